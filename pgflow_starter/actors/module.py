@@ -1,0 +1,181 @@
+"""`ModuleActor`: takes one module through its phases, and again until it has converged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pgflow_starter.actors.base import Actor
+from pgflow_starter.actors.board import Board, ModuleCell
+from pgflow_starter.actors.messages import (
+    Begin,
+    DatabaseBack,
+    PhaseOverdue,
+    PhaseReported,
+    RetryDue,
+    RetryNow,
+    WorkerLost,
+)
+from pgflow_starter.actors.phase_job import PhaseJob
+from pgflow_starter.actors.threads import Lane, ThreadCache
+from pgflow_starter.core import machine as core
+from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.classify import classify, error_type, reason
+from pgflow_starter.core.state import ErrorClass, ModuleError, Phase
+from pgflow_starter.errors import PhaseTimeoutError
+from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
+
+logger = logging.getLogger("pgflow_starter.modules")
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleWorld:
+    """What the module actors of a starter share."""
+
+    board: Board
+    phases: Phases
+    backoff: Backoff
+    phase_timeout: float
+    clock: Clock
+    unit: Callable[[], float]
+    timers: Timers
+    threads: ThreadCache
+    lane: Lane
+    observer: Observer
+    redact: Redact
+
+
+class ModuleActor(Actor):
+    """One per module. Decides nothing: `core.machine` does, this carries out its effects."""
+
+    registered = True
+
+    def __init__(self, cell: ModuleCell, world: ModuleWorld) -> None:
+        super().__init__()
+        self._cell = cell
+        self._world = world
+
+    def name(self) -> str:
+        return f"pgflow-module-{self._cell.spec.name}"
+
+    def on_start(self) -> None:
+        self._cell.ref = self.actor_ref
+        self.actor_ref.tell(Begin())
+
+    def cancel(self) -> None:
+        job = self._cell.job
+        if job is not None and not job.done:
+            self._world.threads.run(job.abandon)
+
+    def on_receive(self, message: Any) -> None:
+        now = self._world.clock.now()
+        machine = self._cell.machine
+        match message:
+            case Begin():
+                self._resume()
+            case PhaseReported(job):
+                if job is self._cell.job:
+                    self._reported(job)
+            case PhaseOverdue(job):
+                if job is self._cell.job and not job.done:
+                    self._overdue(job)
+            case RetryDue(token):
+                self._apply(core.due(machine, token, now))
+            case RetryNow():
+                self._retry_if_wanted()
+            case DatabaseBack():
+                self._apply(core.database_back(machine, now))
+            case WorkerLost():
+                self._worker_lost()
+            case _:
+                super().on_receive(message)
+
+    def _resume(self) -> None:
+        """Begin; or, after a crash, take up what the last incarnation left: nothing of it was in its head alone."""
+        machine, job, now = self._cell.machine, self._cell.job, self._world.clock.now()
+        if machine.state.attempts == 0:
+            self._apply(core.begin(machine, now))
+        elif machine.state.phase is not None and not (
+            job is not None and (job.token, job.phase) == (machine.token, machine.state.phase)
+        ):
+            self._run_phase(machine.state.phase, machine.token)
+        elif machine.busy and job is not None:
+            if job.done:
+                self._reported(job)
+            else:
+                job.watch()
+        if self._cell.machine.waiting:
+            at = self._cell.machine.state.next_attempt_at
+            self._schedule((at - now).total_seconds() if at is not None else 0.0, self._cell.machine.token)
+        self._retry_if_wanted()
+        self._worker_lost()
+
+    def _retry_if_wanted(self) -> None:
+        if self._cell.retry_wanted:
+            self._cell.retry_wanted = False
+            self._apply(core.begin(self._cell.machine, self._world.clock.now()))
+
+    def _worker_lost(self) -> None:
+        while self._cell.lost:
+            now = self._world.clock.now()
+            text = f"the worker died and is started again: {self._cell.lost.pop(0)}"
+            lost = ModuleError(ErrorClass.TRANSIENT, Phase.WORKER, self._world.redact(text), "WorkerLost", now)
+            self._apply(core.worker_lost(self._cell.machine, lost, now))
+
+    def _reported(self, job: PhaseJob) -> None:
+        now = self._world.clock.now()
+        if job.error is None:
+            self._apply(core.phase_done(self._cell.machine, job.token, job.slug, now))
+        else:
+            failure = self._failure(job.error, job.phase, now)
+            world = self._world
+            self._apply(core.phase_failed(self._cell.machine, job.token, failure, world.backoff, world.unit(), now))
+
+    def _overdue(self, job: PhaseJob) -> None:
+        world, now = self._world, self._world.clock.now()
+        text = f"phase {job.phase} has not ended within {world.phase_timeout:g} s"
+        failure = self._failure(PhaseTimeoutError(text), job.phase, now)
+        self._apply(core.phase_overdue(self._cell.machine, job.token, failure, world.backoff, world.unit(), now))
+
+    def _failure(self, error: BaseException, phase: Phase, now: datetime) -> ModuleError:
+        text = self._world.redact(reason(error))
+        return ModuleError(classify(error, phase), phase, text, error_type(error), now)
+
+    def _apply(self, step: core.Step) -> None:
+        machine, effects = step
+        # Published first: whoever is told of an effect finds the state that it belongs to.
+        self._world.board.publish(self._cell, machine)
+        for effect in effects:
+            self._carry_out(effect)
+
+    def _carry_out(self, effect: core.Effect) -> None:
+        world, cell = self._world, self._cell
+        match effect:
+            case core.AttemptBegan(state):
+                cell.attempt = world.observer.attempt(state, cell.attempt)
+            case core.AttemptEnded(state, delay):
+                if cell.attempt is not None:
+                    cell.attempt.ended(state, delay)
+            case core.RunPhase(phase, token):
+                self._run_phase(phase, token)
+            case core.CancelPhase():
+                world.threads.run(cell.job.abandon)
+            case core.Schedule(delay, token):
+                self._schedule(delay, token)
+
+    def _schedule(self, delay: float, token: int) -> None:
+        cell = self._cell
+        self._world.timers.after(delay, lambda: cell.tell(RetryDue(token)))
+
+    def _run_phase(self, phase: Phase, token: int) -> None:
+        world, cell = self._world, self._cell
+        job = PhaseJob(cell, phase, token, world.phase_timeout, world.timers)
+        cell.job = job
+        try:
+            job.start(world.phases, world.threads, world.lane)
+        except RuntimeError as error:  # no thread to be had: an attempt that failed, and not for ever
+            job.error, job.done = error, True
+            self._reported(job)

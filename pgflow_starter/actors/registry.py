@@ -1,0 +1,85 @@
+"""`FlowRegistry`: which module stands for which slug, in this starter."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.flow import Flow, Job
+from pgflow_starter.core.modules import ModuleSpec, module_name, same_module
+from pgflow_starter.errors import SlugTakenError
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A module and the definition it gave."""
+
+    spec: ModuleSpec
+    definition: FlowDefinition
+
+
+class FlowRegistry:
+    """Registrations by module and by slug. Thread-safe; never blocks."""
+
+    def __init__(self, specs: Iterable[ModuleSpec] = ()) -> None:
+        self._lock = threading.Lock()
+        self._by_slug: dict[str, Registration] = {}
+        # Modules register at the same time, yet of two with one slug the first listed shall have it. Where the slug is
+        # known before any user code ran, it is kept for that one.
+        self._reserved: dict[str, ModuleSpec] = {}
+        for spec in specs:
+            if isinstance(spec.module, Flow | Job):
+                self._reserved.setdefault(spec.module.slug, spec)
+
+    def register(self, spec: ModuleSpec, definition: FlowDefinition) -> Registration:
+        """Register a module, or again with a new definition. Raises SlugTakenError when another module has the slug."""
+        with self._lock:
+            registered = self._by_slug.get(definition.slug)
+            taken = registered.spec if registered is not None else self._reserved.get(definition.slug, spec)
+            if taken.key != spec.key:
+                msg = (
+                    f"slug {definition.slug!r} of {spec.name} is taken by {taken.name}:"
+                    " give one of them another slug, or list the module once"
+                )
+                raise SlugTakenError(msg)
+            for slug in [s for s, r in self._by_slug.items() if r.spec.key == spec.key]:
+                del self._by_slug[slug]
+            registration = Registration(spec, definition)
+            self._by_slug[definition.slug] = registration
+            return registration
+
+    def unregister(self, module: object) -> None:
+        """Forget a module, given as itself or by its slug; nothing for an unknown one."""
+        with self._lock:
+            found = self._find(module)
+            if found is not None:
+                del self._by_slug[found.definition.slug]
+
+    def get(self, module: object) -> Registration | None:
+        """The registration of a module, given as itself, by its name or by its slug."""
+        with self._lock:
+            return self._find(module)
+
+    def of(self, spec: ModuleSpec) -> Registration:
+        """The registration of a starter's entry. Raises KeyError when it has none."""
+        with self._lock:
+            found = next((r for r in self._by_slug.values() if r.spec.key == spec.key), None)
+        if found is None:
+            raise KeyError(spec.name)
+        return found
+
+    def list(self) -> tuple[Registration, ...]:
+        """All registrations, in the order of registering."""
+        with self._lock:
+            return tuple(self._by_slug.values())
+
+    def _find(self, module: object) -> Registration | None:
+        for registration in self._by_slug.values():
+            if same_module(registration.spec.module, module):
+                return registration
+        if not isinstance(module, str):
+            return None
+        named = (r for r in self._by_slug.values() if module_name(r.spec.module) == module)
+        return next(named, None) or self._by_slug.get(module)

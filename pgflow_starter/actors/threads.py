@@ -1,0 +1,165 @@
+"""Threads for work that may block: reused while warm, and left behind when it hangs."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+logger = logging.getLogger("pgflow_starter.threads")
+
+IDLE_SECONDS = 5.0
+_numbers = itertools.count(1)
+
+
+class ThreadCache:
+    """Runs each call on a daemon thread at once, on an idle one where there is one; idle ones end after 5 seconds.
+
+    Unbounded by design, so that a call that hangs delays no other: whoever uses it bounds what it submits. Thread-safe.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._idle: deque[SimpleQueue[Callable[[], object] | None]] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._closed = False
+
+    def run(self, call: Callable[[], object]) -> None:
+        """Run the call on another thread. Raises RuntimeError when there is no thread to be had, or after `close`."""
+        with self._lock:
+            if self._closed:
+                msg = f"the threads {self._name!r} are closed"
+                raise RuntimeError(msg)
+            if self._idle:
+                self._idle.pop().put(call)
+                return
+        inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        inbox.put(call)
+        thread = threading.Thread(target=self._serve, args=(inbox,), name=f"{self._name}-{next(_numbers)}", daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+        try:
+            thread.start()
+        except BaseException:
+            with self._lock:
+                self._threads.discard(thread)
+            raise
+
+    def close(self, timeout: float) -> int:
+        """End the idle threads, wait up to `timeout` seconds for busy ones; how many are abandoned. Idempotent."""
+        with self._lock:
+            self._closed = True
+            for inbox in self._idle:
+                inbox.put(None)
+            self._idle.clear()
+            threads = list(self._threads)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout)
+                timeout = timeout if not thread.is_alive() else 0.0
+        return sum(t.is_alive() for t in threads)
+
+    def _serve(self, inbox: SimpleQueue[Callable[[], object] | None]) -> None:
+        try:
+            while (call := self._next(inbox)) is not None:
+                try:
+                    call()
+                except BaseException:
+                    logger.exception("a call on %s raised", threading.current_thread().name)
+                call = None
+                with self._lock:
+                    if self._closed:
+                        return
+                    self._idle.append(inbox)
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+    def _next(self, inbox: SimpleQueue[Callable[[], object] | None]) -> Callable[[], object] | None:
+        try:
+            return inbox.get(timeout=IDLE_SECONDS)
+        except Empty:
+            with self._lock:
+                if inbox in self._idle:
+                    self._idle.remove(inbox)
+                    return None
+            return inbox.get()  # a call was handed over just as the time was up
+
+
+class LanePlace:
+    """One call of a lane."""
+
+    __slots__ = ("call", "left")
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call = call
+        self.left = False
+
+
+class Lane:
+    """A queue in front of a ThreadCache that lets `width` calls run at a time, in order. Thread-safe."""
+
+    def __init__(self, threads: ThreadCache, width: int) -> None:
+        self._threads = threads
+        self._free = width
+        self._waiting: deque[LanePlace] = deque()
+        self._lock = threading.Lock()
+
+    def run(self, call: Callable[[], object]) -> LanePlace:
+        """Run the call when there is room. Raises RuntimeError when there is no thread; the call is dropped then."""
+        place = LanePlace(call)
+        with self._lock:
+            self._waiting.append(place)
+        try:
+            self._pump()
+        except RuntimeError:
+            with self._lock:
+                if place in self._waiting:
+                    self._waiting.remove(place)
+            raise
+        return place
+
+    def leave(self, place: LanePlace) -> None:
+        """Give the place of a call away although it has not returned: it hangs, and others shall not wait for it."""
+        with self._lock:
+            if place.left:
+                return
+            place.left = True
+            if place in self._waiting:
+                self._waiting.remove(place)
+                return
+            self._free += 1
+        self._pump()
+
+    def _pump(self) -> None:
+        with self._lock:
+            if self._free <= 0 or not self._waiting:
+                return
+            self._free -= 1
+        try:
+            self._threads.run(self._work)
+        except RuntimeError:
+            with self._lock:
+                self._free += 1
+            raise
+
+    def _work(self) -> None:
+        """Run waiting calls on this thread until there is none, or until this thread's place was given away."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._free += 1
+                    return
+                place = self._waiting.popleft()
+            try:
+                place.call()
+            except BaseException:
+                logger.exception("a call on %s raised", threading.current_thread().name)
+            with self._lock:
+                if place.left:
+                    return
+                place.left = True

@@ -1,0 +1,91 @@
+"""The one timer thread: a heap of timed calls on the monotonic clock."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+
+from pgflow_starter.ports import Clock
+
+logger = logging.getLogger("pgflow_starter.timers")
+
+
+class TimedCall:
+    """One entry of the heap; cancelled entries stay until they are due and are then dropped."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self.call: Callable[[], object] | None = call
+
+    def cancel(self) -> None:
+        """Forget the call; does nothing once it was made. Thread-safe."""
+        self.call = None
+
+
+class TimerThread:
+    """Makes timed calls on one daemon thread, which starts with the first and survives what they raise.
+
+    Calls must return at once: they only send messages. Thread-safe.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, TimedCall]] = []
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def after(self, delay: float, call: Callable[[], object]) -> TimedCall:
+        """Make the call in `delay` seconds; after `close`, never."""
+        timed = TimedCall(call)
+        with self._changed:
+            if self._closed:
+                return timed
+            entry = (self._clock.monotonic() + max(delay, 0.0), next(self._order), timed)
+            heapq.heappush(self._heap, entry)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="pgflow-timers", daemon=True)
+                self._thread.start()
+            elif self._heap[0] is entry:
+                self._changed.notify()
+        return timed
+
+    def close(self) -> None:
+        """Drop all calls and end the thread; waits for a call that is being made. Idempotent."""
+        with self._changed:
+            self._closed = True
+            self._heap.clear()
+            self._changed.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while (timed := self._next()) is not None:
+            call = timed.call
+            if call is None:
+                continue
+            timed.call = None
+            try:
+                call()
+            except BaseException:
+                logger.exception("a timed call raised")
+
+    def _next(self) -> TimedCall | None:
+        """Wait for the next call that is due; None when closed."""
+        with self._changed:
+            while not self._closed:
+                if not self._heap:
+                    self._changed.wait()
+                    continue
+                at, _, timed = self._heap[0]
+                remaining = at - self._clock.monotonic()
+                if timed.call is None or remaining <= 0:
+                    heapq.heappop(self._heap)
+                    return timed
+                self._changed.wait(remaining)
+            return None

@@ -1,0 +1,234 @@
+"""`Runtime`: everything that one starter consists of, put together; and the supervision tree, written out here.
+
+    root               one_for_one, 3 restarts in 5 s
+    ├─ workers         supervisor, one_for_one over one WorkerActor a module
+    ├─ modules         supervisor, one_for_one over one ModuleActor a module
+    ├─ starter         StarterActor
+    └─ housekeeper     HousekeeperActor
+
+Nobody depends on another's incarnation: what outlives a crash is on the board's cells and the workers' cells, and who
+needs a supervisor asks the tree for the one there is. So each child is restarted alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from pgflow_starter.actors.base import Link, start_linked
+from pgflow_starter.actors.board import Board
+from pgflow_starter.actors.messages import DatabaseBack, WorkerLost
+from pgflow_starter.actors.module import ModuleActor, ModuleWorld
+from pgflow_starter.actors.registry import FlowRegistry
+from pgflow_starter.actors.starter import STARTER_ID, StarterActor
+from pgflow_starter.actors.supervisor import DynamicSupervisorActor, SupervisorActor
+from pgflow_starter.actors.threads import Lane, ThreadCache
+from pgflow_starter.actors.timers import TimerThread
+from pgflow_starter.actors.tree import Tree
+from pgflow_starter.clock import SystemClock, uniform_unit
+from pgflow_starter.config import Settings
+from pgflow_starter.core.children import ChildSpec, ChildType, SupervisorFlags
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.modules import ModuleSpec
+from pgflow_starter.core.state import ChildInfo, SignalStrategy, phases_of
+from pgflow_starter.errors import StarterStopped, StarterTerminated
+from pgflow_starter.postgres.client import PgflowClient
+from pgflow_starter.postgres.conninfo import Redactor
+from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.flows import PostgresFlowStore
+from pgflow_starter.postgres.listener import Listener
+from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.telemetry.observer import OtelObserver
+from pgflow_starter.worker.housekeeper import HousekeeperActor, Rhythm
+from pgflow_starter.worker.polling import PollPolicy
+from pgflow_starter.worker.registration import RegistrationPhases
+from pgflow_starter.worker.worker import Shutdown, WorkerWorld
+from pgflow_starter.worker.workers import SUPERVISOR_ID as WORKERS_ID
+from pgflow_starter.worker.workers import Workers
+
+logger = logging.getLogger("pgflow_starter")
+
+ROOT_ID = "root"
+LEFTOVER_TIMEOUT = 0.2
+"""Seconds for threads that should be gone already when a starter has stopped."""
+
+
+class Runtime:
+    """One starter's parts and their life. Thread-safe; made and started once."""
+
+    def __init__(self, conninfo: str, specs: Sequence[ModuleSpec], settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.specs = specs
+        self.tree = Tree()
+        self.shutdown = Shutdown()
+        self._stop_asked = False
+        self._redact = Redactor(conninfo, settings.listen_conninfo)
+        self._observer = OtelObserver(settings.tracer_provider, self.clock, self._redact)
+        self.database = Database(
+            conninfo, pool_size=settings.pool_size, clock=self.clock, patience=settings.phase_timeout
+        )
+        phases = phases_of(settings.signal_strategy)
+        self.board = Board(specs, phases, self.clock, self.database, self._observer.ready)
+        self._registry = FlowRegistry(specs)
+        self.client = PgflowClient.over(self.database, self.clock, self._definition_of_slug)
+        self._timers = TimerThread(self.clock)
+        self._threads = ThreadCache("pgflow-thread")
+        notify = settings.signal_strategy is SignalStrategy.NOTIFY
+        self._listener = Listener(settings.listen_conninfo or conninfo) if notify else None
+        self._task_store = PostgresTaskStore(self.database)
+        self._workers = self._make_workers()
+        self._module_world = self._make_module_world()
+        self._link = Link(self._root_ended)
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the tree on the root's own thread; returns at once."""
+        self._observer.started(self.specs)
+        self.board.announce_if_empty()
+        self.database.watch(self._workers.database_back)
+        self.database.watch(self._tell_modules_database_back)
+        self.database.start()
+        root = partial(SupervisorActor.start, ROOT_ID, self._root_children(), clock=self.clock, tree=self.tree)
+        self._root = start_linked(root, self._link, wait=False)
+
+    def stop(self, timeout: float) -> None:
+        """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""
+        if self._stop_asked:
+            return
+        self._stop_asked = True
+        self.shutdown.deadline = self.clock.monotonic() + timeout
+        self.board.close(lambda: StarterStopped("the starter was stopped"))
+        self.database.hurry()
+        self._root.stop(block=False)
+
+    def join(self, timeout: float) -> bool:
+        """Wait until all is done; False after `timeout` seconds, or on a thread that is to be waited for itself."""
+        thread = self._link.thread
+        assert thread is not None  # set before `start` returned
+        if not threading.current_thread().name.startswith("pgflow-"):
+            # Not an Event: a signal handler may come to wait on top of a wait of its own thread.
+            thread.join(timeout)
+        return not thread.is_alive()
+
+    def children(self) -> tuple[ChildInfo, ...]:
+        """The supervision tree, flat. Never waits."""
+        return self.tree.flat(ChildInfo(ROOT_ID, None, "supervisor", 0, not self._link.ended))
+
+    def _root_ended(self, _: Link, reason: BaseException | None) -> None:
+        """On the root's thread, when it stopped or gave up: take everything down that is not an actor."""
+        if reason is not None or not self._stop_asked:
+            logger.critical("the starter has terminated: %s", reason)
+            self.board.close(partial(_terminated, reason))
+        self._timers.close()
+        self.client.close()
+        if self._listener is not None:
+            self._listener.close()
+        self.database.close()
+        abandoned = self._threads.close(LEFTOVER_TIMEOUT)
+        if abandoned:
+            logger.warning("%d threads hang and are abandoned", abandoned)
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _make_workers(self) -> Workers:
+        s = self.settings
+        policy = PollPolicy(
+            s.signal_strategy, s.min_poll_interval, s.max_poll_interval, s.notify_fallback_interval, s.notify_throttle
+        )
+        world = WorkerWorld(
+            self._task_store, self.clock, self._timers, self._threads, policy, s.batch_size, self.shutdown
+        )
+        flow_store = PostgresFlowStore(self.database)
+        return Workers(self.tree, flow_store, world, s.max_concurrency, s.phase_timeout)
+
+    def _make_module_world(self) -> ModuleWorld:
+        s = self.settings
+        registration = RegistrationPhases(
+            self._registry,
+            PostgresFlowStore(self.database),
+            self._workers,
+            self._listener,
+            throttle_ms=round(s.notify_throttle * 1000),
+            listen_timeout=s.phase_timeout,
+        )
+        return ModuleWorld(
+            board=self.board,
+            phases=registration,
+            backoff=s.backoff,
+            phase_timeout=s.phase_timeout,
+            clock=self.clock,
+            unit=uniform_unit,
+            timers=self._timers,
+            threads=self._threads,
+            lane=Lane(self._threads, s.pool_size),
+            observer=self._observer,
+            redact=self._redact,
+        )
+
+    def _root_children(self) -> tuple[ChildSpec, ...]:
+        rhythm = Rhythm(
+            heartbeat=self.settings.heartbeat_interval,
+            recovery=self.settings.recovery_interval,
+            stale=self.settings.stale_threshold,
+        )
+        return (
+            _supervisor(WORKERS_ID, self._workers.specs, self, watcher=self._worker_died),
+            _supervisor("modules", self._module_specs, self),
+            ChildSpec(STARTER_ID, partial(StarterActor.start, self.board, self.tree, self.children)),
+            ChildSpec(
+                "housekeeper",
+                partial(HousekeeperActor.start, self._workers, self._task_store, self._timers, rhythm),
+            ),
+        )
+
+    def _module_specs(self) -> list[ChildSpec]:
+        return [
+            ChildSpec(f"{cell.spec.name}#{cell.spec.key}", partial(ModuleActor.start, cell, self._module_world))
+            for cell in self.board.cells
+        ]
+
+    def _worker_died(self, slug: str, reason: BaseException | None) -> None:
+        why = "it was stopped from outside" if reason is None else f"{type(reason).__name__}: {reason}"
+        cell = self.board.find(slug)
+        if cell is not None:
+            cell.lost.append(why)
+            cell.tell(WorkerLost())
+
+    def _tell_modules_database_back(self) -> None:
+        for cell in self.board.cells:
+            cell.tell(DatabaseBack())
+
+    def _definition_of_slug(self, slug: str) -> FlowDefinition | None:
+        found = self._registry.get(slug)
+        return None if found is None else found.definition
+
+
+def _supervisor(
+    supervisor_id: str,
+    children: Callable[[], list[ChildSpec]],
+    runtime: Runtime,
+    watcher: Callable[[str, BaseException | None], None] | None = None,
+) -> ChildSpec:
+    # Somebody's stop_all() ends all the children at once: restarts in proportion to their number are no reason to
+    # give up.
+    flags = SupervisorFlags(max_restarts=3 + 3 * len(runtime.specs), max_seconds=5.0)
+    start = partial(
+        DynamicSupervisorActor.start,
+        supervisor_id,
+        children,
+        clock=runtime.clock,
+        flags=flags,
+        tree=runtime.tree,
+        watcher=watcher,
+    )
+    return ChildSpec(supervisor_id, start, type=ChildType.SUPERVISOR)
+
+
+def _terminated(reason: BaseException | None) -> StarterTerminated:
+    error = StarterTerminated(f"the starter's supervisor gave up: {reason}")
+    error.__cause__ = reason
+    return error

@@ -1,0 +1,114 @@
+"""`Settings`: every setting of `start`, its default and its bound, in one place."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.state import SignalStrategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of a starter; all times in seconds. Made by `settings_from`, which checks them."""
+
+    signal_strategy: SignalStrategy = SignalStrategy.POLLING
+    notify_throttle: float = 0.25
+    backoff: Backoff = field(default_factory=Backoff)
+    phase_timeout: float = 30.0
+    listen_conninfo: str | None = field(default=None, repr=False)
+    pool_size: int = 10
+    max_concurrency: int = 10
+    batch_size: int = 10
+    min_poll_interval: float = 1.0
+    max_poll_interval: float = 5.0
+    notify_fallback_interval: float = 30.0
+    heartbeat_interval: float = 10.0
+    recovery_interval: float = 15.0
+    stale_threshold: float = 60.0
+    shutdown_timeout: float = 30.0
+    tracer_provider: Any = None
+    meter_provider: Any = None
+    logger_provider: Any = None
+
+
+# name: (what it must be, least, most, least excluded); a day bounds what has no bound of its own.
+_DAY = 86_400.0
+_NUMBERS: dict[str, tuple[float, float, bool]] = {
+    "notify_throttle": (0.0, 3600.0, False),
+    "phase_timeout": (0.0, _DAY, True),
+    "min_poll_interval": (0.0, 300.0, True),
+    "max_poll_interval": (0.0, 300.0, True),
+    "notify_fallback_interval": (0.0, 600.0, True),
+    "heartbeat_interval": (0.0, _DAY, True),
+    "recovery_interval": (0.0, _DAY, True),
+    "stale_threshold": (0.0, _DAY, True),
+    "shutdown_timeout": (0.0, _DAY, False),
+}
+_COUNTS: dict[str, tuple[int, int]] = {
+    "pool_size": (1, 1000),
+    "max_concurrency": (1, 10_000),
+    "batch_size": (1, 10_000),
+}
+
+
+def settings_from(conninfo: object, given: dict[str, Any]) -> Settings:
+    """The settings, checked. Raises ValueError naming every bad setting and its bound. Shows no connection string."""
+    problems = list(_problems(conninfo, given))
+    if problems:
+        raise ValueError("; ".join(problems))
+    return Settings(
+        **{**given, "signal_strategy": SignalStrategy(given.get("signal_strategy", Settings().signal_strategy))}
+    )
+
+
+def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
+    known = {f.name for f in fields(Settings)}
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            yield f"unknown setting {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+    if not isinstance(conninfo, str):
+        yield f"conninfo must be a libpq connection string or URI, got {type(conninfo).__name__}"
+    if given.get("listen_conninfo") is not None and not isinstance(given["listen_conninfo"], str):
+        yield f"listen_conninfo must be a libpq connection string or URI, got {type(given['listen_conninfo']).__name__}"
+    if given.get("signal_strategy", "polling") not in tuple(SignalStrategy):
+        yield f"signal_strategy must be 'polling' or 'notify', got {given['signal_strategy']!r}"
+    if not isinstance(given.get("backoff", Backoff()), Backoff):
+        yield f"backoff must be a Backoff, got {given['backoff']!r}"
+    bad: set[str] = set()
+    for name in (*_NUMBERS, *_COUNTS):
+        problem = _number_problem(name, given[name]) if name in given else None
+        if problem:
+            bad.add(name)
+            yield problem
+    values = {f.name: given.get(f.name, getattr(Settings(), f.name)) for f in fields(Settings)}
+    if (
+        not bad & {"min_poll_interval", "max_poll_interval"}
+        and values["min_poll_interval"] > values["max_poll_interval"]
+    ):
+        yield (
+            f"min_poll_interval must be at most max_poll_interval, got {values['min_poll_interval']!r}"
+            f" > {values['max_poll_interval']!r}"
+        )
+    least = 3 * values["heartbeat_interval"] if "heartbeat_interval" not in bad else 0
+    if not bad & {"stale_threshold"} and values["stale_threshold"] < least:
+        yield f"stale_threshold must be at least 3 * heartbeat_interval = {least!r}, got {values['stale_threshold']!r}"
+
+
+def _number_problem(name: str, value: object) -> str | None:
+    if name in _COUNTS:
+        least, most = _COUNTS[name]
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return None
+        return f"{name} must be an int from {least} to {most}, got {value!r}"
+    low, high, exclusive = _NUMBERS[name]
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if number and low <= value <= high and not (exclusive and value == low):  # type: ignore[operator]
+        return None
+    bound = f"above {low:g} and at most {high:g}" if exclusive else f"from {low:g} to {high:g}"
+    return f"{name} must be a number of seconds {bound}, got {value!r}"

@@ -1,0 +1,52 @@
+"""How long to wait before the next attempt, as a pure function."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential backoff with uniform jitter; all values in seconds, `jitter` a fraction.
+
+    The delay of retry n is drawn uniformly from `base * 2**(n - 1) * (1 ± jitter)`, where the exponential term is
+    capped at `maximum` first and the interval is clipped to [0, maximum] before the draw, so that delays at the cap
+    stay spread rather than pile up on its end. Raises ValueError naming every bad value.
+    """
+
+    base: float = 1.0
+    maximum: float = 30.0
+    jitter: float = 0.2
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"Backoff: {name} must be a number {bound}, got {value!r}"
+            for name, value, bound, low, high in (
+                ("base", self.base, "above 0", 0.0, math.inf),
+                ("maximum", self.maximum, "above 0", 0.0, math.inf),
+                ("jitter", self.jitter, "from 0 to 1", -0.0, 1.0),
+            )
+            if not _is_number(value) or not low <= value <= high or (value == 0 and name != "jitter")
+        ]
+        if not problems and self.base > self.maximum:
+            problems = [f"Backoff: base must be at most maximum, got {self.base!r} > {self.maximum!r}"]
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def delay(self, attempt: int, unit: float) -> float:
+        """Seconds before retry `attempt` (from 1, however large), for a `unit` drawn from [0, 1)."""
+        if attempt < 1:
+            msg = f"attempt counts from 1, got {attempt!r}"
+            raise ValueError(msg)
+        try:
+            term = min(math.ldexp(self.base, attempt - 1), self.maximum)
+        except OverflowError:
+            term = self.maximum
+        low = term * (1 - self.jitter)
+        high = min(term * (1 + self.jitter), self.maximum)
+        return low + (high - low) * unit
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

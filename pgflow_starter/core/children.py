@@ -1,0 +1,120 @@
+"""Child specifications and restart strategies, in OTP's words and with OTP's defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pgflow_starter.core.rules import refuse
+
+
+class Restart(StrEnum):
+    """When a child that ended is started again."""
+
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    TEMPORARY = "temporary"
+
+
+class Strategy(StrEnum):
+    """Who is restarted along with a child that died."""
+
+    ONE_FOR_ONE = "one_for_one"
+    ONE_FOR_ALL = "one_for_all"
+    REST_FOR_ONE = "rest_for_one"
+
+
+class ChildType(StrEnum):
+    """Whether a child is itself a supervisor."""
+
+    WORKER = "worker"
+    SUPERVISOR = "supervisor"
+
+
+DEFAULT_SHUTDOWN = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """How a supervisor starts, restarts and stops one child.
+
+    `start` makes the actor and returns its ref: `functools.partial(MyActor.start, argument)`. `shutdown` is how many
+    seconds the child gets to stop before its thread is abandoned (0: none, `math.inf`: for ever; default 5, for a
+    supervisor infinity). Raises ValueError naming every bad value.
+    """
+
+    id: str
+    start: Callable[[], Any]
+    restart: Restart = Restart.PERMANENT
+    shutdown: float | None = None
+    type: ChildType = ChildType.WORKER
+
+    def __post_init__(self) -> None:
+        who = f"child spec {self.id!r}"
+        shutdown = self.shutdown
+        bad_shutdown = shutdown is not None and (
+            isinstance(shutdown, bool) or not isinstance(shutdown, int | float) or math.isnan(shutdown) or shutdown < 0
+        )
+        refuse(
+            [
+                "" if isinstance(self.id, str) and self.id else f"{who}: id must be a non-empty string",
+                "" if callable(self.start) else f"{who}: start must be callable, got {self.start!r}",
+                "" if self.restart in tuple(Restart) else f"{who}: restart must be one of {list(map(str, Restart))}",
+                "" if self.type in tuple(ChildType) else f"{who}: type must be one of {list(map(str, ChildType))}",
+                f"{who}: shutdown must be seconds from 0 to infinity, got {shutdown!r}" if bad_shutdown else "",
+            ]
+        )
+        object.__setattr__(self, "restart", Restart(self.restart))
+        object.__setattr__(self, "type", ChildType(self.type))
+        if shutdown is None:
+            default = math.inf if self.type is ChildType.SUPERVISOR else DEFAULT_SHUTDOWN
+            object.__setattr__(self, "shutdown", default)
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorFlags:
+    """A supervisor's strategy and restart intensity: more than `max_restarts` within `max_seconds` and it gives up."""
+
+    strategy: Strategy = Strategy.ONE_FOR_ONE
+    max_restarts: int = 3
+    max_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        count, seconds = self.max_restarts, self.max_seconds
+        good_count = isinstance(count, int) and not isinstance(count, bool) and count >= 0
+        good_seconds = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds > 0
+        refuse(
+            [
+                "" if self.strategy in tuple(Strategy) else f"strategy must be one of {list(map(str, Strategy))}",
+                "" if good_count else f"max_restarts must be an int of at least 0, got {count!r}",
+                "" if good_seconds else f"max_seconds must be a number above 0, got {seconds!r}",
+            ]
+        )
+        object.__setattr__(self, "strategy", Strategy(self.strategy))
+
+
+def check_children(specs: Iterable[ChildSpec]) -> tuple[ChildSpec, ...]:
+    """The specs as a tuple. Raises ValueError for ids that occur twice, TypeError for what is no spec."""
+    children = tuple(specs)
+    for spec in children:
+        if not isinstance(spec, ChildSpec):
+            msg = f"children must be ChildSpec objects, got {spec!r}"
+            raise TypeError(msg)
+    ids = [c.id for c in children]
+    refuse(f"child id {i!r} occurs twice" for i in sorted({i for i in ids if ids.count(i) > 1}))
+    return children
+
+
+def restarted_with(strategy: Strategy, ids: Sequence[str], failed: str) -> list[str]:
+    """The children to restart when `failed` died, in start order."""
+    if strategy is Strategy.ONE_FOR_ONE:
+        return [failed]
+    return list(ids) if strategy is Strategy.ONE_FOR_ALL else list(ids[ids.index(failed) :])
+
+
+def to_restart(restart: Restart, abnormal: bool) -> bool:
+    """Whether a child that ended is started again."""
+    return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and abnormal)

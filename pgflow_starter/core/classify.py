@@ -1,0 +1,60 @@
+"""Transient or permanent: which class an error of a registration phase has, and how it is told."""
+
+from __future__ import annotations
+
+import re
+
+from pgflow_starter.core.state import ErrorClass, Phase, one_line
+from pgflow_starter.errors import DatabaseError, PermanentError, TransientError
+
+# Whole SQLSTATEs first, then their two-character classes (PostgreSQL's appendix A). What is in neither is transient:
+# an error that nobody foresaw must not become a job that is silently never run.
+_PERMANENT_STATES = frozenset({"P0001", "3D000", "25P02"})
+_PERMANENT_CLASSES = frozenset({"0A", "0L", "0P", "21", "22", "23", "26", "28", "2B", "3F", "42", "44"})
+_TRANSIENT_STATES = frozenset({"42710", "42P05", "42P07", "23505"})  # two sessions creating the same thing at once
+
+# libpq hands over no SQLSTATE for a refused connection: these are the server's own (English) words.
+_PERMANENT_MESSAGES = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry|role \"?[^\"]*\"? does not exist"
+    r"|database \"?[^\"]*\"? does not exist|is not permitted to log in|permission denied for database"
+    r"|authentication failed for user|does not support SSL, but SSL was required|invalid connection option"
+)
+_PERMANENT_DRIVER_ERRORS = frozenset({"ProgrammingError", "NotSupportedError", "DataError"})
+
+
+def classify(error: BaseException, phase: Phase) -> ErrorClass:
+    """The class of what a phase raised."""
+    if isinstance(error, PermanentError):
+        return ErrorClass.PERMANENT
+    if isinstance(error, DatabaseError):
+        return _classify_database(error)
+    if isinstance(error, TransientError):
+        return ErrorClass.TRANSIENT
+    # In the registry phase it is the user's definition that raised, and it will raise again.
+    return ErrorClass.PERMANENT if phase is Phase.REGISTRY else ErrorClass.TRANSIENT
+
+
+def _classify_database(error: DatabaseError) -> ErrorClass:
+    state = error.sqlstate
+    if state is None:
+        said_so = error.error_type in _PERMANENT_DRIVER_ERRORS or _PERMANENT_MESSAGES.search(str(error))
+        return ErrorClass.PERMANENT if said_so else ErrorClass.TRANSIENT
+    if state in _TRANSIENT_STATES:
+        return ErrorClass.TRANSIENT
+    permanent = state in _PERMANENT_STATES or state[:2] in _PERMANENT_CLASSES
+    return ErrorClass.PERMANENT if permanent else ErrorClass.TRANSIENT
+
+
+def error_type(error: BaseException) -> str:
+    """The SQLSTATE, else the name of the exception class."""
+    if isinstance(error, DatabaseError):
+        return error.sqlstate or error.error_type
+    return type(error).__name__
+
+
+def reason(error: BaseException) -> str:
+    """One line that a person can act on."""
+    text = one_line(str(error))
+    if isinstance(error, PermanentError | TransientError | DatabaseError):
+        return text or type(error).__name__
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

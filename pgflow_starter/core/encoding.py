@@ -1,0 +1,90 @@
+"""Handler outputs and flow inputs as JSON that PostgreSQL's jsonb takes.
+
+Beyond JSON's own types: dataclasses as objects, datetimes, dates and times in ISO 8601, UUIDs and Decimals as text,
+enums as their value, tuples as arrays. Refused, naming the path: NaN and infinities, bytes, sets, circular structures,
+keys that are no strings, NUL characters and lone surrogates (jsonb has neither), whatever else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import json
+import math
+import uuid
+from typing import Any
+
+_ERROR_TEXT_LIMIT = 10_000
+
+
+def to_json(value: Any, what: str = "output") -> str:
+    """The value as JSON text. Raises ValueError naming `what` and the path of the part that is not JSON."""
+    return json.dumps(_plain(value, what, ()), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _plain(value: Any, path: str, above: tuple[int, ...]) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, path, above)
+    if isinstance(value, str):
+        if "\x00" in value or not _encodable(value):
+            msg = f"{path} holds a NUL character or a lone surrogate, which PostgreSQL's jsonb cannot store"
+            raise ValueError(msg)
+        return str(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            msg = f"{path} is {value!r}, which JSON cannot express"
+            raise ValueError(msg)
+        return float(value)
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return value.isoformat()
+    if isinstance(value, uuid.UUID | decimal.Decimal):
+        return str(value)
+    return _container(value, path, above)
+
+
+def _container(value: Any, path: str, above: tuple[int, ...]) -> Any:
+    if id(value) in above:
+        msg = f"{path} contains itself"
+        raise ValueError(msg)
+    inside = (*above, id(value))
+    if len(inside) > 200:
+        msg = f"{path} is nested more than 200 deep"
+        raise ValueError(msg)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name), f"{path}.{f.name}", inside) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {_key(k, path): _plain(v, f"{path}[{k!r}]", inside) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, f"{path}[{i}]", inside) for i, v in enumerate(value)]
+    msg = f"{path} is a {type(value).__name__}, which is not JSON"
+    raise ValueError(msg)
+
+
+def _key(key: Any, path: str) -> str:
+    if not isinstance(key, str):
+        msg = f"{path} has the key {key!r}, and JSON objects have string keys"
+        raise ValueError(msg)
+    return str(_plain(key, f"a key of {path}", ()))
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def error_text(text: str) -> str:
+    """The text as PostgreSQL can store it: no NUL, no lone surrogates, at most 10 kB, the end kept."""
+    clean = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace")
+    if len(clean) <= _ERROR_TEXT_LIMIT:
+        return clean.decode()
+    mark = "…"
+    return mark + clean[-(_ERROR_TEXT_LIMIT - len(mark.encode())) :].decode("utf-8", "ignore")

@@ -1,0 +1,199 @@
+"""Declaring: `Flow`, its `step` and `map` decorators, and `job`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from pgflow_starter.core.definition import (
+    DEFAULT_BASE_DELAY,
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_TIMEOUT,
+    FlowDefinition,
+    Handler,
+    StepDefinition,
+    StepKind,
+    dependency_list,
+    flow_option_problems,
+)
+from pgflow_starter.core.rules import refuse, slug_problem
+from pgflow_starter.core.state import ModuleType
+
+H = TypeVar("H", bound=Handler)
+
+
+class Flow:
+    """A flow that its module declares step by step. `base_delay` and `timeout` are whole seconds.
+
+    Raises ValueError naming every bad slug and option, TypeError for a slug that is no string. Declare on one thread,
+    as modules are imported; a starter reads the steps declared until its registry phase.
+    """
+
+    def __init__(
+        self,
+        slug: str,
+        *,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        base_delay: int = DEFAULT_BASE_DELAY,
+        timeout: int = DEFAULT_TIMEOUT,
+        max_concurrency: int | None = None,
+    ) -> None:
+        self.slug = slug
+        self.max_attempts = max_attempts
+        self.base_delay = base_delay
+        self.timeout = timeout
+        self.max_concurrency = max_concurrency
+        self._steps: dict[str, StepDefinition] = {}
+        refuse([slug_problem("flow slug", slug) or "", *flow_option_problems(f"flow {slug!r}", self)])
+
+    def __repr__(self) -> str:
+        return f"Flow({self.slug!r}, steps={list(self._steps)})"
+
+    def __pgflow_definition__(self) -> FlowDefinition:
+        """The flow as declared so far. Raises ValueError when it has no steps."""
+        return FlowDefinition(
+            self.slug,
+            tuple(self._steps.values()),
+            max_attempts=self.max_attempts,
+            base_delay=self.base_delay,
+            timeout=self.timeout,
+            max_concurrency=self.max_concurrency,
+        )
+
+    def step(
+        self,
+        slug: str | None = None,
+        *,
+        depends_on: Iterable[str] = (),
+        max_attempts: int | None = None,
+        base_delay: int | None = None,
+        timeout: int | None = None,
+        start_delay: int | None = None,
+    ) -> Callable[[H], H]:
+        """Declare a step that runs once its dependencies are done; the decorated function stays as it is.
+
+        `slug` defaults to the function's name; options override the flow's, in whole seconds. Raises ValueError for an
+        unknown dependency, a slug taken by another step, or a bad option, naming all of them.
+        """
+        return self._declare(
+            slug,
+            StepKind.SINGLE,
+            depends_on,
+            max_attempts=max_attempts,
+            base_delay=base_delay,
+            timeout=timeout,
+            start_delay=start_delay,
+        )
+
+    def map(
+        self,
+        array: str | None = None,
+        *,
+        slug: str | None = None,
+        max_attempts: int | None = None,
+        base_delay: int | None = None,
+        timeout: int | None = None,
+        start_delay: int | None = None,
+    ) -> Callable[[H], H]:
+        """Declare a step that runs once for each element of the array that step `array` returns.
+
+        Without `array` it goes over the flow's input, which then must be an array. Otherwise as `step`.
+        """
+        if array is not None and not isinstance(array, str):
+            msg = (
+                f"flow {self.slug!r}: array must be a step slug, got {array!r} (declare with parentheses: @flow.map())"
+            )
+            raise TypeError(msg)
+        return self._declare(
+            slug,
+            StepKind.MAP,
+            () if array is None else (array,),
+            max_attempts=max_attempts,
+            base_delay=base_delay,
+            timeout=timeout,
+            start_delay=start_delay,
+        )
+
+    def _declare(
+        self, slug: str | None, kind: StepKind, depends_on: Iterable[str], **options: int | None
+    ) -> Callable[[H], H]:
+        if slug is not None and not isinstance(slug, str):
+            slug_problem("step slug", slug)
+
+        def declare(handler: H) -> H:
+            name: Any = getattr(handler, "__name__", None) if slug is None else slug
+            step = StepDefinition(
+                name,
+                handler,
+                kind,
+                dependency_list(f"step {name!r}", depends_on),
+                **options,
+            )
+            problems = list(step.problems())
+            if step.slug in self._steps:
+                problems.append(f"flow {self.slug!r}: step {step.slug!r} is declared twice")
+            problems += [
+                f"flow {self.slug!r}: step {step.slug!r} depends on unknown step {d!r}"
+                for d in step.depends_on
+                if d not in self._steps
+            ]
+            if len(set(step.depends_on)) < len(step.depends_on):
+                problems.append(f"flow {self.slug!r}: step {step.slug!r} names a dependency twice")
+            refuse(problems)
+            self._steps[step.slug] = step
+            return handler
+
+        return declare
+
+
+class Job:
+    """A flow of one step. Calling it calls the handler, in this thread and without a database."""
+
+    def __init__(self, definition: FlowDefinition) -> None:
+        self._definition = definition
+        self.slug = definition.slug
+        self.handler = definition.steps[0].handler
+
+    def __repr__(self) -> str:
+        return f"Job({self.slug!r})"
+
+    def __call__(self, message: Any, ctx: Any) -> Any:
+        return self.handler(message, ctx)
+
+    def __pgflow_definition__(self) -> FlowDefinition:
+        """The job as a flow definition."""
+        return self._definition
+
+
+def job(
+    slug: str,
+    *,
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    base_delay: int = DEFAULT_BASE_DELAY,
+    timeout: int = DEFAULT_TIMEOUT,
+    max_concurrency: int | None = None,
+    step_slug: str | None = None,
+) -> Callable[[Handler], Job]:
+    """Declare a background job: `handler(message, ctx)` runs once for each message enqueued.
+
+    `base_delay` and `timeout` are whole seconds. The one step has the job's slug unless `step_slug` says otherwise
+    (for sharing a database with another runtime's job). Raises ValueError naming every bad slug and option.
+    """
+    if step_slug is None:
+        step_slug = slug
+    refuse([slug_problem("job slug", slug) or "", slug_problem("step slug", step_slug) or ""])
+
+    def declare(handler: Handler) -> Job:
+        return Job(
+            FlowDefinition(
+                slug,
+                (StepDefinition(step_slug, handler),),
+                max_attempts=max_attempts,
+                base_delay=base_delay,
+                timeout=timeout,
+                max_concurrency=max_concurrency,
+                kind=ModuleType.JOB,
+            )
+        )
+
+    return declare

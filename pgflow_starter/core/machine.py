@@ -1,0 +1,187 @@
+"""The registration of one module as a transition table: (machine, message) → (machine, effects).
+
+    pending ──attempt──▶ phase … phase ──all done──▶ succeeded
+                           │ transient ▶ retrying ──timer, retry_now, database back──▶ next attempt
+                           └ permanent ▶ failed_permanent
+
+Each attempt and each timer carries the machine's `token`; whatever arrives with another one is stale and changes
+nothing. `busy` is true from the start of a phase until its thread has ended, which for a hung phase is later than the
+end of the attempt: no attempt begins while it lasts, so that a module never holds more than one thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class RunPhase:
+    """Effect: run the phase on a thread of its own and report with the token."""
+
+    phase: Phase
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPhase:
+    """Effect: interrupt the running phase; it took too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Effect: send a due message with the token after `delay` seconds."""
+
+    delay: float
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptBegan:
+    """Effect: tell that an attempt began."""
+
+    state: ModuleState
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """Effect: tell how the attempt ended; `delay` seconds until the next where one is scheduled."""
+
+    state: ModuleState
+    delay: float | None = None
+
+
+Effect = RunPhase | CancelPhase | Schedule | AttemptBegan | AttemptEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything that a module's registration is, apart from the thread that runs a phase."""
+
+    state: ModuleState
+    phases: tuple[Phase, ...]
+    token: int = 0
+    failures: int = 0
+    busy: bool = False
+    again: bool = False
+    due: bool = False
+    revived: bool = False
+
+    @property
+    def waiting(self) -> bool:
+        """True between attempts: a timer is running, or the end of a hung phase is awaited."""
+        return self.state.status is ModuleStatus.RETRYING and self.state.phase is None
+
+
+Step = tuple[Machine, tuple[Effect, ...]]
+
+
+def begin(m: Machine, now: datetime, first: Phase | None = None) -> Step:
+    """Start an attempt at once, from phase `first` (default: the first); one more follows if one is running already."""
+    if m.state.phase is not None:
+        return replace(m, again=True), ()
+    if m.busy:
+        return _await_hung(replace(m, due=True), now), ()
+    phase = first or m.phases[0]
+    state = replace(m.state, attempts=m.state.attempts + 1, phase=phase, next_attempt_at=None, updated_at=now)
+    token = m.token + 1
+    started = replace(m, state=state, token=token, busy=True, again=False, due=False, revived=False)
+    return started, (AttemptBegan(state), RunPhase(phase, token))
+
+
+def due(m: Machine, token: int, now: datetime) -> Step:
+    """The retry timer fired."""
+    if token != m.token or not m.waiting:
+        return m, ()
+    return begin(m, now)
+
+
+def phase_done(m: Machine, token: int, slug: str | None, now: datetime) -> Step:
+    """The running phase succeeded; `slug` is what it learned of the module, if it did."""
+    if token != m.token:
+        return m, ()
+    if m.state.phase is None:
+        return _thread_ended(m, now)
+    slug = slug or m.state.slug
+    position = m.phases.index(m.state.phase) + 1
+    if position < len(m.phases):
+        phase = m.phases[position]
+        state = replace(m.state, phase=phase, slug=slug, updated_at=now)
+        return replace(m, state=state), (RunPhase(phase, token),)
+    state = replace(m.state, slug=slug, status=ModuleStatus.SUCCEEDED, phase=None, last_error=None, updated_at=now)
+    return _once_more(replace(m, state=state, failures=0, busy=False), (AttemptEnded(state),), now)
+
+
+def phase_failed(m: Machine, token: int, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
+    """The running phase raised."""
+    if token != m.token:
+        return m, ()
+    if m.state.phase is None:
+        return _thread_ended(m, now)
+    return _fail(replace(m, busy=False), error, backoff, unit, now)
+
+
+def phase_overdue(m: Machine, token: int, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
+    """The running phase took longer than it may. Its thread counts as busy until it reports."""
+    if token != m.token or m.state.phase is None:
+        return m, ()
+    failed, effects = _fail(replace(m, again=False), error, backoff, unit, now)
+    if m.again:  # asked for meanwhile: as soon as the hung thread has ended
+        failed = replace(failed, due=True)
+    return failed, (CancelPhase(), *effects)
+
+
+def database_back(m: Machine, now: datetime) -> Step:
+    """The database is reachable again: a waiting module need not sit out its timer.
+
+    An attempt under way may be failing for the outage that is over, so its failure is followed by another at once.
+    """
+    if m.state.phase is not None:
+        return replace(m, revived=True), ()
+    return begin(m, now) if m.waiting and not m.busy else (m, ())
+
+
+def worker_lost(m: Machine, error: ModuleError, now: datetime) -> Step:
+    """The worker of a succeeded module is gone: wire it again, from the worker phase on."""
+    if m.state.status is not ModuleStatus.SUCCEEDED or m.state.phase is not None:
+        return (replace(m, again=True), ()) if m.state.phase is not None else (m, ())
+    lost = replace(m.state, status=ModuleStatus.RETRYING, last_error=error, updated_at=now)
+    return begin(replace(m, state=lost), now, first=Phase.WORKER)
+
+
+def _fail(m: Machine, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
+    failed = replace(m.state, phase=None, last_error=error, updated_at=now)
+    if error.error_class is ErrorClass.PERMANENT:
+        failed = replace(failed, status=ModuleStatus.FAILED_PERMANENT)
+        return _once_more(replace(m, state=failed, failures=0), (AttemptEnded(failed),), now)
+    delay = 0.0 if m.revived else backoff.delay(m.failures + 1, unit)
+    failed = replace(failed, status=ModuleStatus.RETRYING, next_attempt_at=now + timedelta(seconds=delay))
+    ended = replace(m, failures=m.failures + 1, state=failed)
+    if m.again:
+        return _once_more(ended, (AttemptEnded(failed, 0.0),), now)
+    return ended, (AttemptEnded(failed, delay), Schedule(delay, m.token))
+
+
+def _once_more(m: Machine, effects: tuple[Effect, ...], now: datetime) -> Step:
+    """Begin the attempt that was asked for while this one ran."""
+    if not m.again:
+        return m, effects
+    started, more = begin(m, now)
+    return started, (*effects, *more)
+
+
+def _thread_ended(m: Machine, now: datetime) -> Step:
+    """The thread of a phase that had been given up is free at last."""
+    freed = replace(m, busy=False)
+    return begin(freed, now) if m.due else (freed, ())
+
+
+def _await_hung(m: Machine, now: datetime) -> Machine:
+    error = m.state.last_error
+    if error is None or not m.waiting or m.state.next_attempt_at is None:
+        return m
+    told = replace(error, reason=f"{error.reason}; the next attempt begins when it has ended")
+    return replace(m, state=replace(m.state, last_error=told, next_attempt_at=None, updated_at=now))

@@ -1,0 +1,114 @@
+"""Flow modules: what one is called, whether two are the same, and how its definition is found."""
+
+from __future__ import annotations
+
+import importlib
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.flow import Flow, Job
+from pgflow_starter.core.state import ModuleType
+from pgflow_starter.errors import DefinitionError
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSpec:
+    """One entry of the lists given to `start`; `key` is unique in its starter, `name` may not be."""
+
+    key: int
+    module: Any
+    name: str
+    type: ModuleType
+
+
+def module_specs(flows: Iterable[Any], jobs: Iterable[Any]) -> tuple[ModuleSpec, ...]:
+    """The modules in the order given, flows first.
+
+    Raises ValueError for one that is listed twice, TypeError for a list that is none.
+    """
+    listed = [(ModuleType.FLOW, m) for m in _list("flows", flows)] + [(ModuleType.JOB, m) for m in _list("jobs", jobs)]
+    specs: list[ModuleSpec] = []
+    problems: list[str] = []
+    for type_, module in listed:
+        name = module_name(module)
+        if any(same_module(s.module, module) for s in specs):
+            problems.append(f"{name!r} is listed twice")
+        specs.append(ModuleSpec(len(specs), module, name, type_))
+    if problems:
+        raise ValueError("; ".join(dict.fromkeys(problems)))
+    return tuple(specs)
+
+
+def _list(what: str, modules: Iterable[Any]) -> list[Any]:
+    if isinstance(modules, str) or not isinstance(modules, Iterable):
+        msg = f"{what} must be a list of modules, got {modules!r}"
+        raise TypeError(msg)
+    return list(modules)
+
+
+def same_module(one: object, other: object) -> bool:
+    """Identity; for strings equality."""
+    return one is other or (isinstance(one, str) and isinstance(other, str) and one == other)
+
+
+def module_name(module: Any) -> str:
+    """What `ModuleState.module` says: a flow's or job's slug, the path, the Python module's name, else the qualname."""
+    if isinstance(module, Flow | Job):
+        return module.slug
+    if isinstance(module, str):
+        return module
+    if isinstance(module, types.ModuleType):
+        return module.__name__
+    own = getattr(module, "__qualname__", None)
+    return own if isinstance(own, str) else type(module).__qualname__
+
+
+def definition_of(module: Any) -> FlowDefinition:
+    """The module's definition; a dotted path is imported first. Runs the user's code, which may hang or raise anything.
+
+    Raises DefinitionError when it cannot be loaded or is no flow module.
+    """
+    found = _load(module) if isinstance(module, str) else module
+    define = getattr(found, "__pgflow_definition__", None)
+    if not callable(define):
+        msg = (
+            f"{module_name(module)} is not a flow: it has no __pgflow_definition__(); pass a Flow, a job, or define it"
+        )
+        raise DefinitionError(msg)
+    try:
+        definition = define()
+    except Exception as error:
+        msg = f"the definition of {module_name(module)} raised {type(error).__name__}: {error}"
+        raise DefinitionError(msg) from error
+    if not isinstance(definition, FlowDefinition):
+        msg = (
+            f"{module_name(module)}.__pgflow_definition__() returned {type(definition).__name__}, not a FlowDefinition"
+        )
+        raise DefinitionError(msg)
+    return definition
+
+
+def _load(path: str) -> Any:
+    """What a dotted path names: `package.module` or `package.module:attribute.of.it`."""
+    name, colon, attributes = path.partition(":")
+    if not name or (colon and not attributes):
+        msg = f"{path!r} is no dotted path: write 'package.module' or 'package.module:attribute'"
+        raise DefinitionError(msg)
+    try:
+        found = importlib.import_module(name)
+    except Exception as error:
+        hint = "" if colon else f" (for an attribute of a module write '{':'.join(name.rsplit('.', 1))}')"
+        msg = (
+            f"importing {path!r} raised {type(error).__name__}: {error}{hint if isinstance(error, ImportError) else ''}"
+        )
+        raise DefinitionError(msg) from error
+    for attribute in attributes.split(".") if attributes else ():
+        try:
+            found = getattr(found, attribute)
+        except AttributeError as error:
+            msg = f"{path!r}: {name} has no attribute {attribute!r}"
+            raise DefinitionError(msg) from error
+    return found

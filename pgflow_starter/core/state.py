@@ -1,0 +1,161 @@
+"""What a starter says of itself: frozen snapshots, safe to share between threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class ModuleStatus(StrEnum):
+    """Where a module stands; the last two are terminal."""
+
+    PENDING = "pending"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED_PERMANENT = "failed_permanent"
+
+    @property
+    def terminal(self) -> bool:
+        """True when nothing more happens to the module by itself."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({ModuleStatus.SUCCEEDED, ModuleStatus.FAILED_PERMANENT})
+
+
+class ModuleType(StrEnum):
+    """The list that a module came in."""
+
+    FLOW = "flow"
+    JOB = "job"
+
+
+class Phase(StrEnum):
+    """The steps of a registration, in order; the last two under the notify strategy only."""
+
+    REGISTRY = "registry"
+    WORKER = "worker"
+    NOTIFY_DB = "notify_db"
+    NOTIFY_REGISTER = "notify_register"
+
+
+class SignalStrategy(StrEnum):
+    """How a worker learns of messages."""
+
+    POLLING = "polling"
+    NOTIFY = "notify"
+
+
+def phases_of(strategy: str) -> tuple[Phase, ...]:
+    """The phases that a module goes through under a signal strategy, in order."""
+    every = tuple(Phase)
+    return every if strategy == SignalStrategy.NOTIFY else every[:2]
+
+
+class ErrorClass(StrEnum):
+    """Whether trying again may help."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleError:
+    """Why an attempt failed. `reason` is one line without secrets; `error_type` the SQLSTATE or exception class."""
+
+    error_class: ErrorClass
+    phase: Phase
+    reason: str
+    error_type: str
+    at: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data; the time in ISO 8601."""
+        return {
+            "error_class": str(self.error_class),
+            "phase": str(self.phase),
+            "reason": self.reason,
+            "error_type": self.error_type,
+            "at": self.at.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleState:
+    """One module at one moment. `attempts` counts attempts begun; times are UTC."""
+
+    module: str
+    slug: str | None
+    type: ModuleType
+    status: ModuleStatus
+    attempts: int
+    phase: Phase | None
+    last_error: ModuleError | None
+    next_attempt_at: datetime | None
+    updated_at: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data; times in ISO 8601."""
+        return {
+            "module": self.module,
+            "slug": self.slug,
+            "type": str(self.type),
+            "status": str(self.status),
+            "attempts": self.attempts,
+            "phase": None if self.phase is None else str(self.phase),
+            "last_error": None if self.last_error is None else self.last_error.to_dict(),
+            "next_attempt_at": None if self.next_attempt_at is None else self.next_attempt_at.isoformat(),
+            "updated_at": self.updated_at.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The database is known to be away: since when, and what the last connection attempt said."""
+
+    since: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StarterStatus:
+    """All modules at one moment. `ready_at` is the first turn to ready; `outage` tells that the database is away."""
+
+    ready: bool
+    healthy: bool
+    started_at: datetime
+    ready_at: datetime | None
+    modules: tuple[ModuleState, ...]
+    outage: Outage | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data; times in ISO 8601."""
+        return {
+            "ready": self.ready,
+            "healthy": self.healthy,
+            "started_at": self.started_at.isoformat(),
+            "ready_at": None if self.ready_at is None else self.ready_at.isoformat(),
+            "modules": [m.to_dict() for m in self.modules],
+            "outage": None
+            if self.outage is None
+            else {"since": self.outage.since.isoformat(), "reason": self.outage.reason},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ChildInfo:
+    """One member of the supervision tree. `restarts` counts since its supervisor began; the root has no parent."""
+
+    id: str
+    parent: str | None
+    type: str
+    restarts: int
+    alive: bool
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """The text with its white space folded, cut at `limit` characters: fit for a log line or a state."""
+    folded = " ".join(text.split())
+    return folded if len(folded) <= limit else folded[: limit - 1] + "…"

@@ -1,0 +1,40 @@
+"""Tasks as values: what a worker claims and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One claimed task. `input` is in the one shape that handlers see, whatever the core; `attempt` counts from 1."""
+
+    run_id: UUID
+    flow_slug: str
+    step_slug: str
+    task_index: int
+    msg_id: int
+    attempt: int
+    input: Any
+    flow_input: Any
+
+
+class OutcomeKind(StrEnum):
+    """How a task ended: pgflow's `complete_task`, its `fail_task`, or failed with no attempt left."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    FAILED_FOR_GOOD = "failed_for_good"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a task: its output as JSON text, or the error text that is stored with it."""
+
+    task: Task
+    kind: OutcomeKind
+    output_json: str = "null"
+    error: str = ""

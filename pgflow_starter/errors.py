@@ -1,0 +1,87 @@
+"""Every exception that pgflow_starter raises on purpose.
+
+All of them derive from `PgflowError`; nobody who uses this package has to catch psycopg's. None of their messages ever
+holds a password: what comes from a connection string is redacted before it gets here.
+"""
+
+from __future__ import annotations
+
+
+class PgflowError(Exception):
+    """Base of all errors of this package. The message says what was wrong, where, and what to do."""
+
+
+class PermanentError(PgflowError):
+    """Trying again will not help: a registration stops at once; raised by a handler it fails the task for good."""
+
+
+class DefinitionError(PermanentError):
+    """A module cannot be loaded or yields no valid `FlowDefinition`."""
+
+
+class SlugTakenError(PermanentError):
+    """Another module of this starter has registered the slug."""
+
+
+class ShapeMismatchError(PermanentError):
+    """The flow in the database has other steps, kinds or dependencies than the code."""
+
+
+class NotInstalledError(PermanentError):
+    """pgmq or the pgflow core is missing from the database, or too old."""
+
+
+class SetupError(PgflowError):
+    """A set-up step (embedded server, download, installation) cannot be done here; the message names the remedy."""
+
+
+class MissingExtraError(SetupError):
+    """A command needs an optional dependency that is not installed; the message names the extra."""
+
+
+class TransientError(PgflowError):
+    """Trying again later may help."""
+
+
+class PhaseTimeoutError(TransientError):
+    """A phase took longer than `phase_timeout` and was cancelled."""
+
+
+class DatabaseError(PgflowError):
+    """A statement or a connection failed.
+
+    `sqlstate` is PostgreSQL's five-character code, None where the server sent none; `error_type` the driver's exception
+    class; `connection_lost` whether the connection is gone or was never made.
+    """
+
+    def __init__(
+        self, message: str, *, sqlstate: str | None = None, error_type: str = "Error", connection_lost: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.error_type = error_type
+        self.connection_lost = connection_lost
+
+
+class UnknownFlowError(PgflowError):
+    """The database has no flow of that slug."""
+
+
+class RunNotFoundError(PgflowError):
+    """The database has no run of that id."""
+
+
+class NotReadyError(PgflowError, TimeoutError):
+    """`await_ready` timed out; the message tells the state of every module that is not terminal."""
+
+
+class StarterStopped(PgflowError):  # noqa: N818 - a state told by the contract's name
+    """The call met a starter that was stopped."""
+
+
+class StarterTerminated(PgflowError):  # noqa: N818 - as above
+    """The root supervisor gave up; `__cause__` is what made it."""
+
+
+class ForkedError(PgflowError):
+    """A handle was used in a child process of the one that started it."""

@@ -1,0 +1,150 @@
+"""What the actors and workers ask of the world, as protocols; adapters in other rooms fulfil them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.modules import ModuleSpec
+from pgflow_starter.core.state import ModuleState, Outage, Phase
+from pgflow_starter.core.task import Outcome, Task
+
+
+class Clock(Protocol):
+    """Time. Thread-safe."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+
+
+class Timer(Protocol):
+    """One timed call."""
+
+    def cancel(self) -> None:
+        """Forget the call; does nothing once it was made."""
+
+
+class Timers(Protocol):
+    """Timed calls, all made on one thread: they must return at once and only send messages. Thread-safe."""
+
+    def after(self, delay: float, call: Callable[[], object]) -> Timer:
+        """Make the call in `delay` seconds."""
+
+
+class CancelScope(Protocol):
+    """How a phase that waits lets itself be interrupted."""
+
+    def interruptible(self, cancel: Callable[[], None]) -> AbstractContextManager[None]:
+        """While inside, `cancel` is called (from another thread) when the phase takes too long."""
+
+
+class Phases(Protocol):
+    """The four phases of a registration, each idempotent. Called on phase threads, one phase of a module at a time."""
+
+    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
+        """Run one phase; the slug once it is known. Raises what `core.classify` can judge."""
+
+
+class AttemptObserver(Protocol):
+    """Watches one attempt. `phase` is entered on the phase's thread, the rest is told on the module's actor."""
+
+    def phase(self, phase: Phase) -> AbstractContextManager[None]:
+        """Around one phase; sees what it raises."""
+
+    def ended(self, state: ModuleState, delay: float | None) -> None:
+        """The attempt's result; `delay` seconds until the next, where one is scheduled."""
+
+
+class Observer(Protocol):
+    """Watches a starter. Must be quick and never raise into it; called from many threads."""
+
+    def started(self, modules: Sequence[ModuleSpec]) -> None:
+        """The starter began."""
+
+    def attempt(self, state: ModuleState, previous: AttemptObserver | None) -> AttemptObserver:
+        """An attempt began; `previous` is the module's last one."""
+
+    def ready(self, states: Sequence[ModuleState], seconds: float) -> None:
+        """All modules are terminal, `seconds` after the start or after the turn away from ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What compiling found: the definition in force, with the stored options, and where they differ from the code's."""
+
+    created: bool
+    definition: FlowDefinition
+    differences: tuple[str, ...] = ()
+
+
+class FlowStore(Protocol):
+    """Flows and workers in the database; for phases. Blocks on I/O; thread-safe."""
+
+    def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
+        """Create the flow or verify its shape. Raises ShapeMismatchError, NotInstalledError, DatabaseError."""
+
+    def register_worker(self, worker_id: UUID, slug: str, scope: CancelScope) -> None:
+        """Make the worker known to pgflow; again is no harm."""
+
+    def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
+        """Let inserts into the queue notify, at most every `throttle_ms` milliseconds (0: every one)."""
+
+
+class TaskStore(Protocol):
+    """Messages and tasks in the database; for workers. Blocks on I/O; thread-safe. All raise DatabaseError."""
+
+    def claim(self, definition: FlowDefinition, worker_id: UUID, quantity: int) -> tuple[int, list[Task]]:
+        """Read up to `quantity` visible messages and start their tasks: how many were read, and the tasks."""
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Write what became of tasks. Doing it again after a lost connection is no harm."""
+
+    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
+        """Make tasks that did not end claimable by others at once, their attempt not counted."""
+
+    def give_back_unknown(self, worker_id: UUID, slug: str, known: Sequence[Task]) -> None:
+        """Give back the tasks that the worker has started in the database but, not being among `known`, not here."""
+
+    def recover_stalled(self, slugs: Sequence[str], stale_threshold: float) -> int:
+        """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
+
+        Returns how many there were.
+        """
+
+    def heartbeat(self, workers: Sequence[tuple[UUID, str]]) -> set[UUID]:
+        """Say that the workers (id, queue) are alive; those that pgflow wants to stop are returned."""
+
+    def worker_stopped(self, worker_id: UUID) -> None:
+        """Say that the worker has stopped."""
+
+
+class QueueListener(Protocol):
+    """The one LISTEN connection of a process. Thread-safe."""
+
+    def listen(self, queue: str, wake: Callable[[], object], timeout: float, scope: CancelScope) -> None:
+        """Call `wake` for each notification of the queue; returns once LISTEN is in force. Raises DatabaseError."""
+
+    def unlisten(self, queue: str) -> None:
+        """Stop calling; does not wait."""
+
+
+class Reachability(Protocol):
+    """Whether the database can be reached, judged by one shared connection probe. Thread-safe."""
+
+    @property
+    def outage(self) -> Outage | None:
+        """None while the database is reachable."""
+
+    def watch(self, back: Callable[[], object]) -> None:
+        """Call `back` (from any thread, quick) each time the database is reachable again."""
+
+
+Redact = Callable[[str], str]

@@ -1,0 +1,1 @@
+"""The only importer of psycopg: pool, listener, queries, error translation, embedded server, installation."""

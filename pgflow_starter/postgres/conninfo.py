@@ -1,0 +1,64 @@
+"""Connection strings: the options that every connection of ours gets, and keeping passwords out of texts."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote, unquote
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+CONNECT_TIMEOUT = 5
+"""Seconds that one connection attempt may take, where the connection string does not say."""
+
+# Half-open connections: a peer that is gone is noticed within about 15 s instead of hours.
+_DEFAULTS: dict[str, Any] = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "fallback_application_name": "pgflow_starter",
+}
+_IN_URI = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]*@")
+_IN_DSN = re.compile(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'&]+)", re.IGNORECASE)
+
+
+def connect_options(conninfo: str) -> dict[str, Any]:
+    """The keyword arguments for a connection to `conninfo`: what the string does not set itself."""
+    try:
+        given = conninfo_to_dict(conninfo)
+    except psycopg.Error:
+        given = {}  # connecting will say what is wrong with it
+    options = {k: v for k, v in _DEFAULTS.items() if k not in given}
+    # Prepared statements are session state, which a transaction pooler does not keep.
+    return {**options, "autocommit": True, "prepare_threshold": None}
+
+
+class Redactor:
+    """Replaces the passwords of connection strings wherever they occur in a text. Immutable, thread-safe."""
+
+    def __init__(self, *conninfos: str | None) -> None:
+        secrets: set[str] = set()
+        for conninfo in conninfos:
+            secrets.update(_passwords(conninfo or ""))
+        forms = {form for s in secrets for form in (s, quote(s, safe=""), quote(s))}
+        # the longest first: one secret may hold another
+        self._secrets = sorted((f for f in forms if f), key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        """The text without passwords."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return _IN_DSN.sub(r"\1***", _IN_URI.sub(r"\1:***@", text))
+
+
+def _passwords(conninfo: str) -> set[str]:
+    try:
+        parsed = conninfo_to_dict(conninfo)
+    except psycopg.Error:
+        found = re.findall(r"\w+://[^\s:/@]*:([^\s@/]*)@", conninfo) + re.findall(r"password\s*=\s*(\S+)", conninfo)
+        return {*found, *map(unquote, found)}
+    return {str(parsed[key]) for key in ("password", "sslpassword") if parsed.get(key)}

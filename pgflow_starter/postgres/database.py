@@ -1,0 +1,245 @@
+"""`Database`: a connection pool behind one shared probe.
+
+    unknown ──probe answers──▶ up ──a connection breaks: probe──▶ up
+       └──probe fails──▶ away ◀─────────probe fails────────────┘      away ──probe answers──▶ up
+
+While the database is not known to be up nobody but the probe connects, at most twice a second however many wait; and
+as soon as it answers, all who wait go on at once. psycopg_pool's own reconnecting is off: its backoff is what makes
+late recoveries late. A pool of which a connection broke is thrown away whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import psycopg
+import psycopg_pool
+
+from pgflow_starter.core.classify import classify
+from pgflow_starter.core.state import ErrorClass, Outage, Phase
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.ports import CancelScope, Clock
+from pgflow_starter.postgres.conninfo import Redactor, connect_options
+from pgflow_starter.postgres.errors import translate
+
+logger = logging.getLogger("pgflow_starter.database")
+
+PROBE_INTERVAL = 0.5
+"""Seconds between connection attempts while the database is away."""
+
+PROBE_PAUSE = 0.05
+"""Seconds from a probe that was answered to the next, should connections keep breaking."""
+
+CANCEL_TIMEOUT = 2.0
+"""Seconds that a request to cancel a statement may take."""
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+class Database:
+    """Pooled connections in autocommit mode. Thread-safe.
+
+    `patience` is how long, in seconds, a caller waits for the probe's next answer and then for a free connection.
+    """
+
+    def __init__(self, conninfo: str, *, pool_size: int, clock: Clock, patience: float = 30.0) -> None:
+        self.redact = Redactor(conninfo)
+        self._conninfo = conninfo
+        self._options = connect_options(conninfo)
+        self._pool_size = pool_size
+        self._clock = clock
+        self._patience = patience
+        self._changed = threading.Condition()
+        self._pool: psycopg_pool.ConnectionPool[Connection] | None = None
+        self._error: DatabaseError | None = None
+        self._rounds = 0
+        self._asked = 0
+        self._suspect = True
+        self._closed = False
+        self._hurried = False
+        self._outage: Outage | None = None
+        self._watchers: list[Callable[[], object]] = []
+        self._prober: threading.Thread | None = None
+
+    @property
+    def outage(self) -> Outage | None:
+        """Since when the database is away, None while it is not known to be. Never waits."""
+        return self._outage
+
+    def watch(self, back: Callable[[], object]) -> None:
+        """Call `back` each time the database is reachable again."""
+        self._watchers.append(back)
+
+    def start(self) -> None:
+        """Begin to probe, on a thread; returns at once. Idempotent."""
+        with self._changed:
+            if self._prober is None and not self._closed:
+                self._prober = threading.Thread(target=self._probe_loop, name="pgflow-database", daemon=True)
+                self._prober.start()
+
+    @contextmanager
+    def connection(self, scope: CancelScope | None = None, *, patience: float | None = None) -> Iterator[Connection]:
+        """A connection for the duration of the block. Raises DatabaseError: also for what statements in it raise.
+
+        Waits for the probe's next answer while the database is away, then for a free connection. Cancelling `scope`
+        interrupts the statement that runs.
+        """
+        limit = self._patience if patience is None else patience
+        try:
+            pool, conn = self._checkout(limit)
+            interruptible: AbstractContextManager[None] = nullcontext()
+            if scope is not None:
+                interruptible = scope.interruptible(lambda: _cancel(conn))
+            try:
+                with interruptible:
+                    yield conn
+            except psycopg.Error as error:
+                # Before the connection goes back: a pool that is still open would try to replace it.
+                if translate(error, self.redact).connection_lost:
+                    self._discard(pool)
+                raise
+            finally:
+                pool.putconn(conn)
+        except (psycopg.Error, psycopg_pool.PoolClosed) as error:
+            raise translate(error, self.redact) from error
+
+    def hurry(self) -> None:
+        """From now on nobody waits for a database that is away: an error at once."""
+        with self._changed:
+            self._hurried = True
+            self._changed.notify_all()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Close all connections; who waits for one gets a DatabaseError. Takes up to `timeout` seconds. Idempotent."""
+        with self._changed:
+            self._closed = True
+            pool, self._pool = self._pool, None
+            prober = self._prober
+            self._changed.notify_all()
+        if pool is not None:
+            pool.close(timeout=timeout)
+        if prober is not None and prober is not threading.current_thread():
+            prober.join(timeout)
+
+    def _checkout(self, patience: float) -> tuple[psycopg_pool.ConnectionPool[Connection], Connection]:
+        while True:
+            pool = self._admitted(patience)
+            try:
+                return pool, pool.getconn(timeout=patience)
+            except psycopg_pool.PoolClosed:
+                if self._closed:
+                    raise  # else it was discarded while we waited: there is another, or a reason why not
+
+    def _admitted(self, patience: float) -> psycopg_pool.ConnectionPool[Connection]:
+        self.start()
+        with self._changed:
+            if self._pool is None and not self._closed:
+                self._asked += 1
+                self._changed.notify_all()
+                came = self._rounds
+                self._changed.wait_for(
+                    lambda: self._pool or self._closed or self._hurried or self._rounds > came, patience
+                )
+            if self._pool is not None:
+                return self._pool
+            if self._closed:
+                msg = "the connections of this starter or client are closed"
+                raise DatabaseError(msg, error_type="PoolClosed", connection_lost=True)
+            if self._error is not None and self._outage is not None:
+                error = self._error
+                raise DatabaseError(
+                    str(error), sqlstate=error.sqlstate, error_type=error.error_type, connection_lost=True
+                )
+            msg = "the starter stops" if self._hurried else f"the database has not answered within {patience:g} s"
+            raise DatabaseError(msg, error_type="ConnectionTimeout", connection_lost=True)
+
+    def _discard(self, pool: psycopg_pool.ConnectionPool[Connection]) -> None:
+        """A connection of this pool broke, so the others are not to be trusted: probe at once, then a new pool."""
+        with self._changed:
+            if self._pool is not pool:
+                return
+            self._pool = None
+            self._suspect = True
+            self._changed.notify_all()
+        pool.close(timeout=0)
+
+    def _probe_loop(self) -> None:
+        asked = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._suspect or self._closed)
+                if self._closed:
+                    return
+                self._suspect = False
+                asked = self._asked
+            error = self._probe()
+            if error is None:
+                self._up()
+            else:
+                self._away(error)
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closed, PROBE_PAUSE if error is None else PROBE_INTERVAL):
+                    return
+                # A wrong password stays wrong: asked again only when somebody wants a connection.
+                if error is not None and classify(error, Phase.WORKER) is ErrorClass.PERMANENT:
+                    self._changed.wait_for(lambda: self._closed or self._asked > asked)  # noqa: B023 - read at once
+
+    def _probe(self) -> DatabaseError | None:
+        try:
+            with psycopg.connect(self._conninfo, **self._options) as conn:
+                conn.execute("select 1")
+        except Exception as error:
+            return translate(error, self.redact)
+        return None
+
+    def _up(self) -> None:
+        with self._changed:
+            was_away, self._outage, self._error = self._outage, None, None
+            if self._pool is None and not self._closed:
+                self._pool = self._new_pool()
+            self._rounds += 1
+            self._changed.notify_all()
+        if was_away is not None:
+            logger.warning("the database is back")
+            for back in self._watchers:
+                back()
+
+    def _away(self, error: DatabaseError) -> None:
+        with self._changed:
+            first = self._outage is None
+            since = self._clock.now() if self._outage is None else self._outage.since
+            self._outage = Outage(since, str(error))
+            self._error = error
+            self._suspect = True
+            pool, self._pool = self._pool, None
+            self._rounds += 1
+            self._changed.notify_all()
+        if first:
+            logger.warning("the database is away: %s", error)
+        if pool is not None:
+            pool.close(timeout=0)
+
+    def _new_pool(self) -> psycopg_pool.ConnectionPool[Connection]:
+        pool: psycopg_pool.ConnectionPool[Connection] = psycopg_pool.ConnectionPool(
+            self._conninfo,
+            kwargs=self._options,
+            min_size=0,
+            max_size=self._pool_size,
+            open=False,
+            name="pgflow-pool",
+            num_workers=2,
+            reconnect_timeout=0,
+            reconnect_failed=self._discard,
+        )
+        pool.open()
+        return pool
+
+
+def _cancel(conn: Connection) -> None:
+    try:
+        conn.cancel_safe(timeout=CANCEL_TIMEOUT)
+    except psycopg.Error as error:
+        logger.debug("cancelling a statement failed: %s", type(error).__name__)

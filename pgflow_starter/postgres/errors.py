@@ -1,0 +1,45 @@
+"""psycopg's exceptions as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import psycopg_pool
+
+from pgflow_starter.core.state import one_line
+from pgflow_starter.errors import DatabaseError
+
+_LOST_STATES = ("08", "57P01", "57P02", "57P03", "53300")
+
+
+def translate(error: Exception, redact: Callable[[str], str]) -> DatabaseError:
+    """The error of a statement or connection as a DatabaseError; SQLSTATE, driver class and a redacted message kept."""
+    sqlstate = getattr(error, "sqlstate", None)
+    message = redact(one_line(str(error))) or type(error).__name__
+    hint = error.diag.message_hint if isinstance(error, psycopg.Error) else None
+    if hint:
+        message = f"{message} ({redact(one_line(hint))})"
+    return DatabaseError(
+        message, sqlstate=sqlstate, error_type=type(error).__name__, connection_lost=_lost(error, sqlstate)
+    )
+
+
+def _lost(error: Exception, sqlstate: str | None) -> bool:
+    if isinstance(error, psycopg_pool.PoolTimeout):
+        return False
+    if isinstance(error, psycopg_pool.PoolClosed):
+        return True
+    if sqlstate is not None:
+        return sqlstate.startswith(_LOST_STATES)
+    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+@contextmanager
+def translated(redact: Callable[[str], str]) -> Iterator[None]:
+    """Around driver calls: what they raise comes out as DatabaseError."""
+    try:
+        yield
+    except (psycopg.Error, OSError) as error:
+        raise translate(error, redact) from error

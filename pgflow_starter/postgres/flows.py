@@ -1,0 +1,161 @@
+"""Flows and workers in the database: what the registration phases do there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from pgflow_starter.core.definition import FlowDefinition, StepDefinition
+from pgflow_starter.errors import NotInstalledError, ShapeMismatchError
+from pgflow_starter.ports import CancelScope, Compiled
+from pgflow_starter.postgres import pgmq
+from pgflow_starter.postgres.database import Connection, Database
+from pgflow_starter.postgres.features import detect
+
+# A stored flow with its steps and whether its queue exists; no row for an unknown slug.
+_STORED = """
+select f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
+       exists (select from pgmq.meta where queue_name = f.flow_slug),
+       coalesce((select jsonb_agg(jsonb_build_array(s.step_slug, s.step_type, s.opt_max_attempts, s.opt_base_delay,
+                                                    s.opt_timeout, s.opt_start_delay,
+                                                    array(select d.dep_slug from pgflow.deps d
+                                                          where d.flow_slug = s.flow_slug and d.step_slug = s.step_slug
+                                                          order by 1))
+                                  order by s.step_index)
+                 from pgflow.steps s where s.flow_slug = f.flow_slug), '[]')
+from pgflow.flows f where f.flow_slug = %s
+"""
+# Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.
+_CREATE_FLOW = "select count(*) from pgflow.create_flow(%s, %s, %s, %s)"
+_ADD_STEP = "select count(*) from pgflow.add_step(%s, %s, %s::text[], %s, %s, %s, %s, %s)"
+# The worker's row; again is no harm, and one that was stopped is a worker anew.
+_REGISTER_WORKER = """
+insert into pgflow.workers as w (worker_id, queue_name, function_name) values (%s, %s, %s)
+on conflict (worker_id) do update set last_heartbeat_at = now()
+"""
+
+_OPTIONS = ("max_attempts", "base_delay", "timeout")
+_STEP_OPTIONS = (*_OPTIONS, "start_delay")
+
+
+class PostgresFlowStore:
+    """`ports.FlowStore` on a Database. Blocks on I/O; thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
+        """Create the flow or verify its shape; the definition that is in force, with the options that are stored.
+
+        Raises ShapeMismatchError, NotInstalledError, DatabaseError.
+        """
+        with self._database.connection(scope) as conn:
+            return compile_flow(conn, definition)
+
+    def register_worker(self, worker_id: UUID, slug: str, scope: CancelScope) -> None:
+        """Make the worker known to pgflow. Raises DatabaseError."""
+        with self._database.connection(scope) as conn:
+            conn.execute(_REGISTER_WORKER, (worker_id, slug, slug))
+
+    def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
+        """Let inserts into the queue notify. Raises NotInstalledError for a pgmq without it, DatabaseError."""
+        with self._database.connection(scope) as conn:
+            if not detect(conn).notify:
+                msg = (
+                    "pgmq is too old for the notify strategy: it has no enable_notify_insert; upgrade it or use polling"
+                )
+                raise NotInstalledError(msg)
+            pgmq.enable_notify(conn, queue, throttle_ms)
+
+
+def compile_flow(conn: Connection, definition: FlowDefinition) -> Compiled:
+    """Create the flow or verify its shape, on a connection of the caller's. Raises as `PostgresFlowStore.compile`."""
+    detect(conn)
+    stored = _stored(conn, definition.slug)
+    if stored is None or not stored.queue:
+        with conn.transaction():
+            conn.execute(
+                _CREATE_FLOW, (definition.slug, definition.max_attempts, definition.base_delay, definition.timeout)
+            )
+            # Read again under the lock: another process may have compiled it meanwhile, and another shape at that.
+            stored = _stored(conn, definition.slug)
+            if stored is None or not stored.steps:
+                _add_steps(conn, definition)
+                return Compiled(True, definition)
+    return _verify(definition, stored)
+
+
+class _Stored:
+    def __init__(self, row: tuple[Any, ...]) -> None:
+        self.options = dict(zip(_OPTIONS, row[:3], strict=True))
+        self.queue: bool = row[3]
+        self.steps = {
+            slug: (kind, frozenset(deps), dict(zip(_STEP_OPTIONS, (attempts, delay, timeout, start), strict=True)))
+            for slug, kind, attempts, delay, timeout, start, deps in row[4]
+        }
+
+
+def _stored(conn: Connection, slug: str) -> _Stored | None:
+    row = conn.execute(_STORED, (slug,)).fetchone()
+    return None if row is None else _Stored(row)
+
+
+def _add_steps(conn: Connection, definition: FlowDefinition) -> None:
+    with conn.pipeline():
+        for s in definition.steps:
+            conn.execute(
+                _ADD_STEP,
+                (
+                    definition.slug,
+                    s.slug,
+                    list(s.depends_on),
+                    s.max_attempts,
+                    s.base_delay,
+                    s.timeout,
+                    s.start_delay,
+                    str(s.kind),
+                ),
+            )
+
+
+def _verify(definition: FlowDefinition, stored: _Stored) -> Compiled:
+    wrong = [*_shape_differences(definition, stored)]
+    if wrong:
+        msg = (
+            f"flow {definition.slug!r} in the database has another shape than the code: {'; '.join(wrong)}."
+            " Give the changed flow a new slug, or delete the stored one when its runs are done"
+        )
+        raise ShapeMismatchError(msg)
+    differences = [
+        f"{name} is {value} in the database and {getattr(definition, name)} in the code"
+        for name, value in stored.options.items()
+        if value != getattr(definition, name)
+    ]
+    steps: list[StepDefinition] = []
+    for step in definition.steps:
+        options = stored.steps[step.slug][2]
+        differences += [
+            f"{name} of step {step.slug!r} is {value} in the database and {getattr(step, name)} in the code"
+            for name, value in options.items()
+            if value != getattr(step, name)
+        ]
+        steps.append(replace(step, **options))
+    return Compiled(False, replace(definition, steps=tuple(steps), **stored.options), tuple(differences))
+
+
+def _shape_differences(definition: FlowDefinition, stored: _Stored) -> list[str]:
+    code = {s.slug: s for s in definition.steps}
+    found = [f"step {slug!r} is in the code only" for slug in code if slug not in stored.steps]
+    found += [f"step {slug!r} is in the database only" for slug in stored.steps if slug not in code]
+    for slug, (kind, deps, _) in stored.steps.items():
+        step = code.get(slug)
+        if step is None:
+            continue
+        if kind != step.kind:
+            found.append(f"step {slug!r} is a {kind} step in the database and a {step.kind} step in the code")
+        if deps != frozenset(step.depends_on):
+            found.append(
+                f"step {slug!r} depends on {sorted(deps)} in the database and on {sorted(step.depends_on)} in the code"
+            )
+    return found

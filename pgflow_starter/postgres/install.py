@@ -1,0 +1,143 @@
+"""pgmq and the pgflow core into a database: all of it or nothing, once, whoever else is at it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+
+from pgflow_starter.errors import DatabaseError, MissingExtraError, SetupError
+from pgflow_starter.postgres import core_package
+from pgflow_starter.postgres.admin import Connection, limited, session
+from pgflow_starter.postgres.core_package import Migration
+from pgflow_starter.postgres.inventory import Inventory, check, take_inventory
+
+__all__ = ["Installed", "Inventory", "check", "install"]
+
+# Any number that nobody else takes: "pgflow" in ASCII.
+_LOCK = 0x7067666C6F77
+
+_EXTENSION = re.compile(r'^\s*create\s+extension\s+if\s+not\s+exists\s+"?(\w+)"?[^;]*;', re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What `install` did: its steps as sentences (none: everything was there), and what the database has now."""
+
+    steps: tuple[str, ...]
+    inventory: Inventory
+
+
+def install(conninfo: str, *, progress: Callable[[str], None] = lambda line: None) -> Installed:
+    """Bring pgmq and the pgflow core into a database, in one transaction; what is there already stays as it is.
+
+    `progress` gets a sentence per step, in the caller's thread, once it is committed. Takes 2 minutes at most for the
+    download, where the cache has none, and 1 minute for each statement, waiting for another installation included.
+    Raises SetupError, MissingExtraError, DatabaseError, and then nothing was changed. Safe from any thread and process,
+    many at once.
+    """
+    migrations: tuple[Migration, ...] = ()
+    with session(conninfo) as connection:
+        with limited(connection, 60):
+            found = take_inventory(connection)
+        if found.pgflow == "missing":
+            # Fetched before the transaction: a download must not hold a lock that others wait for.
+            progress(f"fetching the pgflow core {core_package.VERSION}, unless it is in the cache")
+            migrations = core_package.migrations()
+        # Whatever the role's default: what another installation commits while we wait has to be seen.
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        with limited(connection, 60):
+            _lock(connection)
+            steps = _fill_in(connection, migrations)
+            found = take_inventory(connection)
+    for step in steps or ("pgmq and the pgflow core are there already: nothing was changed",):
+        progress(step)
+    return Installed(tuple(steps), found)
+
+
+def _lock(connection: Connection) -> None:
+    """Wait for any other installation into this database; ours ends with the transaction."""
+    try:
+        connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+    except psycopg.errors.QueryCanceled:
+        raise DatabaseError(
+            "another installation has been at work in this database for a minute: try again when it has ended",
+            sqlstate="57014",
+            error_type="QueryCanceled",
+        ) from None
+
+
+def _fill_in(connection: Connection, migrations: tuple[Migration, ...]) -> list[str]:
+    """Install what is missing, looked up again now that nobody else installs; the steps taken."""
+    steps: list[str] = []
+    found = take_inventory(connection)
+    if found.pgflow == "partial":
+        raise SetupError(found.pgflow_problem)
+    if found.pgmq == "missing":
+        steps.append(_install_pgmq(connection))
+        found = take_inventory(connection)
+    if found.pgflow == "present":
+        return steps
+    if found.pgmq_problem:
+        raise SetupError(found.pgmq_problem)
+    if _create_realtime_stub(connection):
+        steps.append("created realtime.send as a stub: pgflow calls it for every event, plain PostgreSQL has none")
+    _apply(connection, migrations or core_package.migrations())
+    return [*steps, f"installed the pgflow core {core_package.VERSION}"]
+
+
+def _install_pgmq(connection: Connection) -> str:
+    available = connection.execute("select 1 from pg_catalog.pg_available_extensions where name = 'pgmq'").fetchone()
+    if available:
+        try:
+            with connection.transaction():
+                connection.execute("create extension pgmq")
+            return "installed pgmq as the server's extension"
+        except psycopg.errors.InsufficientPrivilege:
+            # Available, but not to this role: the same functions as plain SQL need no more than CREATE.
+            pass
+    try:
+        from pgmq.install import get_embedded_install_sql, get_embedded_sql_version
+    except ImportError as error:
+        raise MissingExtraError(
+            f"this server has no pgmq extension for us, and pgmq's SQL is not installed here ({error}): "
+            "pip install 'pgflow-starter[embedded]'"
+        ) from error
+    _script(connection, get_embedded_install_sql())
+    return f"installed pgmq {get_embedded_sql_version()} as plain SQL"
+
+
+def _create_realtime_stub(connection: Connection) -> bool:
+    row = connection.execute("select to_regprocedure('realtime.send(jsonb,text,text,boolean)') is null").fetchone()
+    if row is None or not row[0]:
+        return False
+    connection.execute("create schema if not exists realtime")
+    connection.execute(
+        "create function realtime.send(payload jsonb, event text, topic text, private boolean default true) "
+        "returns void language sql as ''"
+    )
+    return True
+
+
+def _apply(connection: Connection, migrations: tuple[Migration, ...]) -> None:
+    rows = connection.execute("select name from pg_catalog.pg_available_extensions").fetchall()
+    # pgmq is seen to by now: its statement would fail where it is plain SQL, and where this role may not create it.
+    available = {str(row[0]) for row in rows} - {"pgmq"}
+    for migration in migrations:
+        sql = _EXTENSION.sub(lambda found: found[0] if found[1] in available else "", migration.sql)
+        try:
+            _script(connection, sql)
+        except psycopg.Error as error:
+            raise DatabaseError(
+                f"migration {migration.name} failed, nothing was changed: {error.diag.message_primary or error}",
+                sqlstate=error.sqlstate,
+                error_type=type(error).__name__,
+                connection_lost=connection.broken,
+            ) from None
+
+
+def _script(connection: Connection, sql: str) -> None:
+    """Run a file of statements, one round trip for all of them."""
+    connection.execute(sql)

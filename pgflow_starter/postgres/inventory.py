@@ -1,0 +1,158 @@
+"""What a database has of what we need: looked up in its catalog, never concluded from a version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pgflow_starter.postgres.admin import Connection, limited, session
+
+INSTALL = "run `pgflow-starter db install`"
+
+_PGMQ_FUNCTIONS = ("archive", "create", "read", "send", "set_vt")
+_PGFLOW_FUNCTIONS = (
+    "add_step",
+    "complete_task",
+    "create_flow",
+    "fail_task",
+    "set_vt_batch",
+    "start_flow",
+    "start_tasks",
+)
+# What newer versions have and older ones have not: functions first, then columns and attributes of types.
+_OPTIONAL_FUNCTIONS = {
+    "pgmq": ("acquire_queue_lock", "create_fifo_index", "enable_notify_insert", "send_topic"),
+    "pgflow": (
+        "claim_tasks",
+        "ensure_flow_compiled",
+        "mark_worker_stopped",
+        "requeue_stalled_tasks",
+        "track_worker_function",
+    ),
+}
+_OPTIONAL_COLUMNS = (
+    "pgflow.step_task_record.flow_input",
+    "pgflow.steps.opt_start_delay",
+    "pgflow.steps.step_type",
+    "pgflow.steps.when_unmet",
+    "pgflow.workers.deprecated_at",
+    "pgflow.workers.stopped_at",
+    "pgmq.message_record.headers",
+)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What `check` found. Problems and notes are sentences for a person; `features` are sorted catalog names such as
+    `pgflow.requeue_stalled_tasks` (a function) or `pgflow.workers.stopped_at` (a column)."""
+
+    server_version: str
+    pgmq: Literal["extension", "sql", "missing"]
+    pgmq_version: str | None
+    """The extension's version; plain SQL carries none."""
+    pgflow: Literal["present", "partial", "missing"]
+    features: tuple[str, ...]
+    pgmq_problem: str | None
+    pgflow_problem: str | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What keeps flows from running here, with the remedies."""
+        return tuple(problem for problem in (self.pgmq_problem, self.pgflow_problem) if problem)
+
+    @property
+    def ok(self) -> bool:
+        """Whether flows can run here."""
+        return not self.missing
+
+
+def check(conninfo: str) -> Inventory:
+    """Look into a database, changing nothing.
+
+    Takes 20 seconds at most beyond connecting. Raises SetupError, DatabaseError. Safe from any thread.
+    """
+    with session(conninfo) as connection, limited(connection, 20):
+        return take_inventory(connection)
+
+
+def take_inventory(connection: Connection) -> Inventory:
+    """The same over a connection that is there already. Raises psycopg's errors."""
+    functions = {str(row[0]) for row in connection.execute(_FUNCTIONS)}
+    columns = {str(row[0]) for row in connection.execute(_COLUMNS)}
+    row = connection.execute(_SERVER).fetchone()
+    assert row is not None
+    version, extension, has_pgflow_schema = row
+    pgmq_lacks = [name for name in _PGMQ_FUNCTIONS if f"pgmq.{name}" not in functions]
+    pgflow_lacks = [name for name in _PGFLOW_FUNCTIONS if f"pgflow.{name}" not in functions]
+    pgmq: Literal["extension", "sql", "missing"] = "extension" if extension else "sql"
+    if len(pgmq_lacks) == len(_PGMQ_FUNCTIONS):
+        pgmq = "missing"
+    pgflow: Literal["present", "partial", "missing"] = "missing"
+    if has_pgflow_schema:
+        pgflow = "partial" if "create_flow" in pgflow_lacks else "present"
+    optional = [f"{schema}.{name}" for schema, names in _OPTIONAL_FUNCTIONS.items() for name in names]
+    features = [name for name in optional if name in functions] + [
+        name for name in _OPTIONAL_COLUMNS if name in columns
+    ]
+    return Inventory(
+        server_version=str(version),
+        pgmq=pgmq,
+        pgmq_version=extension,
+        pgflow=pgflow,
+        features=tuple(sorted(features)),
+        pgmq_problem=_pgmq_problem(pgmq, pgmq_lacks, columns),
+        pgflow_problem=_pgflow_problem(pgflow, pgflow_lacks),
+        notes=_notes(pgmq, functions),
+    )
+
+
+def _pgmq_problem(pgmq: str, lacks: list[str], columns: set[str]) -> str | None:
+    if pgmq == "missing":
+        return f"pgmq is not installed: {INSTALL}"
+    if lacks:
+        return f"pgmq is incomplete, it has no {', '.join(lacks)}: update it to 1.5 or later"
+    if "pgmq.message_record.headers" not in columns:
+        return "pgmq is older than 1.5, which pgflow needs: ALTER EXTENSION pgmq UPDATE"
+    return None
+
+
+def _pgflow_problem(pgflow: str, lacks: list[str]) -> str | None:
+    if pgflow == "missing":
+        return f"the pgflow core is not installed: {INSTALL}"
+    if pgflow == "partial":
+        remedy = f"make sure that it holds nothing of yours, DROP SCHEMA pgflow CASCADE, then {INSTALL}"
+        return f"schema pgflow exists without create_flow, as a broken-off installation leaves it: {remedy}"
+    if lacks:
+        return f"the pgflow core is too old, it has no {', '.join(lacks)}: apply pgflow's own newer migrations"
+    return None
+
+
+def _notes(pgmq: str, functions: set[str]) -> tuple[str, ...]:
+    if pgmq == "missing" or "pgmq.enable_notify_insert" in functions:
+        return ()
+    return ("pgmq has no enable_notify_insert: signal_strategy='polling' works, 'notify' needs a newer pgmq",)
+
+
+# The names of all functions of the two schemas.
+_FUNCTIONS = """
+select distinct n.nspname || '.' || p.proname
+from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where n.nspname in ('pgmq', 'pgflow')
+"""
+
+# The columns of their tables and the attributes of their types.
+_COLUMNS = """
+select n.nspname || '.' || c.relname || '.' || a.attname
+from pg_catalog.pg_attribute a
+join pg_catalog.pg_class c on c.oid = a.attrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname in ('pgmq', 'pgflow') and c.relkind in ('r', 'p', 'c') and a.attnum > 0 and not a.attisdropped
+"""
+
+# The server's version, the pgmq extension's version or null, whether there is a schema pgflow.
+_SERVER = """
+select current_setting('server_version'),
+       (select extversion from pg_catalog.pg_extension where extname = 'pgmq'),
+       exists (select from pg_catalog.pg_namespace where nspname = 'pgflow')
+"""

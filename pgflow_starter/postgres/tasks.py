@@ -1,0 +1,256 @@
+"""Messages and tasks in the database: what a worker does there, by pgflow's protocol."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
+from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.database import Connection, Database
+from pgflow_starter.postgres.features import Features, detect
+
+logger = logging.getLogger("pgflow_starter.tasks")
+
+VT_MARGIN = 2
+"""Seconds that a message stays invisible beyond its task's timeout, as pgflow does it."""
+
+_CACHED_INPUTS = 128
+
+# Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
+# outer query does not see what start_tasks wrote. One row at least, for the number of messages read.
+_CLAIM = """
+with messages as materialized (
+    select array_agg(msg_id) as ids, count(*) as n from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
+), started as materialized (
+    select t.* from messages m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s) t where m.ids is not null
+)
+select m.n, s.run_id, s.step_slug, s.task_index, s.msg_id, s.input, {flow_input}, t.attempts_count + 1
+from messages m
+left join started s on true
+left join pgflow.step_tasks t
+    on t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index
+"""
+# start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
+_EXTEND = "select count(*) from pgflow.set_vt_batch(%s, %s::bigint[], %s::integer[])"
+_RUN_INPUTS = "select run_id, input from pgflow.runs where run_id = any(%s)"
+# Taken first: fail_task beside complete_task in one run deadlocks on 0.8.1 otherwise. In order of run_id, for the same
+# reason between batches.
+_LOCK_RUN = "select from pgflow.runs where run_id = %s for update"
+_COMPLETE = "select count(*) from pgflow.complete_task(%s, %s, %s, %s::jsonb)"
+_FAIL = "select count(*) from pgflow.fail_task(%s, %s, %s, %s)"
+# Leaves the task no attempt, so that fail_task fails it for good.
+_EXHAUST = """
+update pgflow.step_tasks t
+set attempts_count = greatest(t.attempts_count, coalesce(s.opt_max_attempts, f.opt_max_attempts))
+from pgflow.steps s join pgflow.flows f using (flow_slug)
+where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+  and t.run_id = %s and t.step_slug = %s and t.task_index = %s and t.status = 'started'
+"""
+# A task that this worker started and did not end, as if it had never been claimed.
+_GIVE_BACK = """
+update pgflow.step_tasks set status = 'queued', started_at = null, attempts_count = greatest(attempts_count - 1, 0)
+where run_id = %s and step_slug = %s and task_index = %s and status = 'started' and last_worker_id = %s
+returning message_id
+"""
+_SHOW_AT_ONCE = "select count(*) from pgmq.set_vt(%s, %s::bigint, 0)"
+_STARTED_BY = """
+select run_id, step_slug, task_index, message_id from pgflow.step_tasks
+where flow_slug = %s and last_worker_id = %s and status = 'started' and message_id <> all(%s::bigint[])
+"""
+# Tasks whose worker has not been heard of: judged by the worker, however long the task itself runs.
+_STALLED = """
+select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, t.last_worker_id,
+       t.attempts_count >= coalesce(s.opt_max_attempts, f.opt_max_attempts)
+from pgflow.step_tasks t
+join pgflow.flows f on f.flow_slug = t.flow_slug
+join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+left join pgflow.workers w on w.worker_id = t.last_worker_id
+where t.status = 'started' and t.flow_slug = any(%(slugs)s)
+  and coalesce(w.last_heartbeat_at, t.started_at) < now() - make_interval(secs => %(age)s)
+order by t.run_id, t.step_slug, t.task_index
+limit 1000
+"""
+_REQUEUE = """
+update pgflow.step_tasks set status = 'queued', started_at = null
+where run_id = %s and step_slug = %s and task_index = %s and status = 'started'
+  and last_worker_id is not distinct from %s
+returning message_id
+"""
+_STILL_STALLED = """
+select from pgflow.step_tasks
+where run_id = %s and step_slug = %s and task_index = %s and status = 'started'
+  and last_worker_id is not distinct from %s
+"""
+_STALLED_TEXT = "the worker that ran the task died, and the task has no attempt left"
+# One statement for all workers of a process; a row that is gone (schema installed anew) comes back.
+_HEARTBEAT = """
+insert into pgflow.workers as w (worker_id, queue_name, function_name)
+select * from unnest(%s::uuid[], %s::text[], %s::text[])
+on conflict (worker_id) do update set last_heartbeat_at = now()
+returning worker_id, deprecated_at is not null
+"""
+_STOPPED_NEW = "select pgflow.mark_worker_stopped(%s)"
+_STOPPED_OLD = "update pgflow.workers set deprecated_at = coalesce(deprecated_at, now()) where worker_id = %s"
+
+
+class PostgresTaskStore:
+    """`ports.TaskStore` on a Database. Blocks on I/O; thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._features: Features | None = None
+        self._inputs: OrderedDict[UUID, Any] = OrderedDict()
+        self._inputs_lock = threading.Lock()
+
+    def claim(self, definition: FlowDefinition, worker_id: UUID, quantity: int) -> tuple[int, list[Task]]:
+        """Read up to `quantity` visible messages and start their tasks: how many were read, and the tasks."""
+        queue = definition.slug
+        vt = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
+        with self._database.connection() as conn:
+            features = self._detected(conn)
+            sql = _CLAIM.format(flow_input="s.flow_input" if features.flow_input else "null::jsonb")
+            parameters = {"queue": queue, "vt": vt, "quantity": quantity, "worker": worker_id}
+            try:
+                rows: list[Any] = conn.execute(sql, parameters).fetchall()
+            except Exception:
+                self._features = None  # the core may have been replaced under us
+                raise
+            started = [r for r in rows if r[1] is not None]
+            steps = {s.slug: s for s in definition.steps}
+            self._extend(conn, definition, steps, vt, started)
+            inputs = self._flow_inputs(conn, steps, started, features)
+        return rows[0][0], [_task(queue, steps.get(r[2]), r, inputs, features) for r in started]
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Write what became of tasks, in one transaction and one round trip; it is all written or nothing."""
+        ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
+        with self._database.connection() as conn, conn.pipeline(), conn.transaction():
+            for outcome in ordered:
+                task = outcome.task
+                key = (task.run_id, task.step_slug, task.task_index)
+                if outcome.kind is OutcomeKind.COMPLETED:
+                    conn.execute(_COMPLETE, (*key, outcome.output_json))
+                    continue
+                conn.execute(_LOCK_RUN, (task.run_id,))
+                if outcome.kind is OutcomeKind.FAILED_FOR_GOOD:
+                    conn.execute(_EXHAUST, key)
+                conn.execute(_FAIL, (*key, outcome.error))
+
+    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
+        """Make tasks that did not end claimable by others at once, their attempt not counted."""
+        with self._database.connection() as conn:
+            for task in tasks:
+                with conn.transaction():
+                    conn.execute(_LOCK_RUN, (task.run_id,))
+                    row = conn.execute(_GIVE_BACK, (task.run_id, task.step_slug, task.task_index, worker_id)).fetchone()
+                    if row is not None:
+                        conn.execute(_SHOW_AT_ONCE, (task.flow_slug, row[0]))
+
+    def give_back_unknown(self, worker_id: UUID, slug: str, known: Sequence[Task]) -> None:
+        """Give back the tasks that the worker has started in the database but, not being among `known`, not here."""
+        with self._database.connection() as conn:
+            rows: list[Any] = conn.execute(_STARTED_BY, (slug, worker_id, [t.msg_id for t in known])).fetchall()
+        self.give_back(worker_id, [Task(run, slug, step, index, msg, 0, None, None) for run, step, index, msg in rows])
+
+    def recover_stalled(self, slugs: Sequence[str], stale_threshold: float) -> int:
+        """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
+
+        Each in a transaction of its own and checked again under its run's lock: two sweeps at once do no harm.
+        """
+        with self._database.connection() as conn:
+            parameters = {"slugs": list(slugs), "age": stale_threshold}
+            rows: list[Any] = conn.execute(_STALLED, parameters).fetchall()
+            for run_id, step, index, slug, msg_id, worker, exhausted in rows:
+                key = (run_id, step, index)
+                with conn.transaction():
+                    conn.execute(_LOCK_RUN, (run_id,))
+                    if not exhausted:
+                        if conn.execute(_REQUEUE, (*key, worker)).fetchone() is not None:
+                            conn.execute(_SHOW_AT_ONCE, (slug, msg_id))
+                    elif conn.execute(_STILL_STALLED, (*key, worker)).fetchone() is not None:
+                        conn.execute(_FAIL, (*key, _STALLED_TEXT))
+        return len(rows)
+
+    def heartbeat(self, workers: Sequence[tuple[UUID, str]]) -> set[UUID]:
+        """Say that the workers (id, queue) are alive; those that pgflow wants to stop are returned."""
+        ids, queues = [w for w, _ in workers], [q for _, q in workers]
+        with self._database.connection() as conn:
+            rows: list[Any] = conn.execute(_HEARTBEAT, (ids, queues, queues)).fetchall()
+        return {worker for worker, deprecated in rows if deprecated}
+
+    def worker_stopped(self, worker_id: UUID) -> None:
+        """Say that the worker has stopped."""
+        with self._database.connection() as conn:
+            new = self._detected(conn).mark_worker_stopped
+            conn.execute(_STOPPED_NEW if new else _STOPPED_OLD, (worker_id,))
+
+    def _detected(self, conn: Connection) -> Features:
+        features = self._features
+        if features is None:
+            try:
+                features = self._features = detect(conn)
+            except DatabaseError:
+                raise
+            except Exception as error:
+                # To a running worker the schema being away is an outage like any other.
+                raise DatabaseError(str(error), error_type=type(error).__name__) from error
+        return features
+
+    def _extend(
+        self, conn: Connection, definition: FlowDefinition, steps: dict[str, StepDefinition], vt: int, rows: list[Any]
+    ) -> None:
+        other = [
+            (r[4], definition.timeout_of(steps[r[2]]) + VT_MARGIN)
+            for r in rows
+            if r[2] in steps and definition.timeout_of(steps[r[2]]) + VT_MARGIN != vt
+        ]
+        if other:
+            conn.execute(_EXTEND, (definition.slug, [m for m, _ in other], [v for _, v in other]))
+
+    def _flow_inputs(
+        self, conn: Connection, steps: dict[str, StepDefinition], rows: list[Any], features: Features
+    ) -> dict[UUID, Any]:
+        """The flow inputs that the claimed rows do not carry; read once a run, for a map's elements share it."""
+        needed = {r[1] for r in rows if (step := steps.get(r[2])) is not None and not _carries_input(step, features)}
+        with self._inputs_lock:
+            found = {run: self._inputs[run] for run in needed if run in self._inputs}
+        missing = [run for run in needed if run not in found]
+        if missing:
+            fetched: list[Any] = conn.execute(_RUN_INPUTS, (missing,)).fetchall()
+            found.update(fetched)
+            with self._inputs_lock:
+                self._inputs.update(fetched)
+                while len(self._inputs) > _CACHED_INPUTS:
+                    self._inputs.popitem(last=False)
+        return found
+
+
+def _carries_input(step: StepDefinition, features: Features) -> bool:
+    """Whether `start_tasks` hands the flow's input over with a task of the step."""
+    if features.flow_input:
+        return step.kind == StepKind.SINGLE and not step.depends_on
+    return step.kind == StepKind.SINGLE
+
+
+def _task(queue: str, step: StepDefinition | None, row: Any, inputs: dict[UUID, Any], features: Features) -> Task:
+    """The row in the one shape that handlers see: the flow's input, `{dependency: output}`, or the element."""
+    _, run_id, step_slug, task_index, msg_id, given, flow_input, attempt = row
+    if step is None:
+        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, given, None)
+    if not _carries_input(step, features):
+        flow_input = inputs.get(run_id)
+    elif not features.flow_input:
+        flow_input = given.get("run")
+    if step.kind == StepKind.MAP:
+        value = given
+    elif step.depends_on:
+        value = {k: v for k, v in given.items() if k in step.depends_on}
+    else:
+        value = flow_input
+    return Task(run_id, queue, step_slug, task_index, msg_id, attempt, value, flow_input)

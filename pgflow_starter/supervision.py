@@ -1,0 +1,36 @@
+"""OTP supervision on pykka actors, usable by itself.
+
+    sup = SupervisorActor.start("root", [ChildSpec("a", functools.partial(MyActor.start, 1))], clock=SystemClock())
+    sup.proxy().which_children().get()
+
+Children derive from `Actor`. A supervisor answers `which_children`, `count_children`, `start_child`, `terminate_child`,
+`restart_child` and `delete_child` through its proxy; a child must only ever `tell` its supervisor.
+"""
+
+from pgflow_starter.actors.base import Actor
+from pgflow_starter.actors.supervisor import (
+    ChildStartError,
+    DynamicSupervisorActor,
+    RestartIntensityExceededError,
+    SupervisionError,
+    SupervisorActor,
+)
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.children import ChildSpec, ChildType, Restart, Strategy, SupervisorFlags
+from pgflow_starter.core.state import ChildInfo
+
+__all__ = [
+    "Actor",
+    "ChildInfo",
+    "ChildSpec",
+    "ChildStartError",
+    "ChildType",
+    "DynamicSupervisorActor",
+    "Restart",
+    "RestartIntensityExceededError",
+    "Strategy",
+    "SupervisionError",
+    "SupervisorActor",
+    "SupervisorFlags",
+    "SystemClock",
+]

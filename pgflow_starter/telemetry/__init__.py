@@ -1,0 +1,1 @@
+"""OpenTelemetry, through its API package alone; nothing else imports it."""

@@ -1,0 +1,34 @@
+"""Every span, event and attribute name, in one place."""
+
+SCOPE = "pgflow_starter"
+
+SPAN_START = "pgflow.starter start"
+SPAN_READY = "pgflow.starter ready"
+
+
+def span_register(module: str) -> str:
+    """The span of one attempt."""
+    return f"register {module}"
+
+
+def span_phase(phase: str) -> str:
+    """The span of one phase of an attempt."""
+    return f"phase {phase}"
+
+
+EVENT_ATTEMPT = "pgflow.starter.module.attempt"
+EVENT_SUCCESS = "pgflow.starter.module.success"
+EVENT_RETRY_SCHEDULED = "pgflow.starter.module.retry_scheduled"
+EVENT_FAILED_PERMANENT = "pgflow.starter.module.failed_permanent"
+EVENT_READY = "pgflow.starter.ready"
+
+MODULE = "pgflow.starter.module"
+MODULE_TYPE = "pgflow.starter.module.type"
+MODULE_STATUS = "pgflow.starter.module.status"
+MODULE_COUNT = "pgflow.starter.module.count"
+ATTEMPT = "pgflow.starter.attempt"
+PHASE = "pgflow.starter.phase"
+ERROR_CLASS = "pgflow.starter.error.class"
+RETRY_DELAY = "pgflow.starter.retry.delay"
+ERROR_TYPE = "error.type"
+DB_STATUS = "db.response.status_code"

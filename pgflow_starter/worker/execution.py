@@ -1,0 +1,65 @@
+"""Running one handler: whatever it does comes out as an `Outcome`."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.encoding import error_text, to_json
+from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.errors import PermanentError
+from pgflow_starter.worker.context import TaskContext
+
+logger = logging.getLogger("pgflow_starter.handlers")
+
+_TRACEBACK_FRAMES = 3
+
+
+def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: threading.Event) -> Outcome:
+    """Call the step's handler on this thread. Never raises: exceptions, even SystemExit, become failed outcomes."""
+    step = definition.step(task.step_slug)
+    if step is None:
+        return failed(task, f"flow {task.flow_slug!r} has no step {task.step_slug!r} in this worker's code")
+    ctx = TaskContext(
+        run_id=task.run_id,
+        flow_slug=task.flow_slug,
+        step_slug=task.step_slug,
+        task_index=task.task_index,
+        attempt=task.attempt,
+        msg_id=task.msg_id,
+        flow_input=task.flow_input,
+        deadline=deadline,
+        cancelled=cancelled,
+        logger=logging.LoggerAdapter(
+            logger,
+            {"run_id": str(task.run_id), "flow_slug": task.flow_slug, "step_slug": task.step_slug},
+        ),
+    )
+    try:
+        output = step.handler(task.input, ctx)
+    except PermanentError as error:
+        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=_told(error))
+    except BaseException as error:
+        return failed(task, _told(error))
+    try:
+        return Outcome(task, OutcomeKind.COMPLETED, output_json=to_json(output))
+    except Exception as error:
+        return failed(task, f"the handler's output cannot be stored: {error}")
+
+
+def failed(task: Task, text: str) -> Outcome:
+    """A failed outcome with that error text."""
+    return Outcome(task, OutcomeKind.FAILED, error=error_text(text))
+
+
+def _told(error: BaseException) -> str:
+    """The exception's own line first, then the last frames of its traceback."""
+    try:
+        own = "".join(traceback.format_exception_only(error)).strip()
+        # the first frame is ours
+        frames = traceback.format_list(traceback.extract_tb(error.__traceback__)[1:][-_TRACEBACK_FRAMES:])
+        return error_text(own + "\n" + "".join(frames).rstrip())
+    except Exception:  # an exception whose own __str__ raises
+        return type(error).__name__

@@ -1,0 +1,76 @@
+"""`Flight`: one task under way, and `Flights`: all of one worker. They outlive the actor that started them."""
+
+from __future__ import annotations
+
+import threading
+from queue import Empty, SimpleQueue
+
+from pgflow_starter.core.task import Task
+from pgflow_starter.ports import Clock, Timer
+
+
+class Flight:
+    """One task on its thread. Whoever lands it first says what became of it; the other's word is ignored."""
+
+    __slots__ = ("_landed", "cancelled", "task", "timer")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.cancelled = threading.Event()
+        self.timer: Timer | None = None
+        self._landed = threading.Lock()
+
+    def land(self) -> bool:
+        """True for the first caller. Thread-safe."""
+        return self._landed.acquire(blocking=False)
+
+
+class Flights:
+    """Tasks under way, those counted that were given up but whose thread has not ended. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flying: dict[int, Flight] = {}
+        self._landings: SimpleQueue[None] = SimpleQueue()
+        self.abandoned = 0
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    def add(self, flight: Flight) -> None:
+        with self._lock:
+            self._flying[id(flight)] = flight
+
+    def remove(self, flight: Flight) -> None:
+        with self._lock:
+            self._flying.pop(id(flight), None)
+        self._landings.put(None)
+
+    def give_up(self, flight: Flight) -> None:
+        """The flight counts no longer; its thread may go on."""
+        flight.cancelled.set()
+        with self._lock:
+            self._flying.pop(id(flight), None)
+            self.abandoned += 1
+        self._landings.put(None)
+
+    def ended_late(self) -> None:
+        """The thread of one that was given up has ended."""
+        with self._lock:
+            self.abandoned -= 1
+
+    def all(self) -> list[Flight]:
+        with self._lock:
+            return list(self._flying.values())
+
+    def wait_empty(self, clock: Clock, deadline: float) -> bool:
+        """Wait until no task is under way; False at `deadline` (monotonic)."""
+        while self._flying:
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                return False
+            try:
+                self._landings.get(timeout=left)
+            except Empty:
+                continue
+        return True

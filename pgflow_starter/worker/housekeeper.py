@@ -1,0 +1,99 @@
+"""`HousekeeperActor`: the heartbeats of all workers of this process, and the sweep for tasks whose worker died."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pykka
+
+from pgflow_starter.actors.base import Actor
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.ports import TaskStore, Timers
+from pgflow_starter.worker.worker import Drain
+from pgflow_starter.worker.workers import Workers
+
+logger = logging.getLogger("pgflow_starter.housekeeping")
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Time for heartbeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Time to look for stalled tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rhythm:
+    """How often, in seconds; and how old a heartbeat is that makes its worker's tasks stalled."""
+
+    heartbeat: float
+    recovery: float
+    stale: float
+
+
+class HousekeeperActor(Actor):
+    """One per starter: two statements, however many workers."""
+
+    thread_name = "pgflow-housekeeper"
+
+    def __init__(self, workers: Workers, store: TaskStore, timers: Timers, rhythm: Rhythm) -> None:
+        super().__init__()
+        self._workers = workers
+        self._store = store
+        self._timers = timers
+        self._rhythm = rhythm
+
+    def on_start(self) -> None:
+        self._again(self._rhythm.heartbeat, Beat())
+        self._again(self._rhythm.recovery, Sweep())
+
+    def on_receive(self, message: Any) -> None:
+        match message:
+            case Beat():
+                self._tell_database(self._beat)
+                self._again(self._rhythm.heartbeat, message)
+            case Sweep():
+                self._tell_database(self._sweep)
+                self._again(self._rhythm.recovery, message)
+            case _:
+                super().on_receive(message)
+
+    def _beat(self) -> None:
+        cells = self._workers.cells()
+        if not cells:
+            return
+        deprecated = self._store.heartbeat([(c.worker_id, c.definition.slug) for c in cells])
+        for cell in cells:
+            if cell.worker_id in deprecated:
+                logger.warning("worker of %s is deprecated in the database: it claims no more", cell.definition.slug)
+                cell.tell(Drain())
+
+    def _sweep(self) -> None:
+        slugs = [c.definition.slug for c in self._workers.cells()]
+        recovered = self._store.recover_stalled(slugs, self._rhythm.stale) if slugs else 0
+        if recovered:
+            logger.warning("%d tasks of workers that died were recovered", recovered)
+            self._workers.database_back()
+
+    def _tell_database(self, duty: Callable[[], None]) -> None:
+        try:
+            duty()
+        except DatabaseError as error:
+            logger.log(logging.DEBUG if error.connection_lost else logging.WARNING, "housekeeping: %s", error)
+
+    def _again(self, delay: float, message: object) -> None:
+        ref = self.actor_ref
+
+        def tell() -> None:
+            try:
+                ref.tell(message)
+            except pykka.ActorDeadError:
+                return
+
+        self._timers.after(delay, tell)

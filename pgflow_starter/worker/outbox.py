@@ -1,0 +1,113 @@
+"""`Outbox`: outcomes on their way into the database, written by whoever is there.
+
+A task's thread puts its outcome in and, when nobody is writing, writes all that is there; outcomes that come meanwhile
+are the next batch. So there is no thread that waits, and the busier the workers the larger the batches. What cannot be
+written stays, in order, and is written again: doing it twice is no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.ports import TaskStore
+from pgflow_starter.worker.execution import failed
+
+logger = logging.getLogger("pgflow_starter.workers")
+
+BATCH = 50
+
+
+class Outbox:
+    """Outcomes of one worker. `settled(outcomes)` is told of those that are written, `stuck()` when some could not be.
+
+    Thread-safe.
+    """
+
+    def __init__(
+        self, store: TaskStore, settled: Callable[[Sequence[Outcome]], None], stuck: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._settled = settled
+        self._stuck = stuck
+        self._waiting: deque[Outcome] = deque()
+        self._writing = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, outcome: Outcome) -> None:
+        """Add an outcome and write what is there, unless another thread is at it. Blocks on I/O."""
+        self._waiting.append(outcome)
+        self.flush()
+
+    def tasks(self) -> list[Task]:
+        """The tasks whose outcomes wait."""
+        return [o.task for o in list(self._waiting)]
+
+    def flush(self, *, wait: bool = False) -> bool:
+        """Write what is there; when another thread is at it leave it to that one, unless `wait`.
+
+        False when something could not be written.
+        """
+        # Checked again after each release: an outcome put in while its writer was leaving must not wait for the next.
+        while self._waiting and self._writing.acquire(blocking=wait):
+            try:
+                written = self._write_batch()
+            finally:
+                self._writing.release()
+            if not written:
+                self._stuck()
+                return False
+        return True
+
+    def _write_batch(self) -> bool:
+        batch = list(self._waiting)[:BATCH]
+        if not batch:
+            return True
+        try:
+            self._store.settle(batch)
+        except DatabaseError as error:
+            if error.connection_lost:
+                logger.warning("%d outcomes wait to be written: %s", len(self._waiting), error)
+                return False
+            if len(batch) > 1:
+                return self._write_singly(batch)
+            return self._write_refused(batch[0], error)
+        self._drop(batch)
+        self._settled(batch)
+        return True
+
+    def _write_singly(self, batch: Sequence[Outcome]) -> bool:
+        """One of the batch was refused, and with it all: write each by itself, and put the refused ones last."""
+        complete = True
+        for outcome in batch:
+            try:
+                self._store.settle([outcome])
+            except DatabaseError as error:
+                if error.connection_lost:
+                    return False
+                complete = self._write_refused(outcome, error) and complete
+                continue
+            self._drop([outcome])
+            self._settled([outcome])
+        return complete
+
+    def _write_refused(self, outcome: Outcome, error: DatabaseError) -> bool:
+        """The database took exception to this outcome: to its data for good, to anything else for now."""
+        self._drop([outcome])
+        if (error.sqlstate or "").startswith("22") and outcome.kind is OutcomeKind.COMPLETED:
+            text = f"the handler's output cannot be stored: {error}"
+            self._waiting.append(failed(outcome.task, text))
+            return True
+        logger.error("an outcome of %s/%s was refused: %s", outcome.task.flow_slug, outcome.task.step_slug, error)
+        self._waiting.append(outcome)
+        return False
+
+    def _drop(self, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            self._waiting.remove(outcome)

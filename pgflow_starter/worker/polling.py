@@ -1,0 +1,58 @@
+"""When a worker polls next, as pure decisions. All times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgflow_starter.core.definition import FlowDefinition, StepDefinition
+from pgflow_starter.core.state import SignalStrategy
+
+_SETTLE_MARGIN = 0.01
+_LONGEST = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class PollPolicy:
+    """How often an idle worker polls.
+
+    Polling: `least` after messages, doubling up to `most` without. Notify: every `fallback`, and once more `throttle`
+    after each wake-up, for pgmq announces nothing within the throttle and sends no notification when it has passed.
+    """
+
+    strategy: SignalStrategy
+    least: float
+    most: float
+    fallback: float
+    throttle: float
+
+    def after(self, found: bool, last: float) -> float:
+        """The next interval, after a poll that found messages or did not; `last` is the one before, 0 at first."""
+        if self.strategy is SignalStrategy.NOTIFY:
+            return self.fallback
+        return self.least if found or last <= 0 else min(last * 2, self.most)
+
+    def after_error(self, last: float) -> float:
+        """The next interval after a poll that failed."""
+        return min(max(last * 2, self.least), self.most)
+
+    @property
+    def trailing(self) -> float | None:
+        """How long after a wake-up to poll once more; None when nothing is throttled."""
+        if self.strategy is SignalStrategy.NOTIFY and self.throttle > 0:
+            return self.throttle + _SETTLE_MARGIN
+        return None
+
+
+def retry_delay(definition: FlowDefinition, step: StepDefinition, attempt: int) -> float | None:
+    """When a task that failed in its `attempt` is visible again, by pgflow's rule; None when it has no attempt left."""
+    attempts = definition.max_attempts if step.max_attempts is None else step.max_attempts
+    base = definition.base_delay if step.base_delay is None else step.base_delay
+    if attempt >= attempts:
+        return None
+    return min(base * 2.0 ** min(attempt, 60), _LONGEST) + _SETTLE_MARGIN
+
+
+def dependents_delay(definition: FlowDefinition, step_slug: str) -> float | None:
+    """When the steps behind a completed one are visible; None when there are none."""
+    delays = [float(s.start_delay or 0) for s in definition.steps if step_slug in s.depends_on]
+    return min(delays) + (_SETTLE_MARGIN if min(delays) else 0.0) if delays else None

@@ -1,0 +1,60 @@
+"""`RegistrationPhases`: the four phases, over the registry, the database, the workers and the listener."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from pgflow_starter.actors.registry import FlowRegistry
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.modules import ModuleSpec, definition_of
+from pgflow_starter.core.state import Phase
+from pgflow_starter.ports import CancelScope, FlowStore, QueueListener
+from pgflow_starter.worker.workers import Workers
+
+logger = logging.getLogger("pgflow_starter.registration")
+
+
+class RegistrationPhases:
+    """`ports.Phases`. Each phase is idempotent; thread-safe for different modules."""
+
+    def __init__(
+        self,
+        registry: FlowRegistry,
+        flow_store: FlowStore,
+        workers: Workers,
+        listener: QueueListener | None,
+        *,
+        throttle_ms: int,
+        listen_timeout: float,
+    ) -> None:
+        self._registry = registry
+        self._flow_store = flow_store
+        self._workers = workers
+        self._listener = listener
+        self._throttle_ms = throttle_ms
+        self._listen_timeout = listen_timeout
+        self._warned: dict[str, tuple[str, ...]] = {}
+
+    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
+        """Run one phase; the slug from the registry phase."""
+        if phase is Phase.REGISTRY:
+            return self._registry.register(spec, definition_of(spec.module)).definition.slug
+        definition = self._registry.of(spec).definition
+        if phase is Phase.WORKER:
+            self._start_worker(definition, scope)
+        elif phase is Phase.NOTIFY_DB:
+            self._flow_store.enable_notify(definition.slug, self._throttle_ms, scope)
+        elif self._listener is not None:
+            wake = partial(self._workers.wake, definition.slug)
+            self._listener.listen(definition.slug, wake, self._listen_timeout, scope)
+            wake()  # what came before LISTEN was in force was announced to nobody
+        return None
+
+    def _start_worker(self, definition: FlowDefinition, scope: CancelScope) -> None:
+        compiled = self._flow_store.compile(definition, scope)
+        # Said once, not at each attempt.
+        if compiled.differences and self._warned.get(definition.slug) != compiled.differences:
+            self._warned[definition.slug] = compiled.differences
+            logger.warning("flow %r: %s; the database wins", definition.slug, "; ".join(compiled.differences))
+        self._workers.ensure(compiled.definition, scope)

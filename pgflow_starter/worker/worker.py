@@ -1,0 +1,293 @@
+"""`WorkerActor`: polls the queue of one flow or job, claims tasks for its free slots and has them run.
+
+It claims on its own thread and never beyond its free slots; handlers run on threads of the cache, and their outcomes
+are written by those. What must survive its crash (tasks under way, outcomes not yet written, the worker's id) is on its
+`WorkerCell`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pykka
+
+from pgflow_starter.actors.base import Actor
+from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.ports import Clock, TaskStore, Timers
+from pgflow_starter.worker.execution import execute, failed
+from pgflow_starter.worker.flights import Flight, Flights
+from pgflow_starter.worker.outbox import Outbox
+from pgflow_starter.worker.polling import PollPolicy, dependents_delay, retry_delay
+
+logger = logging.getLogger("pgflow_starter.workers")
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Look into the queue now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """A notification came: poll now, and once more when the throttle has passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollDue:
+    """The timer of the last poll fired; stale unless it carries the newest token."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A task's slot is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A task has run for its step's timeout."""
+
+    flight: Flight
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Claim no more; what runs may end."""
+
+
+@dataclass(slots=True)
+class Shutdown:
+    """Until when (monotonic clock) running tasks may end once the starter stops."""
+
+    deadline: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerWorld:
+    """What the workers of a starter share."""
+
+    store: TaskStore
+    clock: Clock
+    timers: Timers
+    threads: ThreadCache
+    policy: PollPolicy
+    batch_size: int
+    shutdown: Shutdown
+
+
+class WorkerCell:
+    """What belongs to one worker and outlives each incarnation of its actor. Thread-safe where others use it."""
+
+    def __init__(self, worker_id: UUID, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
+        self.worker_id = worker_id
+        self.definition = definition
+        self.slots = slots
+        self.flights = Flights()
+        self.outbox = Outbox(world.store, self._settled, self._stuck)
+        self.ref: pykka.ActorRef[Any] | None = None
+        self.poll_asked = False
+        self.claims_unsure = False
+        self._world = world
+
+    def tell(self, message: object) -> None:
+        """Send to the current incarnation; lost on a dead one, whose successor polls anyway."""
+        if self.ref is not None:
+            try:
+                self.ref.tell(message)
+            except pykka.ActorDeadError:
+                return
+
+    def later(self, delay: float, message: object) -> None:
+        """Send it in `delay` seconds."""
+        self._world.timers.after(delay, partial(self.tell, message))
+
+    def wake(self) -> None:
+        """A notification came."""
+        self.tell(Wake())
+
+    def poll_soon(self) -> None:
+        """Ask for a poll; one that waits in the mailbox serves all who ask."""
+        if not self.poll_asked:
+            self.poll_asked = True
+            self.tell(Poll())
+
+    def database_back(self) -> None:
+        """The database is reachable again: write what waits, then poll."""
+        if len(self.outbox):
+            self._world.threads.run(self.outbox.flush)
+        self.poll_soon()
+
+    def _settled(self, outcomes: Sequence[Outcome]) -> None:
+        """Poll when what these outcomes made visible is there: the next steps, or the task again."""
+        delays: set[float] = set()
+        for outcome in outcomes:
+            step = self.definition.step(outcome.task.step_slug)
+            if outcome.kind is OutcomeKind.COMPLETED:
+                delay = dependents_delay(self.definition, outcome.task.step_slug)
+            elif outcome.kind is OutcomeKind.FAILED and step is not None:
+                delay = retry_delay(self.definition, step, outcome.task.attempt)
+            else:
+                delay = None
+            if delay is not None:
+                delays.add(delay)
+        for delay in delays:
+            if delay > 0:
+                self._world.timers.after(delay, self.poll_soon)
+            else:
+                self.poll_soon()
+
+    def _stuck(self) -> None:
+        self._world.timers.after(self._world.policy.least, lambda: self._world.threads.run(self.outbox.flush))
+
+
+class WorkerActor(Actor):
+    """One per registered module."""
+
+    def __init__(self, cell: WorkerCell, world: WorkerWorld) -> None:
+        super().__init__()
+        self._cell = cell
+        self._world = world
+        self._token = 0
+        self._interval = 0.0
+        self._more = False
+        self._draining = False
+
+    def name(self) -> str:
+        return f"pgflow-worker-{self._cell.definition.slug}"
+
+    def on_start(self) -> None:
+        cell = self._cell
+        # What a predecessor had claimed but not yet begun is known to nobody.
+        cell.claims_unsure = cell.claims_unsure or cell.ref is not None
+        cell.ref = self.actor_ref
+        cell.poll_asked = False
+        cell.poll_soon()
+
+    def on_receive(self, message: Any) -> None:
+        match message:
+            case Poll():
+                self._cell.poll_asked = False
+                self._poll()
+            case Wake():
+                self._poll()
+                if self._world.policy.trailing is not None:
+                    self._world.timers.after(self._world.policy.trailing, self._cell.poll_soon)
+            case PollDue(token):
+                if token == self._token:
+                    self._poll()
+            case Landed():
+                if self._more:
+                    self._poll()
+            case Overdue(flight):
+                self._give_up(flight)
+            case Drain():
+                self._draining = True
+            case _:
+                super().on_receive(message)
+
+    def on_stop(self) -> None:
+        """Let running tasks end until the shutdown's deadline, then give back what still runs."""
+        cell, world = self._cell, self._world
+        if cell.flights.wait_empty(world.clock, world.shutdown.deadline):
+            left: list[Task] = []
+        else:
+            left = [f.task for f in cell.flights.all() if f.land()]
+            for flight in cell.flights.all():
+                cell.flights.give_up(flight)
+        try:
+            if not cell.outbox.flush(wait=True):
+                logger.error("%s: %d outcomes could not be written", cell.definition.slug, len(cell.outbox))
+            if left:
+                logger.warning("%s: %d tasks did not end in time and are given back", cell.definition.slug, len(left))
+                world.store.give_back(cell.worker_id, left)
+            world.store.worker_stopped(cell.worker_id)
+        except DatabaseError as error:
+            logger.warning("%s: the worker's end could not be written: %s", cell.definition.slug, error)
+
+    def _poll(self) -> None:
+        cell, world = self._cell, self._world
+        free = cell.slots - len(cell.flights)
+        if self._draining:
+            return
+        if free <= 0:
+            self._more = True
+            return
+        quantity = min(free, world.batch_size)
+        try:
+            if cell.claims_unsure:
+                known = [f.task for f in cell.flights.all()] + cell.outbox.tasks()
+                world.store.give_back_unknown(cell.worker_id, cell.definition.slug, known)
+                cell.claims_unsure = False
+            read, tasks = world.store.claim(cell.definition, cell.worker_id, quantity)
+        except DatabaseError as error:
+            # A connection that broke while claiming may have claimed all the same.
+            cell.claims_unsure = True
+            self._interval = world.policy.after_error(self._interval)
+            logger.log(
+                logging.DEBUG if error.connection_lost else logging.WARNING,
+                "%s: polling: %s",
+                cell.definition.slug,
+                error,
+            )
+        else:
+            for task in tasks:
+                self._fly(task)
+            self._more = read >= quantity
+            if self._more and len(cell.flights) < cell.slots:
+                cell.poll_soon()
+            self._interval = world.policy.after(read > 0, self._interval)
+        self._token += 1
+        cell.later(self._interval, PollDue(self._token))
+
+    def _fly(self, task: Task) -> None:
+        cell, world = self._cell, self._world
+        step = cell.definition.step(task.step_slug)
+        timeout = cell.definition.timeout if step is None else cell.definition.timeout_of(step)
+        flight = Flight(task)
+        cell.flights.add(flight)
+        flight.timer = world.timers.after(timeout, partial(cell.tell, Overdue(flight)))
+        deadline = world.clock.monotonic() + timeout
+        try:
+            world.threads.run(partial(_run_flight, cell, flight, deadline))
+        except RuntimeError as error:
+            if flight.land():
+                cell.flights.remove(flight)
+                logger.error("%s: no thread for a task: %s", cell.definition.slug, error)
+                world.store.give_back(cell.worker_id, [task])
+
+    def _give_up(self, flight: Flight) -> None:
+        """The task took too long: it has failed, and whatever its thread still returns is ignored."""
+        if not flight.land():
+            return
+        cell = self._cell
+        cell.flights.give_up(flight)
+        step = cell.definition.step(flight.task.step_slug)
+        timeout = cell.definition.timeout if step is None else cell.definition.timeout_of(step)
+        outcome = failed(flight.task, f"TimeoutError: the task has not ended within its timeout of {timeout} s")
+        self._world.threads.run(partial(cell.outbox.put, outcome))
+        if self._more:
+            self._poll()
+
+
+def _run_flight(cell: WorkerCell, flight: Flight, deadline: float) -> None:
+    """On a thread of the cache: run the handler and see to its outcome."""
+    outcome = execute(cell.definition, flight.task, deadline, flight.cancelled)
+    if flight.timer is not None:
+        flight.timer.cancel()
+    if not flight.land():
+        cell.flights.ended_late()
+        return
+    try:
+        cell.outbox.put(outcome)
+    finally:
+        cell.flights.remove(flight)
+        cell.tell(Landed())

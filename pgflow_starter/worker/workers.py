@@ -1,0 +1,68 @@
+"""`Workers`: the cells of all workers of a starter, and starting them under their supervisor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from uuid import uuid4
+
+from pgflow_starter.actors.tree import Tree
+from pgflow_starter.core.children import ChildSpec
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.ports import CancelScope, FlowStore
+from pgflow_starter.worker.worker import WorkerActor, WorkerCell, WorkerWorld
+
+SUPERVISOR_ID = "workers"
+
+
+class Workers:
+    """Workers by slug. Thread-safe."""
+
+    def __init__(self, tree: Tree, flow_store: FlowStore, world: WorkerWorld, slots: int, call_timeout: float) -> None:
+        self._tree = tree
+        self._flow_store = flow_store
+        self._world = world
+        self._slots = slots
+        self._call_timeout = call_timeout
+        self._lock = threading.Lock()
+        self._cells: dict[str, WorkerCell] = {}
+
+    def cells(self) -> list[WorkerCell]:
+        """All of them."""
+        with self._lock:
+            return list(self._cells.values())
+
+    def ensure(self, definition: FlowDefinition, scope: CancelScope) -> None:
+        """Register the flow's worker in the database and start it; one that runs is left as it is.
+
+        Blocks on I/O. Raises DatabaseError, ChildStartError, ActorDeadError while its supervisor is being restarted.
+        """
+        with self._lock:
+            cell = self._cells.get(definition.slug)
+        if cell is None:
+            cell = WorkerCell(uuid4(), definition, definition.max_concurrency or self._slots, self._world)
+        self._flow_store.register_worker(cell.worker_id, definition.slug, scope)
+        with self._lock:
+            self._cells[definition.slug] = cell
+        self._tree.call(SUPERVISOR_ID, "ensure_child", self._spec(cell), timeout=self._call_timeout)
+
+    def wake(self, slug: str) -> None:
+        """A notification for that queue came."""
+        cell = self._cells.get(slug)
+        if cell is not None:
+            cell.wake()
+
+    def database_back(self) -> None:
+        """The database is reachable again."""
+        for cell in self.cells():
+            cell.database_back()
+
+    def specs(self) -> list[ChildSpec]:
+        """The child specs of all workers there are, for a supervisor that is started again."""
+        return [self._spec(cell) for cell in self.cells()]
+
+    def _spec(self, cell: WorkerCell) -> ChildSpec:
+        start: Callable[[], object] = partial(WorkerActor.start, cell, self._world)
+        # How long a worker may take to stop is decided by the shutdown's deadline, which it keeps itself.
+        return ChildSpec(cell.definition.slug, start, shutdown=float("inf"))

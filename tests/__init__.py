@@ -1,0 +1,1 @@
+"""The tests: sentences for names, a real PostgreSQL, and no sleeping."""
