@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.rules import is_number
 from pgflow_starter.core.state import SignalStrategy
 
 
@@ -96,8 +97,13 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
             f" > {values['max_poll_interval']!r}"
         )
     least = 3 * values["heartbeat_interval"] if "heartbeat_interval" not in bad else 0
-    if not bad & {"stale_threshold"} and values["stale_threshold"] < least:
+    if not bad & {"stale_threshold"} and not _at_least(values["stale_threshold"], least):
         yield f"stale_threshold must be at least 3 * heartbeat_interval = {least!r}, got {values['stale_threshold']!r}"
+
+
+def _at_least(value: float, least: float) -> bool:
+    # 3 * 0.1 is more than 0.3 in binary, and nobody's mistake.
+    return value >= least or math.isclose(value, least)
 
 
 def _number_problem(name: str, value: object) -> str | None:
@@ -107,8 +113,7 @@ def _number_problem(name: str, value: object) -> str | None:
             return None
         return f"{name} must be an int from {least} to {most}, got {value!r}"
     low, high, exclusive = _NUMBERS[name]
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if number and low <= value <= high and not (exclusive and value == low):  # type: ignore[operator]
+    if is_number(value) and low <= value <= high and not (exclusive and value == low):
         return None
     bound = f"above {low:g} and at most {high:g}" if exclusive else f"from {low:g} to {high:g}"
     return f"{name} must be a number of seconds {bound}, got {value!r}"

@@ -7,7 +7,7 @@ Children derive from `Actor`. A supervisor answers `which_children`, `count_chil
 `restart_child` and `delete_child` through its proxy; a child must only ever `tell` its supervisor.
 """
 
-from pgflow_starter.actors.base import Actor
+from pgflow_starter.actors.base import AbandonedError, Actor
 from pgflow_starter.actors.supervisor import (
     ChildStartError,
     DynamicSupervisorActor,
@@ -20,6 +20,7 @@ from pgflow_starter.core.children import ChildSpec, ChildType, Restart, Strategy
 from pgflow_starter.core.state import ChildInfo
 
 __all__ = [
+    "AbandonedError",
     "Actor",
     "ChildInfo",
     "ChildSpec",

@@ -2,27 +2,35 @@
 
 pykka's own loop lets some deaths pass: one in `on_start` runs no hook, and a `BaseException` stops every actor of the
 process. This one ends in a single place, whatever ended it: the inbox is closed, what waits in it is answered, and
-the link to the supervisor is told the reason.
+the link to the supervisor is told the reason. One that does not end can be fenced off: see `Actor.abandon`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import itertools
 import logging
 import threading
 import weakref
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from typing import Any, ClassVar
+from queue import Empty, Full, SimpleQueue
+from typing import Any, ClassVar, Self
 
 import pykka
+from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
+
+from pgflow_starter.errors import PgflowError
 
 logger = logging.getLogger("pgflow_starter.actors")
 
 _parent_link: contextvars.ContextVar[Link | None] = contextvars.ContextVar("pgflow_parent_link", default=None)
 _numbers = itertools.count(1)
+
+
+class AbandonedError(PgflowError):
+    """The actor did not end in time: nobody waits for it any more, and it ends as soon as its thread comes back."""
 
 
 class Inbox:
@@ -33,16 +41,18 @@ class Inbox:
     """
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
         self._closed = False
+        self._ended = False
 
-    def put(self, envelope: Any, /) -> None:
+    def put(self, envelope: Envelope[Any], /) -> None:
         """Add a message; never blocks."""
         self._queue.put(envelope)
         if self._closed:
-            self._answer_all()
+            # This one only: a signal handler must not answer what the thread below it is about to wait for.
+            self._answer(envelope)
 
-    def get(self) -> Any:
+    def get(self) -> Envelope[Any]:
         """Wait for the next message."""
         return self._queue.get()
 
@@ -50,24 +60,42 @@ class Inbox:
         """True when nothing waits."""
         return self._queue.empty()
 
-    def close(self) -> None:
-        """Answer what waits and whatever comes from now on. Idempotent."""
+    def close(self, *, ended: bool) -> None:
+        """Answer what waits and whatever comes from now on; who asked to stop, once the actor has `ended`."""
         self._closed = True
-        self._answer_all()
-
-    def _answer_all(self) -> None:
-        while True:
-            try:
+        self._ended = self._ended or ended
+        stops = []
+        with contextlib.suppress(Empty):
+            while True:
                 envelope = self._queue.get_nowait()
-            except Empty:
-                return
-            if envelope.reply_to is None:
-                continue
-            if isinstance(envelope.message, _ActorStop):
-                envelope.reply_to.set(None)
-            else:
-                error = pykka.ActorDeadError("the actor ended before it took the message")
-                envelope.reply_to.set_exception((pykka.ActorDeadError, error, None))
+                if not self._answer(envelope):
+                    stops.append(envelope)
+        for envelope in stops:
+            self.put(envelope)
+
+    def _answer(self, envelope: Envelope[Any]) -> bool:
+        """Answer what will not be executed; False for one who waits for an end that is still to come."""
+        if not isinstance(envelope.message, _ActorStop):
+            fail(envelope.reply_to, pykka.ActorDeadError("the actor ended before it took the message"))
+        elif self._ended:
+            reply(envelope.reply_to, None)
+        else:
+            return False
+        return True
+
+
+def reply(asker: pykka.Future[Any] | None, value: Any) -> None:
+    """Answer an ask, if it was one and has no answer yet."""
+    if asker is not None:
+        with contextlib.suppress(Full):
+            asker.set(value)
+
+
+def fail(asker: pykka.Future[Any] | None, error: BaseException) -> None:
+    """Answer an ask with an error, if it was one and has no answer yet."""
+    if asker is not None:
+        with contextlib.suppress(Full):
+            asker.set_exception((type(error), error, error.__traceback__))
 
 
 class Link:
@@ -81,69 +109,95 @@ class Link:
         self._started: SimpleQueue[BaseException | None] = SimpleQueue()
         self._ended = threading.Event()
         self._actor: weakref.ref[Actor] | None = None
+        self._urn = ""
         self.reason: BaseException | None = None
         self.thread: threading.Thread | None = None
 
     def attach(self, actor: Actor) -> None:
         self._actor = weakref.ref(actor)
+        self._urn = actor.actor_urn
 
     def tell_started(self, error: BaseException | None) -> None:
         self._started.put(error)
 
-    def tell_down(self, reason: BaseException | None) -> None:
+    def tell_down(self, reason: BaseException | None, started: bool) -> None:
         self.reason = reason
         self._ended.set()
-        self._on_down(self, reason)
+        try:
+            self._on_down(self, reason)
+        finally:
+            if not started:
+                self.tell_started(reason)
 
-    @property
-    def attached(self) -> bool:
-        """Whether an actor took this link when it was made."""
-        return self._actor is not None
+    def leads_to(self, ref: object) -> bool:
+        """Whether `ref` is that of the actor that took this link when it was made, and that actor was started."""
+        return isinstance(ref, pykka.ActorRef) and ref.actor_urn == self._urn and self.thread is not None
 
     @property
     def ended(self) -> bool:
-        """Whether the incarnation is gone."""
+        """Whether the incarnation is gone, or abandoned."""
         return self._ended.is_set()
 
+    @property
+    def running(self) -> bool:
+        """Whether there is a thread that has not ended."""
+        return self.thread is not None and self.thread.is_alive() and not self.ended
+
     def wait_started(self) -> BaseException | None:
-        """Wait until `on_start` has returned; what it raised, if it did."""
+        """Wait until `on_start` has returned; what it raised, if it did: then the incarnation has ended, too."""
         return self._started.get()
 
     def wait_ended(self, timeout: float | None) -> bool:
-        """Wait until the incarnation's loop has ended; False when `timeout` seconds were not enough."""
+        """Wait until the incarnation has ended or is abandoned; False when `timeout` seconds were not enough."""
         return self._ended.wait(timeout)
 
-    def cancel(self) -> None:
-        """Ask the actor to give up what it is doing; its thread may ignore it."""
-        actor = self._actor() if self._actor is not None else None
+    def stop(self) -> None:
+        """Ask the actor to give up what it is doing, and to end; its thread may ignore it."""
+        actor = self._living()
+        if actor is not None and not self.ended:
+            try:
+                actor.cancel()
+            except BaseException:
+                logger.exception("cancel of %s raised", actor)
+            with contextlib.suppress(pykka.ActorDeadError):
+                actor.stop()
+
+    def abandon(self) -> None:
+        """Fence the actor off, see `Actor.abandon`; nobody waits for its end any more."""
+        actor = self._living()
         if actor is not None:
-            actor.cancel()
+            actor.abandon()
+        self._ended.set()
+
+    def _living(self) -> Actor | None:
+        return None if self._actor is None else self._actor()
 
 
 def start_linked(start: Callable[[], Any], link: Link, *, wait: bool = True) -> pykka.ActorRef[Any]:
     """Start an actor under `link` and, if `wait`, wait until its `on_start` has returned.
 
-    Raises what the constructor or `on_start` raised, TypeError for what is no actor of ours.
+    Raises what `start`, the constructor or `on_start` raised, TypeError for what is no actor of ours. Should the link's
+    actor run all the same, it is the caller's to end.
     """
     token = _parent_link.set(link)
     try:
         ref = start()
     finally:
         _parent_link.reset(token)
-    if not isinstance(ref, pykka.ActorRef) or not link.attached:
+    if not link.leads_to(ref):
         msg = f"a supervised child must be started as a pgflow_starter.supervision.Actor, got {ref!r}"
         raise TypeError(msg)
     error = link.wait_started() if wait else None
     if error is not None:
         raise error
-    return ref
+    return ref  # type: ignore[no-any-return]
 
 
 class Actor(pykka.ThreadingActor):
     """Base of all supervised actors. Runs on a daemon thread named after `thread_name`.
 
     As in pykka, an exception in a told message ends the actor and one in an ask goes to the asker alone; but a
-    `BaseException` ends only this actor, and its asker is told.
+    `BaseException` ends only this actor, and its asker is told. An exception in `on_stop` is a death like any other.
     """
 
     use_daemon_thread = True
@@ -153,11 +207,21 @@ class Actor(pykka.ThreadingActor):
 
     def __init__(self) -> None:
         super().__init__()
+        self._asker: pykka.Future[Any] | None = None
         self._link = _parent_link.get()
         if self._link is not None:
             self._link.attach(self)
             # what this constructor starts in turn is not this link's child
             _parent_link.set(None)
+
+    @classmethod
+    def start(cls, *args: Any, **kwargs: Any) -> pykka.ActorRef[Self]:
+        """As in pykka. Raises what the constructor raises, RuntimeError when there is no thread to be had."""
+        actor = cls(*args, **kwargs)
+        if cls.registered:
+            pykka.ActorRegistry.register(actor.actor_ref)
+        actor._start_actor_loop()
+        return actor.actor_ref
 
     @staticmethod
     def _create_actor_inbox() -> Any:
@@ -166,22 +230,31 @@ class Actor(pykka.ThreadingActor):
     def cancel(self) -> None:
         """On the supervisor's thread, when this actor is to end: interrupt what may be waiting. Must not block."""
 
+    def abandon(self) -> None:
+        """On the supervisor's thread, when this actor did not end in time: fence it off. Does not block.
+
+        It takes no more messages and whoever waits for an answer gets one. When its thread comes back, the actor dies
+        of an AbandonedError: `on_failure` runs, `on_stop` does not.
+        """
+        pykka.ActorRegistry.unregister(self.actor_ref)
+        self.actor_stopped.set()
+        self.actor_inbox.close(ended=True)  # type: ignore[attr-defined]
+        self.actor_inbox.put(Envelope(_ActorStop()))  # for a loop that had not looked up yet
+        fail(self._asker, pykka.Timeout(f"{self} is abandoned: whether it carries the message out is unknown"))
+        self._tell_started(AbandonedError(f"{self} is abandoned in its on_start"))
+
     def name(self) -> str:
         """What the actor's thread is called."""
         return self.thread_name
 
     def _start_actor_loop(self) -> None:
-        thread = threading.Thread(target=self._actor_loop, name=f"{self.name()}-{next(_numbers)}", daemon=True)
-        if not self.registered:
-            pykka.ActorRegistry.unregister(self.actor_ref)
-        if self._link is not None:
-            self._link.thread = thread
         try:
+            thread = threading.Thread(target=self._actor_loop, name=f"{self.name()}-{next(_numbers)}", daemon=True)
+            if self._link is not None:
+                self._link.thread = thread
             thread.start()
         except BaseException:
-            pykka.ActorRegistry.unregister(self.actor_ref)
-            self.actor_stopped.set()
-            self.actor_inbox.close()  # type: ignore[attr-defined]
+            self.abandon()  # a signal's exception may even come when the thread runs already
             raise
 
     def _actor_loop(self) -> None:
@@ -191,44 +264,73 @@ class Actor(pykka.ThreadingActor):
             self.on_start()
             started = True
             self._tell_started(None)
-            while not self.actor_stopped.is_set():
-                self._serve(self.actor_inbox.get())
+            while (envelope := self._next()) is not None:
+                self._serve(envelope)
+            if self.actor_stopped.is_set():
+                raise AbandonedError(f"{self} is abandoned")
+            self._stop()
         except BaseException as error:
             reason = error
-            logger.error("%s died: %s: %s", self, type(error).__name__, error, exc_info=started and error)
+            logger.error("%s died: %s", self, told(error), exc_info=started and error)
         finally:
             self._end(reason, started)
 
-    def _serve(self, envelope: Any) -> None:
-        reply_to = envelope.reply_to
+    def _next(self) -> Envelope[Any] | None:
+        """Wait for the next message to carry out; None when the actor is to end."""
+        envelope: Envelope[Any] = self.actor_inbox.get()
+        if isinstance(envelope.message, _ActorStop) or self.actor_stopped.is_set():
+            self.actor_inbox.put(envelope)  # answered with the rest
+            return None
+        return envelope
+
+    def _serve(self, envelope: Envelope[Any]) -> None:
+        asker = self._asker = envelope.reply_to
         try:
             response = self._handle_receive(envelope.message)
         except Exception as error:
-            if reply_to is None:
+            if asker is None:
                 raise
-            reply_to.set_exception((type(error), error, error.__traceback__))
+            fail(asker, error)
         except BaseException as error:
-            if reply_to is not None:
-                reply_to.set_exception((type(error), error, error.__traceback__))
+            fail(asker, error)
             raise
         else:
-            if reply_to is not None:
-                reply_to.set(response)
+            reply(asker, response)
+        finally:
+            self._asker = None
 
-    def _end(self, reason: BaseException | None, started: bool) -> None:
+    def _stop(self) -> None:
         pykka.ActorRegistry.unregister(self.actor_ref)
         self.actor_stopped.set()
-        self.actor_inbox.close()  # type: ignore[attr-defined]
-        if reason is not None and started:
-            try:
-                self.on_failure(type(reason), reason, reason.__traceback__)
-            except BaseException:
-                logger.exception("on_failure of %s raised", self)
-        if self._link is not None:
-            if not started:
-                self._link.tell_started(reason)
-            self._link.tell_down(reason)
+        self.actor_inbox.close(ended=False)  # type: ignore[attr-defined]
+        self.on_stop()
+
+    def _end(self, reason: BaseException | None, started: bool) -> None:
+        try:
+            pykka.ActorRegistry.unregister(self.actor_ref)
+            self.actor_stopped.set()
+            self.actor_inbox.close(ended=False)  # type: ignore[attr-defined]
+            if reason is not None and started:
+                self._fail(reason)
+        finally:
+            self.actor_inbox.close(ended=True)  # type: ignore[attr-defined]
+            if self._link is not None:
+                self._link.tell_down(reason, started)
+
+    def _fail(self, reason: BaseException) -> None:
+        try:
+            self.on_failure(type(reason), reason, reason.__traceback__)
+        except BaseException:
+            logger.exception("on_failure of %s raised", self)
 
     def _tell_started(self, error: BaseException | None) -> None:
         if self._link is not None:
             self._link.tell_started(error)
+
+
+def told(error: BaseException) -> str:
+    """An exception's class and text; the class alone where its text cannot be had."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:
+        return type(error).__name__

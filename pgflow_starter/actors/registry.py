@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
-from pgflow_starter.core.modules import ModuleSpec, module_name, same_module
+from pgflow_starter.core.modules import ModuleSpec, same_module
 from pgflow_starter.errors import SlugTakenError
 
 
@@ -76,10 +76,11 @@ class FlowRegistry:
             return tuple(self._by_slug.values())
 
     def _find(self, module: object) -> Registration | None:
-        for registration in self._by_slug.values():
+        listed = sorted(self._by_slug.values(), key=lambda r: r.spec.key)
+        for registration in listed:
             if same_module(registration.spec.module, module):
                 return registration
         if not isinstance(module, str):
             return None
-        named = (r for r in self._by_slug.values() if module_name(r.spec.module) == module)
+        named = (r for r in listed if r.spec.name == module)
         return next(named, None) or self._by_slug.get(module)

@@ -1,26 +1,30 @@
 """`SupervisorActor`: OTP's supervisor on pykka actors.
 
 Everything happens on the supervisor's own thread, one message at a time; children only `tell` it. A thread cannot be
-killed, so ending a child means: ask it to give up and to stop, wait its `shutdown`, then abandon it. From then on its
-link is not the child's current one and whatever it still says is ignored.
+killed, so ending a child means: ask it to give up and to stop, wait its `shutdown`, then abandon it: it is fenced off,
+its link is not the child's current one any more, and whatever it still says is ignored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pykka
+from pykka._envelope import Envelope
+from pykka.messages import ProxyCall
 
-from pgflow_starter.actors.base import Actor, Link, start_linked
+from pgflow_starter.actors.base import Actor, Link, start_linked, told
 from pgflow_starter.actors.tree import Tree
 from pgflow_starter.core.children import (
     ChildSpec,
     ChildType,
     Restart,
+    Strategy,
     SupervisorFlags,
     check_children,
     restarted_with,
@@ -61,9 +65,10 @@ class ChildDown:
 
 @dataclass(frozen=True, slots=True)
 class TryAgain:
-    """To itself: a restart failed, try again, letting calls that wait in between."""
+    """To itself: a restart failed for `reason`, try again, letting calls that wait in between."""
 
     child_id: str
+    reason: BaseException
 
 
 class Child:
@@ -88,8 +93,8 @@ class SupervisorActor(Actor):
 
     `children` may be a function, asked anew by each incarnation.
 
-    Call it through its ref or proxy. `watcher(child_id, reason)` is told of each unexpected end, on its thread.
-    Dies with RestartIntensityExceededError when it gives up.
+    Call it through its ref or proxy; a call that it refuses does it no harm, told or asked. `watcher(child_id, reason)`
+    is told of each unexpected end, on its thread. Dies with RestartIntensityExceededError when it gives up.
     """
 
     thread_name = "pgflow-supervisor"
@@ -121,38 +126,49 @@ class SupervisorActor(Actor):
     # --- life -------------------------------------------------------------------------------------------------------
 
     def on_start(self) -> None:
-        self._tree.enter(self._id, self.actor_ref)
+        self._tree.enter(self._id, self.actor_ref, self.which_children)
         for child in self._children.values():
             try:
                 self._start(child)
             except BaseException as error:
                 self._terminate(list(self._children.values()))
-                msg = (
-                    f"supervisor {self._id!r}: child {child.spec.id!r} failed to start: {type(error).__name__}: {error}"
-                )
+                msg = f"supervisor {self._id!r}: child {child.spec.id!r} failed to start: {told(error)}"
                 raise ChildStartError(msg) from error
-        self._publish()
 
     def on_stop(self) -> None:
         self._terminate(list(self._children.values()))
-        self._publish()
 
     def on_failure(self, *_: Any) -> None:
         self._terminate(list(self._children.values()))
-        self._publish()
+
+    def abandon(self) -> None:
+        super().abandon()
+        # It may never come back to stop its children.
+        for child in list(self._children.values()):
+            link = child.link
+            if link is not None:
+                link.stop()
+                link.abandon()
 
     def on_receive(self, message: Any) -> Any:
         match message:
             case ChildDown(child_id, link, reason):
                 self._on_down(child_id, link, reason)
-            case TryAgain(child_id):
+            case TryAgain(child_id, reason):
                 child = self._children.get(child_id)
                 if child is not None and child.restarting:
-                    self._restart(child, None)
+                    self._restart(child, reason)
             case _:
                 return super().on_receive(message)
-        self._publish()
         return None
+
+    def _serve(self, envelope: Envelope[Any]) -> None:
+        try:
+            super()._serve(envelope)
+        except Exception as error:
+            if not isinstance(envelope.message, ProxyCall):
+                raise
+            logger.warning("%s: %s failed: %s", self._id, ".".join(envelope.message.attr_path), told(error))
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
@@ -168,14 +184,13 @@ class SupervisorActor(Actor):
         try:
             ref = self._start(child)
         except BaseException as error:
-            msg = f"child {spec.id!r} failed to start: {type(error).__name__}: {error}"
+            msg = f"child {spec.id!r} failed to start: {told(error)}"
             raise ChildStartError(msg) from error
         self._children[spec.id] = child
-        self._publish()
         return ref
 
     def ensure_child(self, spec: ChildSpec) -> pykka.ActorRef[Any]:
-        """The running child of that id, started if need be. Raises ChildStartError."""
+        """The running child of that id, started if need be. Raises ChildStartError; SupervisionError in a restart."""
         child = self._children.get(spec.id)
         if child is None:
             return self.start_child(spec)
@@ -184,11 +199,8 @@ class SupervisorActor(Actor):
     def terminate_child(self, child_id: str) -> None:
         """Stop a child and keep its spec (a temporary one's is dropped). Raises SupervisionError for an unknown id."""
         child = self._child(child_id)
-        child.restarting = False
         self._terminate([child])
-        if child.spec.restart is Restart.TEMPORARY:
-            del self._children[child_id]
-        self._publish()
+        self._forget_unless_kept([child])
 
     def restart_child(self, child_id: str) -> pykka.ActorRef[Any]:
         """Start a stopped child. Raises SupervisionError when it runs or is being restarted, ChildStartError."""
@@ -199,9 +211,8 @@ class SupervisorActor(Actor):
         try:
             ref = self._start(child)
         except BaseException as error:
-            msg = f"child {child_id!r} failed to start: {type(error).__name__}: {error}"
+            msg = f"child {child_id!r} failed to start: {told(error)}"
             raise ChildStartError(msg) from error
-        self._publish()
         return ref
 
     def delete_child(self, child_id: str) -> None:
@@ -211,7 +222,6 @@ class SupervisorActor(Actor):
             msg = f"child {child_id!r} is {'being restarted' if child.restarting else 'running'}"
             raise SupervisionError(msg, child.ref)
         del self._children[child_id]
-        self._publish()
 
     def child(self, child_id: str) -> pykka.ActorRef[Any] | None:
         """The running incarnation of a child, None where there is none."""
@@ -219,10 +229,9 @@ class SupervisorActor(Actor):
         return None if child is None else child.ref
 
     def which_children(self) -> tuple[ChildInfo, ...]:
-        """The children in start order."""
-        return tuple(
-            ChildInfo(c.spec.id, self._id, str(c.spec.type), c.restarts, c.alive) for c in self._children.values()
-        )
+        """The children in start order. The tree calls it from any thread."""
+        children = list(self._children.values())
+        return tuple(ChildInfo(c.spec.id, self._id, str(c.spec.type), c.restarts, c.alive) for c in children)
 
     def count_children(self) -> dict[str, int]:
         """OTP's four counts: specs, active, supervisors, workers; and `abandoned` threads."""
@@ -254,9 +263,19 @@ class SupervisorActor(Actor):
             except pykka.ActorDeadError:
                 return
 
-        link = Link(on_down)
-        ref = start_linked(child.spec.start, link)
-        child.ref, child.link, child.restarting = ref, link, False
+        child.link = link = Link(on_down)
+        try:
+            if self.actor_stopped.is_set():
+                msg = f"supervisor {self._id!r} is abandoned and starts no more children"
+                raise SupervisionError(msg)
+            ref = start_linked(child.spec.start, link)
+        except BaseException:
+            if link.running:  # what `start` made before it failed is no child of anybody's
+                link.stop()
+                self._await_end(child)
+            child.link = None
+            raise
+        child.ref, child.restarting = ref, False
         return ref
 
     def _on_down(self, child_id: str, link: Link, reason: BaseException | None) -> None:
@@ -265,12 +284,27 @@ class SupervisorActor(Actor):
             return  # one that was terminated on purpose, or abandoned
         child.ref = child.link = None
         logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason))
-        if self._watcher is not None:
-            self._watcher(child_id, reason)
+        self._tell_watcher(child_id, reason)
         if to_restart(child.spec.restart, reason is not None):
             self._restart(child, reason)
-        elif child.spec.restart is Restart.TEMPORARY:
-            del self._children[child_id]
+        else:
+            self._forget_unless_kept([child])
+
+    def _tell_watcher(self, child_id: str, reason: BaseException | None) -> None:
+        if self._watcher is not None:
+            try:
+                self._watcher(child_id, reason)
+            except BaseException:
+                logger.exception("%s: the watcher raised", self._id)
+
+    def _keeps(self, child: Child) -> bool:
+        """Whether a child that ended for good stays known, to be started again by a call."""
+        return child.spec.restart is not Restart.TEMPORARY
+
+    def _forget_unless_kept(self, children: Iterable[Child]) -> None:
+        for child in children:
+            if not self._keeps(child):
+                del self._children[child.spec.id]
 
     def _restart(self, child: Child, reason: BaseException | None) -> None:
         flags = self._flags
@@ -281,60 +315,73 @@ class SupervisorActor(Actor):
             )
             raise RestartIntensityExceededError(msg) from reason
         ids = restarted_with(flags.strategy, list(self._children), child.spec.id)
-        group = [self._children[i] for i in ids]
-        self._terminate([c for c in group if c is not child])
-        for member in group:
-            if member is not child and member.spec.restart is Restart.TEMPORARY:
-                del self._children[member.spec.id]
-                continue
+        others = [self._children[i] for i in ids if i != child.spec.id]
+        self._terminate(others)
+        self._forget_unless_kept(others)
+        for member in [self._children[i] for i in ids if i in self._children]:
             try:
                 self._start(member)
             except BaseException as error:
                 logger.warning("%s: restarting %s failed: %s", self._id, member.spec.id, _why(error))
                 member.restarting = True
-                self.actor_ref.tell(TryAgain(member.spec.id))
+                self._try_again(TryAgain(member.spec.id, error))
                 return
             member.restarts += 1
+
+    def _try_again(self, message: TryAgain) -> None:
+        with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile
+            self.actor_ref.tell(message)
 
     def _terminate(self, children: list[Child]) -> None:
         """Stop children one by one, the last first."""
         for child in reversed(children):
-            link = self._ask_to_stop(child)
-            if link is not None:
-                self._await_end(child, link)
+            self._ask_to_stop(child)
+            self._await_end(child)
 
-    def _ask_to_stop(self, child: Child) -> Link | None:
-        ref, link = child.ref, child.link
-        child.ref = child.link = None
+    def _ask_to_stop(self, child: Child) -> None:
+        child.ref = None
         child.restarting = False
-        if ref is None or link is None:
-            return None
-        link.cancel()
-        ref.stop(block=False)
-        return link
+        if child.link is not None:
+            child.link.stop()
 
-    def _await_end(self, child: Child, link: Link) -> None:
-        shutdown = child.spec.shutdown
+    def _await_end(self, child: Child, waited: float = 0.0) -> None:
+        """Wait what is left of the child's `shutdown` when `waited` seconds are over, then abandon it."""
+        link, shutdown = child.link, child.spec.shutdown
+        if link is None:
+            return
         assert shutdown is not None  # the spec's constructor sets it
-        if not link.wait_ended(None if math.isinf(shutdown) else shutdown):
+        endless = shutdown > threading.TIMEOUT_MAX
+        if not link.wait_ended(None if endless else max(0.0, shutdown - waited)):
             self._abandoned += 1
+            link.abandon()
             logger.error(
                 "%s: child %s did not end within %g s; its thread is abandoned", self._id, child.spec.id, shutdown
             )
-
-    def _publish(self) -> None:
-        self._tree.put(self._id, self.which_children())
+        child.link = None
 
 
 class DynamicSupervisorActor(SupervisorActor):
-    """A supervisor of many alike children: they are asked to stop all at once, as by Elixir's DynamicSupervisor."""
+    """A supervisor of many alike children that do not depend on each other, like Elixir's DynamicSupervisor.
+
+    Its strategy is one_for_one, its children are asked to stop all at once, and one that ended for good is forgotten.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self._flags.strategy is not Strategy.ONE_FOR_ONE:
+            msg = f"dynamic supervisor {self._id!r}: strategy must be one_for_one, got {self._flags.strategy}"
+            raise ValueError(msg)
+
+    def _keeps(self, child: Child) -> bool:
+        return False
 
     def _terminate(self, children: list[Child]) -> None:
-        links = [(child, self._ask_to_stop(child)) for child in reversed(children)]
-        for child, link in links:
-            if link is not None:
-                self._await_end(child, link)
+        asked = self._clock.monotonic()
+        for child in reversed(children):
+            self._ask_to_stop(child)
+        for child in reversed(children):
+            self._await_end(child, self._clock.monotonic() - asked)
 
 
 def _why(reason: BaseException | None) -> str:
-    return "stopped from outside" if reason is None else f"{type(reason).__name__}: {reason}"
+    return "stopped from outside" if reason is None else told(reason)

@@ -118,8 +118,9 @@ class Lane:
             self._pump()
         except RuntimeError:
             with self._lock:
-                if place in self._waiting:
-                    self._waiting.remove(place)
+                if place not in self._waiting:
+                    return place  # a thread that came free has taken it meanwhile
+                self._waiting.remove(place)
             raise
         return place
 

@@ -12,9 +12,15 @@ from pgflow_starter.ports import Clock
 
 logger = logging.getLogger("pgflow_starter.timers")
 
+_LONGEST_WAIT = 3600.0
+"""Seconds: a lock's longest wait is bounded, and what is due after it need not be met to the second."""
+
+_SWEEP_FROM = 1024
+"""Entries from which on cancelled ones are looked for."""
+
 
 class TimedCall:
-    """One entry of the heap; cancelled entries stay until they are due and are then dropped."""
+    """One entry of the heap; cancelled entries stay until they are due or make up half of a long heap."""
 
     __slots__ = ("call",)
 
@@ -36,6 +42,7 @@ class TimerThread:
         self._clock = clock
         self._heap: list[tuple[float, int, TimedCall]] = []
         self._order = itertools.count()
+        self._sweep_at = _SWEEP_FROM
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -48,6 +55,8 @@ class TimerThread:
                 return timed
             entry = (self._clock.monotonic() + max(delay, 0.0), next(self._order), timed)
             heapq.heappush(self._heap, entry)
+            if len(self._heap) >= self._sweep_at:
+                self._sweep()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="pgflow-timers", daemon=True)
                 self._thread.start()
@@ -87,5 +96,11 @@ class TimerThread:
                 if timed.call is None or remaining <= 0:
                     heapq.heappop(self._heap)
                     return timed
-                self._changed.wait(remaining)
+                self._changed.wait(min(remaining, _LONGEST_WAIT))
             return None
+
+    def _sweep(self) -> None:
+        """Drop the cancelled entries: a task that ends well leaves one, due only when it would have timed out."""
+        self._heap = [entry for entry in self._heap if entry[2].call is not None]
+        heapq.heapify(self._heap)
+        self._sweep_at = max(_SWEEP_FROM, 2 * len(self._heap))

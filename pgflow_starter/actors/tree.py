@@ -1,8 +1,9 @@
-"""The supervision tree as each supervisor last published it, read without asking any."""
+"""The supervision tree, read without asking any of the actors in it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pykka
@@ -12,17 +13,25 @@ from pgflow_starter.core.state import ChildInfo
 
 
 class Tree:
-    """The children of each supervisor, and the current incarnation of those who are called by name. Thread-safe."""
+    """The current incarnations of those who are called by name, and the supervisors' children. Thread-safe."""
 
     def __init__(self) -> None:
-        self._children: dict[str, tuple[ChildInfo, ...]] = {}
+        self._children: dict[str, Callable[[], tuple[ChildInfo, ...]]] = {}
         self._refs: dict[str, pykka.ActorRef[Any]] = {}
         self._entered = threading.Condition()
+        self._closed = False
 
-    def enter(self, actor_id: str, ref: pykka.ActorRef[Any]) -> None:
-        """A new incarnation of an actor that is called by name."""
+    def enter(
+        self,
+        actor_id: str,
+        ref: pykka.ActorRef[Any],
+        children: Callable[[], tuple[ChildInfo, ...]] | None = None,
+    ) -> None:
+        """A new incarnation of an actor that is called by name; a supervisor's `children` is asked on any thread."""
         with self._entered:
             self._refs[actor_id] = ref
+            if children is not None:
+                self._children[actor_id] = children
             self._entered.notify_all()
 
     def ref(self, actor_id: str) -> pykka.ActorRef[Any] | None:
@@ -32,12 +41,18 @@ class Tree:
     def await_other(self, actor_id: str, dead: pykka.ActorRef[Any] | None, timeout: float) -> pykka.ActorRef[Any]:
         """The incarnation after `dead`. Raises ActorDeadError when there is none within `timeout` seconds."""
         with self._entered:
-            self._entered.wait_for(lambda: self._refs.get(actor_id) is not dead, timeout)
+            self._entered.wait_for(lambda: self._closed or self._refs.get(actor_id) is not dead, timeout)
             ref = self._refs.get(actor_id)
         if ref is None or ref is dead:
-            msg = f"{actor_id!r} was not started again within {timeout:g} s"
+            msg = f"{actor_id!r} has ended" if self._closed else f"{actor_id!r} was not started within {timeout:g} s"
             raise pykka.ActorDeadError(msg)
         return ref
+
+    def close(self) -> None:
+        """From now on nobody is started again: who waits for it gets ActorDeadError."""
+        with self._entered:
+            self._closed = True
+            self._entered.notify_all()
 
     def call(self, actor_id: str, method: str, *args: Any, timeout: float) -> Any:
         """Call the current incarnation and wait for its answer; sent again to the next when it was never executed.
@@ -54,13 +69,12 @@ class Tree:
                     pass
             ref = self.await_other(actor_id, ref, timeout)
 
-    def put(self, supervisor_id: str, children: tuple[ChildInfo, ...]) -> None:
-        """Replace what a supervisor says of its children."""
-        self._children[supervisor_id] = children
-
     def flat(self, root: ChildInfo) -> tuple[ChildInfo, ...]:
         """The root and all below it, parents before children."""
-        found = [root]
+        found, seen = [root], set[str]()
         for info in found:
-            found += self._children.get(info.id, ()) if info.type == "supervisor" else ()
+            if info.type == "supervisor" and info.id not in seen:  # ids are unique below one supervisor only
+                seen.add(info.id)
+                children = self._children.get(info.id)
+                found += () if children is None else children()
         return tuple(found)

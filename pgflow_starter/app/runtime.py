@@ -76,8 +76,7 @@ class Runtime:
         self.client = PgflowClient.over(self.database, self.clock, self._definition_of_slug)
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
-        notify = settings.signal_strategy is SignalStrategy.NOTIFY
-        self._listener = Listener(settings.listen_conninfo or conninfo) if notify else None
+        self._listener = self._make_listener(conninfo) if settings.signal_strategy is SignalStrategy.NOTIFY else None
         self._task_store = PostgresTaskStore(self.database)
         self._workers = self._make_workers()
         self._module_world = self._make_module_world()
@@ -97,10 +96,14 @@ class Runtime:
 
     def stop(self, timeout: float) -> None:
         """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""
+        deadline = self.clock.monotonic() + timeout
         if self._stop_asked:
+            # Never later than promised first, but sooner if somebody is in a hurry now.
+            self.shutdown.deadline = min(self.shutdown.deadline, deadline)
+            self._workers.hurry()
             return
         self._stop_asked = True
-        self.shutdown.deadline = self.clock.monotonic() + timeout
+        self.shutdown.deadline = deadline
         self.board.close(lambda: StarterStopped("the starter was stopped"))
         self.database.hurry()
         self._root.stop(block=False)
@@ -124,15 +127,20 @@ class Runtime:
             logger.critical("the starter has terminated: %s", reason)
             self.board.close(partial(_terminated, reason))
         self._timers.close()
+        self.tree.close()
         self.client.close()
         if self._listener is not None:
             self._listener.close()
         self.database.close()
         abandoned = self._threads.close(LEFTOVER_TIMEOUT)
         if abandoned:
-            logger.warning("%d threads hang and are abandoned", abandoned)
+            logger.warning("threads that hang and are abandoned: %d", abandoned)
 
     # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _make_listener(self, conninfo: str) -> Listener:
+        own = self.settings.listen_conninfo
+        return Listener(conninfo, self.database) if own in (None, conninfo) else Listener(own)
 
     def _make_workers(self) -> Workers:
         s = self.settings

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from pgflow_starter.core.rules import is_number
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -27,7 +29,7 @@ class Backoff:
                 ("maximum", self.maximum, "above 0", 0.0, math.inf),
                 ("jitter", self.jitter, "from 0 to 1", -0.0, 1.0),
             )
-            if not _is_number(value) or not low <= value <= high or (value == 0 and name != "jitter")
+            if not is_number(value) or not low <= value <= high or (value == 0 and name != "jitter")
         ]
         if not problems and self.base > self.maximum:
             problems = [f"Backoff: base must be at most maximum, got {self.base!r} > {self.maximum!r}"]
@@ -46,7 +48,3 @@ class Backoff:
         low = term * (1 - self.jitter)
         high = min(term * (1 + self.jitter), self.maximum)
         return low + (high - low) * unit
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -55,8 +55,8 @@ class ChildSpec:
     def __post_init__(self) -> None:
         who = f"child spec {self.id!r}"
         shutdown = self.shutdown
-        bad_shutdown = shutdown is not None and (
-            isinstance(shutdown, bool) or not isinstance(shutdown, int | float) or math.isnan(shutdown) or shutdown < 0
+        good_shutdown = shutdown is None or (
+            isinstance(shutdown, int | float) and not isinstance(shutdown, bool) and shutdown >= 0
         )
         refuse(
             [
@@ -64,7 +64,7 @@ class ChildSpec:
                 "" if callable(self.start) else f"{who}: start must be callable, got {self.start!r}",
                 "" if self.restart in tuple(Restart) else f"{who}: restart must be one of {list(map(str, Restart))}",
                 "" if self.type in tuple(ChildType) else f"{who}: type must be one of {list(map(str, ChildType))}",
-                f"{who}: shutdown must be seconds from 0 to infinity, got {shutdown!r}" if bad_shutdown else "",
+                "" if good_shutdown else f"{who}: shutdown must be seconds from 0 to infinity, got {shutdown!r}",
             ]
         )
         object.__setattr__(self, "restart", Restart(self.restart))

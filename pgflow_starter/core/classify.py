@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pgflow_starter.core.state import ErrorClass, Phase, one_line
+from pgflow_starter.core.state import ErrorClass, Phase, one_line, text_of
 from pgflow_starter.errors import DatabaseError, PermanentError, TransientError
 
 # Whole SQLSTATEs first, then their two-character classes (PostgreSQL's appendix A). What is in neither is transient:
@@ -18,6 +18,7 @@ _PERMANENT_MESSAGES = re.compile(
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|role \"?[^\"]*\"? does not exist"
     r"|database \"?[^\"]*\"? does not exist|is not permitted to log in|permission denied for database"
     r"|authentication failed for user|does not support SSL, but SSL was required|invalid connection option"
+    r"|invalid \w+ value|invalid port number|root certificate file"
 )
 _PERMANENT_DRIVER_ERRORS = frozenset({"ProgrammingError", "NotSupportedError", "DataError"})
 
@@ -54,7 +55,7 @@ def error_type(error: BaseException) -> str:
 
 def reason(error: BaseException) -> str:
     """One line that a person can act on."""
-    text = one_line(str(error))
+    text = one_line(text_of(error))
     if isinstance(error, PermanentError | TransientError | DatabaseError):
         return text or type(error).__name__
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

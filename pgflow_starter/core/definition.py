@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -16,6 +16,7 @@ Handler = Callable[[Any, Any], Any]
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_BASE_DELAY = 5
 DEFAULT_TIMEOUT = 60
+FLOW_OPTIONS = ("max_attempts", "base_delay", "timeout", "max_concurrency")
 
 
 class StepKind(StrEnum):
@@ -42,8 +43,13 @@ class StepDefinition:
     timeout: int | None = None
     start_delay: int | None = None
 
+    def __post_init__(self) -> None:
+        # What is no list of slugs stays as it is, for FlowDefinition to refuse.
+        if isinstance(self.depends_on, Iterable) and not isinstance(self.depends_on, str):
+            object.__setattr__(self, "depends_on", tuple(self.depends_on))
+
     def problems(self) -> Iterator[str]:
-        """What is wrong with this step alone, a line each. Raises TypeError for a slug that is no string."""
+        """What is wrong with this step alone, a line each. Raises TypeError for slugs that are no strings."""
         who = f"step {self.slug!r}"
         yield slug_problem("step slug", self.slug) or ""
         if not callable(self.handler):
@@ -52,8 +58,9 @@ class StepDefinition:
             yield f"{who}: handler is a coroutine function; handlers run on threads, declare it with plain def"
         if self.kind not in tuple(StepKind):
             yield f"{who}: kind must be 'single' or 'map', got {self.kind!r}"
-        if self.kind == StepKind.MAP and len(self.depends_on) > 1:
-            yield f"{who}: a map step takes one array, got {len(self.depends_on)} dependencies"
+        depends_on = dependency_list(who, self.depends_on)
+        if self.kind == StepKind.MAP and len(depends_on) > 1:
+            yield f"{who}: a map step takes one array, got {len(depends_on)} dependencies"
         yield from option_problems(
             who, ((n, getattr(self, n)) for n in ("max_attempts", "base_delay", "timeout", "start_delay"))
         )
@@ -79,7 +86,11 @@ class FlowDefinition:
         steps = tuple(self.steps)
         who = f"flow {self.slug!r}"
         refuse(
-            [slug_problem("flow slug", self.slug) or "", *flow_option_problems(who, self), *_graph_problems(who, steps)]
+            [
+                slug_problem("flow slug", self.slug) or "",
+                *flow_option_problems(who, {n: getattr(self, n) for n in FLOW_OPTIONS}),
+                *_graph_problems(who, steps),
+            ]
         )
         object.__setattr__(self, "steps", _topological(who, steps))
         object.__setattr__(self, "kind", ModuleType(self.kind))
@@ -93,14 +104,12 @@ class FlowDefinition:
         return self.timeout if step.timeout is None else step.timeout
 
 
-def flow_option_problems(who: str, flow: Any) -> Iterator[str]:
-    """What is wrong with the flow-wide options of anything that has them as attributes."""
-    for name in ("max_attempts", "base_delay", "timeout"):
-        if getattr(flow, name) is None:
+def flow_option_problems(who: str, options: Mapping[str, object]) -> Iterator[str]:
+    """What is wrong with the flow-wide options, of which only `max_concurrency` may be None."""
+    for name in FLOW_OPTIONS:
+        if options[name] is None and name != "max_concurrency":
             yield f"{who}: {name} must be an int, got None"
-    yield from option_problems(
-        who, ((n, getattr(flow, n)) for n in ("max_attempts", "base_delay", "timeout", "max_concurrency"))
-    )
+    yield from option_problems(who, options.items())
 
 
 def dependency_list(who: str, depends_on: object) -> tuple[str, ...]:
@@ -129,25 +138,42 @@ def _graph_problems(who: str, steps: tuple[StepDefinition, ...]) -> Iterator[str
             yield f"{who}: step {step.slug!r} is declared twice"
         known.add(step.slug)
     for step in steps:
-        depends_on = dependency_list(f"step {step.slug!r}", step.depends_on)
-        for name in depends_on:
+        for name in step.depends_on:
             if name not in known:
                 yield f"{who}: step {step.slug!r} depends on unknown step {name!r}"
-        if len(set(depends_on)) < len(depends_on):
+        if len(set(step.depends_on)) < len(step.depends_on):
             yield f"{who}: step {step.slug!r} names a dependency twice"
 
 
 def _topological(who: str, steps: tuple[StepDefinition, ...]) -> tuple[StepDefinition, ...]:
-    """The steps with dependencies first, otherwise in the order declared. Raises ValueError naming a cycle's steps."""
+    """The steps in the order declared, those moved back that came before a dependency.
+
+    Raises ValueError naming the steps of a cycle.
+    """
     ordered: list[StepDefinition] = []
     placed: set[str] = set()
     waiting = list(steps)
     while waiting:
-        ready = [s for s in waiting if placed.issuperset(s.depends_on)]
-        if not ready:
-            msg = f"{who}: the dependencies of {', '.join(repr(s.slug) for s in waiting)} form a cycle"
+        later: list[StepDefinition] = []
+        for step in waiting:
+            if placed.issuperset(step.depends_on):
+                ordered.append(step)
+                placed.add(step.slug)
+            else:
+                later.append(step)
+        if len(later) == len(waiting):
+            msg = f"{who}: the dependencies of {', '.join(map(repr, _cycle(later)))} form a cycle"
             raise ValueError(msg)
-        ordered += ready
-        placed.update(s.slug for s in ready)
-        waiting = [s for s in waiting if s.slug not in placed]
+        waiting = later
     return tuple(ordered)
+
+
+def _cycle(waiting: list[StepDefinition]) -> list[str]:
+    """The slugs of one cycle among steps of which each depends on another of them."""
+    blocked = {step.slug: step for step in waiting}
+    path: list[str] = []
+    slug = waiting[0].slug
+    while slug not in path:
+        path.append(slug)
+        slug = next(name for name in blocked[slug].depends_on if name in blocked)
+    return path[path.index(slug) :]

@@ -17,6 +17,7 @@ import uuid
 from typing import Any
 
 _ERROR_TEXT_LIMIT = 10_000
+_INT_BITS = 14_000
 
 
 def to_json(value: Any, what: str = "output") -> str:
@@ -35,6 +36,9 @@ def _plain(value: Any, path: str, above: tuple[int, ...]) -> Any:
             raise ValueError(msg)
         return str(value)
     if isinstance(value, int):
+        if value.bit_length() > _INT_BITS:
+            msg = f"{path} is an int of more than 4,200 digits, which Python does not write out"
+            raise ValueError(msg)
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):

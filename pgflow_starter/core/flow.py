@@ -9,6 +9,7 @@ from pgflow_starter.core.definition import (
     DEFAULT_BASE_DELAY,
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_TIMEOUT,
+    FLOW_OPTIONS,
     FlowDefinition,
     Handler,
     StepDefinition,
@@ -44,7 +45,8 @@ class Flow:
         self.timeout = timeout
         self.max_concurrency = max_concurrency
         self._steps: dict[str, StepDefinition] = {}
-        refuse([slug_problem("flow slug", slug) or "", *flow_option_problems(f"flow {slug!r}", self)])
+        options = {n: getattr(self, n) for n in FLOW_OPTIONS}
+        refuse([slug_problem("flow slug", slug) or "", *flow_option_problems(f"flow {slug!r}", options)])
 
     def __repr__(self) -> str:
         return f"Flow({self.slug!r}, steps={list(self._steps)})"
@@ -179,15 +181,26 @@ def job(
     `base_delay` and `timeout` are whole seconds. The one step has the job's slug unless `step_slug` says otherwise
     (for sharing a database with another runtime's job). Raises ValueError naming every bad slug and option.
     """
-    if step_slug is None:
-        step_slug = slug
-    refuse([slug_problem("job slug", slug) or "", slug_problem("step slug", step_slug) or ""])
+    options = {
+        "max_attempts": max_attempts,
+        "base_delay": base_delay,
+        "timeout": timeout,
+        "max_concurrency": max_concurrency,
+    }
+    refuse(
+        [
+            slug_problem("job slug", slug) or "",
+            "" if step_slug is None else slug_problem("step slug", step_slug) or "",
+            *flow_option_problems(f"job {slug!r}", options),
+        ]
+    )
 
     def declare(handler: Handler) -> Job:
+        step = StepDefinition(slug if step_slug is None else step_slug, handler)
         return Job(
             FlowDefinition(
                 slug,
-                (StepDefinition(step_slug, handler),),
+                (step,),
                 max_attempts=max_attempts,
                 base_delay=base_delay,
                 timeout=timeout,

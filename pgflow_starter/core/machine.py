@@ -130,7 +130,7 @@ def phase_overdue(m: Machine, token: int, error: ModuleError, backoff: Backoff, 
         return m, ()
     failed, effects = _fail(replace(m, again=False), error, backoff, unit, now)
     if m.again:  # asked for meanwhile: as soon as the hung thread has ended
-        failed = replace(failed, due=True)
+        failed = _await_hung(replace(failed, due=True), now)
     return failed, (CancelPhase(), *effects)
 
 
@@ -141,7 +141,7 @@ def database_back(m: Machine, now: datetime) -> Step:
     """
     if m.state.phase is not None:
         return replace(m, revived=True), ()
-    return begin(m, now) if m.waiting and not m.busy else (m, ())
+    return begin(m, now) if m.waiting else (m, ())
 
 
 def worker_lost(m: Machine, error: ModuleError, now: datetime) -> Step:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
-from pgflow_starter.core.state import ModuleType
+from pgflow_starter.core.state import ModuleType, text_of
 from pgflow_starter.errors import DefinitionError
 
 
@@ -62,7 +62,10 @@ def module_name(module: Any) -> str:
         return module
     if isinstance(module, types.ModuleType):
         return module.__name__
-    own = getattr(module, "__qualname__", None)
+    try:
+        own = getattr(module, "__qualname__", None)
+    except Exception:  # somebody's own __getattr__; what is wrong with the module is for its registration to tell
+        own = None
     return own if isinstance(own, str) else type(module).__qualname__
 
 
@@ -72,17 +75,17 @@ def definition_of(module: Any) -> FlowDefinition:
     Raises DefinitionError when it cannot be loaded or is no flow module.
     """
     found = _load(module) if isinstance(module, str) else module
-    define = getattr(found, "__pgflow_definition__", None)
+    try:
+        define = getattr(found, "__pgflow_definition__", None)
+        definition = define() if callable(define) else None
+    except Exception as error:
+        msg = f"the definition of {module_name(module)} raised {type(error).__name__}: {text_of(error)}"
+        raise DefinitionError(msg) from error
     if not callable(define):
         msg = (
             f"{module_name(module)} is not a flow: it has no __pgflow_definition__(); pass a Flow, a job, or define it"
         )
         raise DefinitionError(msg)
-    try:
-        definition = define()
-    except Exception as error:
-        msg = f"the definition of {module_name(module)} raised {type(error).__name__}: {error}"
-        raise DefinitionError(msg) from error
     if not isinstance(definition, FlowDefinition):
         msg = (
             f"{module_name(module)}.__pgflow_definition__() returned {type(definition).__name__}, not a FlowDefinition"
@@ -101,14 +104,16 @@ def _load(path: str) -> Any:
         found = importlib.import_module(name)
     except Exception as error:
         hint = "" if colon else f" (for an attribute of a module write '{':'.join(name.rsplit('.', 1))}')"
-        msg = (
-            f"importing {path!r} raised {type(error).__name__}: {error}{hint if isinstance(error, ImportError) else ''}"
-        )
+        hint = hint if isinstance(error, ImportError) else ""
+        msg = f"importing {path!r} raised {type(error).__name__}: {text_of(error)}{hint}"
         raise DefinitionError(msg) from error
     for attribute in attributes.split(".") if attributes else ():
         try:
             found = getattr(found, attribute)
         except AttributeError as error:
             msg = f"{path!r}: {name} has no attribute {attribute!r}"
+            raise DefinitionError(msg) from error
+        except Exception as error:
+            msg = f"looking up {path!r} raised {type(error).__name__}: {text_of(error)}"
             raise DefinitionError(msg) from error
     return found

@@ -7,7 +7,9 @@ notifies) and the fact that one slug serves as both.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
+from typing import TypeGuard
 
 MAX_SLUG_LENGTH = 47
 RESERVED_SLUGS = frozenset({"run"})
@@ -41,6 +43,12 @@ def option_problems(owner: str, options: Iterable[tuple[str, object]]) -> Iterat
             yield f"{owner}: {name} must be an int, got {value!r}"
         elif not least <= value <= INT4_MAX - 2:
             yield f"{owner}: {name} must be from {least} to {INT4_MAX - 2}, got {value}"
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a finite int or float that a float can express; True and False are not."""
+    # Compared, for math.isfinite raises for an int that no float can express.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def refuse(problems: Iterable[str]) -> None:

@@ -159,3 +159,11 @@ def one_line(text: str, limit: int = 500) -> str:
     """The text with its white space folded, cut at `limit` characters: fit for a log line or a state."""
     folded = " ".join(text.split())
     return folded if len(folded) <= limit else folded[: limit - 1] + "…"
+
+
+def text_of(error: BaseException) -> str:
+    """The error's text; it may be somebody's own class, whose `__str__` raises in turn."""
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be had)"

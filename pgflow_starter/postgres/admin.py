@@ -8,19 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from pgflow_starter.errors import DatabaseError, SetupError
 from pgflow_starter.postgres.conninfo import Redactor, connect_options
 from pgflow_starter.postgres.errors import translate
+from pgflow_starter.postgres.readable import UNREADABLE, refuse_unreadable
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-
-_UNREADABLE = (
-    "the connection string cannot be read (it is not shown, for the password's sake): write "
-    "'host=... dbname=... user=...' or 'postgresql://user@host/dbname', with the characters @ / ? # % of a URI's "
-    "password percent-encoded"
-)
 
 
 @contextmanager
@@ -30,10 +24,7 @@ def session(conninfo: str) -> Iterator[Connection]:
     Connecting takes 5 seconds at most for each host, unless the connection string says otherwise. Raises SetupError
     for a string that is none, DatabaseError for what the server or the network refuse, here and in the block.
     """
-    try:
-        conninfo_to_dict(conninfo)
-    except psycopg.Error:
-        raise SetupError(_UNREADABLE) from None
+    refuse_unreadable(conninfo)
     try:
         with psycopg.connect(conninfo, **connect_options(conninfo)) as connection:
             yield connection
@@ -51,7 +42,7 @@ def limited(connection: Connection, seconds: int) -> Iterator[None]:
 
 def _failure(error: psycopg.Error, conninfo: str) -> DatabaseError | SetupError:
     if error.sqlstate is None and _is_ambiguous(conninfo):
-        return SetupError(_UNREADABLE)
+        return SetupError(f"the connection string: {UNREADABLE}")
     failure = translate(error, Redactor(conninfo))
     if failure.sqlstate == "42501":
         remedy = "connect as the database's owner, or as a role with CREATE on the database"

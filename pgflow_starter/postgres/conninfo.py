@@ -56,9 +56,16 @@ class Redactor:
 
 
 def _passwords(conninfo: str) -> set[str]:
+    found: set[str] = set()
     try:
         parsed = conninfo_to_dict(conninfo)
     except psycopg.Error:
-        found = re.findall(r"\w+://[^\s:/@]*:([^\s@/]*)@", conninfo) + re.findall(r"password\s*=\s*(\S+)", conninfo)
-        return {*found, *map(unquote, found)}
-    return {str(parsed[key]) for key in ("password", "sslpassword") if parsed.get(key)}
+        found.update(re.findall(r"password\s*=\s*(\S+)", conninfo))
+    else:
+        found.update(str(parsed[key]) for key in ("password", "sslpassword") if parsed.get(key))
+    # An unescaped @ / ? or # in a URI's password: libpq takes a piece of it for the host, and names it in its errors.
+    uri = re.match(r"\s*\w+://[^:/@\s]*:(.*)@", conninfo, re.DOTALL)
+    if uri is not None:
+        pieces = [uri[1], *re.split(r"[@/?#:]", uri[1])]
+        found.update(form for piece in pieces if len(piece) > 1 for form in (piece, unquote(piece)))
+    return found

@@ -20,10 +20,11 @@ import psycopg_pool
 
 from pgflow_starter.core.classify import classify
 from pgflow_starter.core.state import ErrorClass, Outage, Phase
-from pgflow_starter.errors import DatabaseError
+from pgflow_starter.errors import DatabaseError, SetupError
 from pgflow_starter.ports import CancelScope, Clock
 from pgflow_starter.postgres.conninfo import Redactor, connect_options
 from pgflow_starter.postgres.errors import translate
+from pgflow_starter.postgres.readable import refuse_unreadable
 
 logger = logging.getLogger("pgflow_starter.database")
 
@@ -32,6 +33,9 @@ PROBE_INTERVAL = 0.5
 
 PROBE_PAUSE = 0.05
 """Seconds from a probe that was answered to the next, should connections keep breaking."""
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that a thread gets to end when a pool or the database is closed."""
 
 CANCEL_TIMEOUT = 2.0
 """Seconds that a request to cancel a statement may take."""
@@ -55,6 +59,7 @@ class Database:
         self._changed = threading.Condition()
         self._pool: psycopg_pool.ConnectionPool[Connection] | None = None
         self._error: DatabaseError | None = None
+        self._retired: list[psycopg_pool.ConnectionPool[Connection]] = []
         self._rounds = 0
         self._asked = 0
         self._suspect = True
@@ -112,17 +117,16 @@ class Database:
             self._hurried = True
             self._changed.notify_all()
 
-    def close(self, timeout: float = 1.0) -> None:
-        """Close all connections; who waits for one gets a DatabaseError. Takes up to `timeout` seconds. Idempotent."""
+    def close(self) -> None:
+        """Close all connections; who waits for one gets a DatabaseError. Takes a second or two at most. Idempotent."""
         with self._changed:
             self._closed = True
-            pool, self._pool = self._pool, None
+            self._retire()
             prober = self._prober
             self._changed.notify_all()
-        if pool is not None:
-            pool.close(timeout=timeout)
+        self._close_retired()
         if prober is not None and prober is not threading.current_thread():
-            prober.join(timeout)
+            prober.join(CLOSE_TIMEOUT)
 
     def _checkout(self, patience: float) -> tuple[psycopg_pool.ConnectionPool[Connection], Connection]:
         while True:
@@ -161,10 +165,15 @@ class Database:
         with self._changed:
             if self._pool is not pool:
                 return
-            self._pool = None
+            self._retire()
             self._suspect = True
             self._changed.notify_all()
-        pool.close(timeout=0)
+
+    def _retire(self) -> None:
+        """Under the lock: let the pool be closed by the prober, which may wait for its threads."""
+        if self._pool is not None:
+            self._retired.append(self._pool)
+            self._pool = None
 
     def _probe_loop(self) -> None:
         asked = 0
@@ -175,6 +184,7 @@ class Database:
                     return
                 self._suspect = False
                 asked = self._asked
+            self._close_retired()
             error = self._probe()
             if error is None:
                 self._up()
@@ -187,10 +197,22 @@ class Database:
                 if error is not None and classify(error, Phase.WORKER) is ErrorClass.PERMANENT:
                     self._changed.wait_for(lambda: self._closed or self._asked > asked)  # noqa: B023 - read at once
 
+    def _close_retired(self) -> None:
+        while True:
+            with self._changed:
+                if not self._retired:
+                    return
+                pool = self._retired.pop()
+            pool.close(timeout=CLOSE_TIMEOUT)
+
     def _probe(self) -> DatabaseError | None:
         try:
+            refuse_unreadable(self._conninfo)
             with psycopg.connect(self._conninfo, **self._options) as conn:
                 conn.execute("select 1")
+        except SetupError as error:
+            # libpq's own words would show the piece that it stumbled over, and that may be the password's.
+            return DatabaseError(f"connection string: {error}", error_type="ProgrammingError", connection_lost=True)
         except Exception as error:
             return translate(error, self.redact)
         return None
@@ -214,13 +236,11 @@ class Database:
             self._outage = Outage(since, str(error))
             self._error = error
             self._suspect = True
-            pool, self._pool = self._pool, None
+            self._retire()
             self._rounds += 1
             self._changed.notify_all()
         if first:
             logger.warning("the database is away: %s", error)
-        if pool is not None:
-            pool.close(timeout=0)
 
     def _new_pool(self) -> psycopg_pool.ConnectionPool[Connection]:
         pool: psycopg_pool.ConnectionPool[Connection] = psycopg_pool.ConnectionPool(

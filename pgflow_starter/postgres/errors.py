@@ -17,13 +17,21 @@ _LOST_STATES = ("08", "57P01", "57P02", "57P03", "53300")
 def translate(error: Exception, redact: Callable[[str], str]) -> DatabaseError:
     """The error of a statement or connection as a DatabaseError; SQLSTATE, driver class and a redacted message kept."""
     sqlstate = getattr(error, "sqlstate", None)
-    message = redact(one_line(str(error))) or type(error).__name__
-    hint = error.diag.message_hint if isinstance(error, psycopg.Error) else None
-    if hint:
-        message = f"{message} ({redact(one_line(hint))})"
     return DatabaseError(
-        message, sqlstate=sqlstate, error_type=type(error).__name__, connection_lost=_lost(error, sqlstate)
+        redact(one_line(_message(error))) or type(error).__name__,
+        sqlstate=sqlstate,
+        error_type=type(error).__name__,
+        connection_lost=_lost(error, sqlstate),
     )
+
+
+def _message(error: Exception) -> str:
+    """The server's message, detail and hint, without the call stack that is its context; else the driver's words."""
+    if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
+        return str(error)
+    diag = error.diag
+    detail = f": {diag.message_detail}" if diag.message_detail else ""
+    return f"{diag.message_primary}{detail}" + (f" ({diag.message_hint})" if diag.message_hint else "")
 
 
 def _lost(error: Exception, sqlstate: str | None) -> bool:

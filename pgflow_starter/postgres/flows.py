@@ -30,7 +30,7 @@ from pgflow.flows f where f.flow_slug = %s
 _CREATE_FLOW = "select count(*) from pgflow.create_flow(%s, %s, %s, %s)"
 _ADD_STEP = "select count(*) from pgflow.add_step(%s, %s, %s::text[], %s, %s, %s, %s, %s)"
 # The worker's row; again is no harm, and one that was stopped is a worker anew.
-_REGISTER_WORKER = """
+REGISTER_WORKER = """
 insert into pgflow.workers as w (worker_id, queue_name, function_name) values (%s, %s, %s)
 on conflict (worker_id) do update set last_heartbeat_at = now()
 """
@@ -56,15 +56,13 @@ class PostgresFlowStore:
     def register_worker(self, worker_id: UUID, slug: str, scope: CancelScope) -> None:
         """Make the worker known to pgflow. Raises DatabaseError."""
         with self._database.connection(scope) as conn:
-            conn.execute(_REGISTER_WORKER, (worker_id, slug, slug))
+            conn.execute(REGISTER_WORKER, (worker_id, slug, slug))
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify. Raises NotInstalledError for a pgmq without it, DatabaseError."""
         with self._database.connection(scope) as conn:
             if not detect(conn).notify:
-                msg = (
-                    "pgmq is too old for the notify strategy: it has no enable_notify_insert; upgrade it or use polling"
-                )
+                msg = "pgmq is too old for the notify strategy, without enable_notify_insert: upgrade it or use polling"
                 raise NotInstalledError(msg)
             pgmq.enable_notify(conn, queue, throttle_ms)
 
@@ -75,6 +73,7 @@ def compile_flow(conn: Connection, definition: FlowDefinition) -> Compiled:
     stored = _stored(conn, definition.slug)
     if stored is None or not stored.queue:
         with conn.transaction():
+            conn.execute(pgmq.LIMIT_LOCKS)
             conn.execute(
                 _CREATE_FLOW, (definition.slug, definition.max_attempts, definition.base_delay, definition.timeout)
             )

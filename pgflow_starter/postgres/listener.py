@@ -19,14 +19,18 @@ from queue import Empty, SimpleQueue
 import psycopg
 from psycopg import sql
 
-from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import CancelScope
+from pgflow_starter.errors import DatabaseError, SetupError
+from pgflow_starter.ports import CancelScope, Reachability
 from pgflow_starter.postgres.conninfo import Redactor, connect_options
 from pgflow_starter.postgres.database import PROBE_INTERVAL, Connection
 from pgflow_starter.postgres.errors import translate
 from pgflow_starter.postgres.pgmq import channel
+from pgflow_starter.postgres.readable import refuse_unreadable
 
 logger = logging.getLogger("pgflow_starter.listener")
+
+OUTAGE_INTERVAL = 5.0
+"""Seconds between connection attempts while the shared probe says that the database is away."""
 
 
 @dataclass(eq=False, slots=True)
@@ -38,17 +42,24 @@ class _Subscription:
 
 
 class Listener:
-    """`ports.QueueListener`. The thread starts with the first `listen`. Thread-safe."""
+    """`ports.QueueListener`. The thread starts with the first `listen`. Thread-safe.
 
-    def __init__(self, conninfo: str) -> None:
+    `reachability`, where the listener's database is the one that it probes, spares it attempts that must fail.
+    """
+
+    def __init__(self, conninfo: str, reachability: Reachability | None = None) -> None:
         self._conninfo = conninfo
         self._options = connect_options(conninfo)
         self._redact = Redactor(conninfo)
+        self._reachability = reachability
+        if reachability is not None:
+            reachability.watch(self._interrupt)
         self._lock = threading.Lock()
         self._queues: dict[str, _Subscription] = {}
         self._dropped: list[str] = []
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._served = False
         self._wake_receive, self._wake_send = socket.socketpair()
         self._wake_receive.setblocking(False)
         self._wake_send.setblocking(False)
@@ -110,15 +121,19 @@ class Listener:
     def _run(self) -> None:
         lost = False
         while not self._closed:
+            self._served = False
             try:
+                refuse_unreadable(self._conninfo)
                 with psycopg.connect(self._conninfo, **self._options) as conn:
                     self._listen_anew(conn, lost)
                     lost = False
                     self._serve(conn)
-            except (psycopg.Error, OSError) as error:
+            except (psycopg.Error, OSError, SetupError) as error:
                 told = translate(error, self._redact)
                 lost = self._lost(told, lost)
-                self._sleep(PROBE_INTERVAL)
+                # One that had been of use is replaced at once, one that never was is no reason to hurry.
+                if not self._served:
+                    self._sleep()
 
     def _lost(self, error: DatabaseError, lost_before: bool) -> bool:
         """Say that there is no connection; True when there had been one."""
@@ -171,6 +186,7 @@ class Listener:
                 selector.select()
                 self._drain_wakeups()
                 self._listen(conn)
+                self._served = True
 
     def _notified(self, name: str) -> None:
         with self._lock:
@@ -183,8 +199,10 @@ class Listener:
             while self._wake_receive.recv(4096):
                 pass
 
-    def _sleep(self, seconds: float) -> None:
-        """Wait before the next connection attempt; woken early only to end, for a `listen` must not hurry it."""
+    def _sleep(self) -> None:
+        """Wait before the next connection attempt: while the database is away, until its probe says that it is back."""
+        away = self._reachability is not None and self._reachability.outage is not None
+        seconds = OUTAGE_INTERVAL if away else PROBE_INTERVAL
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake_receive, selectors.EVENT_READ)
             if self._closed:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pgflow_starter.postgres.database import Connection
 
-LOCK_TIMEOUT = "2s"
-"""How long enabling waits for other sessions on the queue before it counts as failed (SQLSTATE 55P03)."""
+# How long creating or enabling waits for other sessions on the queue before it counts as failed (SQLSTATE 55P03).
+LIMIT_LOCKS = "set local lock_timeout = '2s'"
 
 # True when trigger and throttle row are as wanted; the table is UNLOGGED, so a crash of the server empties it.
 _ENABLED = """
@@ -27,13 +27,13 @@ def channel(queue: str) -> str:
 
 
 def enable_notify(conn: Connection, queue: str, throttle_ms: int) -> bool:
-    """Let inserts notify at most every `throttle_ms`; False when that was so already. Waits up to LOCK_TIMEOUT."""
+    """Let inserts notify at most every `throttle_ms`; False when that was so already. Waits 2 s for a lock."""
     wanted = {"queue": queue, "throttle_ms": throttle_ms}
     row = conn.execute(_ENABLED, wanted).fetchone()
     if row is not None and row[0]:
         return False
     with conn.transaction():
-        conn.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+        conn.execute(LIMIT_LOCKS)
         conn.execute(_LOCK_QUEUE, wanted)
         conn.execute(_ENABLE, wanted)
     return True
@@ -42,6 +42,6 @@ def enable_notify(conn: Connection, queue: str, throttle_ms: int) -> bool:
 def disable_notify(conn: Connection, queue: str) -> None:
     """Let inserts notify no more."""
     with conn.transaction():
-        conn.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+        conn.execute(LIMIT_LOCKS)
         conn.execute(_LOCK_QUEUE, {"queue": queue})
         conn.execute(_DISABLE, {"queue": queue})

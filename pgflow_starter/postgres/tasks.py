@@ -23,14 +23,15 @@ VT_MARGIN = 2
 _CACHED_INPUTS = 128
 
 # Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
-# outer query does not see what start_tasks wrote. One row at least, for the number of messages read.
+# outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. One row at least,
+# for the number of messages read.
 _CLAIM = """
 with messages as materialized (
     select array_agg(msg_id) as ids, count(*) as n from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
 ), started as materialized (
     select t.* from messages m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s) t where m.ids is not null
 )
-select m.n, s.run_id, s.step_slug, s.task_index, s.msg_id, s.input, {flow_input}, t.attempts_count + 1
+select m.n, s.run_id, s.step_slug, s.task_index, s.msg_id, s.input, {flow_input}, coalesce(t.attempts_count, 0) + 1
 from messages m
 left join started s on true
 left join pgflow.step_tasks t

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from pgflow_starter.core.classify import classify, error_type, reason
@@ -95,21 +95,23 @@ class OtelAttempt:
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
         """A child span around the phase, current on its thread, so that the SQL's own spans are below it."""
-        with self._tracer.start_as_current_span(
-            names.span_phase(phase),
-            trace.set_span_in_context(self.span, Context()),
-            SpanKind.INTERNAL,
-            {names.PHASE: str(phase)},
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            try:
-                yield
-            except BaseException as error:
-                with _guarded():
-                    span.set_attributes(_error(error_type(error), str(classify(error, phase))))
-                    span.set_status(Status(StatusCode.ERROR, self._redact(reason(error))))
-                raise
+        span: Span = trace.INVALID_SPAN
+        parent = trace.set_span_in_context(self.span, Context())
+        with _guarded():
+            attributes = {names.PHASE: str(phase)}
+            span = self._tracer.start_span(names.span_phase(phase), parent, SpanKind.INTERNAL, attributes)
+        token = attach(trace.set_span_in_context(span, Context()))
+        try:
+            yield
+        except BaseException as error:
+            with _guarded():
+                span.set_attributes(_error(error_type(error), str(classify(error, phase))))
+                span.set_status(Status(StatusCode.ERROR, self._redact(reason(error))))
+            raise
+        finally:
+            detach(token)
+            with _guarded():
+                span.end()
 
     def ended(self, state: ModuleState, delay: float | None) -> None:
         """The closing event and the end of the span."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from queue import Empty, SimpleQueue
+from collections.abc import Callable
 
 from pgflow_starter.core.task import Task
 from pgflow_starter.ports import Clock, Timer
@@ -29,48 +29,50 @@ class Flights:
     """Tasks under way, those counted that were given up but whose thread has not ended. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._flying: dict[int, Flight] = {}
-        self._landings: SimpleQueue[None] = SimpleQueue()
         self.abandoned = 0
 
     def __len__(self) -> int:
         return len(self._flying)
 
     def add(self, flight: Flight) -> None:
-        with self._lock:
+        with self._changed:
             self._flying[id(flight)] = flight
 
     def remove(self, flight: Flight) -> None:
-        with self._lock:
+        with self._changed:
             self._flying.pop(id(flight), None)
-        self._landings.put(None)
+            self._changed.notify_all()
 
     def give_up(self, flight: Flight) -> None:
         """The flight counts no longer; its thread may go on."""
         flight.cancelled.set()
-        with self._lock:
+        with self._changed:
             self._flying.pop(id(flight), None)
             self.abandoned += 1
-        self._landings.put(None)
+            self._changed.notify_all()
 
     def ended_late(self) -> None:
         """The thread of one that was given up has ended."""
-        with self._lock:
+        with self._changed:
             self.abandoned -= 1
 
     def all(self) -> list[Flight]:
-        with self._lock:
+        with self._changed:
             return list(self._flying.values())
 
-    def wait_empty(self, clock: Clock, deadline: float) -> bool:
-        """Wait until no task is under way; False at `deadline` (monotonic)."""
-        while self._flying:
-            left = deadline - clock.monotonic()
-            if left <= 0:
-                return False
-            try:
-                self._landings.get(timeout=left)
-            except Empty:
-                continue
+    def nudge(self) -> None:
+        """Have `wait_empty` look at its deadline again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def wait_empty(self, clock: Clock, deadline: Callable[[], float]) -> bool:
+        """Wait until no task is under way; False at the deadline (monotonic), asked anew at each landing and nudge."""
+        with self._changed:
+            while self._flying:
+                left = deadline() - clock.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(left)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from functools import partial
 
 from pgflow_starter.actors.registry import FlowRegistry
@@ -13,6 +14,9 @@ from pgflow_starter.ports import CancelScope, FlowStore, QueueListener
 from pgflow_starter.worker.workers import Workers
 
 logger = logging.getLogger("pgflow_starter.registration")
+
+IMPORT_PATIENCE = 2.0
+"""Seconds that a dotted path waits for the import of another."""
 
 
 class RegistrationPhases:
@@ -34,12 +38,13 @@ class RegistrationPhases:
         self._listener = listener
         self._throttle_ms = throttle_ms
         self._listen_timeout = listen_timeout
+        self._importing = threading.Lock()
         self._warned: dict[str, tuple[str, ...]] = {}
 
     def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
         """Run one phase; the slug from the registry phase."""
         if phase is Phase.REGISTRY:
-            return self._registry.register(spec, definition_of(spec.module)).definition.slug
+            return self._registry.register(spec, self._definition(spec)).definition.slug
         definition = self._registry.of(spec).definition
         if phase is Phase.WORKER:
             self._start_worker(definition, scope)
@@ -50,6 +55,18 @@ class RegistrationPhases:
             self._listener.listen(definition.slug, wake, self._listen_timeout, scope)
             wake()  # what came before LISTEN was in force was announced to nobody
         return None
+
+    def _definition(self, spec: ModuleSpec) -> FlowDefinition:
+        if not isinstance(spec.module, str):
+            return definition_of(spec.module)
+        # One import at a time: modules that import each other are seen half-made when threads import them at once. But
+        # an import that hangs must not keep the others, so they wait for it just so long.
+        mine = self._importing.acquire(timeout=IMPORT_PATIENCE)
+        try:
+            return definition_of(spec.module)
+        finally:
+            if mine:
+                self._importing.release()
 
     def _start_worker(self, definition: FlowDefinition, scope: CancelScope) -> None:
         compiled = self._flow_store.compile(definition, scope)

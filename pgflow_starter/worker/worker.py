@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from uuid import UUID
+from uuid import uuid4
 
 import pykka
 
@@ -87,8 +87,9 @@ class WorkerWorld:
 class WorkerCell:
     """What belongs to one worker and outlives each incarnation of its actor. Thread-safe where others use it."""
 
-    def __init__(self, worker_id: UUID, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
-        self.worker_id = worker_id
+    def __init__(self, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
+        self.worker_id = uuid4()
+        self.registered = False
         self.definition = definition
         self.slots = slots
         self.flights = Flights()
@@ -109,6 +110,11 @@ class WorkerCell:
     def later(self, delay: float, message: object) -> None:
         """Send it in `delay` seconds."""
         self._world.timers.after(delay, partial(self.tell, message))
+
+    def retire(self) -> None:
+        """The worker has stopped, and said so in the database; one that is started after it is another."""
+        self.worker_id = uuid4()
+        self.registered = False
 
     def wake(self) -> None:
         """A notification came."""
@@ -160,6 +166,7 @@ class WorkerActor(Actor):
         self._interval = 0.0
         self._more = False
         self._draining = False
+        self._terminated = False
 
     def name(self) -> str:
         return f"pgflow-worker-{self._cell.definition.slug}"
@@ -194,10 +201,19 @@ class WorkerActor(Actor):
             case _:
                 super().on_receive(message)
 
+    def cancel(self) -> None:
+        self._terminated = True
+
     def on_stop(self) -> None:
-        """Let running tasks end until the shutdown's deadline, then give back what still runs."""
+        """Let running tasks end until the shutdown's deadline, then give back what still runs.
+
+        Only when the supervisor ends the worker: one that somebody else stopped is started again at once, and its
+        successor finds the tasks on the cell.
+        """
         cell, world = self._cell, self._world
-        if cell.flights.wait_empty(world.clock, world.shutdown.deadline):
+        if not self._terminated:
+            return
+        if cell.flights.wait_empty(world.clock, lambda: world.shutdown.deadline):
             left: list[Task] = []
         else:
             left = [f.task for f in cell.flights.all() if f.land()]
@@ -210,6 +226,7 @@ class WorkerActor(Actor):
                 logger.warning("%s: %d tasks did not end in time and are given back", cell.definition.slug, len(left))
                 world.store.give_back(cell.worker_id, left)
             world.store.worker_stopped(cell.worker_id)
+            cell.retire()
         except DatabaseError as error:
             logger.warning("%s: the worker's end could not be written: %s", cell.definition.slug, error)
 
@@ -223,6 +240,9 @@ class WorkerActor(Actor):
             return
         quantity = min(free, world.batch_size)
         try:
+            if not cell.registered:
+                world.store.heartbeat([(cell.worker_id, cell.definition.slug)])
+                cell.registered = True
             if cell.claims_unsure:
                 known = [f.task for f in cell.flights.all()] + cell.outbox.tasks()
                 world.store.give_back_unknown(cell.worker_id, cell.definition.slug, known)
@@ -231,6 +251,8 @@ class WorkerActor(Actor):
         except DatabaseError as error:
             # A connection that broke while claiming may have claimed all the same.
             cell.claims_unsure = True
+            # The schema may be another one by now, which does not know this worker.
+            cell.registered = cell.registered and error.connection_lost
             self._interval = world.policy.after_error(self._interval)
             logger.log(
                 logging.DEBUG if error.connection_lost else logging.WARNING,

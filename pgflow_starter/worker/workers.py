@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from uuid import uuid4
 
 from pgflow_starter.actors.tree import Tree
 from pgflow_starter.core.children import ChildSpec
@@ -41,8 +40,9 @@ class Workers:
         with self._lock:
             cell = self._cells.get(definition.slug)
         if cell is None:
-            cell = WorkerCell(uuid4(), definition, definition.max_concurrency or self._slots, self._world)
+            cell = WorkerCell(definition, definition.max_concurrency or self._slots, self._world)
         self._flow_store.register_worker(cell.worker_id, definition.slug, scope)
+        cell.registered = True
         with self._lock:
             self._cells[definition.slug] = cell
         self._tree.call(SUPERVISOR_ID, "ensure_child", self._spec(cell), timeout=self._call_timeout)
@@ -57,6 +57,11 @@ class Workers:
         """The database is reachable again."""
         for cell in self.cells():
             cell.database_back()
+
+    def hurry(self) -> None:
+        """The shutdown's deadline has come nearer."""
+        for cell in self.cells():
+            cell.flights.nudge()
 
     def specs(self) -> list[ChildSpec]:
         """The child specs of all workers there are, for a supervisor that is started again."""

@@ -1,0 +1,36 @@
+"""The server that is measured on, and a fresh database for each repetition."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import psycopg
+
+from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.install import install
+
+FreshDatabase = Callable[[], AbstractContextManager[str]]
+
+
+@contextmanager
+def databases() -> Iterator[FreshDatabase]:
+    """A server with PostgreSQL's own settings (fsync on), and a function that makes installed databases on it."""
+    numbers = itertools.count(1)
+    with EmbeddedPostgres() as server:
+        with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+            admin.execute("create database template_of_bench")
+            install(server.conninfo("template_of_bench"))
+
+            @contextmanager
+            def fresh() -> Iterator[str]:
+                name = f"bench{next(numbers)}"
+                admin.execute(f"create database {name} template template_of_bench strategy file_copy")
+                admin.execute("checkpoint")
+                try:
+                    yield server.conninfo(name)
+                finally:
+                    admin.execute(f"drop database {name} with (force)")
+
+            yield fresh

@@ -1,0 +1,29 @@
+"""The group `pgflow-starter` with its commands."""
+
+from __future__ import annotations
+
+import click
+
+from pgflow_starter import __version__
+from pgflow_starter.cli.db import db
+from pgflow_starter.cli.demo import demo
+from pgflow_starter.cli.failures import FailuresInOneLine
+from pgflow_starter.cli.run import run
+
+
+@click.group(cls=FailuresInOneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def commands() -> None:
+    """Flow and job modules of pgflow, registered and run from PostgreSQL under supervision.
+
+    \b
+    Example, from nothing to running flows:
+      pgflow-starter demo
+      pgflow-starter db install --dsn 'host=localhost dbname=shop'
+      pgflow-starter run shop.flows:order --notify --dsn 'host=localhost dbname=shop'
+    """
+
+
+commands.add_command(demo)
+commands.add_command(db)
+commands.add_command(run)

@@ -1,0 +1,44 @@
+"""What several commands have: the option `--dsn`, and a console."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import click
+from rich.console import Console
+
+from pgflow_starter.errors import SetupError
+from pgflow_starter.postgres.readable import refuse_unreadable
+
+_NARROWEST_TABLE = 120
+
+DSN_HELP = (
+    "The database, as a libpq connection string or URI. Without it libpq's own PGHOST, PGDATABASE, PGUSER, ... count. "
+    "Keep a password in PGPASSWORD, ~/.pgpass or PGFLOW_DSN: every user of a machine sees its command lines."
+)
+
+
+def dsn_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--dsn`; an empty string, which is libpq's own default, where nothing is given."""
+    option = click.option(
+        "--dsn", envvar="PGFLOW_DSN", show_envvar=True, default="", callback=_readable, metavar="DSN", help=DSN_HELP
+    )
+    return option(command)
+
+
+def _readable(_: click.Context, __: click.Parameter, dsn: str) -> str:
+    try:
+        refuse_unreadable(dsn)
+    except SetupError as error:
+        raise click.BadParameter(str(error)) from None
+    return dsn
+
+
+def stdout_console() -> Console:
+    """A console on standard output that shows texts as they are; wide enough for tables where it is no terminal."""
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(_NARROWEST_TABLE, shutil.get_terminal_size().columns)
+    return console

@@ -1,0 +1,82 @@
+"""`run`: a starter in the foreground until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import click
+
+from pgflow_starter.app import Starter, start
+from pgflow_starter.cli.kinds import flows_and_jobs
+from pgflow_starter.cli.options import dsn_option
+from pgflow_starter.cli.signals import Signals, handled
+from pgflow_starter.cli.telling import News, summary, told
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.state import ModuleStatus, SignalStrategy
+
+logger = logging.getLogger("pgflow_starter.cli")
+
+LOOK_EVERY = 0.25
+"""Seconds between two looks at the states."""
+
+_LEVELS = {ModuleStatus.RETRYING: logging.WARNING, ModuleStatus.FAILED_PERMANENT: logging.ERROR}
+
+
+@click.command(short_help="Register modules and run their messages until a signal comes.")
+@click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
+@dsn_option
+@click.option(
+    "--notify",
+    is_flag=True,
+    envvar="PGFLOW_NOTIFY",
+    show_envvar=True,
+    help="Be notified of messages rather than poll for them: sooner, for one more connection.",
+)
+def run(modules: tuple[str, ...], dsn: str, notify: bool) -> None:
+    """Register each MODULE, a dotted path to a flow or job, and run its messages until SIGTERM or SIGINT.
+
+    Running tasks may end then, and the exit code is 0; it is 70 when the starter itself gave up, 2 for bad usage. The
+    current folder is on the import path. States go to standard error; SIGUSR1 prints there what every thread does.
+
+    \b
+    Example:
+      pgflow-starter run shop.flows:order shop.jobs:send_email --notify --dsn 'host=localhost dbname=shop'
+    """
+    _log_to_stderr()
+    sys.path.insert(0, os.getcwd())
+    with handled() as signals:
+        flows, jobs = flows_and_jobs(modules)
+        strategy = SignalStrategy.NOTIFY if notify else SignalStrategy.POLLING
+        signals.defer()
+        try:
+            starter = start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy))
+        except ValueError as error:
+            raise click.UsageError(str(error)) from None
+        with starter:
+            _watch(starter, signals)
+            logger.info("stopping: running tasks may end; Ctrl-C leaves at once")
+        logger.info("stopped")
+
+
+def _watch(starter: Starter, signals: Signals) -> None:
+    """Log what is new until a signal comes. Raises StarterTerminated."""
+    news, clock, was_ready, ended = News(), SystemClock(), False, False
+    while not ended:
+        ended = signals.wait(LOOK_EVERY)
+        status = starter.status()
+        for state in news.of(status):
+            logger.log(_LEVELS.get(state.status, logging.INFO), "%s", told(state, clock.now()))
+        if status.ready and not was_ready:
+            logger.log(logging.INFO if status.healthy else logging.ERROR, "%s", summary(status))
+        was_ready = status.ready
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    # They tell of each connection that fails; the starter tells it once, without a password.
+    for name in ("psycopg", "pykka"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,51 @@
+"""Module states as sentences, and which of them are news."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
+
+
+class News:
+    """Compares each status with the one before. For one thread."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, tuple[object, ...]] = {}
+
+    def of(self, status: StarterStatus) -> list[ModuleState]:
+        """The states that say something new: a status other than before, or another failure."""
+        news = []
+        for key, state in enumerate(status.modules):
+            says = (state.status, state.last_error)
+            if self._told.get(key, (ModuleStatus.PENDING, None)) != says:
+                self._told[key] = says
+                news.append(state)
+        return news
+
+
+def told(state: ModuleState, now: datetime) -> str:
+    """One line about a module."""
+    words = [f"{state.module} ({state.type}): {state.status}"]
+    if state.status is ModuleStatus.SUCCEEDED:
+        words.append(f"attempt {state.attempts}")
+    elif state.last_error is not None:
+        error = state.last_error
+        words.append(f"attempt {state.attempts} failed in phase {error.phase}: {error.reason} [{error.error_type}]")
+    if state.next_attempt_at is not None:
+        words.append(f"next attempt in {until(state.next_attempt_at, now)}")
+    return ", ".join(words)
+
+
+def until(moment: datetime, now: datetime) -> str:
+    """How long it is until then, in seconds."""
+    return f"{max(0.0, (moment - now).total_seconds()):.1f} s"
+
+
+def summary(status: StarterStatus) -> str:
+    """One line about all modules, once all are terminal."""
+    succeeded = sum(state.status is ModuleStatus.SUCCEEDED for state in status.modules)
+    failed = len(status.modules) - succeeded
+    return f"ready: {succeeded} of {len(status.modules)} modules succeeded" + (
+        f", {failed} failed permanently" if failed else ""
+    )

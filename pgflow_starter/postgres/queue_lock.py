@@ -1,0 +1,24 @@
+"""Holding pgmq's lock of a queue: what whoever creates a queue or changes its notifications waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pgflow_starter.postgres.admin import session
+
+_PATIENCE = "set local statement_timeout = '10s'"
+_LOCK = "select pgmq.acquire_queue_lock(%s)"
+
+
+@contextmanager
+def queue_lock(conninfo: str, queue: str) -> Iterator[Callable[[], None]]:
+    """Hold the lock, on a connection of its own, until the yielded function is called or the block ends.
+
+    The queue need not exist yet. Waits 10 seconds for whoever holds the lock. Raises SetupError, DatabaseError.
+    """
+    with session(conninfo) as connection:
+        connection.autocommit = False
+        connection.execute(_PATIENCE)
+        connection.execute(_LOCK, [queue])
+        yield connection.rollback

@@ -1,0 +1,1 @@
+"""The adapters alone, on a real PostgreSQL."""

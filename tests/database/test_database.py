@@ -1,0 +1,160 @@
+"""The pool behind one probe: errors as ours, cancelling, and few connection attempts."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from pgflow_starter.actors.phase_job import PhaseScope
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.database import Database
+from tests.support.database import opened
+from tests.support.waiting import eventually
+
+
+@pytest.mark.parametrize(
+    ("statement", "sqlstate", "error_type"),
+    [
+        ("select nothing.at_all()", "3F000", "InvalidSchemaName"),
+        ("select * from not_there", "42P01", "UndefinedTable"),
+        ("select not_there()", "42883", "UndefinedFunction"),
+        ("select 1 / 0", "22012", "DivisionByZero"),
+        ("do $$ begin raise exception 'no' using hint = 'try that'; end $$", "P0001", "RaiseException"),
+        ("select %s", None, "ProgrammingError"),
+    ],
+)
+def test_a_statement_that_fails_is_told_with_its_sqlstate_and_the_connection_is_kept(
+    empty_database: str, statement: str, sqlstate: str | None, error_type: str
+) -> None:
+    with opened(empty_database, pool_size=1) as db:
+        parameters = () if "%s" in statement else None
+        with pytest.raises(DatabaseError) as caught, db.connection() as conn:
+            conn.execute(statement, parameters)
+        assert (caught.value.sqlstate, caught.value.error_type) == (sqlstate, error_type)
+        assert not caught.value.connection_lost
+        with db.connection() as conn:
+            assert conn.execute("select 1").fetchone() == (1,)
+
+
+def test_a_hint_is_part_of_the_message(empty_database: str) -> None:
+    with opened(empty_database) as db, pytest.raises(DatabaseError, match="try that"), db.connection() as conn:
+        conn.execute("do $$ begin raise exception 'no' using hint = 'try that'; end $$")
+
+
+def test_a_scope_interrupts_the_statement_that_runs(empty_database: str) -> None:
+    scope = PhaseScope()
+    errors: list[DatabaseError] = []
+    with opened(empty_database, pool_size=1) as db:
+
+        def hang() -> None:
+            try:
+                with db.connection(scope) as conn:
+                    conn.execute("select pg_sleep(60)")
+            except DatabaseError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=hang)
+        thread.start()
+        with opened(empty_database) as other:
+            eventually(lambda: _sleeping(other))
+        scope.cancel()
+        thread.join(10)
+        assert errors[0].sqlstate == "57014"
+        with db.connection() as conn:
+            assert conn.execute("select 1").fetchone() == (1,)
+
+
+def test_an_exhausted_pool_is_an_error_that_says_so(empty_database: str) -> None:
+    with opened(empty_database, pool_size=1, patience=0.2) as db, db.connection():
+        with pytest.raises(DatabaseError) as caught, db.connection():
+            pass
+        assert caught.value.error_type == "PoolTimeout"
+        assert not caught.value.connection_lost
+
+
+def test_while_the_database_is_away_however_many_wait_the_probe_alone_connects() -> None:
+    with _refusing() as (conninfo, attempts), opened(conninfo) as db:
+        errors: list[DatabaseError] = []
+
+        def ask() -> None:
+            for _ in range(3):
+                try:
+                    with db.connection():
+                        pass
+                except DatabaseError as error:
+                    errors.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert len(errors) == 150
+        assert all(error.connection_lost for error in errors)
+        assert db.outage is not None
+        assert attempts() <= 5  # in some 1.5 s
+
+
+def test_hurrying_ends_every_wait(empty_database: str) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        conninfo = f"host=127.0.0.1 port={silent.getsockname()[1]} connect_timeout=2"
+        db = Database(conninfo, pool_size=1, clock=SystemClock())
+        errors: list[DatabaseError] = []
+        asking = threading.Event()
+
+        def ask() -> None:
+            asking.set()
+            try:
+                with db.connection():
+                    pass
+            except DatabaseError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert asking.wait(5)
+        db.hurry()
+        thread.join(1)
+        assert not thread.is_alive()
+        assert errors
+        db.close()
+
+
+def _sleeping(db: Database) -> bool:
+    with db.connection() as conn:
+        return conn.execute(
+            "select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+        ).fetchone() is not None
+
+
+class _refusing:  # noqa: N801 - reads as the context manager that it is
+    """A server that takes connections and drops them, counting."""
+
+    def __enter__(self) -> tuple[str, Callable[[], int]]:
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen()
+        self._count = 0
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return f"host=127.0.0.1 port={self._socket.getsockname()[1]}", lambda: self._count
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join(5)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self._count += 1
+            connection.close()

@@ -1,0 +1,1 @@
+"""The starter on a real PostgreSQL: what its callers see."""

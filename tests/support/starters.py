@@ -1,0 +1,46 @@
+"""Starters for tests: quick to retry, stopped at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pgflow_starter as pgflow
+
+QUICK: dict[str, Any] = {
+    "backoff": pgflow.Backoff(base=0.05, maximum=0.2, jitter=0.2),
+    "min_poll_interval": 0.05,
+    "max_poll_interval": 0.2,
+    "notify_throttle": 0.05,
+    "shutdown_timeout": 5.0,
+}
+
+STRATEGIES = ("polling", "notify")
+
+
+@contextmanager
+def running(conninfo: str, **arguments: Any) -> Iterator[pgflow.Starter]:
+    """A starter with quick settings for the duration of the block."""
+    starter = pgflow.start(conninfo, **{**QUICK, **arguments})
+    try:
+        yield starter
+    finally:
+        starter.stop()
+
+
+def echo_job(slug: str = "echo", **options: Any) -> pgflow.Job:
+    """A job that returns its message."""
+
+    @pgflow.job(slug, **options)
+    def echo(message: Any, ctx: pgflow.TaskContext) -> Any:
+        return message
+
+    return echo
+
+
+def state(starter: pgflow.Starter, module: Any) -> pgflow.ModuleState:
+    """The module's state, which must be known."""
+    found = starter.module_status(module)
+    assert found is not None
+    return found

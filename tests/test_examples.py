@@ -1,0 +1,78 @@
+"""The examples do what they say: each as the process that a reader would start."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.programs import ROOT, finished, read_until, running
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_threaded_service_works_until_a_signal_and_then_ends_in_order(
+    database: str, number: signal.Signals
+) -> None:
+    with running("examples/threaded_service.py", database) as service:
+        read_until(service.stdout, "thumbnail of back-1.jpg, attempt 1")
+        service.send_signal(number)
+        said, errors = service.communicate()
+    assert said.splitlines()[-1] == "MainThread: stopped"
+    assert f"MainThread: {number.name}: the threads first, then the starter" in said
+    assert "is lost" not in said
+    assert (service.returncode, errors) == (0, "")
+
+
+def test_the_threaded_service_brings_its_own_database_when_none_is_given() -> None:
+    with running("examples/threaded_service.py") as service:
+        read_until(service.stdout, "thumbnail of")
+        service.send_signal(signal.SIGTERM)
+        service.communicate()
+    assert service.returncode == 0
+
+
+def test_the_proxies_answer_at_once_and_after_a_restart(database: str) -> None:
+    done = finished("examples/proxies.py", database)
+    states, reason = done.stdout.splitlines()[:2], done.stdout.splitlines()[2]
+    assert states == ["greeting: succeeded", "count_letters: succeeded"]
+    assert reason.startswith("no.such:flow: failed_permanent, importing 'no.such:flow' raised ModuleNotFoundError")
+    assert done.stdout.splitlines()[3:] == [
+        "failed: no.such:flow",
+        "healthy after a restart: True",
+        "restarts: 1",
+        "hello ada",
+    ]
+    assert done.returncode == 0
+
+
+def test_the_operator_has_it_tried_again_while_the_database_is_down_and_once_it_is_up() -> None:
+    done = finished("examples/operator_retry.py")
+    told, before, during, after, result = done.stdout.splitlines()
+    assert told.startswith("not ready after 2 s: 1 of 1 modules are not terminal: backup: retrying, attempt 1")
+    assert before.startswith("backup: retrying, attempt 1, connection is bad")
+    assert during.startswith("backup: retrying")
+    assert after.startswith("backup: succeeded, attempt ")
+    assert int(after.rpartition(" ")[2]) <= 4  # the first, one for each call, and what the database's return brought
+    assert result == "everything is safe"
+    assert done.returncode == 0
+
+
+def test_the_operator_may_have_a_healthy_module_tried_again(database: str) -> None:
+    done = finished("examples/operator_retry.py", database)
+    assert done.stdout.splitlines()[-1] == "everything is safe"
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_fits_on_two_screens(example: Path) -> None:
+    assert len(example.read_text().splitlines()) < 80
+
+
+def test_the_readme_s_code_runs_as_it_stands(database: str) -> None:
+    code = (ROOT / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    assert code.count("host=localhost dbname=shop") == 1
+    done = finished("-c", code.replace("host=localhost dbname=shop", database))
+    assert (done.stdout, done.returncode) == ("completed {'cents': 3800, 'customer': 'ada'}\n", 0)

@@ -1,0 +1,306 @@
+"""The transition table of a module's registration: every message in every state, and a random walk through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pgflow_starter.core import machine as core
+from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.machine import AttemptBegan, AttemptEnded, CancelPhase, Machine, RunPhase, Schedule, Step
+from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, ModuleType, Phase, phases_of
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = T0 + timedelta(seconds=1)
+BACKOFF = Backoff(base=1, maximum=30, jitter=0)
+REGISTRY, WORKER = POLLING = phases_of("polling")
+FIRST = Machine(ModuleState("shop", None, ModuleType.FLOW, ModuleStatus.PENDING, 0, None, None, None, T0), POLLING)
+
+
+def error(error_class: ErrorClass = ErrorClass.TRANSIENT, reason: str = "no") -> ModuleError:
+    return ModuleError(error_class, Phase.WORKER, reason, "08006", NOW)
+
+
+def fail(m: Machine, token: int, error_class: ErrorClass) -> Step:
+    return core.phase_failed(m, token, error(error_class), BACKOFF, 0.5, NOW)
+
+
+BY_TOKEN: dict[str, Callable[[Machine, int], Step]] = {
+    "timer": lambda m, token: core.due(m, token, NOW),
+    "done": lambda m, token: core.phase_done(m, token, "orders", NOW),
+    "transient": lambda m, token: fail(m, token, ErrorClass.TRANSIENT),
+    "permanent": lambda m, token: fail(m, token, ErrorClass.PERMANENT),
+    "overdue": lambda m, token: core.phase_overdue(m, token, error(reason="late"), BACKOFF, 0.5, NOW),
+}
+MESSAGES: dict[str, Callable[[Machine], Step]] = {
+    "retry": lambda m: core.begin(m, NOW),
+    "back": lambda m: core.database_back(m, NOW),
+    "lost": lambda m: core.worker_lost(m, error(reason="died"), NOW),
+    **{name: (lambda m, send=send: send(m, m.token)) for name, send in BY_TOKEN.items()},  # type: ignore[misc]
+}
+
+
+def after(*messages: str) -> Machine:
+    m = FIRST
+    for message in messages:
+        m, _ = MESSAGES[message](m)
+    return m
+
+
+STATES = {
+    "pending": after(),
+    "first": after("retry"),
+    "last": after("retry", "done"),
+    "last, again": after("retry", "done", "retry"),
+    "last, revived": after("retry", "done", "back"),
+    "waiting": after("retry", "transient"),
+    "hung": after("retry", "overdue"),
+    "hung, due": after("retry", "overdue", "timer"),
+    "succeeded": after("retry", "done", "done"),
+    "failed": after("retry", "permanent"),
+    "succeeded, first": after("retry", "done", "done", "retry"),
+    "succeeded, last": after("retry", "done", "done", "retry", "done"),
+    "failed, first": after("retry", "permanent", "retry"),
+}
+
+# What becomes of it:
+#   .  nothing            A  an attempt begins          W  one begins with the worker phase
+#   +  one more is noted  *  the revival is noted       N  the next phase runs
+#   S  succeeded          R  retrying, after a delay    0  retrying, without delay     P  failed for good
+#   SA, RA, PA            the result, and another attempt at once
+#   H  overdue: cancelled, retrying after a delay, its thread still awaited     HW, H0  the next is due already, at once
+#   X  the next attempt is due, and waits for the thread    F  the thread has ended, the timer is awaited
+TABLE = """
+                  retry timer done transient permanent overdue back lost
+pending           A     .     .    .         .         .       .    .
+first             +     .     N    R         P         H       *    +
+last              +     .     S    R         P         H       *    +
+last, again       .     .     SA   RA        PA        HW      *    .
+last, revived     +     .     S    0         P         H0      .    +
+waiting           A     A     .    .         .         .       A    .
+hung              X     X     F    F         F         .       X    .
+hung, due         .     .     A    A         A         .       .    .
+succeeded         A     .     .    .         .         .       .    W
+failed            A     .     .    .         .         .       .    .
+succeeded, first  +     .     N    R         P         H       *    +
+succeeded, last   +     .     S    R         P         H       *    +
+failed, first     +     .     N    R         P         H       *    +
+"""
+
+
+def cells() -> list[tuple[str, str, str]]:
+    heading, *rows = TABLE.strip("\n").splitlines()
+    messages = heading.split()
+    return [
+        (row[:18].strip(), message, code)
+        for row in rows
+        for message, code in zip(messages, row[18:].split(), strict=True)
+    ]
+
+
+def seen(before: Machine, step: Step) -> str:
+    """The code of what happened, each with the facts that must go with it."""
+    m, effects = step
+    kinds = [type(effect) for effect in effects]
+    code = ""
+    if CancelPhase in kinds:
+        assert kinds == [CancelPhase, AttemptEnded, Schedule]
+        code = "H"
+    ended = next((e for e in effects if isinstance(e, AttemptEnded)), None)
+    if ended is not None:
+        code += "" if code else {"succeeded": "S", "retrying": "R", "failed_permanent": "P"}[ended.state.status]
+        assert ended.state.phase is None
+        assert (ended.state.last_error is None) is (code == "S")
+    schedule = next((e for e in effects if isinstance(e, Schedule)), None)
+    if schedule is not None:
+        assert ended is not None
+        assert (ended.delay, schedule.token) == (schedule.delay, m.token)
+        assert ended.state.next_attempt_at == NOW + timedelta(seconds=schedule.delay)
+        code = code if schedule.delay else code.replace("R", "") + "0"
+    if AttemptBegan in kinds:
+        assert kinds[-2:] == [AttemptBegan, RunPhase]
+        assert effects[-2:] == (AttemptBegan(m.state), RunPhase(m.state.phase or REGISTRY, m.token))
+        assert (m.state.attempts, m.token) == (before.state.attempts + 1, before.token + 1)
+        assert (m.busy, m.again, m.due, m.revived, m.state.next_attempt_at) == (True, False, False, False, None)
+        code += "A" if m.state.phase is REGISTRY else "W"
+    elif RunPhase in kinds:
+        assert effects == (RunPhase(WORKER, before.token),)
+        code = "N"
+    if not effects and m != before:
+        changes = {"again": "+", "revived": "*", "due": "X", "busy": "F"}
+        code = "".join(c for name, c in changes.items() if getattr(m, name) != getattr(before, name))
+    if code in {"H", "X", "R", "0", "H0"}:
+        assert m.state.status is ModuleStatus.RETRYING
+    return ("HW" if code == "H" and m.due else code) or "."
+
+
+@pytest.mark.parametrize(("state", "message", "code"), cells())
+def test_a_message_in_a_state_has_this_effect(state: str, message: str, code: str) -> None:
+    before = STATES[state]
+    assert seen(before, MESSAGES[message](before)) == code
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("message", BY_TOKEN)
+@pytest.mark.parametrize("age", [-1, 1, 10**6])
+def test_a_stale_token_changes_nothing(state: str, message: str, age: int) -> None:
+    before = STATES[state]
+    assert BY_TOKEN[message](before, before.token + age) == (before, ())
+
+
+def test_under_notify_the_four_phases_follow_each_other() -> None:
+    m, ran = replace(FIRST, phases=phases_of("notify")), []
+    m, _ = core.begin(m, NOW)
+    while m.state.phase is not None:
+        ran.append(m.state.phase)
+        m, _ = core.phase_done(m, m.token, None, NOW)
+    assert ran == ["registry", "worker", "notify_db", "notify_register"]
+    assert (m.state.status, m.state.attempts) == ("succeeded", 1)
+
+
+def test_the_slug_is_learned_from_a_phase_and_kept_when_others_do_not_know_it() -> None:
+    m, _ = core.phase_done(STATES["first"], 1, "orders", NOW)
+    m, _ = core.phase_done(m, 1, None, NOW)
+    m, _ = core.begin(m, NOW)
+    assert (m.state.slug, fail(m, m.token, ErrorClass.PERMANENT)[0].state.slug) == ("orders", "orders")
+
+
+def test_delays_grow_with_each_failure_in_a_row_and_start_anew_after_a_success() -> None:
+    m, delays = FIRST, []
+    for outcome in ("transient", "transient", "overdue", "transient", "done", "transient"):
+        m, _ = core.begin(m, NOW)
+        m, effects = MESSAGES[outcome](m)
+        m, _ = MESSAGES["done"](m)  # the thread of the one overdue, or the second phase
+        delays += [e.delay for e in effects if isinstance(e, Schedule)]
+    assert delays == [1, 2, 4, 8, 1]
+
+
+def test_a_module_that_succeeded_keeps_its_status_until_the_result_of_the_attempt_it_was_asked_for() -> None:
+    for state in ("succeeded, first", "succeeded, last"):
+        assert (STATES[state].state.status, STATES[state].state.attempts) == ("succeeded", 2)
+    assert after("retry", "done", "done", "retry", "transient").state.status == "retrying"
+    assert after("retry", "done", "done", "retry", "permanent").state.status == "failed_permanent"
+
+
+def test_any_number_of_calls_to_retry_become_one_more_attempt() -> None:
+    m = after("retry", *["retry"] * 1000, "done", "done")
+    assert (m.state.attempts, m.again) == (2, False)
+    assert after("retry", *["retry"] * 1000, "transient", *["retry"] * 1000).state.attempts == 2
+
+
+def test_a_lost_worker_is_wired_again_and_a_failure_of_that_starts_from_the_beginning() -> None:
+    m = after("retry", "done", "done", "lost")
+    assert (m.state.status, m.state.phase, m.state.attempts) == ("retrying", "worker", 2)
+    assert m.state.last_error is not None
+    assert m.state.last_error.reason == "died"
+    m, _ = MESSAGES["transient"](m)
+    m, _ = MESSAGES["timer"](m)
+    assert m.state.phase == "registry"
+
+
+def test_the_state_says_that_the_next_attempt_waits_for_a_hung_phase() -> None:
+    for m in (STATES["hung, due"], after("retry", "overdue", "retry"), after("retry", "retry", "overdue")):
+        assert m.state.last_error is not None
+        assert m.state.last_error.reason == "late; the next attempt begins when it has ended"
+        assert (m.state.next_attempt_at, m.state.attempts) == (None, 1)
+    hung = STATES["hung"].state
+    assert hung.last_error is not None
+    assert (hung.last_error.reason, hung.next_attempt_at) == ("late", NOW + timedelta(seconds=1))
+
+
+class Walk(RuleBasedStateMachine):
+    """A machine, the thread that runs its phase, and its timers, met by messages in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.m, self.now = FIRST, T0
+        self.thread: int | None = None
+        self.told_overdue = False
+        self.timers: list[int] = []
+        self.begun = self.open = 0
+
+    def apply(self, step: Step) -> None:
+        before, (self.m, effects) = self.m, step
+        assert self.m.state.attempts >= before.state.attempts
+        for effect in effects:
+            match effect:
+                case RunPhase(_, token):
+                    assert self.thread is None, "two threads for one module"
+                    self.thread, self.told_overdue = token, False
+                case Schedule(_, token):
+                    self.timers.append(token)
+                case AttemptBegan():
+                    self.begun, self.open = self.begun + 1, self.open + 1
+                case AttemptEnded():
+                    self.open -= 1
+
+    @rule(message=st.sampled_from(["retry", "back", "lost"]))
+    def somebody_asks(self, message: str) -> None:
+        self.apply(MESSAGES[message](self.m))
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.timers)
+    def a_timer_fires(self, data: st.DataObject) -> None:
+        token = self.timers.pop(data.draw(st.integers(0, len(self.timers) - 1)))
+        self.apply(core.due(self.m, token, NOW))
+
+    @rule(result=st.sampled_from(["done", "transient", "permanent"]))
+    @precondition(lambda self: self.thread is not None)
+    def the_thread_ends(self, result: str) -> None:
+        token, self.thread = self.thread or 0, None
+        self.apply(BY_TOKEN[result](self.m, token))
+
+    @rule()
+    @precondition(lambda self: self.thread is not None and not self.told_overdue)
+    def the_thread_is_overdue(self) -> None:
+        self.told_overdue = True
+        self.apply(BY_TOKEN["overdue"](self.m, self.thread or 0))
+
+    @rule(message=st.sampled_from(sorted(BY_TOKEN)), age=st.integers(1, 3))
+    def something_stale_comes(self, message: str, age: int) -> None:
+        before = self.m
+        self.apply(BY_TOKEN[message](self.m, self.m.token - age))
+        assert self.m == before
+
+    @invariant()
+    def the_counts_are_those_of_the_effects(self) -> None:
+        assert self.m.state.attempts == self.begun
+        assert self.open == (self.m.state.phase is not None)
+
+    @invariant()
+    def it_is_busy_as_long_as_there_is_a_thread(self) -> None:
+        assert self.m.busy == (self.thread is not None)
+        assert self.m.state.phase is None or self.thread == self.m.token
+
+    @invariant()
+    def what_is_terminal_is_at_rest(self) -> None:
+        m = self.m
+        if m.state.status.terminal and m.state.phase is None:
+            assert not any((m.busy, m.again, m.due, m.state.next_attempt_at))
+            assert (m.state.last_error is None) is (m.state.status is ModuleStatus.SUCCEEDED)
+            assert all(core.due(m, token, NOW) == (m, ()) for token in self.timers)
+
+    @invariant()
+    def what_waits_will_go_on(self) -> None:
+        m = self.m
+        if m.waiting:
+            assert m.token in self.timers or (m.busy and m.due)
+        assert m.state.next_attempt_at is None or m.waiting
+
+    def teardown(self) -> None:
+        """From anywhere, once all goes well, the module converges within a few steps."""
+        for _ in range(8):
+            if self.thread is not None:
+                token, self.thread = self.thread, None
+                self.apply(BY_TOKEN["done"](self.m, token))
+            elif self.m.waiting:
+                self.apply(core.due(self.m, self.m.token, NOW))
+        assert self.m.state.status.terminal or self.begun == 0
+
+
+TestWalk = Walk.TestCase

@@ -1,0 +1,307 @@
+"""From a handler to the database: executing, the outcomes on their way, and the flights that are waited for."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from pgflow_starter import DatabaseError, FlowDefinition, PermanentError, StepDefinition, TaskContext
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.testing import ManualClock
+from pgflow_starter.worker.execution import execute
+from pgflow_starter.worker.flights import Flight, Flights
+from pgflow_starter.worker.outbox import BATCH, Outbox
+
+WAIT = 10.0
+RUN = UUID(int=1)
+
+
+def task(number: int = 0, step: str = "a") -> Task:
+    return Task(RUN, "shop", step, number, 100 + number, 2, {"in": 1}, {"flow": 1})
+
+
+def completed(number: int) -> Outcome:
+    return Outcome(task(number), OutcomeKind.COMPLETED, str(number))
+
+
+class Store:
+    """Settles into a list; `refuse` is asked first."""
+
+    def __init__(self) -> None:
+        self.settled: list[Outcome] = []
+        self.calls: list[int] = []
+        self.refuse: Callable[[Sequence[Outcome]], DatabaseError | None] = lambda _: None
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        self.calls.append(len(outcomes))
+        if error := self.refuse(outcomes):
+            raise error
+        self.settled += outcomes
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(name)
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.store = Store()
+        self.told: list[Outcome] = []
+        self.stuck = 0
+        self.outbox = Outbox(self.store, self.told.extend, self._count)
+
+    def _count(self) -> None:
+        self.stuck += 1
+
+    def numbers(self) -> list[int]:
+        return [o.task.task_index for o in self.store.settled]
+
+
+def lost(_: Sequence[Outcome]) -> DatabaseError:
+    return DatabaseError("gone", error_type="OperationalError", connection_lost=True)
+
+
+# The outbox
+
+
+def test_an_outcome_is_written_at_once_and_told() -> None:
+    rig = Rig()
+    rig.outbox.put(completed(1))
+    assert rig.store.settled == rig.told == [completed(1)]
+    assert (len(rig.outbox), rig.stuck, rig.outbox.flush()) == (0, 0, True)
+
+
+def test_what_comes_while_another_thread_writes_is_its_next_batch_and_nobody_waits() -> None:
+    rig, writing, go_on = Rig(), threading.Event(), threading.Event()
+
+    def slow(_: Sequence[Outcome]) -> None:
+        writing.set()
+        go_on.wait(WAIT)
+
+    rig.store.refuse = slow
+    writer = threading.Thread(target=rig.outbox.put, args=(completed(0),))
+    writer.start()
+    assert writing.wait(WAIT)
+    for number in range(1, BATCH + 3):
+        rig.outbox.put(completed(number))
+    assert rig.store.settled == []
+    assert [t.task_index for t in rig.outbox.tasks()] == list(range(BATCH + 3))
+    go_on.set()
+    writer.join(WAIT)
+    assert rig.store.calls == [1, BATCH, 2]
+    assert rig.numbers() == list(range(BATCH + 3))
+
+
+def test_while_the_connection_is_lost_outcomes_wait_in_order() -> None:
+    rig = Rig()
+    rig.store.refuse = lost
+    for number in range(3):
+        rig.outbox.put(completed(number))
+    assert (rig.told, len(rig.outbox), rig.stuck) == ([], 3, 3)
+    assert not rig.outbox.flush()
+    rig.store.refuse = lambda _: None
+    assert rig.outbox.flush(wait=True)
+    assert rig.numbers() == [0, 1, 2]
+    assert len(rig.outbox) == 0
+
+
+def test_a_connection_lost_while_writing_singly_loses_nothing() -> None:
+    rig = Rig()
+    rig.store.refuse = lost
+    for number in range(3):
+        rig.outbox.put(completed(number))
+    errors = iter([DatabaseError("deadlock", sqlstate="40P01"), None, lost(())])
+    rig.store.refuse = lambda _: next(errors)
+    assert not rig.outbox.flush()
+    assert rig.numbers() == [0]
+    assert [t.task_index for t in rig.outbox.tasks()] == [1, 2]
+
+
+def test_one_refused_outcome_does_not_hold_up_the_others_and_is_tried_again() -> None:
+    rig = Rig()
+    rig.store.refuse = lost
+    for number in range(3):
+        rig.outbox.put(completed(number))
+    rig.store.refuse = lambda batch: DatabaseError("no", sqlstate="42501") if completed(1) in batch else None
+    rig.stuck = 0
+    assert not rig.outbox.flush()
+    assert (rig.numbers(), rig.stuck) == ([0, 2], 1)
+    rig.store.refuse = lambda _: None
+    assert rig.outbox.flush()
+    assert rig.numbers() == [0, 2, 1]
+    assert rig.told == rig.store.settled
+
+
+def test_output_that_the_database_cannot_take_fails_the_task() -> None:
+    rig = Rig()
+    rig.store.refuse = lambda batch: (
+        DatabaseError("too deep", sqlstate="22032") if batch[0].kind is OutcomeKind.COMPLETED else None
+    )
+    rig.outbox.put(completed(1))
+    (outcome,) = rig.store.settled
+    assert (outcome.kind, outcome.task) == (OutcomeKind.FAILED, task(1))
+    assert outcome.error == "the handler's output cannot be stored: too deep"
+    assert (rig.told, rig.stuck, len(rig.outbox)) == ([outcome], 0, 0)
+
+
+def test_a_failure_that_the_database_cannot_take_is_kept_rather_than_tried_for_ever() -> None:
+    rig = Rig()
+    rig.store.refuse = lambda _: DatabaseError("bad data", sqlstate="22P05")
+    rig.outbox.put(completed(1))
+    assert (rig.stuck, len(rig.outbox)) == (1, 1)
+    assert rig.store.calls == [1, 1]
+
+
+def test_outcomes_put_by_many_threads_are_each_written_once() -> None:
+    rig = Rig()
+
+    def put(first: int) -> None:
+        for number in range(first, first + 50):
+            rig.outbox.put(completed(number))
+
+    putting = [threading.Thread(target=put, args=(50 * n,)) for n in range(8)]
+    for thread in putting:
+        thread.start()
+    for thread in putting:
+        thread.join(WAIT)
+    assert sorted(rig.numbers()) == list(range(400))
+    assert len(rig.outbox) == 0
+
+
+# Executing
+
+
+def run(handler: Callable[[Any, Any], Any], of: Task | None = None) -> Outcome:
+    definition = FlowDefinition("shop", (StepDefinition("a", handler),))
+    return execute(definition, of or task(7), 12.5, threading.Event())
+
+
+def test_a_handler_learns_what_the_contract_names() -> None:
+    seen: list[Any] = []
+
+    def handler(given: Any, ctx: TaskContext) -> Any:
+        seen.extend((given, ctx))
+        return {"out": [1]}
+
+    outcome = run(handler)
+    given, ctx = seen
+    assert isinstance(ctx, TaskContext)
+    assert given == {"in": 1}
+    assert (ctx.run_id, ctx.flow_slug, ctx.step_slug, ctx.task_index) == (RUN, "shop", "a", 7)
+    assert (ctx.attempt, ctx.msg_id, ctx.flow_input, ctx.deadline) == (2, 107, {"flow": 1}, 12.5)
+    assert not ctx.cancelled.is_set()
+    assert ctx.logger.extra == {"run_id": str(RUN), "flow_slug": "shop", "step_slug": "a"}
+    assert outcome == Outcome(task(7), OutcomeKind.COMPLETED, '{"out":[1]}')
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (ValueError("boom"), OutcomeKind.FAILED, "ValueError: boom\n"),
+        (SystemExit(3), OutcomeKind.FAILED, "SystemExit: 3"),
+        (KeyboardInterrupt(), OutcomeKind.FAILED, "KeyboardInterrupt"),
+        (GeneratorExit(), OutcomeKind.FAILED, "GeneratorExit"),
+        (PermanentError("never"), OutcomeKind.FAILED_FOR_GOOD, "never\n"),
+        (MuteError(), OutcomeKind.FAILED, "MuteError"),
+        (ValueError("nul \x00 \ud800"), OutcomeKind.FAILED, "nul \\x00 \\ud800"),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_whatever_a_handler_raises_becomes_an_outcome(error: BaseException, kind: OutcomeKind, text: str) -> None:
+    def fail(_input: Any, _ctx: Any) -> None:
+        raise error
+
+    outcome = run(fail)
+    assert outcome.kind is kind
+    assert text in outcome.error
+    assert len(outcome.error.encode()) <= 10_000
+    assert "in fail" in outcome.error or "MuteError" in text
+
+
+def test_output_that_is_no_json_fails_the_task_by_its_path() -> None:
+    outcome = run(lambda _input, _ctx: {"a": {1}})
+    assert (outcome.kind, outcome.error) == (
+        OutcomeKind.FAILED,
+        "the handler's output cannot be stored: output['a'] is a set, which is not JSON",
+    )
+
+
+def test_a_task_of_a_step_that_the_code_lacks_fails() -> None:
+    outcome = run(lambda _input, _ctx: None, task(step="gone"))
+    assert outcome.kind is OutcomeKind.FAILED
+    assert "no step 'gone'" in outcome.error
+
+
+# Flights
+
+
+def test_a_flight_is_landed_once() -> None:
+    flight = Flight(task())
+    assert [flight.land(), flight.land()] == [True, False]
+
+
+def waiting_for(flights: Flights, deadline: Callable[[], float]) -> tuple[threading.Thread, list[bool]]:
+    """A thread that waits, and what it will have been told."""
+    told: list[bool] = []
+    thread = threading.Thread(target=lambda: told.append(flights.wait_empty(SystemClock(), deadline)))
+    thread.start()
+    return thread, told
+
+
+def test_who_waits_for_the_flights_is_woken_by_the_last() -> None:
+    flights, made = Flights(), [Flight(task(n)) for n in range(3)]
+    for flight in made:
+        flights.add(flight)
+    late = SystemClock().monotonic() + WAIT
+    waiting, told = waiting_for(flights, lambda: late)
+    flights.remove(made[0])
+    flights.give_up(made[1])
+    assert (len(flights), flights.all(), flights.abandoned, told) == (1, [made[2]], 1, [])
+    assert made[1].cancelled.is_set()
+    flights.remove(made[2])
+    waiting.join(WAIT)
+    assert told == [True]
+    flights.ended_late()
+    assert flights.abandoned == 0
+
+
+def test_waiting_for_flights_ends_at_the_deadline_that_holds_then() -> None:
+    flights, clock = Flights(), ManualClock()
+    assert flights.wait_empty(clock, clock.monotonic)
+    flights.add(Flight(task()))
+    assert not flights.wait_empty(clock, clock.monotonic)
+    asked = threading.Event()
+    deadlines = iter([SystemClock().monotonic() + WAIT])
+
+    def deadline() -> float:
+        asked.set()
+        return next(deadlines, 0.0)
+
+    waiting, told = waiting_for(flights, deadline)
+    assert asked.wait(WAIT)
+    flights.nudge()
+    waiting.join(WAIT)
+    assert told == [False]
+
+
+def test_flights_that_have_landed_leave_nothing_behind() -> None:
+    flights, flight = Flights(), Flight(task())
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            flights.add(flight)
+            flights.remove(flight)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 50_000

@@ -1,0 +1,125 @@
+"""When a worker polls next: tables over the pure decisions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgflow_starter import FlowDefinition, SignalStrategy, StepDefinition
+from pgflow_starter.worker.polling import PollPolicy, dependents_delay, retry_delay
+
+POLLING = PollPolicy(SignalStrategy.POLLING, least=1.0, most=5.0, fallback=30.0, throttle=0.25)
+NOTIFY = PollPolicy(SignalStrategy.NOTIFY, least=1.0, most=5.0, fallback=30.0, throttle=0.25)
+EPSILON = 0.05
+"""Seconds by which a poll may come after what it is for has become visible."""
+
+
+def flow(*steps: StepDefinition, **options: Any) -> FlowDefinition:
+    return FlowDefinition("shop", steps, **options)
+
+
+def step(slug: str, *depends_on: str, **options: Any) -> StepDefinition:
+    return StepDefinition(slug, lambda _input, _ctx: None, depends_on=depends_on, **options)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([False] * 5, [1, 2, 4, 5, 5]),
+        ([True, True, True], [1, 1, 1]),
+        ([False, False, True, False, False], [1, 2, 1, 2, 4]),
+    ],
+)
+def test_polling_slows_down_while_nothing_comes_and_is_quick_again_when_it_does(
+    found: list[bool], expected: list[float]
+) -> None:
+    last, intervals = 0.0, []
+    for each in found:
+        last = POLLING.after(each, last)
+        intervals.append(last)
+    assert intervals == expected
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_under_notify_only_the_safety_poll_is_left(found: bool) -> None:
+    assert NOTIFY.after(found, 0.0) == NOTIFY.after(found, 5.0) == 30.0
+
+
+@pytest.mark.parametrize("policy", [POLLING, NOTIFY], ids=["polling", "notify"])
+def test_failed_polls_are_repeated_soon_and_then_slower(policy: PollPolicy) -> None:
+    last, intervals = 0.0, []
+    for _ in range(5):
+        last = policy.after_error(last)
+        intervals.append(last)
+    assert intervals == [1, 2, 4, 5, 5]
+    assert policy.after_error(30.0) == 5.0
+
+
+@given(st.lists(st.sampled_from(["found", "nothing", "error"])), st.floats(0.01, 300), st.floats(0.01, 300))
+def test_no_polling_interval_leaves_the_bounds(polls: list[str], one: float, other: float) -> None:
+    least, most = sorted((one, other))
+    policy = PollPolicy(SignalStrategy.POLLING, least, most, 30.0, 0.25)
+    last = 0.0
+    for poll in polls:
+        last = policy.after_error(last) if poll == "error" else policy.after(poll == "found", last)
+        assert least <= last <= most
+
+
+@pytest.mark.parametrize(
+    ("strategy", "throttle", "expected"),
+    [
+        (SignalStrategy.NOTIFY, 0.25, 0.25),
+        (SignalStrategy.NOTIFY, 2.0, 2.0),
+        (SignalStrategy.NOTIFY, 0.0, None),
+        (SignalStrategy.POLLING, 0.25, None),
+    ],
+)
+def test_a_throttled_wake_up_is_followed_by_one_more_poll(
+    strategy: SignalStrategy, throttle: float, expected: float | None
+) -> None:
+    trailing = PollPolicy(strategy, 1.0, 5.0, 30.0, throttle).trailing
+    if expected is None:
+        assert trailing is None
+    else:
+        assert trailing is not None
+        assert expected < trailing < expected + EPSILON
+
+
+@pytest.mark.parametrize(
+    ("flow_options", "step_options", "attempt", "expected"),
+    [
+        ({}, {}, 1, 10),  # base_delay 5 doubled by each attempt made
+        ({}, {}, 2, 20),
+        ({}, {}, 3, None),
+        ({}, {}, 99, None),
+        ({"max_attempts": 1}, {}, 1, None),
+        ({"max_attempts": 1}, {"max_attempts": 2}, 1, 10),
+        ({"base_delay": 60}, {"base_delay": 0}, 1, 0),
+        ({"base_delay": 0}, {"base_delay": 7}, 2, 28),
+        ({"max_attempts": 10_000}, {}, 9_999, 86_400),
+    ],
+)
+def test_a_failed_task_is_looked_for_when_pgflow_makes_it_visible_again(
+    flow_options: dict[str, int], step_options: dict[str, int], attempt: int, expected: float | None
+) -> None:
+    made = flow(step("a", **step_options), **flow_options)
+    delay = retry_delay(made, made.steps[0], attempt)
+    if expected is None:
+        assert delay is None
+    else:
+        assert delay is not None
+        assert expected < delay < expected + EPSILON
+
+
+def test_the_steps_behind_a_completed_one_are_looked_for_when_they_are_visible() -> None:
+    made = flow(step("a"), step("b", "a"), step("c", "b", start_delay=3), step("d", "c", start_delay=0))
+    assert dependents_delay(made, "a") == 0
+    assert dependents_delay(made, "c") == 0
+    assert dependents_delay(made, "d") is None
+    assert dependents_delay(made, "no such step") is None
+    later = dependents_delay(made, "b")
+    assert later is not None
+    assert 3 < later < 3 + EPSILON

@@ -1,0 +1,253 @@
+"""The thread cache and the lane: what runs at once, what waits, and what hangs without holding up the rest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+
+import pytest
+
+from pgflow_starter.actors import threads as threads_module
+from pgflow_starter.actors.threads import Lane, ThreadCache
+from tests.support.waiting import eventually
+
+WAIT = 10.0
+
+
+class Call:
+    """A call that says when it has begun and waits to be let go."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+        self.ended = threading.Event()
+        self.thread: threading.Thread | None = None
+
+    def __call__(self) -> None:
+        self.thread = threading.current_thread()
+        self.begun.set()
+        self.go_on.wait(WAIT)
+        self.ended.set()
+
+
+@pytest.fixture
+def cache() -> Iterator[ThreadCache]:
+    made = ThreadCache("pgflow-test")
+    yield made
+    made.close(WAIT)
+
+
+@pytest.fixture
+def calls(cache: ThreadCache) -> Iterator[Callable[[], Call]]:
+    """Makes calls, and lets all go before the cache is closed."""
+    made: list[Call] = []
+
+    def make() -> Call:
+        made.append(Call())
+        return made[-1]
+
+    yield make
+    for call in made:
+        call.go_on.set()
+
+
+def idle(cache: ThreadCache, count: int) -> None:
+    eventually(lambda: len(cache._idle) == count)
+
+
+# The cache
+
+
+def test_calls_run_at_the_same_time_on_named_daemon_threads(cache: ThreadCache, calls: Callable[[], Call]) -> None:
+    made = [calls() for _ in range(5)]
+    for call in made:
+        cache.run(call)
+    assert all(call.begun.wait(WAIT) for call in made)
+    assert len({call.thread for call in made}) == 5
+    for call in made:
+        assert call.thread is not None
+        assert call.thread.daemon
+        assert call.thread.name.startswith("pgflow-test-")
+        call.go_on.set()
+
+
+def test_an_idle_thread_is_used_again(cache: ThreadCache) -> None:
+    used: SimpleQueue[threading.Thread] = SimpleQueue()
+    for _ in range(3):
+        cache.run(lambda: used.put(threading.current_thread()))
+        idle(cache, 1)
+    assert len({used.get(timeout=WAIT) for _ in range(3)}) == 1
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_a_thread_survives_what_its_call_raises(
+    cache: ThreadCache, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise error
+
+    cache.run(fail)
+    idle(cache, 1)
+    assert "a call on pgflow-test" in caplog.text
+    ran = threading.Event()
+    cache.run(ran.set)
+    assert ran.wait(WAIT)
+
+
+def test_an_idle_thread_ends_after_its_time(cache: ThreadCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "IDLE_SECONDS", 0.01)
+    used: SimpleQueue[threading.Thread] = SimpleQueue()
+    cache.run(lambda: used.put(threading.current_thread()))
+    thread = used.get(timeout=WAIT)
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    assert not cache._idle
+    cache.run(lambda: used.put(threading.current_thread()))
+    assert used.get(timeout=WAIT) is not thread
+
+
+def test_no_call_is_lost_to_threads_whose_time_is_up(cache: ThreadCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "IDLE_SECONDS", 0)
+    made: SimpleQueue[int] = SimpleQueue()
+    for number in range(300):
+        cache.run(lambda number=number: made.put(number))  # type: ignore[misc]
+    assert sorted(made.get(timeout=WAIT) for _ in range(300)) == list(range(300))
+
+
+def test_closing_ends_idle_threads_and_refuses_more(cache: ThreadCache) -> None:
+    cache.run(lambda: None)
+    idle(cache, 1)
+    assert cache.close(WAIT) == 0
+    assert cache.close(WAIT) == 0
+    assert not [t for t in threading.enumerate() if t.name.startswith("pgflow-test-")]
+    with pytest.raises(RuntimeError, match="'pgflow-test' are closed"):
+        cache.run(lambda: None)
+
+
+def test_closing_counts_the_threads_that_hang_and_these_end_with_their_call(
+    cache: ThreadCache, calls: Callable[[], Call]
+) -> None:
+    made = [calls() for _ in range(3)]
+    for call in made:
+        cache.run(call)
+        assert call.begun.wait(WAIT)
+    assert cache.close(0.01) == 3
+    for call in made:
+        call.go_on.set()
+        assert call.thread is not None
+        call.thread.join(WAIT)
+        assert not call.thread.is_alive()
+
+
+def test_closing_from_one_of_its_own_threads_does_not_wait_for_itself(cache: ThreadCache) -> None:
+    closed = threading.Event()
+
+    def close() -> None:
+        cache.close(WAIT)
+        closed.set()
+
+    cache.run(close)
+    assert closed.wait(WAIT)
+
+
+def test_a_call_without_a_thread_is_refused(cache: ThreadCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError, match="can't start"):
+            cache.run(lambda: None)
+    assert cache.close(WAIT) == 0
+
+
+# The lane
+
+
+def test_a_lane_runs_as_many_as_it_is_wide_and_the_rest_in_order(cache: ThreadCache, calls: Callable[[], Call]) -> None:
+    lane, made = Lane(cache, 2), [calls() for _ in range(5)]
+    for call in made:
+        lane.run(call)
+    for position in range(5):
+        assert made[position].begun.wait(WAIT)
+        begun = [call.begun.is_set() for call in made]
+        assert not any(begun[position + 2 :])
+        made[position].go_on.set()
+
+
+def test_a_call_that_raises_frees_its_place(cache: ThreadCache) -> None:
+    lane, ran = Lane(cache, 1), threading.Event()
+    lane.run(lambda: 1 / 0)
+    lane.run(ran.set)
+    assert ran.wait(WAIT)
+
+
+def test_a_call_that_hangs_gives_its_place_away_and_takes_none_back(
+    cache: ThreadCache, calls: Callable[[], Call]
+) -> None:
+    lane, hung, second, third = Lane(cache, 1), calls(), calls(), calls()
+    place = lane.run(hung)
+    for call in (second, third):
+        lane.run(call)
+    assert hung.begun.wait(WAIT)
+    lane.leave(place)
+    lane.leave(place)
+    assert second.begun.wait(WAIT)
+    hung.go_on.set()
+    idle(cache, 1)
+    assert not third.begun.is_set()
+    second.go_on.set()
+    assert third.begun.wait(WAIT)
+
+
+def test_one_that_leaves_before_its_turn_is_not_run(cache: ThreadCache, calls: Callable[[], Call]) -> None:
+    lane, first, second, third = Lane(cache, 1), calls(), calls(), calls()
+    lane.run(first)
+    place = lane.run(second)
+    lane.run(third)
+    lane.leave(place)
+    first.go_on.set()
+    assert third.begun.wait(WAIT)
+    assert not second.begun.is_set()
+
+
+def test_leaving_after_the_end_changes_nothing(cache: ThreadCache, calls: Callable[[], Call]) -> None:
+    lane, first, second = Lane(cache, 1), calls(), calls()
+    place = lane.run(lambda: None)
+    idle(cache, 1)
+    lane.leave(place)
+    lane.run(first)
+    lane.run(second)
+    assert first.begun.wait(WAIT)
+    assert not second.begun.is_set()
+
+
+def test_a_lane_without_threads_refuses_the_call_and_runs_the_next(cache: ThreadCache) -> None:
+    lane, ran = Lane(cache, 1), threading.Event()
+    working, cache.run = cache.run, _no_thread  # type: ignore[method-assign, assignment]
+    with pytest.raises(RuntimeError, match="no thread"):
+        lane.run(lambda: pytest.fail("it was refused"))
+    cache.run = working  # type: ignore[method-assign]
+    lane.run(ran.set)
+    assert ran.wait(WAIT)
+
+
+def test_a_call_that_a_freed_thread_took_meanwhile_is_not_refused(
+    cache: ThreadCache, calls: Callable[[], Call]
+) -> None:
+    lane, first, second = Lane(cache, 2), calls(), calls()
+    lane.run(first)
+    assert first.begun.wait(WAIT)
+
+    def no_thread_but_the_first_comes_free(_: Callable[[], object]) -> None:
+        first.go_on.set()
+        assert second.begun.wait(WAIT)
+        raise RuntimeError("no thread")
+
+    cache.run = no_thread_but_the_first_comes_free  # type: ignore[method-assign, assignment]
+    lane.run(second)
+
+
+def _no_thread(_: Callable[[], object]) -> None:
+    raise RuntimeError("no thread")

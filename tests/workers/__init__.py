@@ -1,0 +1,1 @@
+"""Workers and client on a real PostgreSQL."""
