@@ -18,19 +18,18 @@ FreshDatabase = Callable[[], AbstractContextManager[str]]
 def databases() -> Iterator[FreshDatabase]:
     """A server with PostgreSQL's own settings (fsync on), and a function that makes installed databases on it."""
     numbers = itertools.count(1)
-    with EmbeddedPostgres() as server:
-        with psycopg.connect(server.conninfo(), autocommit=True) as admin:
-            admin.execute("create database template_of_bench")
-            install(server.conninfo("template_of_bench"))
+    with EmbeddedPostgres() as server, psycopg.connect(server.conninfo(), autocommit=True) as admin:
+        admin.execute("create database template_of_bench")
+        install(server.conninfo("template_of_bench"))
 
-            @contextmanager
-            def fresh() -> Iterator[str]:
-                name = f"bench{next(numbers)}"
-                admin.execute(f"create database {name} template template_of_bench strategy file_copy")
-                admin.execute("checkpoint")
-                try:
-                    yield server.conninfo(name)
-                finally:
-                    admin.execute(f"drop database {name} with (force)")
+        @contextmanager
+        def fresh() -> Iterator[str]:
+            name = f"bench{next(numbers)}"
+            admin.execute(f"create database {name} template template_of_bench strategy file_copy")
+            admin.execute("checkpoint")
+            try:
+                yield server.conninfo(name)
+            finally:
+                admin.execute(f"drop database {name} with (force)")
 
-            yield fresh
+        yield fresh

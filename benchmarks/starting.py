@@ -26,7 +26,7 @@ from pgflow_starter.postgres.flows import REGISTER_WORKER, compile_flow
 
 THREADS = (1, 2, 4, 10)
 THROTTLE_MS = 250
-HEADER = f"{'start → ready':<22} {'ours ms':>9} {'spread':>13} {'floor ms':>9} {'threads':>8} {'ratio':>6}"
+HEADER = f"{'start → ready':<22} {'ours ms':>9} {'spread':>14} {'floor ms':>9} {'threads':>8} {'ratio':>6}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +47,9 @@ class Row:
     def line(self) -> str:
         """The row of the table."""
         ours, floor = statistics.median(self.ours) * 1e3, statistics.median(self.floor) * 1e3
-        spread = f"{min(self.ours) * 1e3:.0f}–{max(self.ours) * 1e3:.0f}"
+        spread = f"{min(self.ours) * 1e3:.0f} to {max(self.ours) * 1e3:.0f}"
         what = f"{self.strategy}, N = {self.modules}"
-        return f"{what:<22} {ours:>9.1f} {spread:>13} {floor:>9.1f} {self.floor_threads:>8} {self.ratio:>6.2f}"
+        return f"{what:<22} {ours:>9.1f} {spread:>14} {floor:>9.1f} {self.floor_threads:>8} {self.ratio:>6.2f}"
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data."""

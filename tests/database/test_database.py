@@ -128,9 +128,12 @@ def test_hurrying_ends_every_wait(empty_database: str) -> None:
 
 def _sleeping(db: Database) -> bool:
     with db.connection() as conn:
-        return conn.execute(
-            "select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
-        ).fetchone() is not None
+        return (
+            conn.execute(
+                "select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'"
+            ).fetchone()
+            is not None
+        )
 
 
 class _refusing:  # noqa: N801 - reads as the context manager that it is

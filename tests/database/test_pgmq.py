@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -16,10 +15,10 @@ QUEUE = "q_of_test"
 
 
 @pytest.fixture
-def queue(database: str) -> Iterator[str]:
+def queue(database: str) -> str:
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute("select pgmq.create(%s)", (QUEUE,))
-    yield database
+    return database
 
 
 def test_enabling_is_idempotent_and_skipped_when_it_is_so_already(queue: str) -> None:
@@ -71,6 +70,7 @@ def test_an_insert_notifies_the_channel_of_its_queue(queue: str) -> None:
 
 
 def test_a_queue_that_is_not_there_is_refused(database: str) -> None:
-    with opened(database) as db, pytest.raises(DatabaseError, match="does not exist") as caught, db.connection() as conn:
+    refused = pytest.raises(DatabaseError, match="does not exist")
+    with opened(database) as db, refused as caught, db.connection() as conn:
         pgmq.enable_notify(conn, "no_such_queue", 250)
     assert caught.value.sqlstate == "P0001"

@@ -11,7 +11,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleStatus
-from tests.support.starters import echo_job, running, state
+from tests.support.starters import await_state, echo_job, running, state
 from tests.support.waiting import eventually
 
 
@@ -124,8 +124,8 @@ def test_a_definition_that_hangs_is_retried_when_it_has_ended_and_disturbs_no_ot
 
     job = echo_job()
     with running(database, flows=[Hangs], jobs=[job], phase_timeout=0.2) as starter:
-        hung = eventually(
-            lambda: (s := state(starter, Hangs)).last_error and "when it has ended" in s.last_error.reason and s
+        hung = await_state(
+            starter, Hangs, lambda s: s.last_error is not None and "when it has ended" in s.last_error.reason
         )
         assert hung.status is ModuleStatus.RETRYING
         assert hung.attempts == 1

@@ -76,9 +76,9 @@ def test_an_outage_is_told_in_one_warning_not_one_an_attempt(
     own_server: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
 ) -> None:
     own_server.stop()
-    with caplog.at_level(logging.WARNING, "pgflow_starter"):
-        with running(own_server.conninfo(), jobs=[echo_job()]) as starter:
-            eventually(lambda: starter.status().modules[0].attempts >= 3)
+    caplog.set_level(logging.WARNING, "pgflow_starter")
+    with running(own_server.conninfo(), jobs=[echo_job()]) as starter:
+        eventually(lambda: starter.status().modules[0].attempts >= 3)
     assert len([r for r in caplog.records if "away" in r.message]) == 1
 
 
@@ -105,9 +105,7 @@ def test_terminated_backends_are_replaced(own_server: EmbeddedPostgres) -> None:
         ({"port": "ten"}, "port"),
     ],
 )
-def test_a_wrong_connection_string_fails_for_good(
-    server: EmbeddedPostgres, change: dict[str, str], words: str
-) -> None:
+def test_a_wrong_connection_string_fails_for_good(server: EmbeddedPostgres, change: dict[str, str], words: str) -> None:
     conninfo = psycopg.conninfo.make_conninfo(server.conninfo(), **change)
     with running(conninfo, jobs=[echo_job()]) as starter:
         starter.await_ready(10)

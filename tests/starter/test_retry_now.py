@@ -8,8 +8,7 @@ import psycopg
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleStatus
-from tests.support.starters import echo_job, running, state
-from tests.support.waiting import eventually
+from tests.support.starters import await_state, echo_job, running, state
 
 FAR = pgflow.Backoff(base=60, maximum=60)
 
@@ -19,7 +18,7 @@ def test_a_succeeded_module_runs_its_phases_again_and_keeps_its_status(database:
     with running(database, jobs=[job], signal_strategy="notify") as starter:
         starter.await_ready(10)
         starter.retry_now("echo")
-        again = eventually(lambda: (s := state(starter, job)).attempts == 2 and s.phase is None and s)
+        again = await_state(starter, job, lambda s: s.attempts == 2 and s.phase is None)
         assert again.status is ModuleStatus.SUCCEEDED
         assert starter.client.enqueue(job, 7).wait(10).result == 7
 
@@ -41,7 +40,7 @@ def test_calls_made_while_an_attempt_runs_coalesce_into_one_more(database: str) 
         for _ in range(1000):
             starter.retry_now(Gated)
         release.set()
-        eventually(lambda: (s := state(starter, Gated)).attempts == 2 and s.phase is None)
+        await_state(starter, Gated, lambda s: s.attempts == 2 and s.phase is None)
         starter.await_ready(10)
         assert len(calls) == 2
         assert state(starter, Gated).attempts == 2
@@ -52,7 +51,7 @@ def test_a_module_between_attempts_is_tried_at_once(database: str) -> None:
     with psycopg.connect(database) as holder:
         holder.execute("select pgmq.acquire_queue_lock('held')")
         with running(database, jobs=[job], backoff=FAR, phase_timeout=0.3) as starter:
-            waiting = eventually(lambda: (s := state(starter, job)).status is ModuleStatus.RETRYING and s)
+            waiting = await_state(starter, job, lambda s: s.status is ModuleStatus.RETRYING)
             assert waiting.next_attempt_at is not None
             assert waiting.last_error is not None
             assert waiting.last_error.error_class == "transient"
@@ -76,5 +75,5 @@ def test_a_permanent_failure_can_be_tried_again_and_may_have_been_mended(empty_d
         assert "pgmq" in failed.last_error.reason
         install(empty_database)
         starter.retry_now(job)
-        eventually(lambda: state(starter, job).status is ModuleStatus.SUCCEEDED)
+        await_state(starter, job, lambda s: s.status is ModuleStatus.SUCCEEDED)
         assert starter.client.enqueue(job, {"a": 1}).wait(10).result == {"a": 1}

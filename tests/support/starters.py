@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pgflow_starter as pgflow
+from tests.support.waiting import eventually
 
 QUICK: dict[str, Any] = {
     "backoff": pgflow.Backoff(base=0.05, maximum=0.2, jitter=0.2),
@@ -37,6 +38,16 @@ def echo_job(slug: str = "echo", **options: Any) -> pgflow.Job:
         return message
 
     return echo
+
+
+def await_state(
+    starter: pgflow.Starter, module: Any, wanted: Callable[[pgflow.ModuleState], object], timeout: float = 10.0
+) -> pgflow.ModuleState:
+    """The module's state once it is as wanted."""
+    found = eventually(
+        lambda: [s for s in [state(starter, module)] if wanted(s)], timeout, f"the state wanted of {module!r}"
+    )
+    return found[0]
 
 
 def state(starter: pgflow.Starter, module: Any) -> pgflow.ModuleState:

@@ -26,7 +26,8 @@ def test_it_works_before_the_starter_is_ready(database: str) -> None:
 def test_a_run_is_told_in_full(database: str) -> None:
     job = echo_job()
     with running(database, jobs=[job]) as starter:
-        run = starter.client.enqueue("echo" if starter.await_ready(10) else job, [1, None, "ü"]).wait(20)
+        starter.await_ready(10)
+        run = starter.client.enqueue("echo", [1, None, "ü"]).wait(20)
         assert (run.flow_slug, run.status, run.input, run.output) == (
             "echo",
             "completed",
@@ -86,7 +87,7 @@ def test_waiting_has_an_end(database: str) -> None:
 
     with running(database, jobs=[long]) as starter:
         run = starter.client.enqueue(long)
-        with pytest.raises(TimeoutError, match="is still started after 0.2 s"):
+        with pytest.raises(TimeoutError, match=r"is still started after 0\.2 s"):
             run.wait(0.2)
         release.set()
         assert run.wait(20).finished
