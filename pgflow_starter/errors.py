@@ -31,6 +31,10 @@ class NotInstalledError(PermanentError):
     """pgmq or the pgflow core is missing from the database, or too old."""
 
 
+class ListenUnsupportedError(PermanentError):
+    """Notifications do not arrive over this connection string: a transaction pooler is in between."""
+
+
 class SetupError(PgflowError):
     """A set-up step (embedded server, download, installation) cannot be done here; the message names the remedy."""
 

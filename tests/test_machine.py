@@ -59,6 +59,7 @@ STATES = {
     "last, again": after("retry", "done", "retry"),
     "last, revived": after("retry", "done", "back"),
     "waiting": after("retry", "transient"),
+    "waiting, revived": after("retry", "back", "transient"),
     "hung": after("retry", "overdue"),
     "hung, due": after("retry", "overdue", "timer"),
     "succeeded": after("retry", "done", "done"),
@@ -83,6 +84,7 @@ last              +     .     S    R         P         H       *    +
 last, again       .     .     SA   RA        PA        HW      *    .
 last, revived     +     .     S    0         P         H0      .    +
 waiting           A     A     .    .         .         .       A    .
+waiting, revived  A     A     .    .         .         .       A    .
 hung              X     X     F    F         F         .       X    .
 hung, due         .     .     A    A         A         .       .    .
 succeeded         A     .     .    .         .         .       .    W

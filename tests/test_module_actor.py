@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -44,24 +44,18 @@ class MuteError(BaseException):
 class Hang:
     """What a phase does when it hangs: it says that it began, and returns or raises when it is let go."""
 
-    def __init__(self, error: BaseException | None = None, *, heeds_cancel: bool = False) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
-        self.heeds_cancel = heeds_cancel
         self.begun = threading.Event()
         self.let_go = threading.Event()
         self.cancelled = threading.Event()
 
     def run(self, scope: CancelScope) -> None:
-        with scope.interruptible(self._cancel):
+        with scope.interruptible(self.cancelled.set):
             self.begun.set()
             self.let_go.wait(WAIT)
         if self.error is not None:
             raise self.error
-
-    def _cancel(self) -> None:
-        self.cancelled.set()
-        if self.heeds_cancel:
-            self.let_go.set()
 
 
 class ScriptedPhases:
@@ -198,6 +192,16 @@ class Rig:
         eventually(lambda: self.cell.ref is not dead, what="the restart")
         self.settle()
 
+    @contextmanager
+    def without_actor(self) -> Iterator[None]:
+        """While inside, the module's actor is gone and what it is told is lost."""
+        assert self._supervisor is not None
+        supervisor = self._supervisor.proxy()
+        supervisor.terminate_child("shop").get(timeout=WAIT)
+        yield
+        supervisor.restart_child("shop").get(timeout=WAIT)
+        self.settle()
+
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:
@@ -211,11 +215,10 @@ def hang(
     phase: str,
     *,
     error: BaseException | None = None,
-    heeds_cancel: bool = False,
     module: str = "shop",
 ) -> Hang:
     """Script a phase that hangs once, let go by the test or at its end."""
-    line = Hang(error, heeds_cancel=heeds_cancel)
+    line = Hang(error)
     rig.phases.on(phase, line, module=module)
     return line
 
@@ -291,6 +294,20 @@ def test_stale_timed_messages_change_nothing(rig: Rig) -> None:
     rig.settle()
     assert rig.state is state
     assert (state.status, state.attempts) == ("succeeded", 2)
+
+
+def test_a_report_told_twice_is_not_taken_for_that_of_the_next_phase(rig: Rig) -> None:
+    registry, worker = hang(rig, "registry"), hang(rig, "worker")
+    rig.start()
+    assert registry.begun.wait(WAIT)
+    job = rig.cell.job
+    registry.let_go.set()
+    assert worker.begun.wait(WAIT)
+    state = rig.state
+    rig.cell.tell(PhaseReported(job))
+    rig.settle()
+    assert rig.state is state
+    assert state.phase == "worker"
 
 
 def test_many_calls_to_retry_now_during_an_attempt_become_one_more(rig: Rig) -> None:
@@ -401,7 +418,7 @@ def test_a_hung_phase_that_ends_early_still_waits_for_the_timer_and_its_result_i
 
 
 def test_an_overdue_phase_is_cancelled_and_gives_its_place_to_others(rig: Rig) -> None:
-    line = hang(rig, "worker", heeds_cancel=True, error=AWAY)
+    line = hang(rig, "worker")
     other = hang(rig, "registry", module="other")
     rig.start("shop", "other", width=1)
     assert line.begun.wait(WAIT)
@@ -536,6 +553,30 @@ def test_what_a_dead_actor_was_asked_is_done_by_its_successor(rig: Rig) -> None:
     rig.crash(KILLS["stopped from outside"])
     rig.ended()
     assert (rig.state.status, rig.state.attempts) == ("succeeded", 3)
+
+
+def test_a_timer_that_fired_while_there_was_no_actor_is_armed_again(rig: Rig) -> None:
+    rig.phases.on("worker", AWAY)
+    rig.start()
+    rig.ended()
+    with rig.without_actor():
+        rig.timers.advance(1)
+        assert rig.timers.pending == 0
+    rig.advance(0)
+    rig.ended()
+    assert (rig.state.status, rig.state.attempts) == ("succeeded", 2)
+
+
+def test_a_phase_that_was_overdue_while_there_was_no_actor_is_watched_again(rig: Rig) -> None:
+    line = hang(rig, "worker")
+    rig.start()
+    assert line.begun.wait(WAIT)
+    with rig.without_actor():
+        rig.timers.advance(PHASE_TIMEOUT)
+        assert rig.timers.pending == 0
+    assert (rig.state.phase, rig.state.attempts) == ("worker", 1)
+    rig.advance(PHASE_TIMEOUT)
+    assert rig.ended() == 1
 
 
 def test_an_actor_that_dies_of_a_result_leaves_it_to_its_successor(rig: Rig) -> None:

@@ -110,12 +110,17 @@ class Link:
         self._ended = threading.Event()
         self._actor: weakref.ref[Actor] | None = None
         self._urn = ""
+        self._abandoned = False
         self.reason: BaseException | None = None
         self.thread: threading.Thread | None = None
 
     def attach(self, actor: Actor) -> None:
         self._actor = weakref.ref(actor)
         self._urn = actor.actor_urn
+        # `abandon` sets this and then looks for an actor: one of the two sees the other.
+        if self._abandoned:
+            msg = f"{actor} is abandoned in its constructor"
+            raise AbandonedError(msg)
 
     def tell_started(self, error: BaseException | None) -> None:
         self._started.put(error)
@@ -164,6 +169,7 @@ class Link:
 
     def abandon(self) -> None:
         """Fence the actor off, see `Actor.abandon`; nobody waits for its end any more."""
+        self._abandoned = True
         actor = self._living()
         if actor is not None:
             actor.abandon()
@@ -261,19 +267,24 @@ class Actor(pykka.ThreadingActor):
         reason: BaseException | None = None
         started = False
         try:
+            self._check_not_abandoned()
             self.on_start()
             started = True
             self._tell_started(None)
             while (envelope := self._next()) is not None:
                 self._serve(envelope)
-            if self.actor_stopped.is_set():
-                raise AbandonedError(f"{self} is abandoned")
+            self._check_not_abandoned()
             self._stop()
         except BaseException as error:
             reason = error
             logger.error("%s died: %s", self, told(error), exc_info=started and error)
         finally:
             self._end(reason, started)
+
+    def _check_not_abandoned(self) -> None:
+        if self.actor_stopped.is_set():
+            msg = f"{self} is abandoned"
+            raise AbandonedError(msg)
 
     def _next(self) -> Envelope[Any] | None:
         """Wait for the next message to carry out; None when the actor is to end."""

@@ -109,6 +109,7 @@ class SupervisorActor(Actor):
         tree: Tree | None = None,
         watcher: Callable[[str, BaseException | None], None] | None = None,
     ) -> None:
+        self._children: dict[str, Child] = {}  # first: from the next line on it may be abandoned
         super().__init__()
         self._id = supervisor_id
         specs = children() if callable(children) else children

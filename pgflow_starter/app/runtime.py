@@ -15,12 +15,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from pgflow_starter.actors.base import Link, start_linked
 from pgflow_starter.actors.board import Board
 from pgflow_starter.actors.messages import DatabaseBack, WorkerLost
 from pgflow_starter.actors.module import ModuleActor, ModuleWorld
+from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.actors.starter import STARTER_ID, StarterActor
 from pgflow_starter.actors.supervisor import DynamicSupervisorActor, SupervisorActor
@@ -33,7 +35,8 @@ from pgflow_starter.core.children import ChildSpec, ChildType, SupervisorFlags
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ChildInfo, SignalStrategy, phases_of
-from pgflow_starter.errors import StarterStopped, StarterTerminated
+from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
+from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.client import PgflowClient
 from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.database import Database
@@ -51,6 +54,10 @@ from pgflow_starter.worker.workers import Workers
 logger = logging.getLogger("pgflow_starter")
 
 ROOT_ID = "root"
+
+ENABLE_AGAIN_INTERVAL = 1.0
+"""Seconds until enabling notifications again is tried again."""
+
 LEFTOVER_TIMEOUT = 0.2
 """Seconds for threads that should be gone already when a starter has stopped."""
 
@@ -77,6 +84,8 @@ class Runtime:
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
         self._listener = self._make_listener(conninfo) if settings.signal_strategy is SignalStrategy.NOTIFY else None
+        self._flow_store = PostgresFlowStore(self.database)
+        self._throttle_ms = round(settings.notify_throttle * 1000)
         self._task_store = PostgresTaskStore(self.database)
         self._workers = self._make_workers()
         self._module_world = self._make_module_world()
@@ -140,7 +149,44 @@ class Runtime:
 
     def _make_listener(self, conninfo: str) -> Listener:
         own = self.settings.listen_conninfo
-        return Listener(conninfo, self.database) if own in (None, conninfo) else Listener(own)
+        return Listener(
+            own or conninfo,
+            self.clock,
+            reachability=self.database if own in (None, conninfo) else None,
+            notify=self._prove_listener,
+            reconnected=self._enable_again,
+        )
+
+    def _prove_listener(self, channel: str, sent: Callable[[bool], None]) -> None:
+        def send() -> None:
+            try:
+                with self.database.connection() as conn:
+                    pgmq.notify(conn, channel)
+            except PgflowError:
+                sent(False)
+            else:
+                sent(True)
+
+        self._on_a_thread(send)
+
+    def _enable_again(self, queues: list[str]) -> None:
+        """The throttle table is UNLOGGED: after a crash of the server it is empty, and nothing would notify."""
+
+        def enable() -> None:
+            for i, queue in enumerate(queues):
+                try:
+                    self._flow_store.enable_notify(queue, self._throttle_ms, PhaseScope())
+                except PgflowError as error:
+                    logger.warning("enabling notifications of %s again: %s", queue, error)
+                    self._timers.after(ENABLE_AGAIN_INTERVAL, partial(self._enable_again, queues[i:]))
+                    return
+                self._workers.wake(queue)
+
+        self._on_a_thread(enable)
+
+    def _on_a_thread(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the starter stops
+            self._threads.run(call)
 
     def _make_workers(self) -> Workers:
         s = self.settings
@@ -150,17 +196,16 @@ class Runtime:
         world = WorkerWorld(
             self._task_store, self.clock, self._timers, self._threads, policy, s.batch_size, self.shutdown
         )
-        flow_store = PostgresFlowStore(self.database)
-        return Workers(self.tree, flow_store, world, s.max_concurrency, s.phase_timeout)
+        return Workers(self.tree, self._flow_store, world, s.max_concurrency, s.phase_timeout)
 
     def _make_module_world(self) -> ModuleWorld:
         s = self.settings
         registration = RegistrationPhases(
             self._registry,
-            PostgresFlowStore(self.database),
+            self._flow_store,
             self._workers,
             self._listener,
-            throttle_ms=round(s.notify_throttle * 1000),
+            throttle_ms=self._throttle_ms,
             listen_timeout=s.phase_timeout,
         )
         return ModuleWorld(

@@ -209,7 +209,9 @@ class Database:
         try:
             refuse_unreadable(self._conninfo)
             with psycopg.connect(self._conninfo, **self._options) as conn:
-                conn.execute("select 1")
+                # Read-only after a failover: it answers, but is not the one to work with.
+                if conn.execute("show transaction_read_only").fetchone() == ("on",):
+                    return DatabaseError("the server is read-only (a standby)", sqlstate="25006", connection_lost=True)
         except SetupError as error:
             # libpq's own words would show the piece that it stumbled over, and that may be the password's.
             return DatabaseError(f"connection string: {error}", error_type="ProgrammingError", connection_lost=True)

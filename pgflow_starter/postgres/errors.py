@@ -11,7 +11,8 @@ import psycopg_pool
 from pgflow_starter.core.state import one_line
 from pgflow_starter.errors import DatabaseError
 
-_LOST_STATES = ("08", "57P01", "57P02", "57P03", "53300")
+# 25006: a server that became read-only is as good as gone; another connection may find the new primary.
+_LOST_STATES = ("08", "57P01", "57P02", "57P03", "53300", "25006")
 
 
 def translate(error: Exception, redact: Callable[[str], str]) -> DatabaseError:

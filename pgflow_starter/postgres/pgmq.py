@@ -26,6 +26,11 @@ def channel(queue: str) -> str:
     return f"pgmq.q_{queue}.INSERT"
 
 
+def notify(conn: Connection, name: str) -> None:
+    """Send an empty notification to a channel."""
+    conn.execute("select pg_notify(%s, '')", (name,))
+
+
 def enable_notify(conn: Connection, queue: str, throttle_ms: int) -> bool:
     """Let inserts notify at most every `throttle_ms`; False when that was so already. Waits 2 s for a lock."""
     wanted = {"queue": queue, "throttle_ms": throttle_ms}

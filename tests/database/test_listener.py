@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.listener import Listener
 from pgflow_starter.postgres.pgmq import channel
@@ -17,7 +18,7 @@ from tests.support.waiting import eventually
 
 @pytest.fixture
 def listener(empty_database: str) -> Iterator[Listener]:
-    listener = Listener(empty_database)
+    listener = Listener(empty_database, SystemClock())
     yield listener
     listener.close()
 
@@ -113,7 +114,7 @@ def test_a_wake_that_raises_harms_no_other(
 
 
 def test_without_a_server_listening_fails_with_the_reason() -> None:
-    listener = Listener("host=127.0.0.1 port=1 password=topsecret")
+    listener = Listener("host=127.0.0.1 port=1 password=topsecret", SystemClock())
     try:
         with pytest.raises(DatabaseError, match="refused") as caught:
             listener.listen("q", lambda: None, 10, NoScope())
