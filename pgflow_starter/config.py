@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.core.state import SignalStrategy
+from pgflow_starter.errors import StarterTerminated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class Settings:
     recovery_interval: float = 15.0
     stale_threshold: float = 60.0
     shutdown_timeout: float = 30.0
+    on_terminate: Callable[[StarterTerminated], object] | None = None
     tracer_provider: Any = None
     meter_provider: Any = None
     logger_provider: Any = None
@@ -79,6 +81,8 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
         yield f"listen_conninfo must be a libpq connection string or URI, got {type(given['listen_conninfo']).__name__}"
     if given.get("signal_strategy", "polling") not in tuple(SignalStrategy):
         yield f"signal_strategy must be 'polling' or 'notify', got {given['signal_strategy']!r}"
+    if given.get("on_terminate") is not None and not callable(given["on_terminate"]):
+        yield f"on_terminate must be a function of one argument, got {given['on_terminate']!r}"
     if not isinstance(given.get("backoff", Backoff()), Backoff):
         yield f"backoff must be a Backoff, got {given['backoff']!r}"
     bad: set[str] = set()

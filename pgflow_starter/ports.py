@@ -39,6 +39,16 @@ class Timers(Protocol):
         """Make the call in `delay` seconds."""
 
 
+Died = Callable[[BaseException], None]
+
+
+class Threaded(Protocol):
+    """A part of the starter that has a thread of its own and is no actor. Thread-safe."""
+
+    def revive(self, died: Died) -> None:
+        """Start the thread, where there is work for one; `died` is told when it ends without having been closed."""
+
+
 class CancelScope(Protocol):
     """How a phase that waits lets itself be interrupted."""
 

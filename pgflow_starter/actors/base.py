@@ -14,13 +14,14 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable
-from queue import Empty, Full, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, ClassVar, Self
 
 import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
+from pgflow_starter.actors.inbox import Answer, Inbox, fail, reply
 from pgflow_starter.errors import PgflowError
 
 logger = logging.getLogger("pgflow_starter.actors")
@@ -31,71 +32,6 @@ _numbers = itertools.count(1)
 
 class AbandonedError(PgflowError):
     """The actor did not end in time: nobody waits for it any more, and it ends as soon as its thread comes back."""
-
-
-class Inbox:
-    """A mailbox that can be closed: what comes after is answered with ActorDeadError instead of waiting for ever.
-
-    Lock-free, so that a signal handler may send a message while its thread is sending one: `SimpleQueue.put` is
-    reentrant, and a put that raced with `close` is found either by it or by the putter's own look at `_closed`.
-    """
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
-        self._closed = False
-        self._ended = False
-
-    def put(self, envelope: Envelope[Any], /) -> None:
-        """Add a message; never blocks."""
-        self._queue.put(envelope)
-        if self._closed:
-            # This one only: a signal handler must not answer what the thread below it is about to wait for.
-            self._answer(envelope)
-
-    def get(self) -> Envelope[Any]:
-        """Wait for the next message."""
-        return self._queue.get()
-
-    def empty(self) -> bool:
-        """True when nothing waits."""
-        return self._queue.empty()
-
-    def close(self, *, ended: bool) -> None:
-        """Answer what waits and whatever comes from now on; who asked to stop, once the actor has `ended`."""
-        self._closed = True
-        self._ended = self._ended or ended
-        stops = []
-        with contextlib.suppress(Empty):
-            while True:
-                envelope = self._queue.get_nowait()
-                if not self._answer(envelope):
-                    stops.append(envelope)
-        for envelope in stops:
-            self.put(envelope)
-
-    def _answer(self, envelope: Envelope[Any]) -> bool:
-        """Answer what will not be executed; False for one who waits for an end that is still to come."""
-        if not isinstance(envelope.message, _ActorStop):
-            fail(envelope.reply_to, pykka.ActorDeadError("the actor ended before it took the message"))
-        elif self._ended:
-            reply(envelope.reply_to, None)
-        else:
-            return False
-        return True
-
-
-def reply(asker: pykka.Future[Any] | None, value: Any) -> None:
-    """Answer an ask, if it was one and has no answer yet."""
-    if asker is not None:
-        with contextlib.suppress(Full):
-            asker.set(value)
-
-
-def fail(asker: pykka.Future[Any] | None, error: BaseException) -> None:
-    """Answer an ask with an error, if it was one and has no answer yet."""
-    if asker is not None:
-        with contextlib.suppress(Full):
-            asker.set_exception((type(error), error, error.__traceback__))
 
 
 class Link:
@@ -224,14 +160,16 @@ class Actor(pykka.ThreadingActor):
     def start(cls, *args: Any, **kwargs: Any) -> pykka.ActorRef[Self]:
         """As in pykka. Raises what the constructor raises, RuntimeError when there is no thread to be had."""
         actor = cls(*args, **kwargs)
-        if cls.registered:
-            pykka.ActorRegistry.register(actor.actor_ref)
         actor._start_actor_loop()
         return actor.actor_ref
 
     @staticmethod
     def _create_actor_inbox() -> Any:
         return Inbox()
+
+    @staticmethod
+    def _create_future() -> pykka.Future[Any]:
+        return Answer()
 
     def cancel(self) -> None:
         """On the supervisor's thread, when this actor is to end: interrupt what may be waiting. Must not block."""
@@ -258,6 +196,8 @@ class Actor(pykka.ThreadingActor):
             thread = threading.Thread(target=self._actor_loop, name=f"{self.name()}-{next(_numbers)}", daemon=True)
             if self._link is not None:
                 self._link.thread = thread
+            if self.registered:
+                pykka.ActorRegistry.register(self.actor_ref)
             thread.start()
         except BaseException:
             self.abandon()  # a signal's exception may even come when the thread runs already

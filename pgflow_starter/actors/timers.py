@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from pgflow_starter.ports import Clock
+from pgflow_starter.ports import Clock, Died
 
 logger = logging.getLogger("pgflow_starter.timers")
 
@@ -45,6 +45,7 @@ class TimerThread:
         self._sweep_at = _SWEEP_FROM
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._died: Died | None = None
         self._closed = False
 
     def after(self, delay: float, call: Callable[[], object]) -> TimedCall:
@@ -58,11 +59,17 @@ class TimerThread:
             if len(self._heap) >= self._sweep_at:
                 self._sweep()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="pgflow-timers", daemon=True)
-                self._thread.start()
+                self._start()
             elif self._heap[0] is entry:
                 self._changed.notify()
         return timed
+
+    def revive(self, died: Died) -> None:
+        """As `ports.Threaded.revive`; the calls that wait are kept."""
+        with self._changed:
+            self._died = died
+            if self._thread is None and self._heap:
+                self._start()
 
     def close(self) -> None:
         """Drop all calls and end the thread; waits for a call that is being made. Idempotent."""
@@ -70,10 +77,26 @@ class TimerThread:
             self._closed = True
             self._heap.clear()
             self._changed.notify()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="pgflow-timers", daemon=True)
+        self._thread.start()
 
     def _run(self) -> None:
+        try:
+            self._make_calls()
+        except BaseException as error:
+            with self._changed:
+                self._thread = None
+                died = self._died
+            if died is None:
+                raise
+            died(error)
+
+    def _make_calls(self) -> None:
         while (timed := self._next()) is not None:
             call = timed.call
             if call is None:

@@ -1,13 +1,17 @@
 """`Runtime`: everything that one starter consists of, put together; and the supervision tree, written out here.
 
     root               one_for_one, 3 restarts in 5 s
+    ├─ timers          guards the timer thread
+    ├─ database        guards the probe's thread
+    ├─ listener        guards the LISTEN connection's thread (notify strategy)
     ├─ workers         supervisor, one_for_one over one WorkerActor a module
     ├─ modules         supervisor, one_for_one over one ModuleActor a module
     ├─ starter         StarterActor
     └─ housekeeper     HousekeeperActor
 
-Nobody depends on another's incarnation: what outlives a crash is on the board's cells and the workers' cells, and who
-needs a supervisor asks the tree for the one there is. So each child is restarted alone.
+Nobody depends on another's incarnation: what outlives a crash is on the board's cells and the workers' cells, in the
+timers' heap and the listener's queues; and who needs a supervisor asks the tree for the one there is. So each child is
+restarted alone. A supervisor of N modules or workers may restart 3 + 3 N times in 5 s, for one cause may end them all.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from functools import partial
 
 from pgflow_starter.actors.base import Link, start_linked
 from pgflow_starter.actors.board import Board
+from pgflow_starter.actors.guardian import GuardianActor
 from pgflow_starter.actors.messages import DatabaseBack, WorkerLost
 from pgflow_starter.actors.module import ModuleActor, ModuleWorld
 from pgflow_starter.actors.phase_job import PhaseScope
@@ -36,6 +41,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ChildInfo, SignalStrategy, phases_of
 from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
+from pgflow_starter.ports import Threaded
 from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.client import PgflowClient
 from pgflow_starter.postgres.conninfo import Redactor
@@ -99,7 +105,7 @@ class Runtime:
         self.board.announce_if_empty()
         self.database.watch(self._workers.database_back)
         self.database.watch(self._tell_modules_database_back)
-        self.database.start()
+        self.database.revive()
         root = partial(SupervisorActor.start, ROOT_ID, self._root_children(), clock=self.clock, tree=self.tree)
         self._root = start_linked(root, self._link, wait=False)
 
@@ -135,6 +141,7 @@ class Runtime:
         if reason is not None or not self._stop_asked:
             logger.critical("the starter has terminated: %s", reason)
             self.board.close(partial(_terminated, reason))
+            self._tell_terminated(reason)
         self._timers.close()
         self.tree.close()
         self.client.close()
@@ -144,6 +151,13 @@ class Runtime:
         abandoned = self._threads.close(LEFTOVER_TIMEOUT)
         if abandoned:
             logger.warning("threads that hang and are abandoned: %d", abandoned)
+
+    def _tell_terminated(self, reason: BaseException | None) -> None:
+        if self.settings.on_terminate is not None:
+            try:
+                self.settings.on_terminate(_terminated(reason))
+            except BaseException:
+                logger.exception("on_terminate raised")
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
@@ -228,7 +242,11 @@ class Runtime:
             recovery=self.settings.recovery_interval,
             stale=self.settings.stale_threshold,
         )
+        threads: list[tuple[str, Threaded]] = [("timers", self._timers), ("database", self.database)]
+        if self._listener is not None:
+            threads.append(("listener", self._listener))
         return (
+            *(ChildSpec(name, partial(GuardianActor.start, name, part)) for name, part in threads),
             _supervisor(WORKERS_ID, self._workers.specs, self, watcher=self._worker_died),
             _supervisor("modules", self._module_specs, self),
             ChildSpec(STARTER_ID, partial(StarterActor.start, self.board, self.tree, self.children)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 from urllib.parse import quote, unquote
@@ -22,6 +23,7 @@ _DEFAULTS: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
     "fallback_application_name": "pgflow_starter",
 }
+_MILLISECONDS = 1000
 _IN_URI = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]*@")
 _IN_DSN = re.compile(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'&]+)", re.IGNORECASE)
 
@@ -35,6 +37,15 @@ def connect_options(conninfo: str) -> dict[str, Any]:
     options = {k: v for k, v in _DEFAULTS.items() if k not in given}
     # Prepared statements are session state, which a transaction pooler does not keep.
     return {**options, "autocommit": True, "prepare_threshold": None}
+
+
+def answer_limit(conninfo: str) -> float:
+    """Seconds that we wait for the server at most: the string's `tcp_user_timeout`, else 15; inf for 0, as in TCP."""
+    try:
+        given = conninfo_to_dict(conninfo).get("tcp_user_timeout", _DEFAULTS["tcp_user_timeout"])
+        return int(given) / _MILLISECONDS or math.inf
+    except (psycopg.Error, ValueError, TypeError):
+        return _DEFAULTS["tcp_user_timeout"] / _MILLISECONDS  # type: ignore[no-any-return]
 
 
 class Redactor:

@@ -5,15 +5,18 @@
 
 While the database is not known to be up nobody but the probe connects, at most twice a second however many wait; and
 as soon as it answers, all who wait go on at once. psycopg_pool's own reconnecting is off: its backoff is what makes
-late recoveries late. A pool of which a connection broke is thrown away whole.
+late recoveries late. A pool of which a connection broke is thrown away whole; one that only cannot grow, the server
+having no connection to spare, is kept.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from math import inf
 
 import psycopg
 import psycopg_pool
@@ -21,15 +24,20 @@ import psycopg_pool
 from pgflow_starter.core.classify import classify
 from pgflow_starter.core.state import ErrorClass, Outage, Phase
 from pgflow_starter.errors import DatabaseError, SetupError
-from pgflow_starter.ports import CancelScope, Clock
-from pgflow_starter.postgres.conninfo import Redactor, connect_options
+from pgflow_starter.ports import CancelScope, Clock, Died
+from pgflow_starter.postgres.conninfo import CONNECT_TIMEOUT, Redactor, answer_limit, connect_options
 from pgflow_starter.postgres.errors import translate
+from pgflow_starter.postgres.gate import GatedConnection
+from pgflow_starter.postgres.limits import Connection, Limit, Limits
 from pgflow_starter.postgres.readable import refuse_unreadable
 
 logger = logging.getLogger("pgflow_starter.database")
 
 PROBE_INTERVAL = 0.5
 """Seconds between connection attempts while the database is away."""
+
+CROWDED_INTERVAL = 1.0
+"""The same while there are connections, and the server has none to spare."""
 
 PROBE_PAUSE = 0.05
 """Seconds from a probe that was answered to the next, should connections keep breaking."""
@@ -40,7 +48,11 @@ CLOSE_TIMEOUT = 1.0
 CANCEL_TIMEOUT = 2.0
 """Seconds that a request to cancel a statement may take."""
 
-Connection = psycopg.Connection[tuple[object, ...]]
+HURRY_LIMIT = 3.0
+"""Seconds that a statement may still take once the starter stops."""
+
+# The server's words when it has no connection to spare; libpq hands over no SQLSTATE for a refused connection.
+_CROWDED = re.compile(r"too many clients already|remaining connection slots are reserved|too many connections for")
 
 
 class Database:
@@ -53,11 +65,16 @@ class Database:
         self.redact = Redactor(conninfo)
         self._conninfo = conninfo
         self._options = connect_options(conninfo)
+        self._answer_limit = answer_limit(conninfo)
+        self._limits = Limits("pgflow-database-limits", clock)
         self._pool_size = pool_size
         self._clock = clock
         self._patience = patience
         self._changed = threading.Condition()
         self._pool: psycopg_pool.ConnectionPool[Connection] | None = None
+        self._stunted: psycopg_pool.ConnectionPool[Connection] | None = None
+        self._quiet_until = 0.0
+        self._doubters: list[Callable[[], object]] = []
         self._error: DatabaseError | None = None
         self._retired: list[psycopg_pool.ConnectionPool[Connection]] = []
         self._rounds = 0
@@ -68,6 +85,7 @@ class Database:
         self._outage: Outage | None = None
         self._watchers: list[Callable[[], object]] = []
         self._prober: threading.Thread | None = None
+        self._died: Died | None = None
 
     @property
     def outage(self) -> Outage | None:
@@ -78,33 +96,44 @@ class Database:
         """Call `back` each time the database is reachable again."""
         self._watchers.append(back)
 
-    def start(self) -> None:
-        """Begin to probe, on a thread; returns at once. Idempotent."""
+    def revive(self, died: Died | None = None) -> None:
+        """Begin to probe, on a thread; returns at once. Idempotent. As `ports.Threaded.revive`."""
         with self._changed:
+            self._died = died or self._died
             if self._prober is None and not self._closed:
-                self._prober = threading.Thread(target=self._probe_loop, name="pgflow-database", daemon=True)
+                self._prober = threading.Thread(target=self._run, name="pgflow-database", daemon=True)
                 self._prober.start()
+
+    def doubt(self, answered: Callable[[], object]) -> None:
+        """Have the probe look at once; `answered` is called, on the probe's thread, when it knows."""
+        self.revive()
+        with self._changed:
+            self._doubters.append(answered)
+            self._suspect = True
+            self._changed.notify_all()
 
     @contextmanager
     def connection(self, scope: CancelScope | None = None, *, patience: float | None = None) -> Iterator[Connection]:
         """A connection for the duration of the block. Raises DatabaseError: also for what statements in it raise.
 
         Waits for the probe's next answer while the database is away, then for a free connection. Cancelling `scope`
-        interrupts the statement that runs.
+        interrupts the statement that runs. Without a scope the block may take as long as a server may be silent (15 s,
+        or the connection string's `tcp_user_timeout`), then the connection breaks.
         """
         limit = self._patience if patience is None else patience
         try:
             pool, conn = self._checkout(limit)
-            interruptible: AbstractContextManager[None] = nullcontext()
-            if scope is not None:
-                interruptible = scope.interruptible(lambda: _cancel(conn))
             try:
-                with interruptible:
-                    yield conn
+                with self._limits.on(conn, self._answer_limit if scope is None else inf) as limit:
+                    interruptible: AbstractContextManager[None] = nullcontext()
+                    if scope is not None:
+                        interruptible = scope.interruptible(lambda: self._cancel(conn, limit))
+                    with interruptible:
+                        yield conn
             except psycopg.Error as error:
                 # Before the connection goes back: a pool that is still open would try to replace it.
                 if translate(error, self.redact).connection_lost:
-                    self._discard(pool)
+                    self._broke(pool)
                 raise
             finally:
                 pool.putconn(conn)
@@ -112,10 +141,11 @@ class Database:
             raise translate(error, self.redact) from error
 
     def hurry(self) -> None:
-        """From now on nobody waits for a database that is away: an error at once."""
+        """From now on nobody waits for a database that is away, nor long for one that does not answer."""
         with self._changed:
             self._hurried = True
             self._changed.notify_all()
+        self._limits.shorten_all(HURRY_LIMIT)
 
     def close(self) -> None:
         """Close all connections; who waits for one gets a DatabaseError. Takes a second or two at most. Idempotent."""
@@ -124,6 +154,7 @@ class Database:
             self._retire()
             prober = self._prober
             self._changed.notify_all()
+        self._limits.close()
         self._close_retired()
         if prober is not None and prober is not threading.current_thread():
             prober.join(CLOSE_TIMEOUT)
@@ -138,7 +169,7 @@ class Database:
                     raise  # else it was discarded while we waited: there is another, or a reason why not
 
     def _admitted(self, patience: float) -> psycopg_pool.ConnectionPool[Connection]:
-        self.start()
+        self.revive()
         with self._changed:
             if self._pool is None and not self._closed:
                 self._asked += 1
@@ -160,14 +191,30 @@ class Database:
             msg = "the starter stops" if self._hurried else f"the database has not answered within {patience:g} s"
             raise DatabaseError(msg, error_type="ConnectionTimeout", connection_lost=True)
 
-    def _discard(self, pool: psycopg_pool.ConnectionPool[Connection]) -> None:
+    def _broke(self, pool: psycopg_pool.ConnectionPool[Connection]) -> None:
         """A connection of this pool broke, so the others are not to be trusted: probe at once, then a new pool."""
         with self._changed:
-            if self._pool is not pool:
-                return
-            self._retire()
-            self._suspect = True
-            self._changed.notify_all()
+            if self._pool is pool:
+                self._retire()
+                self._suspect = True
+                self._changed.notify_all()
+
+    def _cannot_grow(self, pool: psycopg_pool.ConnectionPool[Connection]) -> None:
+        """The pool could not connect. What it has may be good: the probe shall tell, after a decent pause."""
+        with self._changed:
+            if self._pool is pool:
+                self._stunted = pool
+                self._suspect = True
+                self._quiet_until = self._clock.monotonic() + PROBE_INTERVAL
+                self._changed.notify_all()
+
+    def _cancel(self, conn: Connection, limit: Limit) -> None:
+        # First: the request to cancel, or the server's answer to it, may get lost as well.
+        self._limits.shorten(limit, 2 * CANCEL_TIMEOUT)
+        try:
+            conn.cancel_safe(timeout=CANCEL_TIMEOUT)
+        except psycopg.Error as error:
+            logger.debug("cancelling a statement failed: %s", type(error).__name__)
 
     def _retire(self) -> None:
         """Under the lock: let the pool be closed by the prober, which may wait for its threads."""
@@ -175,21 +222,34 @@ class Database:
             self._retired.append(self._pool)
             self._pool = None
 
+    def _run(self) -> None:
+        try:
+            self._probe_loop()
+        except BaseException as error:
+            with self._changed:
+                self._prober = None
+                self._suspect = True
+            if self._died is None:
+                raise
+            self._died(error)
+
     def _probe_loop(self) -> None:
-        asked = 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._suspect or self._closed)
+                pause = self._quiet_until - self._clock.monotonic()
+                if pause > 0:
+                    self._changed.wait_for(lambda: self._closed, pause)
                 if self._closed:
                     return
                 self._suspect = False
-                asked = self._asked
-            self._close_retired()
-            error = self._probe()
-            if error is None:
-                self._up()
-            else:
+                asked, doubters, self._doubters = self._asked, self._doubters, []
+            error = self._probe() or self._up()
+            if error is not None:
                 self._away(error)
+            for answered in doubters:
+                answered()
+            self._close_retired()
             with self._changed:
                 if self._changed.wait_for(lambda: self._closed, PROBE_PAUSE if error is None else PROBE_INTERVAL):
                     return
@@ -208,7 +268,10 @@ class Database:
     def _probe(self) -> DatabaseError | None:
         try:
             refuse_unreadable(self._conninfo)
-            with psycopg.connect(self._conninfo, **self._options) as conn:
+            with (
+                psycopg.connect(self._conninfo, **self._options) as conn,
+                self._limits.on(conn, CONNECT_TIMEOUT),
+            ):
                 # Read-only after a failover: it answers, but is not the one to work with.
                 if conn.execute("show transaction_read_only").fetchone() == ("on",):
                     return DatabaseError("the server is read-only (a standby)", sqlstate="25006", connection_lost=True)
@@ -219,20 +282,34 @@ class Database:
             return translate(error, self.redact)
         return None
 
-    def _up(self) -> None:
+    def _up(self) -> DatabaseError | None:
+        """It answers: a pool, unless there is a good one. An error when there are no threads for one."""
         with self._changed:
-            was_away, self._outage, self._error = self._outage, None, None
+            if self._pool is not None and self._pool is self._stunted:
+                self._retire()  # who waits for it to grow would wait for ever
             if self._pool is None and not self._closed:
-                self._pool = self._new_pool()
+                try:
+                    self._pool = self._new_pool()
+                except RuntimeError as error:
+                    return DatabaseError(str(error), error_type=type(error).__name__, connection_lost=True)
+            was_away, self._outage, self._error = self._outage, None, None
             self._rounds += 1
             self._changed.notify_all()
         if was_away is not None:
             logger.warning("the database is back")
             for back in self._watchers:
-                back()
+                try:
+                    back()
+                except Exception:
+                    logger.exception("telling that the database is back raised")
+        return None
 
     def _away(self, error: DatabaseError) -> None:
         with self._changed:
+            if self._pool is not None and _CROWDED.search(str(error)) and self._pool.get_stats()["pool_size"]:
+                self._suspect = True  # smaller than it might be, but no outage
+                self._quiet_until = self._clock.monotonic() + CROWDED_INTERVAL
+                return
             first = self._outage is None
             since = self._clock.now() if self._outage is None else self._outage.since
             self._outage = Outage(since, str(error))
@@ -245,23 +322,21 @@ class Database:
             logger.warning("the database is away: %s", error)
 
     def _new_pool(self) -> psycopg_pool.ConnectionPool[Connection]:
+        # Returning a broken connection has the pool connect anew: not when it is retired, or has just failed to.
+        def wanted() -> bool:
+            return self._pool is pool and self._stunted is not pool
+
         pool: psycopg_pool.ConnectionPool[Connection] = psycopg_pool.ConnectionPool(
             self._conninfo,
-            kwargs=self._options,
+            connection_class=GatedConnection,
+            kwargs={**self._options, "wanted": wanted},
             min_size=0,
             max_size=self._pool_size,
             open=False,
             name="pgflow-pool",
             num_workers=2,
             reconnect_timeout=0,
-            reconnect_failed=self._discard,
+            reconnect_failed=self._cannot_grow,
         )
         pool.open()
         return pool
-
-
-def _cancel(conn: Connection) -> None:
-    try:
-        conn.cancel_safe(timeout=CANCEL_TIMEOUT)
-    except psycopg.Error as error:
-        logger.debug("cancelling a statement failed: %s", type(error).__name__)

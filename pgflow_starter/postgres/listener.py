@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError, PgflowError, SetupError
-from pgflow_starter.ports import CancelScope, Clock, Reachability
+from pgflow_starter.ports import CancelScope, Clock, Died, Reachability
 from pgflow_starter.postgres.conninfo import Redactor, connect_options
 from pgflow_starter.postgres.database import PROBE_INTERVAL, Connection
 from pgflow_starter.postgres.errors import translate
@@ -66,10 +66,18 @@ class Listener:
         self._queues = Subscriptions()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._died: Died | None = None
         self._closed = False
         self._wake_receive, self._wake_send = socket.socketpair()
         self._wake_receive.setblocking(False)
         self._wake_send.setblocking(False)
+
+    def revive(self, died: Died) -> None:
+        """As `ports.Threaded.revive`; the queues are kept."""
+        with self._lock:
+            self._died = died
+            if self._thread is None and self._queues.queues():
+                self._start()
 
     def listen(self, queue: str, wake: Callable[[], object], timeout: float, scope: CancelScope) -> None:
         """Call `wake` on the listener's thread for each notification of the queue; returns once LISTEN is in force.
@@ -85,8 +93,7 @@ class Listener:
             if not self._queues.want(queue, wake, answer):
                 return
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="pgflow-listener", daemon=True)
-                self._thread.start()
+                self._start()
         self._interrupt()
         late = DatabaseError(f"LISTEN was not in force within {timeout:g} s", error_type="ListenTimeout")
         with scope.interruptible(lambda: answer.put(late)):
@@ -118,7 +125,22 @@ class Listener:
         with suppress(OSError):  # full: it will wake anyway; closed: nobody is there to wake
             self._wake_send.send(b".")
 
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="pgflow-listener", daemon=True)
+        self._thread.start()
+
     def _run(self) -> None:
+        try:
+            self._keep_listening()
+        except BaseException as error:
+            self._queues.lost(DatabaseError("the listener's thread died", error_type=type(error).__name__))
+            with self._lock:
+                self._thread = None
+            if self._died is None:
+                raise
+            self._died(error)
+
+    def _keep_listening(self) -> None:
         lost = False
         while not self._closed:
             proof = Proof(f"pgflow_starter.{uuid4()}", self._clock, self._notify, self._interrupt)

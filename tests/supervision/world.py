@@ -49,9 +49,13 @@ class Journal:
         return self.entries().count(entry)
 
     def await_entry(self, entry: str, count: int = 1) -> None:
+        self.await_any({entry}, count)
+
+    def await_any(self, wanted: set[str], count: int) -> None:
+        """Wait until entries that are among the wanted were written so often."""
         with self._written:
-            if not self._written.wait_for(lambda: self._entries.count(entry) >= count, PATIENCE):
-                raise AssertionError(f"{entry!r} was not written {count} times: {self._entries}")
+            if not self._written.wait_for(lambda: sum(e in wanted for e in self._entries) >= count, PATIENCE):
+                raise AssertionError(f"{wanted} were not written {count} times: {self._entries}")
 
     def forget(self) -> None:
         with self._written:
@@ -195,14 +199,14 @@ class Supervised:
 
     def after_end_of(self, child_id: str, cause: Callable[[pykka.ActorRef[Any]], object]) -> None:
         """Cause the end of a child and wait until the supervisor has dealt with it, or has given up."""
-        seen = len(self._ends(child_id))
+        journal = self._stage.journal
+        seen = sum(map(journal.count, _ends(child_id)))
         cause(self.child(child_id))
         self.await_end_of(child_id, seen + 1)
 
     def await_end_of(self, child_id: str, count: int = 1) -> None:
-        journal = self._stage.journal
-        with journal._written:
-            assert journal._written.wait_for(lambda: len(self._ends(child_id)) >= count, PATIENCE), journal.entries()
+        """Wait until the supervisor has dealt with so many ends of a child."""
+        self._stage.journal.await_any(_ends(child_id), count)
         self.settle()
 
     def settle(self) -> None:
@@ -218,8 +222,9 @@ class Supervised:
         assert self.link.reason is not None, "the supervisor was stopped"
         return self.link.reason
 
-    def _ends(self, child_id: str) -> list[str]:
-        return [e for e in self._stage.journal.entries("died", "ended") if e.rpartition(" ")[0] == child_id]
+
+def _ends(child_id: str) -> set[str]:
+    return {f"{child_id} died", f"{child_id} ended"}
 
 
 def raising(error: BaseException) -> Deed:

@@ -1,0 +1,125 @@
+"""What an actor is sent and what it answers, without a lock: a mailbox that can be closed, and a future.
+
+A signal handler may send, ask and stop on top of whatever its thread was doing, and may raise out of it: it leaves no
+lock held that an actor would then wait for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+from queue import Empty, Full, SimpleQueue
+from typing import Any
+
+import pykka
+from pykka._envelope import Envelope
+from pykka.messages import _ActorStop
+
+
+class Answer(pykka.Future[Any]):
+    """A future whose setter never waits for one who gets. The first to set it counts, others get `queue.Full`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._setters = itertools.count()
+        self._result: tuple[Any, BaseException | None] | None = None
+        self._arrived: SimpleQueue[None] = SimpleQueue()
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Wait up to `timeout` seconds. Raises what was set as an exception, pykka.Timeout."""
+        if self._get_hook is not None:
+            return super().get(timeout=timeout)
+        if self._result is None:
+            try:
+                self._arrived.get(timeout=None if timeout is None else max(0.0, timeout))
+            except Empty:
+                msg = f"{timeout} seconds"
+                raise pykka.Timeout(msg) from None
+            self._arrived.put(None)  # for the next who waits
+        assert self._result is not None  # set before it arrives
+        value, error = self._result
+        if error is not None:
+            raise error
+        return value
+
+    def set(self, value: Any = None) -> None:
+        """Set the value."""
+        self._set((value, None))
+
+    def set_exception(self, exc_info: Any = None) -> None:
+        """Set what `get` raises: a triple like `sys.exc_info()`, which is taken where there is none."""
+        kind, error, trace = exc_info or sys.exc_info()
+        assert kind is not None
+        self._set((None, (kind() if error is None else error).with_traceback(trace)))
+
+    def _set(self, result: tuple[Any, BaseException | None]) -> None:
+        if self._get_hook is not None or next(self._setters):
+            raise Full
+        self._result = result
+        self._arrived.put(None)
+
+
+class Inbox:
+    """A mailbox that can be closed: what comes after is answered with ActorDeadError instead of waiting for ever.
+
+    `SimpleQueue.put` is reentrant, and a put that raced with `close` is found either by it or by the putter's own look
+    at `_closed`.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
+        self._closed = False
+        self._ended = False
+
+    def put(self, envelope: Envelope[Any], /) -> None:
+        """Add a message; never blocks."""
+        self._queue.put(envelope)
+        if self._closed:
+            # This one only: a signal handler must not answer what the thread below it is about to wait for.
+            self._answer(envelope)
+
+    def get(self) -> Envelope[Any]:
+        """Wait for the next message."""
+        return self._queue.get()
+
+    def empty(self) -> bool:
+        """True when nothing waits."""
+        return self._queue.empty()
+
+    def close(self, *, ended: bool) -> None:
+        """Answer what waits and whatever comes from now on; who asked to stop, once the actor has `ended`."""
+        self._closed = True
+        self._ended = self._ended or ended
+        stops = []
+        with contextlib.suppress(Empty):
+            while True:
+                envelope = self._queue.get_nowait()
+                if not self._answer(envelope):
+                    stops.append(envelope)
+        for envelope in stops:
+            self.put(envelope)
+
+    def _answer(self, envelope: Envelope[Any]) -> bool:
+        """Answer what will not be executed; False for one who waits for an end that is still to come."""
+        if not isinstance(envelope.message, _ActorStop):
+            fail(envelope.reply_to, pykka.ActorDeadError("the actor ended before it took the message"))
+        elif self._ended:
+            reply(envelope.reply_to, None)
+        else:
+            return False
+        return True
+
+
+def reply(asker: pykka.Future[Any] | None, value: Any) -> None:
+    """Answer an ask, if it was one and has no answer yet."""
+    if asker is not None:
+        with contextlib.suppress(Full):
+            asker.set(value)
+
+
+def fail(asker: pykka.Future[Any] | None, error: BaseException) -> None:
+    """Answer an ask with an error, if it was one and has no answer yet."""
+    if asker is not None:
+        with contextlib.suppress(Full):
+            asker.set_exception((type(error), error, error.__traceback__))

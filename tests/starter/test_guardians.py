@@ -1,0 +1,118 @@
+"""The threads that are no actors die and are started again; and when too much dies, everybody is told."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import psycopg
+import pytest
+
+import pgflow_starter as pgflow
+from pgflow_starter.actors.timers import TimerThread
+from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.listener import Listener
+from tests.support.starters import echo_job, running
+from tests.support.waiting import eventually
+
+
+def _once(method: Any, died: threading.Event) -> Any:
+    """The method, which kills its thread at the first call."""
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if not died.is_set():
+            died.set()
+            raise SystemExit("the thread is killed")
+        return method(*args, **kwargs)
+
+    return wrapped
+
+
+def _restarts(starter: pgflow.Starter, child: str) -> int:
+    return next(c.restarts for c in starter.which_children() if c.id == child)
+
+
+def test_a_timer_thread_that_dies_is_started_again_with_its_calls(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = echo_job()
+    with running(database, jobs=[job]) as starter:
+        starter.await_ready(10)
+        died = threading.Event()
+        monkeypatch.setattr(TimerThread, "_next", _once(TimerThread._next, died))
+        assert died.wait(10)
+        eventually(lambda: _restarts(starter, "timers") == 1)
+        # under the polling strategy it is timers that find the message
+        assert starter.client.enqueue(job, 1).wait(10).result == 1
+
+
+def test_a_listener_thread_that_dies_is_started_again_with_its_queues(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = echo_job()
+    with running(database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600) as starter:
+        starter.await_ready(10)
+        died = threading.Event()
+        monkeypatch.setattr(Listener, "_listen", _once(Listener._listen, died))
+        starter.client.enqueue(job, 0)
+        assert died.wait(10)
+        eventually(lambda: _restarts(starter, "listener") == 1)
+        for i in range(3):
+            assert starter.client.enqueue(job, i).wait(5).result == i
+
+
+def test_a_probe_thread_that_dies_is_started_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = echo_job()
+    with running(database, jobs=[job]) as starter, psycopg.connect(database, autocommit=True) as admin:
+        starter.await_ready(10)
+        died = threading.Event()
+        monkeypatch.setattr(Database, "_probe", _once(Database._probe, died))
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where application_name = 'pgflow_starter' and datname = current_database()"
+        )
+        assert died.wait(10)
+        eventually(lambda: _restarts(starter, "database") == 1)
+        assert starter.client.enqueue(job, 1).wait(10).result == 1
+
+
+def test_when_the_root_gives_up_callers_and_the_callback_are_told(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[pgflow.StarterTerminated] = []
+    waiting = threading.Event()
+    errors: list[BaseException] = []
+    release = threading.Event()
+
+    class Slow:
+        @staticmethod
+        def __pgflow_definition__() -> None:
+            release.wait(30)
+
+    with running(database, flows=[Slow], on_terminate=told.append) as starter:
+
+        def wait() -> None:
+            waiting.set()
+            try:
+                starter.await_ready(timeout=None)
+            except BaseException as error:
+                errors.append(error)
+
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        assert waiting.wait(5)
+        eventually(lambda: any(c.id == "timers" and c.alive for c in starter.which_children()))
+        monkeypatch.setattr(TimerThread, "_next", _dies)
+        starter._runtime._timers.after(0, lambda: None)
+        waiter.join(10)
+        assert [type(e) for e in errors] == [pgflow.StarterTerminated]
+        assert isinstance(errors[0].__cause__, pgflow.PgflowError)
+        eventually(lambda: told)
+        assert "timers" in str(told[0])
+        with pytest.raises(pgflow.StarterTerminated, match="gives up"):
+            starter.status()
+        release.set()
+
+
+def _dies(self: TimerThread) -> Any:
+    raise SystemExit("again and again")
