@@ -33,6 +33,7 @@ class Settings:
     recovery_interval: float = 15.0
     stale_threshold: float = 60.0
     shutdown_timeout: float = 30.0
+    lazy: bool = False
     on_terminate: Callable[[StarterTerminated], object] | None = None
     tracer_provider: Any = None
     meter_provider: Any = None
@@ -83,6 +84,8 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
         yield f"signal_strategy must be 'polling' or 'notify', got {given['signal_strategy']!r}"
     if given.get("on_terminate") is not None and not callable(given["on_terminate"]):
         yield f"on_terminate must be a function of one argument, got {given['on_terminate']!r}"
+    if not isinstance(given.get("lazy", False), bool):
+        yield f"lazy must be True or False, got {given['lazy']!r}"
     if not isinstance(given.get("backoff", Backoff()), Backoff):
         yield f"backoff must be a Backoff, got {given['backoff']!r}"
     bad: set[str] = set()

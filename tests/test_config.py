@@ -26,6 +26,7 @@ DEFAULTS = {
     "recovery_interval": 15.0,
     "stale_threshold": 60.0,
     "shutdown_timeout": 30.0,
+    "lazy": False,
     "tracer_provider": None,
     "meter_provider": None,
     "logger_provider": None,
@@ -136,6 +137,7 @@ def test_every_bad_setting_is_named_at_once() -> None:
     bad: dict[str, Any] = {
         "signal_strategy": "pigeon",
         "backoff": 3,
+        "lazy": "yes",
         "listen_conninfo": 3,
         "nonsense": 1,
         **dict.fromkeys(SECONDS, -1),

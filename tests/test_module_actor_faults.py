@@ -97,7 +97,10 @@ def test_an_attempt_that_gets_no_thread_has_failed_and_is_tried_again(
         patch.setattr(rig.threads, "run", no_thread)
         line.let_go.set()
         assert rig.ended() == 1
-    assert (rig.state.status, rig.reason()) == ("retrying", "RuntimeError: can't start new thread")
+    assert (rig.state.status, rig.reason()) == (
+        "retrying",
+        "no thread for phase worker: can't start new thread",
+    )
     rig.advance(1)
     rig.ended()
     assert rig.state.status == "succeeded"

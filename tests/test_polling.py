@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgflow_starter import FlowDefinition, SignalStrategy, StepDefinition
-from pgflow_starter.worker.polling import PollPolicy, dependents_delay, retry_delay
+from pgflow_starter.worker.polling import PollPolicy, dependents_delays, retry_delay, root_delays
 
 POLLING = PollPolicy(SignalStrategy.POLLING, least=1.0, most=5.0, fallback=30.0, throttle=0.25)
 NOTIFY = PollPolicy(SignalStrategy.NOTIFY, least=1.0, most=5.0, fallback=30.0, throttle=0.25)
@@ -116,11 +116,23 @@ def test_a_failed_task_is_looked_for_when_pgflow_makes_it_visible_again(
 
 
 def test_the_steps_behind_a_completed_one_are_looked_for_when_they_are_visible() -> None:
-    made = flow(step("a"), step("b", "a"), step("c", "b", start_delay=3), step("d", "c", start_delay=0))
-    assert dependents_delay(made, "a") == 0
-    assert dependents_delay(made, "c") == 0
-    assert dependents_delay(made, "d") is None
-    assert dependents_delay(made, "no such step") is None
-    later = dependents_delay(made, "b")
-    assert later is not None
-    assert 3 < later < 3 + EPSILON
+    made = flow(
+        step("a"),
+        step("b", "a"),
+        step("c", "b", start_delay=3),
+        step("d", "c", start_delay=0),
+        step("e", "b", start_delay=7),
+    )
+    assert dependents_delays(made, "a") == {0}
+    assert dependents_delays(made, "c") == {0}
+    assert dependents_delays(made, "d") == set()
+    assert dependents_delays(made, "no such step") == set()
+    sooner, later = sorted(dependents_delays(made, "b"))
+    assert 3 < sooner < 3 + EPSILON
+    assert 7 < later < 7 + EPSILON
+
+
+def test_root_steps_that_start_later_are_looked_for_when_they_are_visible() -> None:
+    assert root_delays(flow(step("a"), step("b", "a", start_delay=9))) == set()
+    (later,) = root_delays(flow(step("a", start_delay=2), step("b", start_delay=0)))
+    assert 2 < later < 2 + EPSILON

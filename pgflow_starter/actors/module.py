@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,7 +26,7 @@ from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.classify import classify, error_type, reason
 from pgflow_starter.core.state import ErrorClass, ModuleError, Phase
-from pgflow_starter.errors import PhaseTimeoutError
+from pgflow_starter.errors import PhaseTimeoutError, TransientError
 from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 
 logger = logging.getLogger("pgflow_starter.modules")
@@ -68,7 +69,8 @@ class ModuleActor(Actor):
     def cancel(self) -> None:
         job = self._cell.job
         if job is not None and not job.done:
-            self._world.threads.run(job.abandon)
+            with suppress(RuntimeError):  # no thread to be had: the phase ends by itself, or never
+                self._world.threads.run(job.abandon)
 
     def on_receive(self, message: Any) -> None:
         now = self._world.clock.now()
@@ -177,5 +179,5 @@ class ModuleActor(Actor):
         try:
             job.start(world.phases, world.threads, world.lane)
         except RuntimeError as error:  # no thread to be had: an attempt that failed, and not for ever
-            job.error, job.done = error, True
+            job.error, job.done = TransientError(f"no thread for phase {phase}: {error}"), True
             self._reported(job)

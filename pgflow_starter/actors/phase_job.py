@@ -10,6 +10,7 @@ from pgflow_starter.actors.board import ModuleCell
 from pgflow_starter.actors.messages import PhaseOverdue, PhaseReported
 from pgflow_starter.actors.threads import Lane, LanePlace, ThreadCache
 from pgflow_starter.core.state import Phase
+from pgflow_starter.errors import TransientError
 from pgflow_starter.ports import Phases, Timer, Timers
 
 
@@ -76,19 +77,26 @@ class PhaseJob:
         """Interrupt it and give its place in the lane away. May block: not for an actor's thread."""
         if self._place is not None:
             lane, place = self._place
-            lane.leave(place)
+            if not lane.leave(place):
+                self._report(TransientError(f"phase {self.phase} was cancelled before it began"))
+                return
         self.scope.cancel()
 
     def _run(self, phases: Phases) -> None:
-        self.watch()
-        attempt = self._cell.attempt
-        around: AbstractContextManager[None] = nullcontext() if attempt is None else attempt.phase(self.phase)
+        error: BaseException | None = None
         try:
+            self.watch()
+            attempt = self._cell.attempt
+            around: AbstractContextManager[None] = nullcontext() if attempt is None else attempt.phase(self.phase)
             with around:
                 self.slug = phases.run(self._cell.spec, self.phase, self.scope)
-        except BaseException as error:
-            self.error = error
+        except BaseException as raised:
+            error = raised
+        self._report(error)
+
+    def _report(self, error: BaseException | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self.error = error
         self.done = True
         self._cell.tell(PhaseReported(self))

@@ -62,6 +62,11 @@ class FlowRegistry:
         with self._lock:
             return self._find(module)
 
+    def by_slug(self, slug: str) -> Registration | None:
+        """The registration that has the slug."""
+        with self._lock:
+            return self._by_slug.get(slug)
+
     def of(self, spec: ModuleSpec) -> Registration:
         """The registration of a starter's entry. Raises KeyError when it has none."""
         with self._lock:

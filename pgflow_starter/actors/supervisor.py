@@ -85,7 +85,8 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        return self.ref is not None and self.link is not None and not self.link.ended
+        link = self.link  # read once: the tree asks from other threads
+        return self.ref is not None and link is not None and not link.ended
 
 
 class SupervisorActor(Actor):
@@ -181,14 +182,13 @@ class SupervisorActor(Actor):
             what = "already started" if present.ref is not None else "already present"
             msg = f"child {spec.id!r} is {what}"
             raise SupervisionError(msg, present.ref)
-        child = Child(spec)
+        self._children[spec.id] = child = Child(spec)
         try:
-            ref = self._start(child)
+            return self._start(child)
         except BaseException as error:
+            del self._children[spec.id]
             msg = f"child {spec.id!r} failed to start: {told(error)}"
             raise ChildStartError(msg) from error
-        self._children[spec.id] = child
-        return ref
 
     def ensure_child(self, spec: ChildSpec) -> pykka.ActorRef[Any]:
         """The running child of that id, started if need be. Raises ChildStartError; SupervisionError in a restart."""
@@ -210,11 +210,10 @@ class SupervisorActor(Actor):
             msg = f"child {child_id!r} is {'being restarted' if child.restarting else 'running'}"
             raise SupervisionError(msg, child.ref)
         try:
-            ref = self._start(child)
+            return self._start(child)
         except BaseException as error:
             msg = f"child {child_id!r} failed to start: {told(error)}"
             raise ChildStartError(msg) from error
-        return ref
 
     def delete_child(self, child_id: str) -> None:
         """Forget a stopped child. Raises SupervisionError when it runs, is being restarted or is unknown."""
@@ -320,14 +319,15 @@ class SupervisorActor(Actor):
         self._terminate(others)
         self._forget_unless_kept(others)
         for member in [self._children[i] for i in ids if i in self._children]:
+            member.restarts += 1  # before anybody can meet the new incarnation
             try:
                 self._start(member)
             except BaseException as error:
+                member.restarts -= 1
                 logger.warning("%s: restarting %s failed: %s", self._id, member.spec.id, _why(error))
                 member.restarting = True
                 self._try_again(TryAgain(member.spec.id, error))
                 return
-            member.restarts += 1
 
     def _try_again(self, message: TryAgain) -> None:
         with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile

@@ -124,17 +124,21 @@ class Lane:
             raise
         return place
 
-    def leave(self, place: LanePlace) -> None:
-        """Give the place of a call away although it has not returned: it hangs, and others shall not wait for it."""
+    def leave(self, place: LanePlace) -> bool:
+        """Give the place of a call away although it has not returned: it hangs, and others shall not wait for it.
+
+        False when the call had not begun; then it never will.
+        """
         with self._lock:
             if place.left:
-                return
+                return True
             place.left = True
             if place in self._waiting:
                 self._waiting.remove(place)
-                return
+                return False
             self._free += 1
         self._pump()
+        return True
 
     def _pump(self) -> None:
         with self._lock:

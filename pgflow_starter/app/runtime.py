@@ -86,7 +86,7 @@ class Runtime:
         phases = phases_of(settings.signal_strategy)
         self.board = Board(specs, phases, self.clock, self.database, self._observer.ready)
         self._registry = FlowRegistry(specs)
-        self.client = PgflowClient.over(self.database, self.clock, self._definition_of_slug)
+        self.client = PgflowClient.over(self.database, self.clock, self._definition_of_slug, self._wake_worker)
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
         self._listener = self._make_listener(conninfo) if settings.signal_strategy is SignalStrategy.NOTIFY else None
@@ -111,7 +111,7 @@ class Runtime:
 
     def stop(self, timeout: float) -> None:
         """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""
-        deadline = self.clock.monotonic() + timeout
+        deadline = self.clock.monotonic() + max(timeout, 0.0)
         if self._stop_asked:
             # Never later than promised first, but sooner if somebody is in a hurry now.
             self.shutdown.deadline = min(self.shutdown.deadline, deadline)
@@ -129,7 +129,7 @@ class Runtime:
         assert thread is not None  # set before `start` returned
         if not threading.current_thread().name.startswith("pgflow-"):
             # Not an Event: a signal handler may come to wait on top of a wait of its own thread.
-            thread.join(timeout)
+            thread.join(min(max(timeout, 0.0), threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
     def children(self) -> tuple[ChildInfo, ...]:
@@ -273,8 +273,12 @@ class Runtime:
         for cell in self.board.cells:
             cell.tell(DatabaseBack())
 
+    def _wake_worker(self, slug: str) -> None:
+        """A run was started through our own client: its worker, if it is here, need not find out by itself."""
+        self._workers.wake(slug)
+
     def _definition_of_slug(self, slug: str) -> FlowDefinition | None:
-        found = self._registry.get(slug)
+        found = self._registry.by_slug(slug)
         return None if found is None else found.definition
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from pgflow_starter.app.runtime import Runtime
+from pgflow_starter.app.runtimes import Runtimes
 from pgflow_starter.app.starter import Starter
 from pgflow_starter.config import settings_from
 from pgflow_starter.core.modules import module_specs
@@ -19,6 +21,6 @@ def start(conninfo: str, *, flows: Iterable[Any] = (), jobs: Iterable[Any] = (),
     ValueError naming every bad setting and every module that is listed twice, TypeError for a list that is none.
     """
     checked = settings_from(conninfo, settings)
-    runtime = Runtime(conninfo, module_specs(flows, jobs), checked)
-    runtime.start()
-    return Starter(runtime)
+    specs = module_specs(flows, jobs)
+    runtimes = Runtimes(partial(Runtime, conninfo, specs, checked), lazy=checked.lazy)
+    return Starter(runtimes, [spec.name for spec in specs])

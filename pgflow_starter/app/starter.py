@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import pykka
@@ -13,12 +10,10 @@ from pykka.messages import ProxyCall
 
 from pgflow_starter.actors.starter import STARTER_ID
 from pgflow_starter.app.runtime import Runtime
+from pgflow_starter.app.runtimes import Runtimes
 from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus
 from pgflow_starter.errors import ForkedError
 from pgflow_starter.postgres.client import PgflowClient
-
-STOP_GRACE = 1.0
-"""Seconds beyond its timeout that `stop` may take, to give back what still ran."""
 
 RESTART_PATIENCE = 5.0
 """Seconds that a proxied call waits for the StarterActor to be restarted."""
@@ -28,14 +23,16 @@ class Starter:
     """A running starter. Safe from any thread; outlives every restart behind it. A context manager that stops it.
 
     After `stop` all calls but `stop` raise StarterStopped; when the root supervisor has given up, StarterTerminated.
+    In a child that was forked from the process where it runs they raise ForkedError, unless it was made with
+    `lazy=True`: then the first call (`stop` apart) starts it, in each process that makes one.
+
+    The interpreter's exit stops it as `stop` does, sys.exit and an unhandled exception included. A signal that nobody
+    handles does not, and a child of multiprocessing before Python 3.13 has no such exit: call `stop` there.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._pid = os.getpid()
-        # A bound method of the handle's own would keep the handle, and one that was dropped may still stop.
-        self._at_exit = partial(_stop_at_exit, runtime, self._pid)
-        atexit.register(self._at_exit)
+    def __init__(self, runtimes: Runtimes, names: Sequence[str]) -> None:
+        self._runtimes = runtimes
+        self._names = names
 
     def __enter__(self) -> Self:
         return self
@@ -44,8 +41,7 @@ class Starter:
         self.stop()
 
     def __repr__(self) -> str:
-        names = ", ".join(spec.name for spec in self._runtime.specs)
-        return f"Starter([{names}])"
+        return f"Starter([{', '.join(self._names)}])"
 
     @property
     def client(self) -> PgflowClient:
@@ -86,29 +82,27 @@ class Starter:
 
     def proxy(self) -> StarterProxy:
         """The same calls, answered by the StarterActor as pykka futures."""
-        return StarterProxy(self, self._checked(), self._checked)
+        self._checked()
+        return StarterProxy(self._runtimes, self._checked)
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop: no new tasks, running ones get `timeout` seconds (default `shutdown_timeout`), the rest is given back.
 
         Returns when done, or about a second after the timeout. Idempotent, safe from any thread and from a signal
-        handler. On a thread of the starter's own (a handler's) it only begins to stop.
+        handler. On a thread of the starter's own (a handler's) it only begins to stop. One that was never started (lazy)
+        never will be; in a forked child it does nothing to the parent's.
         """
-        if os.getpid() != self._pid:
-            return
-        atexit.unregister(self._at_exit)
-        limit = self._runtime.settings.shutdown_timeout if timeout is None else timeout
-        self._runtime.stop(limit)
-        self._runtime.join(limit + STOP_GRACE)
+        self._runtimes.stop(timeout)()
+
+    @property
+    def _runtime(self) -> Runtime:
+        """This process's, whatever became of it."""
+        return self._runtimes.get()
 
     def _checked(self) -> Runtime:
-        if os.getpid() != self._pid:
-            msg = (
-                f"this starter belongs to process {self._pid}: threads do not survive a fork, call start() in the child"
-            )
-            raise ForkedError(msg)
-        self._runtime.board.check_open()
-        return self._runtime
+        runtime = self._runtime
+        runtime.board.check_open()
+        return runtime
 
 
 class StarterProxy:
@@ -117,10 +111,9 @@ class StarterProxy:
     A call that meets a restart is sent again, for then it was never executed. Thread-safe.
     """
 
-    def __init__(self, starter: Starter, runtime: Runtime, check: Callable[[], object]) -> None:
-        self._starter = starter
-        self._runtime = runtime
-        self._check = check
+    def __init__(self, runtimes: Runtimes, checked: Callable[[], Runtime]) -> None:
+        self._runtimes = runtimes
+        self._checked = checked
 
     def status(self) -> pykka.Future[StarterStatus]:
         """As `Starter.status`."""
@@ -148,26 +141,29 @@ class StarterProxy:
 
     def await_ready(self, timeout: float | None = 5.0) -> pykka.Future[None]:
         """As `Starter.await_ready`; the wait takes place in the future's `get`, and no actor waits."""
-        return _lazily(lambda _: self._starter.await_ready(timeout))
+        return _lazily(lambda _: self._checked().board.await_ready(timeout))
 
     def stop(self, timeout: float | None = None) -> pykka.Future[None]:
         """As `Starter.stop`; it begins at once, the wait takes place in the future's `get`."""
-        self._runtime.stop(self._runtime.settings.shutdown_timeout if timeout is None else timeout)
-        return _lazily(lambda _: self._starter.stop(timeout))
+        await_end = self._runtimes.stop(timeout)
+        return _lazily(lambda _: await_end())
 
     def _ask(self, method: str, *args: Any) -> pykka.Future[Any]:
-        self._check()
-        tree = self._runtime.tree
+        runtime = self._checked()
+        tree = runtime.tree
         message = ProxyCall(attr_path=(method,), args=args, kwargs={})
         ref = tree.ref(STARTER_ID)
         sent = None if ref is None else ref.ask(message, block=False)
 
         def answer(timeout: float | None) -> Any:
+            if self._runtimes.get() is not runtime:
+                msg = "this was asked of the starter's parent process, which will not answer here: ask again"
+                raise ForkedError(msg)
             if sent is not None:
                 try:
                     return sent.get(timeout=timeout)
                 except pykka.ActorDeadError:
-                    self._check()
+                    self._checked()
             patience = RESTART_PATIENCE if timeout is None else timeout
             again = tree.await_other(STARTER_ID, ref, patience)
             return again.ask(message, timeout=timeout)
@@ -179,11 +175,3 @@ def _lazily(answer: Callable[[float | None], Any]) -> pykka.Future[Any]:
     future: pykka.Future[Any] = pykka.ThreadingFuture()
     future.set_get_hook(answer)
     return future
-
-
-def _stop_at_exit(runtime: Runtime, pid: int) -> None:
-    """At interpreter exit: what a starter that nobody stopped would have wanted. Not in a forked child."""
-    if os.getpid() == pid:
-        limit = runtime.settings.shutdown_timeout
-        runtime.stop(limit)
-        runtime.join(limit + STOP_GRACE)

@@ -27,12 +27,10 @@ class Backoff:
             for name, value, bound, low, high in (
                 ("base", self.base, "above 0", 0.0, math.inf),
                 ("maximum", self.maximum, "above 0", 0.0, math.inf),
-                ("jitter", self.jitter, "from 0 to 1", -0.0, 1.0),
+                ("jitter", self.jitter, "of at least 0", 0.0, math.inf),
             )
             if not is_number(value) or not low <= value <= high or (value == 0 and name != "jitter")
         ]
-        if not problems and self.base > self.maximum:
-            problems = [f"Backoff: base must be at most maximum, got {self.base!r} > {self.maximum!r}"]
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -45,6 +43,6 @@ class Backoff:
             term = min(math.ldexp(self.base, attempt - 1), self.maximum)
         except OverflowError:
             term = self.maximum
-        low = term * (1 - self.jitter)
+        low = max(term * (1 - self.jitter), 0.0)
         high = min(term * (1 + self.jitter), self.maximum)
         return low + (high - low) * unit

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from pgflow_starter.core.rules import refuse
+from pgflow_starter.core.rules import is_number, refuse
 
 
 class Restart(StrEnum):
@@ -55,9 +55,7 @@ class ChildSpec:
     def __post_init__(self) -> None:
         who = f"child spec {self.id!r}"
         shutdown = self.shutdown
-        good_shutdown = shutdown is None or (
-            isinstance(shutdown, int | float) and not isinstance(shutdown, bool) and shutdown >= 0
-        )
+        good_shutdown = shutdown is None or ((is_number(shutdown) or shutdown == math.inf) and shutdown >= 0)
         refuse(
             [
                 "" if isinstance(self.id, str) and self.id else f"{who}: id must be a non-empty string",

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
 import psycopg
@@ -27,6 +27,8 @@ from pgflow_starter.postgres.flows import compile_flow
 from pgflow_starter.postgres.run import Run
 
 logger = logging.getLogger("pgflow_starter.client")
+
+T = TypeVar("T")
 
 CLIENT_POOL_SIZE = 4
 FIRST_POLL, LAST_POLL = 0.02, 0.5
@@ -52,7 +54,8 @@ class PgflowClient:
     """Starts and reads runs, over a small pool of its own that opens with the first call. Thread-safe.
 
     Every error is a PgflowError or TimeoutError. While the database is away a call waits up to `patience` seconds for
-    it. A context manager: `close` ends the pool.
+    it. A context manager: `close` ends the pool. It belongs to the process of its first call: in a child forked from
+    that one calls raise ForkedError.
     """
 
     def __init__(self, conninfo: str, *, patience: float = 30.0) -> None:
@@ -63,17 +66,35 @@ class PgflowClient:
             Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=SystemClock(), patience=patience),
             SystemClock(),
             lambda _: None,
+            lambda _: None,
         )
         self._owns_database = True
 
     @classmethod
-    def over(cls, database: Database, clock: Clock, definitions: Callable[[str], FlowDefinition | None]) -> Self:
-        """A client over a starter's pool; `definitions` finds the definition of a slug that the starter has."""
+    def over(
+        cls,
+        database: Database,
+        clock: Clock,
+        definitions: Callable[[str], FlowDefinition | None],
+        started: Callable[[str], None],
+    ) -> Self:
+        """A client over a starter's pool.
+
+        `definitions` finds the definition of a slug that the starter has; `started` is told the slug of each run that
+        was started and committed.
+        """
         client = cls.__new__(cls)
-        PgflowClient._setup(client, database, clock, definitions)
+        PgflowClient._setup(client, database, clock, definitions, started)
         return client
 
-    def _setup(self, database: Database, clock: Clock, definitions: Callable[[str], FlowDefinition | None]) -> None:
+    def _setup(
+        self,
+        database: Database,
+        clock: Clock,
+        definitions: Callable[[str], FlowDefinition | None],
+        started: Callable[[str], None],
+    ) -> None:
+        self._started = started
         self._database = database
         self._clock = clock
         self._definitions = definitions
@@ -90,7 +111,9 @@ class PgflowClient:
         return "PgflowClient()"
 
     def close(self) -> None:
-        """End the pool; calls that wait raise. Idempotent."""
+        """End the pool; calls that wait raise. Idempotent, and without effect in a child forked from its process."""
+        if self._database.foreign:
+            return
         self._closed.set()
         if self._owns_database:
             self._database.close()
@@ -104,6 +127,7 @@ class PgflowClient:
         inside the caller's transaction, to be seen and run when that commits. Raises ValueError for an input that is
         no JSON, UnknownFlowError for a slug that is not in the database, PgflowError for all else.
         """
+        self._database.check_process()
         slug, definition = self._resolve(flow)
         text = to_json(input, "input")
         chosen = _uuid(run_id) if run_id is not None else uuid4()
@@ -126,8 +150,7 @@ class PgflowClient:
     def run(self, run_id: UUID | str) -> Run:
         """The run of that id. Raises RunNotFoundError, ValueError for what is no UUID, PgflowError."""
         chosen = _uuid(run_id)
-        with _remedied(), self._database.connection() as conn:
-            row = conn.execute(_RUN, (chosen,)).fetchone()
+        row = self._resending(lambda conn: conn.execute(_RUN, (chosen,)).fetchone())
         if row is None:
             msg = f"there is no run {chosen}"
             raise RunNotFoundError(msg)
@@ -140,20 +163,28 @@ class PgflowClient:
         return definition.slug, definition
 
     def _start_and_resend(self, slug: str, definition: FlowDefinition | None, text: str, run_id: UUID) -> Run:
+        def start(conn: Connection) -> Run:
+            try:
+                return self._start(conn, slug, text, run_id)
+            except UnknownFlowError:
+                if definition is None:
+                    raise
+                compile_flow(conn, definition)  # before its starter came to it
+                return self._start(conn, slug, text, run_id)
+
+        run = self._resending(start)
+        self._started(slug)
+        return run
+
+    def _resending(self, call: Callable[[Connection], T]) -> T:
+        """Call on a connection; once more when it broke. Whether a start was committed is unknown then: see run ids."""
         attempts_left = 2
         while True:
             attempts_left -= 1
             try:
                 with self._database.connection() as conn:
-                    try:
-                        return self._start(conn, slug, text, run_id)
-                    except UnknownFlowError:
-                        if definition is None:
-                            raise
-                        compile_flow(conn, definition)  # before its starter came to it
-                        return self._start(conn, slug, text, run_id)
+                    return call(conn)
             except DatabaseError as error:
-                # Whether it was committed is unknown: the run id makes sending it again safe, once.
                 if not error.connection_lost or not attempts_left or self._database.outage is not None:
                     raise _with_remedy(error) from error
 

@@ -12,6 +12,7 @@ having no connection to spare, is kept.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -23,12 +24,12 @@ import psycopg_pool
 
 from pgflow_starter.core.classify import classify
 from pgflow_starter.core.state import ErrorClass, Outage, Phase
-from pgflow_starter.errors import DatabaseError, SetupError
+from pgflow_starter.errors import DatabaseError, ForkedError, SetupError
 from pgflow_starter.ports import CancelScope, Clock, Died
 from pgflow_starter.postgres.conninfo import CONNECT_TIMEOUT, Redactor, answer_limit, connect_options
 from pgflow_starter.postgres.errors import translate
 from pgflow_starter.postgres.gate import GatedConnection
-from pgflow_starter.postgres.limits import Connection, Limit, Limits
+from pgflow_starter.postgres.limits import Limit, Limits
 from pgflow_starter.postgres.readable import refuse_unreadable
 
 logger = logging.getLogger("pgflow_starter.database")
@@ -50,6 +51,8 @@ CANCEL_TIMEOUT = 2.0
 
 HURRY_LIMIT = 3.0
 """Seconds that a statement may still take once the starter stops."""
+
+Connection = psycopg.Connection[tuple[object, ...]]
 
 # The server's words when it has no connection to spare; libpq hands over no SQLSTATE for a refused connection.
 _CROWDED = re.compile(r"too many clients already|remaining connection slots are reserved|too many connections for")
@@ -86,11 +89,28 @@ class Database:
         self._watchers: list[Callable[[], object]] = []
         self._prober: threading.Thread | None = None
         self._died: Died | None = None
+        self._owner: int | None = None
 
     @property
     def outage(self) -> Outage | None:
         """Since when the database is away, None while it is not known to be. Never waits."""
         return self._outage
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the connections are those of a process that forked into this one: hands off."""
+        return self._owner not in (None, os.getpid())
+
+    def check_process(self) -> None:
+        """Raise ForkedError in a child of the process that began to connect; nobody's yet, it becomes this one's.
+
+        To be called before any lock is taken: one that a thread of the parent held at the fork is held for ever.
+        """
+        if self._owner is None:
+            self._owner = os.getpid()
+        if self.foreign:
+            msg = f"these connections belong to process {self._owner}, which forked into this one: make a client here"
+            raise ForkedError(msg)
 
     def watch(self, back: Callable[[], object]) -> None:
         """Call `back` each time the database is reachable again."""
@@ -98,6 +118,7 @@ class Database:
 
     def revive(self, died: Died | None = None) -> None:
         """Begin to probe, on a thread; returns at once. Idempotent. As `ports.Threaded.revive`."""
+        self.check_process()
         with self._changed:
             self._died = died or self._died
             if self._prober is None and not self._closed:
@@ -124,10 +145,10 @@ class Database:
         try:
             pool, conn = self._checkout(limit)
             try:
-                with self._limits.on(conn, self._answer_limit if scope is None else inf) as limit:
+                with self._limits.on(conn, self._answer_limit if scope is None else inf) as busy:
                     interruptible: AbstractContextManager[None] = nullcontext()
                     if scope is not None:
-                        interruptible = scope.interruptible(lambda: self._cancel(conn, limit))
+                        interruptible = scope.interruptible(lambda: self._cancel(conn, busy))
                     with interruptible:
                         yield conn
             except psycopg.Error as error:
@@ -149,6 +170,8 @@ class Database:
 
     def close(self) -> None:
         """Close all connections; who waits for one gets a DatabaseError. Takes a second or two at most. Idempotent."""
+        if self.foreign:
+            return  # it would tell the server that the parent leaves
         with self._changed:
             self._closed = True
             self._retire()

@@ -17,4 +17,4 @@ class GatedConnection(psycopg.Connection[tuple[object, ...]]):
         if not wanted():
             msg = "the pool connects no more"
             raise psycopg.OperationalError(msg)
-        return super().connect(conninfo, **kwargs)  # type: ignore[return-value]
+        return super().connect(conninfo, **kwargs)

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty
+from typing import Protocol
 from uuid import uuid4
 
 import psycopg
@@ -24,17 +25,32 @@ from psycopg import sql
 
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError, PgflowError, SetupError
 from pgflow_starter.ports import CancelScope, Clock, Died, Reachability
-from pgflow_starter.postgres.conninfo import Redactor, connect_options
-from pgflow_starter.postgres.database import PROBE_INTERVAL, Connection
+from pgflow_starter.postgres.conninfo import Redactor, answer_limit, connect_options
+from pgflow_starter.postgres.database import Connection
 from pgflow_starter.postgres.errors import translate
+from pgflow_starter.postgres.limits import Limits
 from pgflow_starter.postgres.proof import Proof
 from pgflow_starter.postgres.readable import refuse_unreadable
 from pgflow_starter.postgres.subscriptions import Answer, Subscriptions
 
 logger = logging.getLogger("pgflow_starter.listener")
 
+ATTEMPT_INTERVAL = 1.0
+"""Seconds between connection attempts of the listener's own, should they keep failing while the probe's succeed."""
+
 OUTAGE_INTERVAL = 5.0
-"""Seconds between connection attempts while the shared probe says that the database is away."""
+"""Seconds after which the shared probe is asked again, should it not have answered."""
+
+
+DEAF_LIMIT = 2.0
+"""Seconds that a connection which does not hear has to say why."""
+
+
+class Probe(Reachability, Protocol):
+    """The shared connection probe, which can be asked."""
+
+    def doubt(self, answered: Callable[[], object]) -> None:
+        """Have it look at once; `answered` is called, on another thread, when it knows."""
 
 
 class Listener:
@@ -50,17 +66,19 @@ class Listener:
         conninfo: str,
         clock: Clock,
         *,
-        reachability: Reachability | None = None,
+        reachability: Probe | None = None,
         notify: Callable[[str, Callable[[bool], None]], None] | None = None,
         reconnected: Callable[[list[str]], None] | None = None,
     ) -> None:
         self._conninfo = conninfo
         self._clock = clock
         self._options = connect_options(conninfo)
+        self._limits = Limits("pgflow-listener-limits", clock)
+        self._answer_limit = answer_limit(conninfo)
         self._redact = Redactor(conninfo)
         self._reachability = reachability
         if reachability is not None:
-            reachability.watch(self._interrupt)
+            reachability.watch(self._database_back)
         self._notify = notify
         self._reconnected = reconnected
         self._queues = Subscriptions()
@@ -68,6 +86,7 @@ class Listener:
         self._thread: threading.Thread | None = None
         self._died: Died | None = None
         self._closed = False
+        self._back = False
         self._wake_receive, self._wake_send = socket.socketpair()
         self._wake_receive.setblocking(False)
         self._wake_send.setblocking(False)
@@ -115,11 +134,16 @@ class Listener:
             self._closed = True
             thread = self._thread
         self._interrupt()
+        self._limits.close()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         if thread is None or not thread.is_alive():
             self._wake_receive.close()
             self._wake_send.close()
+
+    def _database_back(self) -> None:
+        self._back = True
+        self._interrupt()
 
     def _interrupt(self) -> None:
         with suppress(OSError):  # full: it will wake anyway; closed: nobody is there to wake
@@ -163,17 +187,24 @@ class Listener:
                 logger.warning("the LISTEN connection was lost: %s", error)
             # One that had been of use is replaced at once, one that never was is no reason to hurry.
             if not proof.heard:
-                self._sleep()
+                self._sleep(ATTEMPT_INTERVAL)
+            self._await_database()
 
     def _serve(self, conn: Connection, proof: Proof, lost: bool) -> None:
         """Listen until the listener is closed. Raises when the connection breaks or does not hear."""
-        conn.execute(sql.SQL("listen {}").format(sql.Identifier(proof.channel)))
+        with self._limits.on(conn, self._answer_limit):
+            conn.execute(sql.SQL("listen {}").format(sql.Identifier(proof.channel)))
         proof.begin()
+        self._back = False
         with selectors.DefaultSelector() as selector:
             selector.register(conn.fileno(), selectors.EVENT_READ)
             selector.register(self._wake_receive, selectors.EVENT_READ)
             told = False
             while not self._closed:
+                if self._back:
+                    # What took the database away may have taken this connection, too, without a word.
+                    self._back = False
+                    proof.hasten()
                 if proof.overdue():
                     raise self._deaf(conn)
                 # Before each wait: executing LISTEN may have read notifications off the socket.
@@ -200,7 +231,8 @@ class Listener:
         statements = [sql.SQL("listen {}").format(sql.Identifier(s.channel)) for s in fresh]
         statements += [sql.SQL("unlisten {}").format(sql.Identifier(c)) for c in dropped]
         if statements:
-            conn.execute(sql.SQL("; ").join(statements))
+            with self._limits.on(conn, self._answer_limit):
+                conn.execute(sql.SQL("; ").join(statements))
         self._queues.now_in_force(fresh)
 
     def _tell_back(self) -> None:
@@ -210,7 +242,8 @@ class Listener:
         self._queues.wake_all()
 
     def _deaf(self, conn: Connection) -> Exception:
-        row = conn.execute("select pg_backend_pid()").fetchone()
+        with self._limits.on(conn, DEAF_LIMIT):
+            row = conn.execute("select pg_backend_pid()").fetchone()
         if row is not None and row[0] != conn.info.backend_pid:
             return ListenUnsupportedError(
                 "notifications do not arrive: LISTEN cannot work through a transaction pooler;"
@@ -223,10 +256,25 @@ class Listener:
             while self._wake_receive.recv(4096):
                 pass
 
-    def _sleep(self) -> None:
-        """Wait before the next connection attempt: while the database is away, until its probe says that it is back."""
-        away = self._reachability is not None and self._reachability.outage is not None
+    def _await_database(self) -> None:
+        """Until the shared probe, which looks now, says that the database is there: attempts are its business alone."""
+        if self._reachability is None:
+            return
+        answered = threading.Event()
+
+        def answer() -> None:
+            answered.set()
+            self._interrupt()
+
+        self._reachability.doubt(answer)
+        while not self._closed and (self._reachability.outage is not None or not answered.is_set()):
+            if not self._sleep(OUTAGE_INTERVAL) and not answered.is_set():
+                self._reachability.doubt(answer)
+
+    def _sleep(self, seconds: float) -> bool:
+        """Wait that long, or until something changes: then True."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake_receive, selectors.EVENT_READ)
-            if not self._closed and selector.select(OUTAGE_INTERVAL if away else PROBE_INTERVAL):
-                self._drain_wakeups()
+            woken = not self._closed and bool(selector.select(seconds))
+        self._drain_wakeups()
+        return woken

@@ -45,6 +45,11 @@ class Proof:
         else:
             self._ask()
 
+    def hasten(self) -> None:
+        """The next one is due now, unless one is under way."""
+        with self._lock:
+            self._next_at = 0.0
+
     def arrived(self) -> None:
         """The notification came."""
         with self._lock:

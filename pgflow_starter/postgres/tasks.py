@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
-from pgflow_starter.errors import DatabaseError
+from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.postgres.database import Connection, Database
 from pgflow_starter.postgres.features import Features, detect
 
@@ -31,12 +33,19 @@ with messages as materialized (
 ), started as materialized (
     select t.* from messages m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s) t where m.ids is not null
 )
-select m.n, s.run_id, s.step_slug, s.task_index, s.msg_id, s.input, {flow_input}, coalesce(t.attempts_count, 0) + 1
+select m.n, s.run_id, s.step_slug, s.task_index, s.msg_id, s.input, {flow_input}, coalesce(t.attempts_count, 0) + 1,
+       exists (select from pgflow.flows where flow_slug = %(queue)s)
 from messages m
 left join started s on true
 left join pgflow.step_tasks t
     on t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index
 """
+# Whether there is anything to claim from. Fails as the claim does where the schema is away as a whole.
+_FLOW_THERE = """
+select exists (select from pgflow.flows where flow_slug = %(queue)s)
+   and exists (select from pgmq.meta where queue_name = %(queue)s)
+"""
+_MISSING = ("3F000", "42P01", "42883")
 # start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
 _EXTEND = "select count(*) from pgflow.set_vt_batch(%s, %s::bigint[], %s::integer[])"
 _RUN_INPUTS = "select run_id, input from pgflow.runs where run_id = any(%s)"
@@ -110,7 +119,10 @@ class PostgresTaskStore:
         self._inputs_lock = threading.Lock()
 
     def claim(self, definition: FlowDefinition, worker_id: UUID, quantity: int) -> tuple[int, list[Task]]:
-        """Read up to `quantity` visible messages and start their tasks: how many were read, and the tasks."""
+        """Read up to `quantity` visible messages and start their tasks: how many were read, and the tasks.
+
+        Raises DatabaseError; UnknownFlowError when the flow is in the database no more (the schema was installed anew).
+        """
         queue = definition.slug
         vt = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
         with self._database.connection() as conn:
@@ -119,9 +131,13 @@ class PostgresTaskStore:
             parameters = {"queue": queue, "vt": vt, "quantity": quantity, "worker": worker_id}
             try:
                 rows: list[Any] = conn.execute(sql, parameters).fetchall()
-            except Exception:
+            except psycopg.Error as error:
                 self._features = None  # the core may have been replaced under us
+                if error.sqlstate in _MISSING and conn.execute(_FLOW_THERE, parameters).fetchone() == (False,):
+                    raise _flow_gone(queue) from error
                 raise
+            if not rows[0][8]:
+                raise _flow_gone(queue)
             started = [r for r in rows if r[1] is not None]
             steps = {s.slug: s for s in definition.steps}
             self._extend(conn, definition, steps, vt, started)
@@ -145,13 +161,12 @@ class PostgresTaskStore:
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
         """Make tasks that did not end claimable by others at once, their attempt not counted."""
-        with self._database.connection() as conn:
-            for task in tasks:
-                with conn.transaction():
-                    conn.execute(_LOCK_RUN, (task.run_id,))
-                    row = conn.execute(_GIVE_BACK, (task.run_id, task.step_slug, task.task_index, worker_id)).fetchone()
-                    if row is not None:
-                        conn.execute(_SHOW_AT_ONCE, (task.flow_slug, row[0]))
+        for task in tasks:
+            with self._database.connection() as conn, conn.transaction():
+                conn.execute(_LOCK_RUN, (task.run_id,))
+                row = conn.execute(_GIVE_BACK, (task.run_id, task.step_slug, task.task_index, worker_id)).fetchone()
+                if row is not None:
+                    conn.execute(_SHOW_AT_ONCE, (task.flow_slug, row[0]))
 
     def give_back_unknown(self, worker_id: UUID, slug: str, known: Sequence[Task]) -> None:
         """Give back the tasks that the worker has started in the database but, not being among `known`, not here."""
@@ -167,15 +182,15 @@ class PostgresTaskStore:
         with self._database.connection() as conn:
             parameters = {"slugs": list(slugs), "age": stale_threshold}
             rows: list[Any] = conn.execute(_STALLED, parameters).fetchall()
-            for run_id, step, index, slug, msg_id, worker, exhausted in rows:
-                key = (run_id, step, index)
-                with conn.transaction():
-                    conn.execute(_LOCK_RUN, (run_id,))
-                    if not exhausted:
-                        if conn.execute(_REQUEUE, (*key, worker)).fetchone() is not None:
-                            conn.execute(_SHOW_AT_ONCE, (slug, msg_id))
-                    elif conn.execute(_STILL_STALLED, (*key, worker)).fetchone() is not None:
-                        conn.execute(_FAIL, (*key, _STALLED_TEXT))
+        for run_id, step, index, slug, msg_id, worker, exhausted in rows:
+            key = (run_id, step, index)
+            with self._database.connection() as conn, conn.transaction():
+                conn.execute(_LOCK_RUN, (run_id,))
+                if not exhausted:
+                    if conn.execute(_REQUEUE, (*key, worker)).fetchone() is not None:
+                        conn.execute(_SHOW_AT_ONCE, (slug, msg_id))
+                elif conn.execute(_STILL_STALLED, (*key, worker)).fetchone() is not None:
+                    conn.execute(_FAIL, (*key, _STALLED_TEXT))
         return len(rows)
 
     def heartbeat(self, workers: Sequence[tuple[UUID, str]]) -> set[UUID]:
@@ -232,6 +247,10 @@ class PostgresTaskStore:
         return found
 
 
+def _flow_gone(slug: str) -> UnknownFlowError:
+    return UnknownFlowError(f"flow {slug!r} is in the database no more, as if pgflow had been installed anew")
+
+
 def _carries_input(step: StepDefinition, features: Features) -> bool:
     """Whether `start_tasks` hands the flow's input over with a task of the step."""
     if features.flow_input:
@@ -241,7 +260,7 @@ def _carries_input(step: StepDefinition, features: Features) -> bool:
 
 def _task(queue: str, step: StepDefinition | None, row: Any, inputs: dict[UUID, Any], features: Features) -> Task:
     """The row in the one shape that handlers see: the flow's input, `{dependency: output}`, or the element."""
-    _, run_id, step_slug, task_index, msg_id, given, flow_input, attempt = row
+    _, run_id, step_slug, task_index, msg_id, given, flow_input, attempt, _ = row
     if step is None:
         return Task(run_id, queue, step_slug, task_index, msg_id, attempt, given, None)
     if not _carries_input(step, features):

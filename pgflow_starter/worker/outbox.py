@@ -42,8 +42,12 @@ class Outbox:
 
     def put(self, outcome: Outcome) -> None:
         """Add an outcome and write what is there, unless another thread is at it. Blocks on I/O."""
-        self._waiting.append(outcome)
+        self.add(outcome)
         self.flush()
+
+    def add(self, outcome: Outcome) -> None:
+        """Add an outcome; somebody must `flush`."""
+        self._waiting.append(outcome)
 
     def tasks(self) -> list[Task]:
         """The tasks whose outcomes wait."""
@@ -70,7 +74,7 @@ class Outbox:
         if not batch:
             return True
         try:
-            self._store.settle(batch)
+            self._settle(batch)
         except DatabaseError as error:
             if error.connection_lost:
                 logger.warning("%d outcomes wait to be written: %s", len(self._waiting), error)
@@ -82,12 +86,21 @@ class Outbox:
         self._settled(batch)
         return True
 
+    def _settle(self, batch: Sequence[Outcome]) -> None:
+        """Once more where the connection broke: the database may be there, and what was written may be so again."""
+        try:
+            self._store.settle(batch)
+        except DatabaseError as error:
+            if not error.connection_lost:
+                raise
+            self._store.settle(batch)
+
     def _write_singly(self, batch: Sequence[Outcome]) -> bool:
         """One of the batch was refused, and with it all: write each by itself, and put the refused ones last."""
         complete = True
         for outcome in batch:
             try:
-                self._store.settle([outcome])
+                self._settle([outcome])
             except DatabaseError as error:
                 if error.connection_lost:
                     return False

@@ -52,7 +52,15 @@ def retry_delay(definition: FlowDefinition, step: StepDefinition, attempt: int) 
     return min(base * 2.0 ** min(attempt, 60), _LONGEST) + _SETTLE_MARGIN
 
 
-def dependents_delay(definition: FlowDefinition, step_slug: str) -> float | None:
-    """When the steps behind a completed one are visible; None when there are none."""
-    delays = [float(s.start_delay or 0) for s in definition.steps if step_slug in s.depends_on]
-    return min(delays) + (_SETTLE_MARGIN if min(delays) else 0.0) if delays else None
+def dependents_delays(definition: FlowDefinition, step_slug: str) -> set[float]:
+    """When the steps behind a completed one are visible; empty when there are none."""
+    return {_visible_in(s.start_delay) for s in definition.steps if step_slug in s.depends_on}
+
+
+def root_delays(definition: FlowDefinition) -> set[float]:
+    """When the root steps of a run are visible that do not start at once: pgmq announces their insertion only."""
+    return {_visible_in(s.start_delay) for s in definition.steps if not s.depends_on and s.start_delay}
+
+
+def _visible_in(start_delay: int | None) -> float:
+    return start_delay + _SETTLE_MARGIN if start_delay else 0.0

@@ -8,7 +8,7 @@ are written by those. What must survive its crash (tasks under way, outcomes not
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,12 +20,12 @@ from pgflow_starter.actors.base import Actor
 from pgflow_starter.actors.threads import ThreadCache
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
-from pgflow_starter.errors import DatabaseError
+from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import Clock, TaskStore, Timers
 from pgflow_starter.worker.execution import execute, failed
 from pgflow_starter.worker.flights import Flight, Flights
 from pgflow_starter.worker.outbox import Outbox
-from pgflow_starter.worker.polling import PollPolicy, dependents_delay, retry_delay
+from pgflow_starter.worker.polling import PollPolicy, dependents_delays, retry_delay, root_delays
 
 logger = logging.getLogger("pgflow_starter.workers")
 
@@ -97,6 +97,7 @@ class WorkerCell:
         self.ref: pykka.ActorRef[Any] | None = None
         self.poll_asked = False
         self.claims_unsure = False
+        self.unwired = False
         self._world = world
 
     def tell(self, message: object) -> None:
@@ -110,6 +111,12 @@ class WorkerCell:
     def later(self, delay: float, message: object) -> None:
         """Send it in `delay` seconds."""
         self._world.timers.after(delay, partial(self.tell, message))
+
+    def wire(self) -> None:
+        """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
+        self.registered = True
+        self.unwired = False
+        self.poll_soon()
 
     def retire(self) -> None:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
@@ -138,13 +145,14 @@ class WorkerCell:
         for outcome in outcomes:
             step = self.definition.step(outcome.task.step_slug)
             if outcome.kind is OutcomeKind.COMPLETED:
-                delay = dependents_delay(self.definition, outcome.task.step_slug)
+                delays |= dependents_delays(self.definition, outcome.task.step_slug)
             elif outcome.kind is OutcomeKind.FAILED and step is not None:
                 delay = retry_delay(self.definition, step, outcome.task.attempt)
-            else:
-                delay = None
-            if delay is not None:
-                delays.add(delay)
+                delays |= set() if delay is None else {delay}
+        self.poll_in(delays)
+
+    def poll_in(self, delays: Iterable[float]) -> None:
+        """Ask for a poll after each of the delays, in seconds."""
         for delay in delays:
             if delay > 0:
                 self._world.timers.after(delay, self.poll_soon)
@@ -165,6 +173,7 @@ class WorkerActor(Actor):
         self._token = 0
         self._interval = 0.0
         self._more = False
+        self._lost = False
         self._draining = False
         self._terminated = False
 
@@ -186,8 +195,9 @@ class WorkerActor(Actor):
                 self._poll()
             case Wake():
                 self._poll()
+                self._cell.poll_in(root_delays(self._cell.definition))
                 if self._world.policy.trailing is not None:
-                    self._world.timers.after(self._world.policy.trailing, self._cell.poll_soon)
+                    self._cell.poll_in([self._world.policy.trailing])
             case PollDue(token):
                 if token == self._token:
                     self._poll()
@@ -233,7 +243,7 @@ class WorkerActor(Actor):
     def _poll(self) -> None:
         cell, world = self._cell, self._world
         free = cell.slots - len(cell.flights)
-        if self._draining:
+        if self._draining or cell.unwired:
             return
         if free <= 0:
             self._more = True
@@ -248,12 +258,19 @@ class WorkerActor(Actor):
                 world.store.give_back_unknown(cell.worker_id, cell.definition.slug, known)
                 cell.claims_unsure = False
             read, tasks = world.store.claim(cell.definition, cell.worker_id, quantity)
+        except UnknownFlowError:
+            # Dies, so that its module registers again, from the worker phase on; and waits for that: see `wire`.
+            cell.registered, cell.unwired = False, True
+            raise
         except DatabaseError as error:
             # A connection that broke while claiming may have claimed all the same.
             cell.claims_unsure = True
             # The schema may be another one by now, which does not know this worker.
             cell.registered = cell.registered and error.connection_lost
             self._interval = world.policy.after_error(self._interval)
+            if error.connection_lost and not self._lost:
+                cell.poll_soon()  # the database may be there: the next connection waits until that is known
+            self._lost = error.connection_lost
             logger.log(
                 logging.DEBUG if error.connection_lost else logging.WARNING,
                 "%s: polling: %s",
@@ -261,6 +278,7 @@ class WorkerActor(Actor):
                 error,
             )
         else:
+            self._lost = False
             for task in tasks:
                 self._fly(task)
             self._more = read >= quantity
@@ -291,11 +309,12 @@ class WorkerActor(Actor):
         if not flight.land():
             return
         cell = self._cell
-        cell.flights.give_up(flight)
         step = cell.definition.step(flight.task.step_slug)
         timeout = cell.definition.timeout if step is None else cell.definition.timeout_of(step)
-        outcome = failed(flight.task, f"TimeoutError: the task has not ended within its timeout of {timeout} s")
-        self._world.threads.run(partial(cell.outbox.put, outcome))
+        # First: a task that is neither under way nor in the outbox is taken for one that nobody knows.
+        cell.outbox.add(failed(flight.task, f"TimeoutError: the task has not ended within its timeout of {timeout} s"))
+        cell.flights.give_up(flight)
+        self._world.threads.run(cell.outbox.flush)
         if self._more:
             self._poll()
 

@@ -42,9 +42,9 @@ class Workers:
         if cell is None:
             cell = WorkerCell(definition, definition.max_concurrency or self._slots, self._world)
         self._flow_store.register_worker(cell.worker_id, definition.slug, scope)
-        cell.registered = True
         with self._lock:
             self._cells[definition.slug] = cell
+        cell.wire()
         self._tree.call(SUPERVISOR_ID, "ensure_child", self._spec(cell), timeout=self._call_timeout)
 
     def wake(self, slug: str) -> None:

@@ -12,10 +12,11 @@ import pykka
 import pytest
 
 from pgflow_starter.actors.tree import Tree
-from pgflow_starter.supervision import Actor, ChildSpec, Strategy
+from pgflow_starter.supervision import Actor, ChildInfo, ChildSpec, Strategy
 from tests.supervision.world import PATIENCE, Stage, raising, saying
 
 CRASHES = 200
+ROOT = ChildInfo("top", None, "supervisor", 0, True)
 
 
 class Entered(Actor):
@@ -92,6 +93,37 @@ def test_calls_by_name_survive_any_number_of_crashes(stage: Stage) -> None:
         assert tree.call("entered", "double", number, timeout=PATIENCE) == 2 * number
     crasher.join(PATIENCE)
     assert top.alive() == ["entered"]
+
+
+def test_the_tree_can_be_read_at_any_moment(stage: Stage) -> None:
+    tree = Tree()
+    top = stage.supervise(*map(stage.worker, "abc"), strategy=Strategy.ONE_FOR_ALL, max_restarts=CRASHES, tree=tree)
+    done = threading.Event()
+    failures: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                assert [info.id for info in tree.flat(ROOT)] == ["top", "a", "b", "c"]
+        except BaseException as error:
+            failures.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(CRASHES):
+        top.kill("b")
+    done.set()
+    reader.join(PATIENCE)
+    assert failures == []
+
+
+def test_a_new_incarnation_knows_of_its_restart(stage: Stage) -> None:
+    tree = Tree()
+    seen: list[int] = []
+    top = stage.supervise(stage.worker("a"), tree=tree)
+    stage.plan("a on_start", lambda _: seen.append(tree.flat(ROOT)[1].restarts))
+    top.kill("a")
+    assert seen == [1]
 
 
 def test_admin_calls_from_many_threads_against_crashes_are_all_answered(stage: Stage) -> None:

@@ -148,6 +148,18 @@ def test_a_supervisor_abandoned_in_its_start_takes_its_children_with_it(stage: S
             assert not thread.is_alive()
 
 
+def test_a_child_that_is_just_being_added_goes_with_its_abandoned_supervisor(stage: Stage, journal: Journal) -> None:
+    top = stage.supervise(stage.worker("a"))
+    stage.plan("b on_start", waiting("never"))
+    added = top.ask("start_child", stage.worker("b"))
+    journal.await_entry("waits for never")
+    top.link.abandon()
+    with pytest.raises((pykka.Timeout, ChildStartError)):
+        added.get(timeout=10)
+    stage.event("never").set()
+    journal.await_entry("b failed")
+
+
 def test_what_an_abandoned_supervisor_says_of_its_children_is_ignored(stage: Stage, journal: Journal) -> None:
     tree = Tree()
     hung = stage.worker("a", shutdown=math.inf)

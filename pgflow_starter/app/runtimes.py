@@ -1,0 +1,124 @@
+"""`Runtimes`: the runtimes behind one handle, one for each process that uses it.
+
+Threads do not survive a fork, so a child has either none or one of its own. What it inherits of its parent's it leaves
+alone: a lock that another thread held at the fork is held for ever, and closing a connection would end the parent's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from pgflow_starter.app.runtime import Runtime
+from pgflow_starter.errors import ForkedError, StarterStopped
+
+STOP_GRACE = 1.0
+"""Seconds beyond its timeout that stopping may take, to give back what still ran."""
+
+
+class _Place:
+    """One process's runtime, and the lock under which it is started."""
+
+    __slots__ = ("at_exit", "lock", "made", "started")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a signal handler may make a call on top of the one that starts
+        self.made: Runtime | None = None
+        self.started: Runtime | None = None
+        self.at_exit: Callable[[], object] | None = None
+
+
+class Runtimes:
+    """Made with its first runtime started; where it is `lazy`, each process's is by its first `get`. Thread-safe."""
+
+    def __init__(self, make: Callable[[], Runtime], *, lazy: bool) -> None:
+        self._make = make
+        self._lazy = lazy
+        self._pid = os.getpid()
+        self._stopped = False
+        # By process id: in a child it is another place, under a lock that nobody holds.
+        self._places: dict[int, _Place] = {}
+        if not lazy:
+            self._start()
+
+    def get(self) -> Runtime:
+        """This process's, whatever became of it; returns at once, also where it has to be started.
+
+        Raises ForkedError where there is none and it is not lazy, StarterStopped where it was stopped before.
+        """
+        place = self._places.get(os.getpid())
+        runtime = None if place is None else place.started
+        if runtime is None:
+            if not self._lazy:
+                msg = (
+                    f"this starter was started in process {self._pid}, and threads do not survive a fork:"
+                    " start another in the child, or make it with start(..., lazy=True)"
+                )
+                raise ForkedError(msg)
+            runtime = self._start()
+        return runtime
+
+    def stop(self, timeout: float | None) -> Callable[[], object]:
+        """Begin to stop this process's runtime, if it has one, and never start one; what is returned waits for its end.
+
+        Tasks get `timeout` seconds, None: `shutdown_timeout`. The wait takes a second longer at most.
+        """
+        # Before looking: who is about to start sees it afterwards, or we see whom it has started.
+        self._stopped = True
+        place = self._places.get(os.getpid())
+        if place is None:
+            return _nothing
+        with place.lock:
+            runtime = place.started
+        if runtime is None:
+            return _nothing  # a signal handler's, on top of the call that is about to start it and will see to it
+        runtime.stop(runtime.settings.shutdown_timeout if timeout is None else timeout)
+        return partial(_await_end, runtime, place.at_exit)
+
+    def _start(self) -> Runtime:
+        place = self._places.setdefault(os.getpid(), _Place())
+        with place.lock:
+            if place.made is not None:
+                return place.made
+            if self._stopped:
+                msg = "the starter was stopped before its first call"
+                raise StarterStopped(msg)
+            made = self._make()
+            if place.made is None:  # else a signal handler's call, on top of this one, was quicker
+                place.made = made
+                try:
+                    made.start()
+                except BaseException:
+                    place.made = None
+                    raise
+                # A bound method of ours would keep the handle, and one that was dropped may still stop.
+                place.at_exit = partial(_stop_at_exit, made, os.getpid())
+                atexit.register(place.at_exit)
+                place.started = made
+                if self._stopped:
+                    made.stop(made.settings.shutdown_timeout)
+            return place.made
+
+
+def _nothing() -> None:
+    """There is nothing to wait for."""
+
+
+def _await_end(runtime: Runtime, at_exit: Callable[[], object] | None) -> None:
+    left = runtime.shutdown.deadline - runtime.clock.monotonic()
+    # Kept while it has not ended: a thread of the starter's own does not wait, and then the interpreter's exit does.
+    if runtime.join(max(0.0, left) + STOP_GRACE) and at_exit is not None:
+        atexit.unregister(at_exit)
+
+
+def _stop_at_exit(runtime: Runtime, pid: int) -> None:
+    """At interpreter exit: what a starter that nobody stopped would have wanted. Not in a forked child.
+
+    No thread can be started any more then (Python 3.12 and later), nor does it take one.
+    """
+    if os.getpid() == pid:
+        runtime.stop(runtime.settings.shutdown_timeout)
+        _await_end(runtime, None)

@@ -1,0 +1,133 @@
+"""One scenario: faults for a time, then none, and everything must come right by itself."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from uuid import UUID
+
+from pgflow_starter import ModuleStatus
+from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from tests.chaos.faults import SCENARIOS
+from tests.chaos.load import Load
+from tests.chaos.world import World, world
+from tests.support.threads import left_over, ours
+from tests.support.waiting import eventually
+
+CONVERGE_WITHIN = 60.0
+THREADS_END_WITHIN = 5.0
+QUIET = 0.5
+"""Longest pause between faults, in seconds."""
+
+_never = threading.Event()
+_TASKS = "select run_id, step_slug, task_index from pgflow.step_tasks where status = 'completed'"
+
+
+@dataclass(slots=True)
+class Result:
+    """What one scenario came to."""
+
+    scenario: str
+    seed: int
+    seconds: float
+    faults: int = 0
+    runs: int = 0
+    lost: int = 0
+    tasks: int = 0
+    repeated: int = 0
+    unexplained: int = 0
+    asks: int = 0
+    unanswered: int = 0
+    status_p99_ms: float = 0.0
+    restarts: int = 0
+    converged_seconds: float = 0.0
+    threads_left: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    told: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Nothing lost, nobody left waiting, nothing left behind."""
+        return not (self.lost or self.unexplained or self.unanswered or self.threads_left or self.problems)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def run(server: EmbeddedPostgres, scenario: str, seconds: float, seed: int, *, longest: float, pause: float) -> Result:
+    """Break things for `seconds`, each fault for `longest` seconds at most; `pause` between a sender's messages."""
+    result = Result(scenario, seed, seconds)
+    before = ours()
+    with world(server, seed) as w:
+        with Load(w, seed, pause) as load:
+            _break(w, scenario, seconds, longest)
+            mended = time.monotonic()
+        _converge(w, result, mended)
+        _account(w, result, load)
+        result.restarts = sum(c.restarts for s in w.starters for c in s.which_children())
+    result.threads_left = left_over(before, THREADS_END_WITHIN)
+    return result
+
+
+def _break(w: World, scenario: str, seconds: float, longest: float) -> None:
+    faults = SCENARIOS[scenario]
+    deadline = time.monotonic() + seconds
+    upcoming: list[str] = []
+    while (left := deadline - time.monotonic()) > 0:
+        if not upcoming:  # each in turn, in an order of the seed's
+            upcoming = w.random.sample(sorted(faults), len(faults))
+        name = upcoming.pop()
+        with w.ledger.fault(name):
+            faults[name](w, min(longest, left))
+        _never.wait(w.random.uniform(0, QUIET))
+
+
+def _converge(w: World, result: Result, mended: float) -> None:
+    with w.direct() as admin:
+
+        def open_runs() -> int:
+            row = admin.execute("select count(*) from pgflow.runs where status = 'started'").fetchone()
+            return int(row[0]) if row else 0
+
+        try:
+            eventually(lambda: not open_runs(), CONVERGE_WITHIN, "the end of all runs")
+            eventually(lambda: all(_well(s) for s in w.starters), CONVERGE_WITHIN, "the modules' success")
+        except AssertionError as error:
+            result.problems.append(str(error))
+        for starter in w.starters:
+            result.problems += [f"{m.module}: {m.status} {m.last_error}" for m in _unwell(starter)]
+    result.converged_seconds = time.monotonic() - mended
+
+
+def _unwell(starter: Any) -> list[Any]:
+    return [m for m in starter.status().modules if m.status is not ModuleStatus.SUCCEEDED]
+
+
+def _well(starter: Any) -> bool:
+    return not _unwell(starter) and starter.status().outage is None
+
+
+def _account(w: World, result: Result, load: Load) -> None:
+    with w.direct() as admin:
+        runs: list[tuple[UUID, str]] = admin.execute("select run_id, status from pgflow.runs").fetchall()  # type: ignore[assignment]
+        tasks: list[Any] = admin.execute(_TASKS).fetchall()
+    completed = {run_id for run_id, status in runs if status == "completed"}
+    unfinished = {run_id for run_id, status in runs if status != "completed"}
+    result.runs = len(runs)
+    result.lost = len(w.ledger.missing(completed) | unfinished)
+    result.tasks = len(tasks)
+    never = sum(not w.ledger.times_handled(tuple(task)) for task in tasks)
+    if never:
+        result.problems.append(f"{never} tasks are completed and were never handled")
+    result.repeated, result.unexplained = w.ledger.repeated()
+    result.faults = w.ledger.faults().total()
+    result.asks, result.unanswered = load.asks, load.unanswered
+    if len(load.status_seconds) > 1:
+        result.status_p99_ms = statistics.quantiles(load.status_seconds, n=100)[98] * 1e3
+    statuses = Counter(status for _, status in runs)
+    result.told = {**w.ledger.faults(), **w.ledger.counts, **{f"runs {k}": v for k, v in statuses.items()}}
