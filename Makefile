@@ -3,13 +3,15 @@
 PYTHON ?= python3
 PG ?= 18
 PYTEST_ARGS ?=
+CHAOS_SECONDS ?= 300
+SEED ?=
 
 VENV_PYTHON := .venv/bin/python
 STAMP := .venv/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint bench clean venv
+.PHONY: help demo test lint bench chaos clean venv
 .DELETE_ON_ERROR:
 
 help:
@@ -17,6 +19,7 @@ help:
 	@echo 'make test    every test; PYTEST_ARGS="-k name" for some, PG=16 for the older server'
 	@echo 'make lint    ruff, mypy, import-linter'
 	@echo 'make bench   the measurements'
+	@echo 'make chaos   everything is broken under load for CHAOS_SECONDS=300; SEED= repeats a run'
 	@echo 'make clean   removes what the others made'
 
 demo: $(STAMP)
@@ -33,6 +36,9 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@$(VENV_PYTHON) -m benchmarks
+
+chaos: $(STAMP)
+	@$(VENV_PYTHON) -m tests.chaos --seconds '$(CHAOS_SECONDS)' $(if $(SEED),--seed '$(SEED)')
 
 venv: $(STAMP)
 

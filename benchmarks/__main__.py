@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: the table of ratios, on an embedded PostgreSQL of its own with fsync on."""
+"""`python -m benchmarks`: the tables, on embedded PostgreSQL servers of their own with fsync on."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from typing import Any
 
-from benchmarks import starting
+from benchmarks import crashing, figures, hanging, recovering, starting
+from benchmarks.figures import Figure
 from benchmarks.server import databases
 from pgflow_starter.errors import PgflowError
 
@@ -17,24 +20,57 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5, help="of each figure; the median is shown (default 5)")
     parser.add_argument("--modules", type=int, nargs="*", default=[1, 10, 100], help="numbers of modules to start")
-    parser.add_argument("--json", action="store_true", help="print raw figures, in seconds")
+    parser.add_argument("--only", choices=("starting", "recovering"), help="one of the tables")
+    parser.add_argument("--long", action="store_true", help="outages of 60 and 45 s too: some 10 minutes more")
+    parser.add_argument("--json", action="store_true", help="print raw figures")
     arguments = parser.parse_args()
-    logging.getLogger("pgflow_starter").setLevel(logging.ERROR)
+    logging.disable(logging.CRITICAL)
+    told: dict[str, list[dict[str, Any]]] = {}
     try:
-        with databases() as fresh:
-            rows = []
-            for strategy in ("polling", "notify"):
-                for count in arguments.modules:
-                    row = starting.measure(fresh, strategy, count, arguments.repetitions)
-                    rows.append(row)
-                    if not arguments.json:
-                        print(row.line() if len(rows) > 1 else f"{starting.HEADER}\n{row.line()}", flush=True)
+        if arguments.only in (None, "starting"):
+            told["starting"] = _starting(arguments)
+        if arguments.only in (None, "recovering"):
+            told["recovering"] = _recovering(arguments)
     except PgflowError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     if arguments.json:
-        print(json.dumps([row.to_dict() for row in rows], indent=2))
+        print(json.dumps(told, indent=2))
     return 0
+
+
+def _starting(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    _say(arguments, starting.HEADER)
+    with databases() as fresh:
+        for strategy in ("polling", "notify"):
+            for count in arguments.modules:
+                row = starting.measure(fresh, strategy, count, arguments.repetitions)
+                rows.append(row.to_dict())
+                _say(arguments, row.line())
+    return rows
+
+
+def _recovering(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    rows = []
+    _say(arguments, figures.HEADER)
+    for figure in _figures(arguments.repetitions, long=arguments.long):
+        rows.append(figure.to_dict())
+        _say(arguments, figure.line())
+    return rows
+
+
+def _figures(repetitions: int, *, long: bool) -> Iterator[Figure]:
+    yield from crashing.enduring()
+    with databases() as fresh:
+        yield crashing.answering(fresh, repetitions)
+        yield from hanging.measure(fresh, repetitions)
+    yield from recovering.measure(repetitions, long=long)
+
+
+def _say(arguments: argparse.Namespace, line: str) -> None:
+    if not arguments.json:
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ _NUMBERS: dict[str, tuple[float, float, bool]] = {
     "stale_threshold": (0.0, _DAY, True),
     "shutdown_timeout": (0.0, _DAY, False),
 }
+_PROVIDERS = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
 _COUNTS: dict[str, tuple[int, int]] = {
     "pool_size": (1, 1000),
     "max_concurrency": (1, 10_000),
@@ -88,6 +89,9 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
         yield f"lazy must be True or False, got {given['lazy']!r}"
     if not isinstance(given.get("backoff", Backoff()), Backoff):
         yield f"backoff must be a Backoff, got {given['backoff']!r}"
+    for name, method in _PROVIDERS.items():
+        if given.get(name) is not None and not callable(getattr(given[name], method, None)):
+            yield f"{name} must be an OpenTelemetry provider with {method}(), got {type(given[name]).__name__}"
     bad: set[str] = set()
     for name in (*_NUMBERS, *_COUNTS):
         problem = _number_problem(name, given[name]) if name in given else None

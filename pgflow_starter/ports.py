@@ -111,8 +111,13 @@ class FlowStore(Protocol):
 class TaskStore(Protocol):
     """Messages and tasks in the database; for workers. Blocks on I/O; thread-safe. All raise DatabaseError."""
 
-    def claim(self, definition: FlowDefinition, worker_id: UUID, quantity: int) -> tuple[int, list[Task]]:
+    def claim(
+        self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope
+    ) -> tuple[int, list[Task]]:
         """Read up to `quantity` visible messages and start their tasks: how many were read, and the tasks."""
+
+    def next_visible(self, queue: str) -> float | None:
+        """Seconds until a message of the queue that is invisible now becomes visible; None when there is none."""
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Write what became of tasks. Doing it again after a lost connection is no harm."""
@@ -123,8 +128,10 @@ class TaskStore(Protocol):
     def give_back_unknown(self, worker_id: UUID, slug: str, known: Sequence[Task]) -> None:
         """Give back the tasks that the worker has started in the database but, not being among `known`, not here."""
 
-    def recover_stalled(self, slugs: Sequence[str], stale_threshold: float) -> int:
+    def recover_stalled(self, slugs: Sequence[str], own: Sequence[UUID], stale_threshold: float) -> int:
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
+
+        Not those of the workers in `own`.
 
         Returns how many there were.
         """

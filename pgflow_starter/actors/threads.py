@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 logger = logging.getLogger("pgflow_starter.threads")
@@ -49,6 +50,10 @@ class ThreadCache:
                 self._threads.discard(thread)
             raise
 
+    def owns(self, thread: threading.Thread) -> bool:
+        """Whether the thread is one of these. Never waits."""
+        return thread in self._threads
+
     def close(self, timeout: float) -> int:
         """End the idle threads, wait up to `timeout` seconds for busy ones; how many are abandoned. Idempotent."""
         with self._lock:
@@ -59,7 +64,8 @@ class ThreadCache:
             threads = list(self._threads)
         for thread in threads:
             if thread is not threading.current_thread():
-                thread.join(timeout)
+                with suppress(RuntimeError):  # one that is about to start
+                    thread.join(timeout)
                 timeout = timeout if not thread.is_alive() else 0.0
         return sum(t.is_alive() for t in threads)
 

@@ -82,8 +82,9 @@ class TimerThread:
             thread.join()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="pgflow-timers", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="pgflow-timers", daemon=True)
+        thread.start()  # may raise: then there is none to wait for
+        self._thread = thread
 
     def _run(self) -> None:
         try:

@@ -1,13 +1,13 @@
 """`Runtime`: everything that one starter consists of, put together; and the supervision tree, written out here.
 
-    root               one_for_one, 3 restarts in 5 s
+    root               one_for_one, 10 restarts in 5 s
     ├─ timers          guards the timer thread
     ├─ database        guards the probe's thread
     ├─ listener        guards the LISTEN connection's thread (notify strategy)
+    ├─ housekeeper     HousekeeperActor
     ├─ workers         supervisor, one_for_one over one WorkerActor a module
     ├─ modules         supervisor, one_for_one over one ModuleActor a module
-    ├─ starter         StarterActor
-    └─ housekeeper     HousekeeperActor
+    └─ starter         StarterActor
 
 Nobody depends on another's incarnation: what outlives a crash is on the board's cells and the workers' cells, in the
 timers' heap and the listener's queues; and who needs a supervisor asks the tree for the one there is. So each child is
@@ -61,6 +61,12 @@ logger = logging.getLogger("pgflow_starter")
 
 ROOT_ID = "root"
 
+ROOT_FLAGS = SupervisorFlags(max_restarts=10, max_seconds=5.0)
+"""Generous: a StarterActor that another library's stop_all() ends now and then is no reason to give up."""
+
+HOUSEKEEPER_SHUTDOWN = 0.5
+"""Seconds that the housekeeper gets to stop: what it may be waiting for is of no use any more."""
+
 ENABLE_AGAIN_INTERVAL = 1.0
 """Seconds until enabling notifications again is tried again."""
 
@@ -78,6 +84,9 @@ class Runtime:
         self.tree = Tree()
         self.shutdown = Shutdown()
         self._stop_asked = False
+        self._ended = False
+        self._done = threading.Lock()
+        self._done.acquire()
         self._redact = Redactor(conninfo, settings.listen_conninfo)
         self._observer = OtelObserver(settings.tracer_provider, self.clock, self._redact)
         self.database = Database(
@@ -106,7 +115,9 @@ class Runtime:
         self.database.watch(self._workers.database_back)
         self.database.watch(self._tell_modules_database_back)
         self.database.revive()
-        root = partial(SupervisorActor.start, ROOT_ID, self._root_children(), clock=self.clock, tree=self.tree)
+        root = partial(
+            SupervisorActor.start, ROOT_ID, self._root_children(), clock=self.clock, flags=ROOT_FLAGS, tree=self.tree
+        )
         self._root = start_linked(root, self._link, wait=False)
 
     def stop(self, timeout: float) -> None:
@@ -127,10 +138,16 @@ class Runtime:
         """Wait until all is done; False after `timeout` seconds, or on a thread that is to be waited for itself."""
         thread = self._link.thread
         assert thread is not None  # set before `start` returned
-        if not threading.current_thread().name.startswith("pgflow-"):
-            # Not an Event: a signal handler may come to wait on top of a wait of its own thread.
-            thread.join(min(max(timeout, 0.0), threading.TIMEOUT_MAX))
-        return not thread.is_alive()
+        here = threading.current_thread()
+        if here is thread or self._threads.owns(here):
+            return self._ended
+        # A bare lock: a signal handler may come to wait on top of a wait of its own thread, and what interrupts a
+        # Thread.join may leave it saying that the thread has ended.
+        if not self._ended and self._done.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
+            self._done.release()
+        if self._ended:
+            thread.join(LEFTOVER_TIMEOUT)
+        return self._ended
 
     def children(self) -> tuple[ChildInfo, ...]:
         """The supervision tree, flat. Never waits."""
@@ -138,6 +155,13 @@ class Runtime:
 
     def _root_ended(self, _: Link, reason: BaseException | None) -> None:
         """On the root's thread, when it stopped or gave up: take everything down that is not an actor."""
+        try:
+            self._take_down(reason)
+        finally:
+            self._ended = True
+            self._done.release()
+
+    def _take_down(self, reason: BaseException | None) -> None:
         if reason is not None or not self._stop_asked:
             logger.critical("the starter has terminated: %s", reason)
             self.board.close(partial(_terminated, reason))
@@ -247,13 +271,15 @@ class Runtime:
             threads.append(("listener", self._listener))
         return (
             *(ChildSpec(name, partial(GuardianActor.start, name, part)) for name, part in threads),
+            # Before the workers, so that it stops after them: heartbeats go on for as long as tasks run.
+            ChildSpec(
+                "housekeeper",
+                partial(HousekeeperActor.start, self._workers, self._task_store, self.clock, self._timers, rhythm),
+                shutdown=HOUSEKEEPER_SHUTDOWN,
+            ),
             _supervisor(WORKERS_ID, self._workers.specs, self, watcher=self._worker_died),
             _supervisor("modules", self._module_specs, self),
             ChildSpec(STARTER_ID, partial(StarterActor.start, self.board, self.tree, self.children)),
-            ChildSpec(
-                "housekeeper",
-                partial(HousekeeperActor.start, self._workers, self._task_store, self._timers, rhythm),
-            ),
         )
 
     def _module_specs(self) -> list[ChildSpec]:
@@ -264,8 +290,9 @@ class Runtime:
 
     def _worker_died(self, slug: str, reason: BaseException | None) -> None:
         why = "it was stopped from outside" if reason is None else f"{type(reason).__name__}: {reason}"
-        cell = self.board.find(slug)
-        if cell is not None:
+        registration = self._registry.by_slug(slug)
+        if registration is not None:
+            cell = self.board.cells[registration.spec.key]
             cell.lost.append(why)
             cell.tell(WorkerLost())
 

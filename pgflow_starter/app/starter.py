@@ -89,8 +89,8 @@ class Starter:
         """Stop: no new tasks, running ones get `timeout` seconds (default `shutdown_timeout`), the rest is given back.
 
         Returns when done, or about a second after the timeout. Idempotent, safe from any thread and from a signal
-        handler. On a thread of the starter's own (a handler's) it only begins to stop. One that was never started (lazy)
-        never will be; in a forked child it does nothing to the parent's.
+        handler. On a thread of the starter's own (a handler's) it only begins to stop. One that was never started
+        (lazy) never will be; in a forked child it does nothing to the parent's.
         """
         self._runtimes.stop(timeout)()
 
@@ -165,7 +165,11 @@ class StarterProxy:
                 except pykka.ActorDeadError:
                     self._checked()
             patience = RESTART_PATIENCE if timeout is None else timeout
-            again = tree.await_other(STARTER_ID, ref, patience)
+            try:
+                again = tree.await_other(STARTER_ID, ref, patience)
+            except pykka.ActorDeadError:
+                self._checked()
+                raise
             return again.ask(message, timeout=timeout)
 
         return _lazily(answer)

@@ -10,7 +10,11 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One claimed task. `input` is in the one shape that handlers see, whatever the core; `attempt` counts from 1."""
+    """One claimed task. `input` is in the one shape that handlers see, whatever the core; `attempt` counts from 1.
+
+    `unreadable` says why the input cannot be had in Python, where that is so: PostgreSQL stores JSON that is nested
+    deeper, and integers that are longer, than Python's parser takes.
+    """
 
     run_id: UUID
     flow_slug: str
@@ -20,6 +24,7 @@ class Task:
     attempt: int
     input: Any
     flow_input: Any
+    unreadable: str | None = None
 
 
 class OutcomeKind(StrEnum):

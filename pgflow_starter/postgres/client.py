@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError, UnknownFlowError
+from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError, StarterStopped, UnknownFlowError
 from pgflow_starter.ports import Clock
 from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.database import Connection, Database
@@ -32,9 +33,11 @@ T = TypeVar("T")
 
 CLIENT_POOL_SIZE = 4
 FIRST_POLL, LAST_POLL = 0.02, 0.5
+SHORTEST_LOOK, LONGEST_LOOK = 0.05, 5.0
+"""Seconds that one look of a `wait` may take."""
 
 _COLUMNS = """
-r.run_id, r.flow_slug, r.status, r.input, r.output,
+r.run_id, r.flow_slug, r.status, r.input::text, r.output::text,
 (select t.error_message from pgflow.step_tasks t
  where t.run_id = r.run_id and t.status = 'failed' and r.status = 'failed' order by t.failed_at limit 1),
 r.started_at, coalesce(r.completed_at, r.failed_at)
@@ -47,6 +50,7 @@ _START = (
 )
 _RUN = f"select {_COLUMNS} from pgflow.runs r where r.run_id = %s"  # noqa: S608 - a constant
 
+_QUERY_CANCELED = "57014"
 _NOT_INSTALLED = ("3F000", "42883", "42P01")  # schema, function and table missing
 
 
@@ -158,6 +162,8 @@ class PgflowClient:
 
     def _resolve(self, flow: Any) -> tuple[str, FlowDefinition | None]:
         if isinstance(flow, str):
+            if not flow.isascii():
+                raise _unknown_flow(flow)
             return flow, self._definitions(flow)
         definition = definition_of(flow)
         return definition.slug, definition
@@ -186,7 +192,7 @@ class PgflowClient:
                     return call(conn)
             except DatabaseError as error:
                 if not error.connection_lost or not attempts_left or self._database.outage is not None:
-                    raise _with_remedy(error) from error
+                    raise self._told(error) from error
 
     def _start(self, conn: Connection, slug: str, text: str, run_id: UUID) -> Run:
         try:
@@ -198,8 +204,7 @@ class PgflowClient:
                 msg = f"run {run_id} is a run of flow {row[1]!r}, not of {slug!r}"
                 raise PgflowError(msg) from None
         if row is None:
-            msg = f"flow {slug!r} is not in the database: start a starter that has it, or check the slug"
-            raise UnknownFlowError(msg)
+            raise _unknown_flow(slug)
         return self._as_run(row)
 
     def wait(self, run: Run, timeout: float | None) -> Run:
@@ -207,11 +212,8 @@ class PgflowClient:
         deadline = None if timeout is None else self._clock.monotonic() + timeout
         pause = FIRST_POLL
         while True:
-            try:
-                run = self.run(run.id)
-            except DatabaseError as error:
-                if not error.connection_lost or self._closed.is_set():
-                    raise
+            left = LONGEST_LOOK if deadline is None else deadline - self._clock.monotonic()
+            run = self._look(run, max(SHORTEST_LOOK, min(left, LONGEST_LOOK)))
             if run.finished:
                 return run
             left = LAST_POLL if deadline is None else deadline - self._clock.monotonic()
@@ -223,10 +225,39 @@ class PgflowClient:
                 raise PgflowError(msg)
             pause = min(pause * 2, LAST_POLL)
 
+    def _look(self, run: Run, seconds: float) -> Run:
+        """The run now; as it was when the database cannot say within so many seconds."""
+        try:
+            with self._database.connection(patience=seconds) as conn, conn.pipeline(), conn.transaction():
+                conn.execute("select set_config('statement_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
+                cursor = conn.execute(_RUN, (run.id,))
+            row = cursor.fetchone()
+        except DatabaseError as error:
+            passing = error.connection_lost or error.sqlstate == _QUERY_CANCELED or error.error_type == "PoolTimeout"
+            if not passing or self._closed.is_set():
+                raise self._told(error) from error
+            return run
+        return run if row is None else self._as_run(row)
+
+    def _told(self, error: DatabaseError) -> PgflowError:
+        """The error with its remedy; that of a starter which has stopped is StarterStopped."""
+        if self._closed.is_set() and not self._owns_database:
+            return StarterStopped("the starter was stopped")
+        return _with_remedy(error)
+
     def _as_run(self, row: Any) -> Run:
         run_id, slug, status, given, output, error, started_at, ended_at = row
         ended = None if ended_at is None else ended_at.astimezone(UTC)
+        try:
+            given, output = json.loads(given), None if output is None else json.loads(output)
+        except (ValueError, RecursionError) as unreadable:  # PostgreSQL's JSON goes beyond what Python parses
+            msg = f"the input or output of run {run_id} cannot be read: {type(unreadable).__name__}: {unreadable}"
+            raise PgflowError(msg) from unreadable
         return Run(run_id, slug, status, given, output, error, started_at.astimezone(UTC), ended, self)
+
+
+def _unknown_flow(slug: str) -> UnknownFlowError:
+    return UnknownFlowError(f"flow {slug!r} is not in the database: start a starter that has it, or check the slug")
 
 
 def _uuid(run_id: UUID | str) -> UUID:
@@ -242,8 +273,12 @@ def _callers_transaction(connection: Any) -> Iterator[Connection]:
     if not isinstance(connection, psycopg.Connection):
         msg = f"connection must be a psycopg.Connection, got {type(connection).__name__}"
         raise TypeError(msg)
-    redact = Redactor(connection.info.dsn, f"password='{connection.info.password}'" if connection.info.password else "")
+    redact = Redactor()
     try:
+        # fails, too, when the connection is closed
+        redact = Redactor(
+            connection.info.dsn, f"password='{password}'" if (password := connection.info.password) else ""
+        )
         with connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
             if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
                 # Opens the caller's transaction: a transaction() block on an idle connection would commit by itself.

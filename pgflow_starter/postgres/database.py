@@ -122,8 +122,9 @@ class Database:
         with self._changed:
             self._died = died or self._died
             if self._prober is None and not self._closed:
-                self._prober = threading.Thread(target=self._run, name="pgflow-database", daemon=True)
-                self._prober.start()
+                prober = threading.Thread(target=self._run, name="pgflow-database", daemon=True)
+                prober.start()  # may raise: then there is none to wait for
+                self._prober = prober
 
     def doubt(self, answered: Callable[[], object]) -> None:
         """Have the probe look at once; `answered` is called, on the probe's thread, when it knows."""
@@ -134,29 +135,33 @@ class Database:
             self._changed.notify_all()
 
     @contextmanager
-    def connection(self, scope: CancelScope | None = None, *, patience: float | None = None) -> Iterator[Connection]:
+    def connection(
+        self, scope: CancelScope | None = None, *, patience: float | None = None, limited: bool = True
+    ) -> Iterator[Connection]:
         """A connection for the duration of the block. Raises DatabaseError: also for what statements in it raise.
 
         Waits for the probe's next answer while the database is away, then for a free connection. Cancelling `scope`
-        interrupts the statement that runs. Without a scope the block may take as long as a server may be silent (15 s,
+        interrupts the statement that runs. Where `limited`, the block may take as long as a server may be silent (15 s,
         or the connection string's `tcp_user_timeout`), then the connection breaks.
         """
         limit = self._patience if patience is None else patience
         try:
             pool, conn = self._checkout(limit)
             try:
-                with self._limits.on(conn, self._answer_limit if scope is None else inf) as busy:
+                with self._limits.on(conn, self._answer_limit if limited else inf) as busy:
                     interruptible: AbstractContextManager[None] = nullcontext()
                     if scope is not None:
                         interruptible = scope.interruptible(lambda: self._cancel(conn, busy))
                     with interruptible:
                         yield conn
             except psycopg.Error as error:
-                # Before the connection goes back: a pool that is still open would try to replace it.
                 if translate(error, self.redact).connection_lost:
                     self._broke(pool)
                 raise
             finally:
+                # Before the connection goes back: a pool that is still wanted would replace it.
+                if conn.broken:
+                    self._broke(pool)
                 pool.putconn(conn)
         except (psycopg.Error, psycopg_pool.PoolClosed) as error:
             raise translate(error, self.redact) from error

@@ -50,17 +50,17 @@ class PostgresFlowStore:
 
         Raises ShapeMismatchError, NotInstalledError, DatabaseError.
         """
-        with self._database.connection(scope) as conn:
+        with self._database.connection(scope, limited=False) as conn:
             return compile_flow(conn, definition)
 
     def register_worker(self, worker_id: UUID, slug: str, scope: CancelScope) -> None:
         """Make the worker known to pgflow. Raises DatabaseError."""
-        with self._database.connection(scope) as conn:
+        with self._database.connection(scope, limited=False) as conn:
             conn.execute(REGISTER_WORKER, (worker_id, slug, slug))
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify. Raises NotInstalledError for a pgmq without it, DatabaseError."""
-        with self._database.connection(scope) as conn:
+        with self._database.connection(scope, limited=False) as conn:
             if not detect(conn).notify:
                 msg = "pgmq is too old for the notify strategy, without enable_notify_insert: upgrade it or use polling"
                 raise NotInstalledError(msg)

@@ -53,6 +53,10 @@ class Probe(Reachability, Protocol):
         """Have it look at once; `answered` is called, on another thread, when it knows."""
 
 
+DEAF_TRIES = 2
+"""Connections through a pooler that must never have heard anything, one after the other, until it is said to be why."""
+
+
 class Listener:
     """`ports.QueueListener`. The thread starts with the first `listen`. Thread-safe.
 
@@ -87,6 +91,7 @@ class Listener:
         self._died: Died | None = None
         self._closed = False
         self._back = False
+        self._deaf_in_a_row = 0
         self._wake_receive, self._wake_send = socket.socketpair()
         self._wake_receive.setblocking(False)
         self._wake_send.setblocking(False)
@@ -107,8 +112,7 @@ class Listener:
         answer: Answer = Answer()
         with self._lock:
             if self._closed:
-                msg = "the listener is closed"
-                raise DatabaseError(msg, error_type="ListenerClosed", connection_lost=True)
+                raise _is_closed()
             if not self._queues.want(queue, wake, answer):
                 return
             if self._thread is None:
@@ -133,6 +137,7 @@ class Listener:
         with self._lock:
             self._closed = True
             thread = self._thread
+        self._queues.lost(_is_closed())
         self._interrupt()
         self._limits.close()
         if thread is not None and thread is not threading.current_thread():
@@ -150,8 +155,9 @@ class Listener:
             self._wake_send.send(b".")
 
     def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="pgflow-listener", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="pgflow-listener", daemon=True)
+        thread.start()  # may raise: then there is none to wait for
+        self._thread = thread
 
     def _run(self) -> None:
         try:
@@ -206,7 +212,7 @@ class Listener:
                     self._back = False
                     proof.hasten()
                 if proof.overdue():
-                    raise self._deaf(conn)
+                    raise self._deaf(conn, proof)
                 # Before each wait: executing LISTEN may have read notifications off the socket.
                 self._take(conn, proof)
                 if proof.heard:
@@ -241,10 +247,12 @@ class Listener:
             self._reconnected(self._queues.queues())
         self._queues.wake_all()
 
-    def _deaf(self, conn: Connection) -> Exception:
+    def _deaf(self, conn: Connection, proof: Proof) -> Exception:
+        self._deaf_in_a_row = 0 if proof.heard else self._deaf_in_a_row + 1
         with self._limits.on(conn, DEAF_LIMIT):
             row = conn.execute("select pg_backend_pid()").fetchone()
-        if row is not None and row[0] != conn.info.backend_pid:
+        # A session pooler shows another pid as well. But through that one notifications arrive, be it at the second try.
+        if row is not None and row[0] != conn.info.backend_pid and self._deaf_in_a_row >= DEAF_TRIES:
             return ListenUnsupportedError(
                 "notifications do not arrive: LISTEN cannot work through a transaction pooler;"
                 " let listen_conninfo point at the server itself, or use signal_strategy='polling'"
@@ -278,3 +286,7 @@ class Listener:
             woken = not self._closed and bool(selector.select(seconds))
         self._drain_wakeups()
         return woken
+
+
+def _is_closed() -> DatabaseError:
+    return DatabaseError("the listener is closed", error_type="ListenerClosed", connection_lost=True)

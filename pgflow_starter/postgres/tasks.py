@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
+from pgflow_starter.ports import CancelScope
+from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.database import Connection, Database
 from pgflow_starter.postgres.features import Features, detect
 
@@ -33,25 +38,29 @@ with messages as materialized (
 ), started as materialized (
     select t.* from messages m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s) t where m.ids is not null
 )
-select m.n, s.run_id, s.step_slug, s.task_index, s.msg_id, s.input, {flow_input}, coalesce(t.attempts_count, 0) + 1,
-       exists (select from pgflow.flows where flow_slug = %(queue)s)
+select m.n, s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
+       coalesce(t.attempts_count, 0) + 1, {wired}
 from messages m
 left join started s on true
 left join pgflow.step_tasks t
     on t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index
 """
-# Whether there is anything to claim from. Fails as the claim does where the schema is away as a whole.
-_FLOW_THERE = """
-select exists (select from pgflow.flows where flow_slug = %(queue)s)
-   and exists (select from pgmq.meta where queue_name = %(queue)s)
+# Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
+_WIRED = """
+exists (select from pgflow.workers where worker_id = %(worker)s)
+and exists (select from pgflow.flows where flow_slug = %(queue)s)
+and exists (select from pgmq.meta where queue_name = %(queue)s)
 """
-_MISSING = ("3F000", "42P01", "42883")
+_IS_WIRED = f"select {_WIRED}"
+_UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, function missing; unknown worker
 # start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
 _EXTEND = "select count(*) from pgflow.set_vt_batch(%s, %s::bigint[], %s::integer[])"
-_RUN_INPUTS = "select run_id, input from pgflow.runs where run_id = any(%s)"
+_NEXT_VISIBLE = "select extract(epoch from min(vt) - clock_timestamp()) from pgmq.{} where vt > clock_timestamp()"
+_RUN_INPUTS = "select run_id, input::text from pgflow.runs where run_id = any(%s)"
 # Taken first: fail_task beside complete_task in one run deadlocks on 0.8.1 otherwise. In order of run_id, for the same
 # reason between batches.
 _LOCK_RUN = "select from pgflow.runs where run_id = %s for update"
+_TRY_LOCK_RUN = "select from pgflow.runs where run_id = %s for update skip locked"
 _COMPLETE = "select count(*) from pgflow.complete_task(%s, %s, %s, %s::jsonb)"
 _FAIL = "select count(*) from pgflow.fail_task(%s, %s, %s, %s)"
 # Leaves the task no attempt, so that fail_task fails it for good.
@@ -73,7 +82,8 @@ _STARTED_BY = """
 select run_id, step_slug, task_index, message_id from pgflow.step_tasks
 where flow_slug = %s and last_worker_id = %s and status = 'started' and message_id <> all(%s::bigint[])
 """
-# Tasks whose worker has not been heard of: judged by the worker, however long the task itself runs.
+# Tasks whose worker has not been heard of: judged by the worker, however long the task itself runs, and not by the time
+# in which the server was down and nobody could be heard.
 _STALLED = """
 select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, t.last_worker_id,
        t.attempts_count >= coalesce(s.opt_max_attempts, f.opt_max_attempts)
@@ -81,8 +91,9 @@ from pgflow.step_tasks t
 join pgflow.flows f on f.flow_slug = t.flow_slug
 join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
 left join pgflow.workers w on w.worker_id = t.last_worker_id
-where t.status = 'started' and t.flow_slug = any(%(slugs)s)
-  and coalesce(w.last_heartbeat_at, t.started_at) < now() - make_interval(secs => %(age)s)
+where t.status = 'started' and t.flow_slug = any(%(slugs)s) and not coalesce(t.last_worker_id = any(%(own)s), false)
+  and greatest(w.last_heartbeat_at, case when w.worker_id is null then t.started_at end, pg_postmaster_start_time())
+      < now() - make_interval(secs => %(age)s)
 order by t.run_id, t.step_slug, t.task_index
 limit 1000
 """
@@ -98,11 +109,10 @@ where run_id = %s and step_slug = %s and task_index = %s and status = 'started'
   and last_worker_id is not distinct from %s
 """
 _STALLED_TEXT = "the worker that ran the task died, and the task has no attempt left"
-# One statement for all workers of a process; a row that is gone (schema installed anew) comes back.
+# One statement for all workers of a process. A row that is gone stays so: by that a worker knows that it must be wired
+# again, see `claim`.
 _HEARTBEAT = """
-insert into pgflow.workers as w (worker_id, queue_name, function_name)
-select * from unnest(%s::uuid[], %s::text[], %s::text[])
-on conflict (worker_id) do update set last_heartbeat_at = now()
+update pgflow.workers set last_heartbeat_at = now() where worker_id = any(%s)
 returning worker_id, deprecated_at is not null
 """
 _STOPPED_NEW = "select pgflow.mark_worker_stopped(%s)"
@@ -118,31 +128,40 @@ class PostgresTaskStore:
         self._inputs: OrderedDict[UUID, Any] = OrderedDict()
         self._inputs_lock = threading.Lock()
 
-    def claim(self, definition: FlowDefinition, worker_id: UUID, quantity: int) -> tuple[int, list[Task]]:
+    def claim(
+        self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope
+    ) -> tuple[int, list[Task]]:
         """Read up to `quantity` visible messages and start their tasks: how many were read, and the tasks.
 
-        Raises DatabaseError; UnknownFlowError when the flow is in the database no more (the schema was installed anew).
+        Raises DatabaseError; UnknownFlowError when the flow or the worker is in the database no more.
         """
         queue = definition.slug
         vt = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
-        with self._database.connection() as conn:
+        with self._database.connection(scope) as conn:
             features = self._detected(conn)
-            sql = _CLAIM.format(flow_input="s.flow_input" if features.flow_input else "null::jsonb")
+            statement = _CLAIM.format(flow_input="s.flow_input::text" if features.flow_input else "null", wired=_WIRED)
             parameters = {"queue": queue, "vt": vt, "quantity": quantity, "worker": worker_id}
             try:
-                rows: list[Any] = conn.execute(sql, parameters).fetchall()
+                rows: list[Any] = conn.execute(statement, parameters).fetchall()
             except psycopg.Error as error:
                 self._features = None  # the core may have been replaced under us
-                if error.sqlstate in _MISSING and conn.execute(_FLOW_THERE, parameters).fetchone() == (False,):
-                    raise _flow_gone(queue) from error
+                if error.sqlstate in _UNWIRED_STATES and conn.execute(_IS_WIRED, parameters).fetchone() == (False,):
+                    raise _unwired(queue) from error
                 raise
             if not rows[0][8]:
-                raise _flow_gone(queue)
+                raise _unwired(queue)
             started = [r for r in rows if r[1] is not None]
             steps = {s.slug: s for s in definition.steps}
             self._extend(conn, definition, steps, vt, started)
             inputs = self._flow_inputs(conn, steps, started, features)
         return rows[0][0], [_task(queue, steps.get(r[2]), r, inputs, features) for r in started]
+
+    def next_visible(self, queue: str) -> float | None:
+        """Seconds until a message of the queue that is invisible now becomes visible; None when there is none."""
+        statement = sql.SQL(_NEXT_VISIBLE).format(sql.Identifier(f"q_{queue}"))
+        with self._database.connection() as conn:
+            row: Any = conn.execute(statement).fetchone()
+        return None if row is None or row[0] is None else float(row[0])
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Write what became of tasks, in one transaction and one round trip; it is all written or nothing."""
@@ -174,18 +193,20 @@ class PostgresTaskStore:
             rows: list[Any] = conn.execute(_STARTED_BY, (slug, worker_id, [t.msg_id for t in known])).fetchall()
         self.give_back(worker_id, [Task(run, slug, step, index, msg, 0, None, None) for run, step, index, msg in rows])
 
-    def recover_stalled(self, slugs: Sequence[str], stale_threshold: float) -> int:
+    def recover_stalled(self, slugs: Sequence[str], own: Sequence[UUID], stale_threshold: float) -> int:
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
         Each in a transaction of its own and checked again under its run's lock: two sweeps at once do no harm.
         """
         with self._database.connection() as conn:
-            parameters = {"slugs": list(slugs), "age": stale_threshold}
+            parameters = {"slugs": list(slugs), "own": list(own), "age": stale_threshold}
             rows: list[Any] = conn.execute(_STALLED, parameters).fetchall()
         for run_id, step, index, slug, msg_id, worker, exhausted in rows:
             key = (run_id, step, index)
             with self._database.connection() as conn, conn.transaction():
-                conn.execute(_LOCK_RUN, (run_id,))
+                # A run that somebody holds is left for the next sweep: heartbeats wait for this one.
+                if conn.execute(_TRY_LOCK_RUN, (run_id,)).fetchone() is None:
+                    continue
                 if not exhausted:
                     if conn.execute(_REQUEUE, (*key, worker)).fetchone() is not None:
                         conn.execute(_SHOW_AT_ONCE, (slug, msg_id))
@@ -195,9 +216,9 @@ class PostgresTaskStore:
 
     def heartbeat(self, workers: Sequence[tuple[UUID, str]]) -> set[UUID]:
         """Say that the workers (id, queue) are alive; those that pgflow wants to stop are returned."""
-        ids, queues = [w for w, _ in workers], [q for _, q in workers]
-        with self._database.connection() as conn:
-            rows: list[Any] = conn.execute(_HEARTBEAT, (ids, queues, queues)).fetchall()
+        with self._database.connection() as conn, conn.transaction():
+            conn.execute(pgmq.LIMIT_LOCKS)
+            rows: list[Any] = conn.execute(_HEARTBEAT, ([worker for worker, _ in workers],)).fetchall()
         return {worker for worker, deprecated in rows if deprecated}
 
     def worker_stopped(self, worker_id: UUID) -> None:
@@ -238,7 +259,8 @@ class PostgresTaskStore:
             found = {run: self._inputs[run] for run in needed if run in self._inputs}
         missing = [run for run in needed if run not in found]
         if missing:
-            fetched: list[Any] = conn.execute(_RUN_INPUTS, (missing,)).fetchall()
+            read: list[Any] = conn.execute(_RUN_INPUTS, (missing,)).fetchall()
+            fetched: dict[UUID, Any] = {run: _decoded(text) for run, text in read}
             found.update(fetched)
             with self._inputs_lock:
                 self._inputs.update(fetched)
@@ -247,8 +269,21 @@ class PostgresTaskStore:
         return found
 
 
-def _flow_gone(slug: str) -> UnknownFlowError:
-    return UnknownFlowError(f"flow {slug!r} is in the database no more, as if pgflow had been installed anew")
+def _unwired(slug: str) -> UnknownFlowError:
+    return UnknownFlowError(f"flow {slug!r} or its worker is in the database no more: was pgflow installed anew?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    why: str
+
+
+def _decoded(text: str | None) -> Any:
+    """JSON text as data. One task's input that Python cannot read must not keep the others from being claimed."""
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return _Unreadable(f"{type(error).__name__}: {error}")
 
 
 def _carries_input(step: StepDefinition, features: Features) -> bool:
@@ -260,13 +295,18 @@ def _carries_input(step: StepDefinition, features: Features) -> bool:
 
 def _task(queue: str, step: StepDefinition | None, row: Any, inputs: dict[UUID, Any], features: Features) -> Task:
     """The row in the one shape that handlers see: the flow's input, `{dependency: output}`, or the element."""
-    _, run_id, step_slug, task_index, msg_id, given, flow_input, attempt, _ = row
+    _, run_id, step_slug, task_index, msg_id, *texts, attempt, _ = row
+    given, flow_input = map(_decoded, texts)
     if step is None:
         return Task(run_id, queue, step_slug, task_index, msg_id, attempt, given, None)
+    if isinstance(given, _Unreadable):
+        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, given.why)
     if not _carries_input(step, features):
         flow_input = inputs.get(run_id)
     elif not features.flow_input:
         flow_input = given.get("run")
+    if isinstance(flow_input, _Unreadable):
+        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, flow_input.why)
     if step.kind == StepKind.MAP:
         value = given
     elif step.depends_on:

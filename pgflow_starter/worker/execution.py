@@ -20,6 +20,10 @@ _TRACEBACK_FRAMES = 3
 def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: threading.Event) -> Outcome:
     """Call the step's handler on this thread. Never raises: exceptions, even SystemExit, become failed outcomes."""
     step = definition.step(task.step_slug)
+    if task.unreadable is not None:
+        return Outcome(
+            task, OutcomeKind.FAILED_FOR_GOOD, error=error_text(f"the input cannot be read: {task.unreadable}")
+        )
     if step is None:
         return failed(task, f"flow {task.flow_slug!r} has no step {task.step_slug!r} in this worker's code")
     ctx = TaskContext(

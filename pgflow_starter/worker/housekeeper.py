@@ -11,8 +11,7 @@ import pykka
 
 from pgflow_starter.actors.base import Actor
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import TaskStore, Timers
-from pgflow_starter.worker.worker import Drain
+from pgflow_starter.ports import Clock, TaskStore, Timers
 from pgflow_starter.worker.workers import Workers
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
@@ -42,8 +41,10 @@ class HousekeeperActor(Actor):
 
     thread_name = "pgflow-housekeeper"
 
-    def __init__(self, workers: Workers, store: TaskStore, timers: Timers, rhythm: Rhythm) -> None:
+    def __init__(self, workers: Workers, store: TaskStore, clock: Clock, timers: Timers, rhythm: Rhythm) -> None:
         super().__init__()
+        self._clock = clock
+        self._sweep_from = 0.0
         self._workers = workers
         self._store = store
         self._timers = timers
@@ -70,13 +71,19 @@ class HousekeeperActor(Actor):
             return
         deprecated = self._store.heartbeat([(c.worker_id, c.definition.slug) for c in cells])
         for cell in cells:
-            if cell.worker_id in deprecated:
+            if cell.worker_id in deprecated and not cell.draining:
+                cell.draining = True
                 logger.warning("worker of %s is deprecated in the database: it claims no more", cell.definition.slug)
-                cell.tell(Drain())
 
     def _sweep(self) -> None:
-        slugs = [c.definition.slug for c in self._workers.cells()]
-        recovered = self._store.recover_stalled(slugs, self._rhythm.stale) if slugs else 0
+        # After an outage nobody has been heard of for as long as it lasted: everybody gets the time to say so first.
+        if self._clock.monotonic() < self._sweep_from:
+            return
+        cells = self._workers.cells()
+        if not cells:
+            return
+        slugs, own = [c.definition.slug for c in cells], [c.worker_id for c in cells]
+        recovered = self._store.recover_stalled(slugs, own, self._rhythm.stale)
         if recovered:
             logger.warning("%d tasks of workers that died were recovered", recovered)
             self._workers.database_back()
@@ -85,6 +92,7 @@ class HousekeeperActor(Actor):
         try:
             duty()
         except DatabaseError as error:
+            self._sweep_from = self._clock.monotonic() + self._rhythm.stale
             logger.log(logging.DEBUG if error.connection_lost else logging.WARNING, "housekeeping: %s", error)
 
     def _again(self, delay: float, message: object) -> None:

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
@@ -20,6 +21,8 @@ from pgflow_starter.worker.execution import failed
 logger = logging.getLogger("pgflow_starter.workers")
 
 BATCH = 50
+
+_DATA_ERRORS = ("22", "54")  # data exceptions and program limits, by SQLSTATE class
 
 
 class Outbox:
@@ -100,7 +103,7 @@ class Outbox:
         complete = True
         for outcome in batch:
             try:
-                self._settle([outcome])
+                self._store.settle([outcome])
             except DatabaseError as error:
                 if error.connection_lost:
                     return False
@@ -113,10 +116,13 @@ class Outbox:
     def _write_refused(self, outcome: Outcome, error: DatabaseError) -> bool:
         """The database took exception to this outcome: to its data for good, to anything else for now."""
         self._drop([outcome])
-        if (error.sqlstate or "").startswith("22") and outcome.kind is OutcomeKind.COMPLETED:
-            text = f"the handler's output cannot be stored: {error}"
-            self._waiting.append(failed(outcome.task, text))
-            return True
+        if (error.sqlstate or "").startswith(_DATA_ERRORS):
+            if outcome.kind is OutcomeKind.COMPLETED:
+                self._waiting.append(failed(outcome.task, f"the handler's output cannot be stored: {error}"))
+                return True
+            if outcome.kind is OutcomeKind.FAILED:  # the delay of its retry is more than an integer holds
+                self._waiting.append(replace(outcome, kind=OutcomeKind.FAILED_FOR_GOOD))
+                return True
         logger.error("an outcome of %s/%s was refused: %s", outcome.task.flow_slug, outcome.task.step_slug, error)
         self._waiting.append(outcome)
         return False

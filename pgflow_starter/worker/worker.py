@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,8 +18,10 @@ from uuid import uuid4
 import pykka
 
 from pgflow_starter.actors.base import Actor
+from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.actors.threads import ThreadCache
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.state import SignalStrategy
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import Clock, TaskStore, Timers
@@ -28,6 +31,9 @@ from pgflow_starter.worker.outbox import Outbox
 from pgflow_starter.worker.polling import PollPolicy, dependents_delays, retry_delay, root_delays
 
 logger = logging.getLogger("pgflow_starter.workers")
+
+VISIBLE_MARGIN = 0.01
+"""Seconds after a message becomes visible that it is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +56,6 @@ class PollDue:
 @dataclass(frozen=True, slots=True)
 class Landed:
     """A task's slot is free."""
-
-
-@dataclass(frozen=True, slots=True)
-class Overdue:
-    """A task has run for its step's timeout."""
-
-    flight: Flight
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Claim no more; what runs may end."""
 
 
 @dataclass(slots=True)
@@ -89,7 +83,6 @@ class WorkerCell:
 
     def __init__(self, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
         self.worker_id = uuid4()
-        self.registered = False
         self.definition = definition
         self.slots = slots
         self.flights = Flights()
@@ -98,6 +91,7 @@ class WorkerCell:
         self.poll_asked = False
         self.claims_unsure = False
         self.unwired = False
+        self.draining = False
         self._world = world
 
     def tell(self, message: object) -> None:
@@ -114,14 +108,13 @@ class WorkerCell:
 
     def wire(self) -> None:
         """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
-        self.registered = True
         self.unwired = False
         self.poll_soon()
 
     def retire(self) -> None:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
         self.worker_id = uuid4()
-        self.registered = False
+        self.draining = False
 
     def wake(self) -> None:
         """A notification came."""
@@ -150,6 +143,7 @@ class WorkerCell:
                 delay = retry_delay(self.definition, step, outcome.task.attempt)
                 delays |= set() if delay is None else {delay}
         self.poll_in(delays)
+        self.tell(Landed())
 
     def poll_in(self, delays: Iterable[float]) -> None:
         """Ask for a poll after each of the delays, in seconds."""
@@ -174,8 +168,8 @@ class WorkerActor(Actor):
         self._interval = 0.0
         self._more = False
         self._lost = False
-        self._draining = False
         self._terminated = False
+        self._scope = PhaseScope()
 
     def name(self) -> str:
         return f"pgflow-worker-{self._cell.definition.slug}"
@@ -204,15 +198,13 @@ class WorkerActor(Actor):
             case Landed():
                 if self._more:
                     self._poll()
-            case Overdue(flight):
-                self._give_up(flight)
-            case Drain():
-                self._draining = True
             case _:
                 super().on_receive(message)
 
     def cancel(self) -> None:
         self._terminated = True
+        with suppress(RuntimeError):  # no thread to be had: the claim ends by itself
+            self._world.threads.run(self._scope.cancel)
 
     def on_stop(self) -> None:
         """Let running tasks end until the shutdown's deadline, then give back what still runs.
@@ -223,12 +215,10 @@ class WorkerActor(Actor):
         cell, world = self._cell, self._world
         if not self._terminated:
             return
-        if cell.flights.wait_empty(world.clock, lambda: world.shutdown.deadline):
-            left: list[Task] = []
-        else:
-            left = [f.task for f in cell.flights.all() if f.land()]
-            for flight in cell.flights.all():
-                cell.flights.give_up(flight)
+        cell.flights.wait_empty(world.clock, lambda: world.shutdown.deadline)
+        left = [f.task for f in cell.flights.all() if f.land()]
+        for flight in cell.flights.all():
+            cell.flights.give_up(flight)
         try:
             if not cell.outbox.flush(wait=True):
                 logger.error("%s: %d outcomes could not be written", cell.definition.slug, len(cell.outbox))
@@ -242,41 +232,43 @@ class WorkerActor(Actor):
 
     def _poll(self) -> None:
         cell, world = self._cell, self._world
-        free = cell.slots - len(cell.flights)
-        if self._draining or cell.unwired:
+        # Outcomes that wait to be written count as well, beyond one for each slot: what is not written runs again
+        # should this process die.
+        free = cell.slots - len(cell.flights) - max(0, len(cell.outbox) - cell.slots)
+        if self._terminated or cell.draining or cell.unwired:
             return
         if free <= 0:
             self._more = True
             return
         quantity = min(free, world.batch_size)
         try:
-            if not cell.registered:
-                world.store.heartbeat([(cell.worker_id, cell.definition.slug)])
-                cell.registered = True
             if cell.claims_unsure:
                 known = [f.task for f in cell.flights.all()] + cell.outbox.tasks()
                 world.store.give_back_unknown(cell.worker_id, cell.definition.slug, known)
                 cell.claims_unsure = False
-            read, tasks = world.store.claim(cell.definition, cell.worker_id, quantity)
+            read, tasks = world.store.claim(cell.definition, cell.worker_id, quantity, self._scope)
         except UnknownFlowError:
             # Dies, so that its module registers again, from the worker phase on; and waits for that: see `wire`.
-            cell.registered, cell.unwired = False, True
+            cell.unwired = True
             raise
         except DatabaseError as error:
             # A connection that broke while claiming may have claimed all the same.
             cell.claims_unsure = True
-            # The schema may be another one by now, which does not know this worker.
-            cell.registered = cell.registered and error.connection_lost
             self._interval = world.policy.after_error(self._interval)
             if error.connection_lost and not self._lost:
                 cell.poll_soon()  # the database may be there: the next connection waits until that is known
             self._lost = error.connection_lost
             logger.log(
-                logging.DEBUG if error.connection_lost else logging.WARNING,
+                logging.DEBUG if error.connection_lost or self._terminated else logging.WARNING,
                 "%s: polling: %s",
                 cell.definition.slug,
                 error,
             )
+        except Exception:
+            # A fault of ours, or of one message: another worker would meet it as well, and then the whole starter.
+            cell.claims_unsure = True
+            self._interval = world.policy.after_error(self._interval)
+            logger.exception("%s: polling", cell.definition.slug)
         else:
             self._lost = False
             for task in tasks:
@@ -285,17 +277,31 @@ class WorkerActor(Actor):
             if self._more and len(cell.flights) < cell.slots:
                 cell.poll_soon()
             self._interval = world.policy.after(read > 0, self._interval)
+            if read == 0:
+                self._mind_invisible()
         self._token += 1
         cell.later(self._interval, PollDue(self._token))
+
+    def _mind_invisible(self) -> None:
+        """Nobody announces that a message becomes visible: a retry, a delayed one, one whose worker died."""
+        cell, world = self._cell, self._world
+        if world.policy.strategy is not SignalStrategy.NOTIFY:
+            return
+        try:
+            seconds = world.store.next_visible(cell.definition.slug)
+        except DatabaseError:
+            return
+        if seconds is not None:
+            self._interval = min(self._interval, max(0.0, seconds) + VISIBLE_MARGIN)
 
     def _fly(self, task: Task) -> None:
         cell, world = self._cell, self._world
         step = cell.definition.step(task.step_slug)
         timeout = cell.definition.timeout if step is None else cell.definition.timeout_of(step)
+        deadline = world.clock.monotonic() + timeout
         flight = Flight(task)
         cell.flights.add(flight)
-        flight.timer = world.timers.after(timeout, partial(cell.tell, Overdue(flight)))
-        deadline = world.clock.monotonic() + timeout
+        flight.timer = world.timers.after(timeout, partial(self._overdue, flight, timeout))
         try:
             world.threads.run(partial(_run_flight, cell, flight, deadline))
         except RuntimeError as error:
@@ -304,19 +310,21 @@ class WorkerActor(Actor):
                 logger.error("%s: no thread for a task: %s", cell.definition.slug, error)
                 world.store.give_back(cell.worker_id, [task])
 
-    def _give_up(self, flight: Flight) -> None:
-        """The task took too long: it has failed, and whatever its thread still returns is ignored."""
-        if not flight.land():
-            return
-        cell = self._cell
-        step = cell.definition.step(flight.task.step_slug)
-        timeout = cell.definition.timeout if step is None else cell.definition.timeout_of(step)
-        # First: a task that is neither under way nor in the outbox is taken for one that nobody knows.
-        cell.outbox.add(failed(flight.task, f"TimeoutError: the task has not ended within its timeout of {timeout} s"))
-        cell.flights.give_up(flight)
-        self._world.threads.run(cell.outbox.flush)
-        if self._more:
-            self._poll()
+    def _overdue(self, flight: Flight, timeout: int) -> None:
+        """On the timers' thread: the task took too long. Not by a message: this actor may wait in a claim, or stop."""
+        with suppress(RuntimeError):  # no thread to be had: it ends when its handler does
+            self._world.threads.run(partial(_give_up, self._cell, flight, timeout))
+
+
+def _give_up(cell: WorkerCell, flight: Flight, timeout: int) -> None:
+    """The task has failed, and whatever its thread still returns is ignored."""
+    if not flight.land():
+        return
+    # First: a task that is neither under way nor in the outbox is taken for one that nobody knows.
+    cell.outbox.add(failed(flight.task, f"TimeoutError: the task has not ended within its timeout of {timeout} s"))
+    cell.flights.give_up(flight)
+    cell.outbox.flush()
+    cell.tell(Landed())
 
 
 def _run_flight(cell: WorkerCell, flight: Flight, deadline: float) -> None:

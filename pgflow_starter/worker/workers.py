@@ -29,8 +29,8 @@ class Workers:
 
     def cells(self) -> list[WorkerCell]:
         """All of them."""
-        with self._lock:
-            return list(self._cells.values())
+        # Without the lock: a signal handler may ask on top of whoever holds it.
+        return list(self._cells.values())
 
     def ensure(self, definition: FlowDefinition, scope: CancelScope) -> None:
         """Register the flow's worker in the database and start it; one that runs is left as it is.
@@ -41,6 +41,8 @@ class Workers:
             cell = self._cells.get(definition.slug)
         if cell is None:
             cell = WorkerCell(definition, definition.max_concurrency or self._slots, self._world)
+        elif cell.draining:
+            cell.retire()  # deprecated: from now on it is another worker
         self._flow_store.register_worker(cell.worker_id, definition.slug, scope)
         with self._lock:
             self._cells[definition.slug] = cell

@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="with the package's warnings")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(relativeCreated)9d %(levelname)s %(name)s %(message)s")
-    logging.getLogger().setLevel(logging.WARNING if arguments.verbose else logging.CRITICAL)
+    logging.disable(logging.NOTSET if arguments.verbose else logging.CRITICAL)
     seed = random.SystemRandom().randrange(2**31) if arguments.seed is None else arguments.seed
     names = arguments.scenario or list(SCENARIOS)
     seconds = arguments.seconds / len(names)
@@ -49,7 +49,7 @@ def main() -> int:
     for number, name in enumerate(names):
         with server() as running:
             longest = arguments.longest or min(LONGEST, seconds / 5)
-            results.append(run(running, name, seconds, seed + number, longest=longest, pause=0.05))
+            results.append(run(running, name, seconds, seed + number, longest=longest))
         print(line(results[-1]), flush=True)
         for problem in (*results[-1].problems, *results[-1].threads_left):
             print(f"  {problem}", flush=True)

@@ -6,6 +6,8 @@ import random
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -31,10 +33,12 @@ class Load:
         self._end = threading.Event()
         self._pending: deque[pykka.Future[Any]] = deque()
         self.status_seconds: list[float] = []
+        self.problems: list[str] = []
         self.asks = self.unanswered = 0
-        threads = [threading.Thread(target=self._send, args=(seed + i,), name=f"sender-{i}") for i in range(SENDERS)]
-        threads += [threading.Thread(target=work, name=work.__name__) for work in (self._ask, self._look)]
-        self._threads = threads
+        work = [*(partial(self._send, seed + i) for i in range(SENDERS)), self._ask, self._look]
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(w,), name=f"load-{i}") for i, w in enumerate(work)
+        ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -48,21 +52,24 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self.problems.append(f"the load ended: {type(error).__name__}: {error}")
+
     def _send(self, seed: int) -> None:
         rng = random.Random(seed)
         number = 0
         while not self._end.wait(rng.uniform(0, 2 * self._pause)):
             number += 1
             run_id = UUID(int=rng.getrandbits(128), version=4)
-            starter = rng.choice(self._world.starters)
+            starter, target = rng.choice(self._world.starters), rng.choice(TARGETS)
             for _ in range(3):  # the id makes it the same run however often it is sent
                 try:
-                    starter.client.start_flow(rng.choice(TARGETS), number, run_id=run_id)
+                    starter.client.start_flow(target, number, run_id=run_id)
                 except pgflow.PgflowError as error:
                     self._world.ledger.count(f"refused: {_kind(error)}")
-                    if "is a run of flow" in str(error):
-                        self._world.ledger.returned(run_id)  # the first try came through
-                        break
                 else:
                     self._world.ledger.returned(run_id)
                     break
@@ -100,4 +107,6 @@ class Load:
 
 
 def _kind(error: pgflow.PgflowError) -> str:
-    return getattr(error, "sqlstate", None) or getattr(error, "error_type", type(error).__name__)
+    if isinstance(error, pgflow.DatabaseError):
+        return error.sqlstate or error.error_type
+    return type(error).__name__

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import UUID
 
-from pgflow_starter import ModuleStatus
+from pgflow_starter import ModuleStatus, PgflowError
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from tests.chaos.faults import SCENARIOS
 from tests.chaos.load import Load
@@ -20,8 +20,8 @@ from tests.support.waiting import eventually
 
 CONVERGE_WITHIN = 60.0
 THREADS_END_WITHIN = 5.0
-QUIET = 0.5
-"""Longest pause between faults, in seconds."""
+PAUSES = {"actors": (1.7, 2.5), "schema": (1.5, 6.0)}
+"""Seconds between faults: actors no more often than their supervisors put up with."""
 
 _never = threading.Event()
 _TASKS = "select run_id, step_slug, task_index from pgflow.step_tasks where status = 'completed'"
@@ -59,22 +59,36 @@ class Result:
         return {**asdict(self), "passed": self.passed}
 
 
-def run(server: EmbeddedPostgres, scenario: str, seconds: float, seed: int, *, longest: float, pause: float) -> Result:
-    """Break things for `seconds`, each fault for `longest` seconds at most; `pause` between a sender's messages."""
+def run(
+    server: EmbeddedPostgres,
+    scenario: str,
+    seconds: float,
+    seed: int,
+    *,
+    longest: float,
+    pause: float = 0.05,
+    quiet: float = 1.5,
+) -> Result:
+    """Break things for `seconds`, each fault for `longest` seconds at most, up to `quiet` seconds apart.
+
+    `pause` seconds lie between a sender's messages on average.
+    """
     result = Result(scenario, seed, seconds)
     before = ours()
     with world(server, seed) as w:
         with Load(w, seed, pause) as load:
-            _break(w, scenario, seconds, longest)
+            _break(w, scenario, seconds, longest, quiet)
             mended = time.monotonic()
-        _converge(w, result, mended)
+        try:
+            _converge(w, result, mended)
+        except PgflowError as error:
+            result.problems.append(str(error))
         _account(w, result, load)
-        result.restarts = sum(c.restarts for s in w.starters for c in s.which_children())
     result.threads_left = left_over(before, THREADS_END_WITHIN)
     return result
 
 
-def _break(w: World, scenario: str, seconds: float, longest: float) -> None:
+def _break(w: World, scenario: str, seconds: float, longest: float, quiet: float) -> None:
     faults = SCENARIOS[scenario]
     deadline = time.monotonic() + seconds
     upcoming: list[str] = []
@@ -84,7 +98,7 @@ def _break(w: World, scenario: str, seconds: float, longest: float) -> None:
         name = upcoming.pop()
         with w.ledger.fault(name):
             faults[name](w, min(longest, left))
-        _never.wait(w.random.uniform(0, QUIET))
+        _never.wait(w.random.uniform(*PAUSES.get(scenario, (0, quiet))))
 
 
 def _converge(w: World, result: Result, mended: float) -> None:
@@ -100,6 +114,7 @@ def _converge(w: World, result: Result, mended: float) -> None:
         except AssertionError as error:
             result.problems.append(str(error))
         for starter in w.starters:
+            result.restarts += sum(c.restarts for c in starter.which_children())
             result.problems += [f"{m.module}: {m.status} {m.last_error}" for m in _unwell(starter)]
     result.converged_seconds = time.monotonic() - mended
 
@@ -114,7 +129,7 @@ def _well(starter: Any) -> bool:
 
 def _account(w: World, result: Result, load: Load) -> None:
     with w.direct() as admin:
-        runs: list[tuple[UUID, str]] = admin.execute("select run_id, status from pgflow.runs").fetchall()  # type: ignore[assignment]
+        runs: list[tuple[UUID, str]] = admin.execute("select run_id, status from pgflow.runs").fetchall()
         tasks: list[Any] = admin.execute(_TASKS).fetchall()
     completed = {run_id for run_id, status in runs if status == "completed"}
     unfinished = {run_id for run_id, status in runs if status != "completed"}
@@ -126,6 +141,7 @@ def _account(w: World, result: Result, load: Load) -> None:
         result.problems.append(f"{never} tasks are completed and were never handled")
     result.repeated, result.unexplained = w.ledger.repeated()
     result.faults = w.ledger.faults().total()
+    result.problems += load.problems
     result.asks, result.unanswered = load.asks, load.unanswered
     if len(load.status_seconds) > 1:
         result.status_p99_ms = statistics.quantiles(load.status_seconds, n=100)[98] * 1e3

@@ -43,7 +43,7 @@ def test_restart_may_be_given_as_a_word(restart: Any) -> None:
     assert ChildSpec("a", start, restart).restart is Restart(restart)
 
 
-@pytest.mark.parametrize("shutdown", [0, 0.5, 7, math.inf, threading.TIMEOUT_MAX * 2, 10**400])
+@pytest.mark.parametrize("shutdown", [0, 0.5, 7, math.inf, threading.TIMEOUT_MAX * 2])
 def test_shutdown_may_be_any_time_from_none_to_for_ever(shutdown: float) -> None:
     assert ChildSpec("a", start, shutdown=shutdown).shutdown == shutdown
 

@@ -38,7 +38,7 @@ def test_a_child_that_hangs_longer_is_abandoned_and_counted(stage: Stage, shutdo
     assert top.call("count_children") == {"specs": 2, "active": 1, "supervisors": 0, "workers": 2, "abandoned": 1}
 
 
-@pytest.mark.parametrize("shutdown", [math.inf, threading.TIMEOUT_MAX * 2, 10**400, 60], ids=str)
+@pytest.mark.parametrize("shutdown", [math.inf, threading.TIMEOUT_MAX * 2, 60], ids=str)
 def test_a_child_with_time_is_waited_for(stage: Stage, shutdown: float) -> None:
     top = stage.supervise(stage.worker("a", shutdown=shutdown))
     hanging(stage, top, event="work")

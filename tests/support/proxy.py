@@ -93,7 +93,7 @@ class Proxy:
 
     def accept(self) -> None:
         """Serve new connections again, without delay. What was swallowed is lost: those connections stay silent."""
-        self._do(lambda: self._set())
+        self._do(self._set)
 
     def _set(self, *, refusing: bool = False, swallowing: bool = False, delay: float = 0.0) -> None:
         self._refusing, self._swallowing, self._delay = refusing, swallowing, delay

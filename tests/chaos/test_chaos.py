@@ -1,0 +1,19 @@
+"""The short form of `make chaos`: always the same faults, in seconds."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.scenario import run
+from tests.chaos.world import server
+
+SEED = 20
+
+
+@pytest.mark.parametrize(("scenario", "seconds"), [("everything", 9.0), ("schema", 3.0)])
+def test_after_faults_under_load_every_run_is_completed_and_nothing_is_left(scenario: str, seconds: float) -> None:
+    with server() as running:
+        result = run(running, scenario, seconds, SEED, longest=0.7, pause=0.05, quiet=0.3)
+    assert result.passed, result.to_dict()
+    assert result.runs > 0
+    assert result.faults > 0

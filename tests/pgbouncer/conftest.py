@@ -1,0 +1,48 @@
+"""A server on TCP, and PgBouncer before it in its two ways of pooling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from tests.pgbouncer.pooler import MISSING, pooler, program
+from tests.support.databases import FAST, memory_folder
+
+POOL_SIZE = 2
+"""Server connections for each database: fewer than whatever a starter would like to have."""
+
+
+@pytest.fixture(scope="session")
+def server(pg_version: int) -> Iterator[EmbeddedPostgres]:
+    """The session's server, in the place of the one on a socket."""
+    if program() is None:
+        pytest.exit(MISSING, returncode=1)
+    with EmbeddedPostgres(version=pg_version, tcp=True, settings=FAST, parent=memory_folder()) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def transaction_port(server: EmbeddedPostgres) -> Iterator[int]:
+    with pooler(server.conninfo(), pool_mode="transaction", pool_size=POOL_SIZE) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def session_port(server: EmbeddedPostgres) -> Iterator[int]:
+    with pooler(server.conninfo(), pool_mode="session", pool_size=30) as port:
+        yield port
+
+
+@pytest.fixture
+def pooled(database: str, transaction_port: int) -> str:
+    """The fresh database through a transaction pooler."""
+    return make_conninfo(database, port=transaction_port)
+
+
+@pytest.fixture
+def session_pooled(database: str, session_port: int) -> str:
+    """The fresh database through a session pooler."""
+    return make_conninfo(database, port=session_port)

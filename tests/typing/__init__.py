@@ -1,0 +1,1 @@
+"""The public API as users type it: checked by mypy, never run."""

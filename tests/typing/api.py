@@ -1,0 +1,59 @@
+"""What mypy must accept of a user's code, and the types it must infer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, assert_type
+from uuid import UUID
+
+import pykka
+
+import pgflow_starter as pgflow
+
+order = pgflow.Flow("order", max_attempts=3, base_delay=5, timeout=60)
+
+
+@order.step(timeout=5)
+def validate(given: dict[str, int], ctx: pgflow.TaskContext) -> dict[str, int]:
+    ctx.logger.info("attempt %d", ctx.attempt)
+    return given if not ctx.cancelled.is_set() else {}
+
+
+@order.map(array="validate", slug="each")
+def each(item: int, ctx: pgflow.TaskContext) -> int:
+    return item
+
+
+@pgflow.job("mail", max_concurrency=2)
+def mail(message: str, ctx: pgflow.TaskContext) -> None:
+    assert_type(ctx.run_id, UUID)
+
+
+def a_users_program(conninfo: str) -> None:
+    """Every call of the table."""
+    assert_type(validate({}, _context()), dict[str, int])
+    assert_type(mail, pgflow.Job)
+    with pgflow.start(conninfo, flows=[order, "shop.flows:order"], jobs=[mail], signal_strategy="notify") as starter:
+        starter.await_ready(timeout=30)
+        assert_type(starter.ready(), bool)
+        assert_type(starter.healthy(), bool)
+        status = starter.status()
+        assert_type(status, pgflow.StarterStatus)
+        assert_type(status.ready_at, datetime | None)
+        assert_type(status.modules, tuple[pgflow.ModuleState, ...])
+        assert_type(status.to_dict(), dict[str, Any])
+        state = starter.module_status(order)
+        assert_type(state, pgflow.ModuleState | None)
+        if state is not None and state.last_error is not None:
+            assert_type(state.last_error.reason, str)
+        starter.retry_now("mail")
+        assert_type(starter.which_children(), tuple[pgflow.ChildInfo, ...])
+        run = starter.client.start_flow(order, {"a": 1}, run_id="00000000-0000-0000-0000-000000000001")
+        assert_type(run.wait(timeout=5), pgflow.Run)
+        assert_type(starter.proxy().status(), pykka.Future[pgflow.StarterStatus])
+        assert_type(pgflow.Backoff(base=0.5).delay(1, 0.0), float)
+        starter.stop(timeout=1)
+
+
+def _context() -> pgflow.TaskContext:
+    raise NotImplementedError
