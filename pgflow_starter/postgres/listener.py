@@ -45,16 +45,15 @@ OUTAGE_INTERVAL = 5.0
 DEAF_LIMIT = 2.0
 """Seconds that a connection which does not hear has to say why."""
 
+DEAF_TRIES = 2
+"""Connections in a row through a pooler that must never have heard anything until the pooler is said to be why."""
+
 
 class Probe(Reachability, Protocol):
     """The shared connection probe, which can be asked."""
 
     def doubt(self, answered: Callable[[], object]) -> None:
         """Have it look at once; `answered` is called, on another thread, when it knows."""
-
-
-DEAF_TRIES = 2
-"""Connections through a pooler that must never have heard anything, one after the other, until it is said to be why."""
 
 
 class Listener:
@@ -251,7 +250,7 @@ class Listener:
         self._deaf_in_a_row = 0 if proof.heard else self._deaf_in_a_row + 1
         with self._limits.on(conn, DEAF_LIMIT):
             row = conn.execute("select pg_backend_pid()").fetchone()
-        # A session pooler shows another pid as well. But through that one notifications arrive, be it at the second try.
+        # A session pooler shows another pid as well, but through that one they arrive, be it at the second try.
         if row is not None and row[0] != conn.info.backend_pid and self._deaf_in_a_row >= DEAF_TRIES:
             return ListenUnsupportedError(
                 "notifications do not arrive: LISTEN cannot work through a transaction pooler;"

@@ -142,7 +142,7 @@ class PostgresTaskStore:
             statement = _CLAIM.format(flow_input="s.flow_input::text" if features.flow_input else "null", wired=_WIRED)
             parameters = {"queue": queue, "vt": vt, "quantity": quantity, "worker": worker_id}
             try:
-                rows: list[Any] = conn.execute(statement, parameters).fetchall()
+                rows = _claimed(conn, statement, parameters)
             except psycopg.Error as error:
                 self._features = None  # the core may have been replaced under us
                 if error.sqlstate in _UNWIRED_STATES and conn.execute(_IS_WIRED, parameters).fetchone() == (False,):
@@ -271,6 +271,22 @@ class PostgresTaskStore:
 
 def _unwired(slug: str) -> UnknownFlowError:
     return UnknownFlowError(f"flow {slug!r} or its worker is in the database no more: was pgflow installed anew?")
+
+
+def _claimed(conn: Connection, statement: str, parameters: dict[str, Any]) -> list[Any]:
+    """The claim's rows; tried again when it met a task newer than itself.
+
+    Such a task was sent by a transaction that began after the claim's did and was done before the claim read. pgflow's
+    check that tasks are queued before they are started, by their transactions' times, then undoes the claim.
+    """
+    tries = 5
+    while True:
+        tries -= 1
+        try:
+            return conn.execute(statement, parameters).fetchall()
+        except psycopg.errors.CheckViolation:
+            if not tries:
+                raise
 
 
 @dataclass(frozen=True, slots=True)

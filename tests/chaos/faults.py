@@ -109,7 +109,7 @@ def _drop_schema(world: World, longest: float) -> None:
     both = world.random.random() < 0.5
     with world.direct() as admin:
         admin.execute("set lock_timeout = '10s'")
-        for _ in range(5):
+        for _ in range(50):  # until it wins a deadlock with the workers
             try:
                 admin.execute("drop schema pgflow cascade; drop schema if exists pgmq cascade" if both else _PGFLOW)
             except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):

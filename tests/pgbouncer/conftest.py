@@ -8,8 +8,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.install import install
 from tests.pgbouncer.pooler import MISSING, pooler, program
-from tests.support.databases import FAST, memory_folder
+from tests.support.databases import FAST, fresh_database, memory_folder
 
 POOL_SIZE = 2
 """Server connections for each database: fewer than whatever a starter would like to have."""
@@ -22,6 +23,14 @@ def server(pg_version: int) -> Iterator[EmbeddedPostgres]:
         pytest.exit(MISSING, returncode=1)
     with EmbeddedPostgres(version=pg_version, tcp=True, settings=FAST, parent=memory_folder()) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def template(server: EmbeddedPostgres) -> Iterator[str]:
+    """As in the tests' own conftest, on this server."""
+    with fresh_database(server) as conninfo:
+        install(conninfo)
+        yield conninfo.rpartition("dbname=")[2]
 
 
 @pytest.fixture(scope="session")

@@ -170,11 +170,14 @@ def test_no_session_keeps_anything_of_ours(database: str, pooled: str) -> None:
         starter.await_ready(30)
         for run in [starter.client.enqueue("echo", i) for i in range(10)]:
             run.wait(10)
-        with psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as first:
-            with psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as second, first.transaction():
-                # Both of the pool's connections, one held by a transaction.
-                for conn in (first, second):
-                    assert conn.execute(LEFT_BEHIND).fetchone() == (0, 0, 0, 0)
+        with (
+            psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as first,
+            psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as second,
+            first.transaction(),
+        ):
+            # Both of the pool's connections, one held by a transaction.
+            for conn in (first, second):
+                assert conn.execute(LEFT_BEHIND).fetchone() == (0, 0, 0, 0)
 
 
 LEFT_BEHIND = """
