@@ -62,7 +62,7 @@ logger = logging.getLogger("pgflow_starter")
 ROOT_ID = "root"
 
 ROOT_FLAGS = SupervisorFlags(max_restarts=50, max_seconds=5.0)
-"""Generous: another library may end the StarterActor as often as it likes, and what crashes at once does so in 50 ms."""
+"""Generous: another library may end the StarterActor now and then, and what crashes at once gives up soon anyhow."""
 
 HOUSEKEEPER_SHUTDOWN = 0.5
 """Seconds that the housekeeper gets to stop: what it may be waiting for is of no use any more."""
