@@ -51,8 +51,8 @@ match way:
     case "a stop on another thread":
         threading.Thread(target=starter.stop, daemon=True).start()
     case "sigterm" | "sigterm, handled" | "ctrl-c":
-        while True:
-            signal.pause()
+        while True:  # and not once and for ever: a signal may come just before a wait begins
+            threading.Event().wait(0.1)
 """
 SIGNALS = {"sigterm": signal.SIGTERM, "sigterm, handled": signal.SIGTERM, "ctrl-c": signal.SIGINT}
 

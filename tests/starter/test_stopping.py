@@ -171,8 +171,8 @@ if sys.argv[2] == "handler":
     signal.signal(signal.SIGTERM, stop)
     print("ready", flush=True)
     starter.await_ready(timeout=None)
-    while True:
-        signal.pause()
+    while True:  # and not once and for ever: a signal may come just before a wait begins
+        threading.Event().wait(0.1)
 starter.client.enqueue("echo", 1)
 if sys.argv[2] == "exception":
     raise RuntimeError("main dies")
