@@ -16,7 +16,7 @@ from tests.support.starters import QUICK, echo_job, running
 from tests.support.waiting import eventually
 
 
-@pytest.mark.parametrize("poison", ["1e5000::numeric::text", "repeat('[', 3000) || repeat(']', 3000)"])
+@pytest.mark.parametrize("poison", ["1e5000::numeric::text", "repeat('[', 12000) || repeat(']', 12000)"])
 def test_an_input_that_python_cannot_read_fails_its_own_task_only(database: str, poison: str) -> None:
     job, other = echo_job("poisoned"), echo_job("innocent")
     with running(database, jobs=[job, other]) as starter, psycopg.connect(database, autocommit=True) as admin:
