@@ -142,8 +142,11 @@ class Listener:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         if thread is None or not thread.is_alive():
-            self._wake_receive.close()
-            self._wake_send.close()
+            self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        self._wake_receive.close()
+        self._wake_send.close()
 
     def _database_back(self) -> None:
         self._back = True
@@ -168,6 +171,8 @@ class Listener:
             if self._died is None:
                 raise
             self._died(error)
+        else:
+            self._close_sockets()  # closed; `close` may not have waited so long
 
     def _keep_listening(self) -> None:
         lost = False
