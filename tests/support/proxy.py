@@ -105,7 +105,8 @@ class Proxy:
     def _do(self, call: Callable[[], object]) -> None:
         done = threading.Event()
         self._calls.append((call, done))
-        self._wake_send.send(b".")
+        with suppress(OSError):  # woken by something else it may have made the call already, and that may be the last
+            self._wake_send.send(b".")
         done.wait()
 
     def _run(self) -> None:
