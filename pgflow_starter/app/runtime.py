@@ -162,10 +162,13 @@ class Runtime:
             self._done.release()
 
     def _take_down(self, reason: BaseException | None) -> None:
-        if reason is not None or not self._stop_asked:
+        if not self._stop_asked:
             logger.critical("the starter has terminated: %s", reason)
             self.board.close(partial(_terminated, reason))
             self._tell_terminated(reason)
+        elif reason is not None:
+            # At the interpreter's exit there may be no thread for who was about to start.
+            logger.warning("the starter did not stop in order: %s", reason)
         self._timers.close()
         self.tree.close()
         self.client.close()

@@ -16,6 +16,7 @@ from pgflow_starter.supervision import Actor, ChildInfo, ChildSpec, Strategy
 from tests.supervision.world import PATIENCE, Stage, raising, saying
 
 CRASHES = 200
+WHILE_READ = 40  # each waits for the busy reader to be put off the processor
 ROOT = ChildInfo("top", None, "supervisor", 0, True)
 
 
@@ -110,7 +111,7 @@ def test_the_tree_can_be_read_at_any_moment(stage: Stage) -> None:
 
     reader = threading.Thread(target=read)
     reader.start()
-    for _ in range(CRASHES):
+    for _ in range(WHILE_READ):
         top.kill("b")
     done.set()
     reader.join(PATIENCE)
