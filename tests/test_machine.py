@@ -68,6 +68,9 @@ STATES = {
     "succeeded, first": after("retry", "done", "done", "retry"),
     "succeeded, last": after("retry", "done", "done", "retry", "done"),
     "failed, first": after("retry", "permanent", "retry"),
+    "rewiring": after("retry", "done", "done", "lost"),
+    "rewiring, waits": after("retry", "done", "done", "lost", "permanent"),
+    "lost meanwhile": after("retry", "done", "done", "retry", "lost"),
 }
 
 # What becomes of it:
@@ -93,6 +96,9 @@ failed            A     .     .    .         .         .       .    .
 succeeded, first  +     .     N    R         P         H       *    +
 succeeded, last   +     .     S    R         P         H       *    +
 failed, first     +     .     N    R         P         H       *    +
+rewiring          +     .     S    R         R         H       *    +
+rewiring, waits   A     A     .    .         .         .       A    .
+lost meanwhile    .     .     N    RA        RA        HW      *    .
 """
 
 
@@ -204,6 +210,15 @@ def test_a_lost_worker_is_wired_again_and_a_failure_of_that_starts_from_the_begi
     m, _ = MESSAGES["transient"](m)
     m, _ = MESSAGES["timer"](m)
     assert m.state.phase == "registry"
+
+
+def test_until_the_lost_worker_is_wired_again_no_failure_is_permanent() -> None:
+    m = after("retry", "done", "done", "lost", "permanent", "timer", "permanent")
+    assert m.state.last_error is not None
+    assert (m.state.status, m.state.last_error.error_class) == ("retrying", "transient")
+    for message in ("timer", "done", "done", "retry", "permanent"):
+        m, _ = MESSAGES[message](m)
+    assert m.state.status == "failed_permanent"  # what somebody asked for has its own result
 
 
 def test_the_state_says_that_the_next_attempt_waits_for_a_hung_phase() -> None:

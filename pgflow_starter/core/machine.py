@@ -6,7 +6,9 @@
 
 Each attempt and each timer carries the machine's `token`; whatever arrives with another one is stale and changes
 nothing. `busy` is true from the start of a phase until its thread has ended, which for a hung phase is later than the
-end of the attempt: no attempt begins while it lasts, so that a module never holds more than one thread.
+end of the attempt: no attempt begins while it lasts, so that a module never holds more than one thread. `rewiring` is
+true from the loss of a succeeded module's worker until it has one again: until then no failure is permanent, for to a
+worker that runs the schema's being away is transient as well.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ class Machine:
     again: bool = False
     due: bool = False
     revived: bool = False
+    rewiring: bool = False
 
     @property
     def waiting(self) -> bool:
@@ -112,7 +115,8 @@ def phase_done(m: Machine, token: int, slug: str | None, now: datetime) -> Step:
         state = replace(m.state, phase=phase, slug=slug, updated_at=now)
         return replace(m, state=state), (RunPhase(phase, token),)
     state = replace(m.state, slug=slug, status=ModuleStatus.SUCCEEDED, phase=None, last_error=None, updated_at=now)
-    return _once_more(replace(m, state=state, failures=0, busy=False), (AttemptEnded(state),), now)
+    succeeded = replace(m, state=state, failures=0, busy=False, rewiring=False)
+    return _once_more(succeeded, (AttemptEnded(state),), now)
 
 
 def phase_failed(m: Machine, token: int, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
@@ -146,13 +150,18 @@ def database_back(m: Machine, now: datetime) -> Step:
 
 def worker_lost(m: Machine, error: ModuleError, now: datetime) -> Step:
     """The worker of a succeeded module is gone: wire it again, from the worker phase on."""
-    if m.state.status is not ModuleStatus.SUCCEEDED or m.state.phase is not None:
-        return (replace(m, again=True), ()) if m.state.phase is not None else (m, ())
+    succeeded = m.state.status is ModuleStatus.SUCCEEDED
+    if m.state.phase is not None:
+        return replace(m, again=True, rewiring=m.rewiring or succeeded), ()
+    if not succeeded:
+        return m, ()
     lost = replace(m.state, status=ModuleStatus.RETRYING, last_error=error, updated_at=now)
-    return begin(replace(m, state=lost), now, first=Phase.WORKER)
+    return begin(replace(m, state=lost, rewiring=True), now, first=Phase.WORKER)
 
 
 def _fail(m: Machine, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
+    if m.rewiring:
+        error = replace(error, error_class=ErrorClass.TRANSIENT)
     failed = replace(m.state, phase=None, last_error=error, updated_at=now)
     if error.error_class is ErrorClass.PERMANENT:
         failed = replace(failed, status=ModuleStatus.FAILED_PERMANENT)

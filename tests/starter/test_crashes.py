@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import psycopg
 import pykka
 import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleActor, ModuleStatus, StarterActor
-from tests.support.starters import echo_job, running, state
+from tests.support.starters import await_state, echo_job, running, state
 from tests.support.waiting import eventually
 
 
@@ -155,3 +156,20 @@ def test_the_end_of_the_root_is_told_to_every_caller(database: str) -> None:
         with pytest.raises(pgflow.StarterTerminated):
             starter.await_ready(1)
         starter.stop()
+
+
+def test_a_worker_that_dies_while_the_schema_is_away_is_wired_again_when_that_is_back(database: str) -> None:
+    job = echo_job()
+    with running(database, jobs=[job]) as starter, psycopg.connect(database, autocommit=True) as admin:
+        starter.await_ready(10)
+        admin.execute("alter schema pgflow rename to pgflow_away")
+        worker = starter._runtime._workers.cells()[0].ref
+        assert worker is not None
+        worker.stop()
+        last = await_state(starter, job, lambda s: s.attempts >= 3 and s.phase is None).last_error
+        assert last is not None
+        assert last.error_class == "transient"
+        assert "pgflow" in last.reason
+        admin.execute("alter schema pgflow_away rename to pgflow")
+        starter.await_ready(10)
+        assert starter.client.enqueue(job, 1).wait(10).result == 1
