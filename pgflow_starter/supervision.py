@@ -4,17 +4,19 @@
     sup.proxy().which_children().get()
 
 Children derive from `Actor`. A supervisor answers `which_children`, `count_children`, `start_child`, `terminate_child`,
-`restart_child` and `delete_child` through its proxy; a child must only ever `tell` its supervisor.
+`restart_child` and `delete_child` through its proxy; what it refuses raises SupervisionError with OTP's word for it as
+its `reason`. A child must only ever `tell` its supervisor.
 """
 
-from pgflow_starter.actors.base import AbandonedError, Actor
-from pgflow_starter.actors.supervisor import (
+from pgflow_starter.actors.base import Actor
+from pgflow_starter.actors.link import AbandonedError
+from pgflow_starter.actors.supervision_errors import (
     ChildStartError,
-    DynamicSupervisorActor,
+    Refusal,
     RestartIntensityExceededError,
     SupervisionError,
-    SupervisorActor,
 )
+from pgflow_starter.actors.supervisor import DynamicSupervisorActor, SupervisorActor
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.children import ChildSpec, ChildType, Restart, Strategy, SupervisorFlags
 from pgflow_starter.core.state import ChildInfo
@@ -27,6 +29,7 @@ __all__ = [
     "ChildStartError",
     "ChildType",
     "DynamicSupervisorActor",
+    "Refusal",
     "Restart",
     "RestartIntensityExceededError",
     "Strategy",

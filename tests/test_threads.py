@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from queue import Empty, SimpleQueue
 
 import pytest
@@ -111,22 +112,22 @@ def test_no_call_is_lost_to_threads_whose_time_is_up(cache: ThreadCache, monkeyp
     monkeypatch.setattr(threads_module, "IDLE_SECONDS", 0)
     made: SimpleQueue[int] = SimpleQueue()
     for number in range(300):
-        cache.run(lambda number=number: made.put(number))  # type: ignore[misc]
+        cache.run(partial(made.put, number))
     assert sorted(made.get(timeout=WAIT) for _ in range(300)) == list(range(300))
 
 
 def test_a_call_handed_over_just_as_the_time_was_up_is_run(cache: ThreadCache) -> None:
-    class Late:
+    class Late(SimpleQueue[Callable[[], object] | None]):
         """An inbox that is found empty, and then is not: `run` had taken it from the idle ones before."""
 
-        def get(self, timeout: float | None = None) -> Callable[[], object]:
+        def get(self, block: bool = True, timeout: float | None = None) -> Callable[[], object]:
             if timeout is not None:
                 raise Empty
             return call
 
     def call() -> None: ...
 
-    assert cache._next(Late()) is call  # type: ignore[arg-type]
+    assert cache._next(Late()) is call
 
 
 def test_closing_ends_idle_threads_and_refuses_more(cache: ThreadCache) -> None:
@@ -237,18 +238,20 @@ def test_leaving_after_the_end_changes_nothing(cache: ThreadCache, calls: Callab
     assert not second.begun.is_set()
 
 
-def test_a_lane_without_threads_refuses_the_call_and_runs_the_next(cache: ThreadCache) -> None:
+def test_a_lane_without_threads_refuses_the_call_and_runs_the_next(
+    cache: ThreadCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lane, ran = Lane(cache, 1), threading.Event()
-    working, cache.run = cache.run, _no_thread  # type: ignore[method-assign, assignment]
-    with pytest.raises(RuntimeError, match="no thread"):
-        lane.run(lambda: pytest.fail("it was refused"))
-    cache.run = working  # type: ignore[method-assign]
+    with monkeypatch.context() as patched:
+        patched.setattr(cache, "run", _no_thread)
+        with pytest.raises(RuntimeError, match="no thread"):
+            lane.run(lambda: pytest.fail("it was refused"))
     lane.run(ran.set)
     assert ran.wait(WAIT)
 
 
 def test_a_call_that_a_freed_thread_took_meanwhile_is_not_refused(
-    cache: ThreadCache, calls: Callable[[], Call]
+    cache: ThreadCache, calls: Callable[[], Call], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lane, first, second = Lane(cache, 2), calls(), calls()
     lane.run(first)
@@ -259,7 +262,7 @@ def test_a_call_that_a_freed_thread_took_meanwhile_is_not_refused(
         assert second.begun.wait(WAIT)
         raise RuntimeError("no thread")
 
-    cache.run = no_thread_but_the_first_comes_free  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(cache, "run", no_thread_but_the_first_comes_free)
     lane.run(second)
 
 

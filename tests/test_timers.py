@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_calls_are_made_in_the_order_they_are_due(timers: tuple[Timers, Advance]
     made, advance = timers
     calls: SimpleQueue[str] = SimpleQueue()
     for delay, name in ((0.03, "c"), (0.01, "a"), (0.02, "b")):
-        made.after(delay, lambda name=name: calls.put(name))  # type: ignore[misc]
+        made.after(delay, partial(calls.put, name))
     advance(0.03)
     assert taken(calls, 3) == ["a", "b", "c"]
 
@@ -58,7 +59,7 @@ def test_of_calls_due_at_one_time_the_first_armed_is_made_first(timers: tuple[Ti
     made, advance = timers
     calls: SimpleQueue[int] = SimpleQueue()
     for number in range(50):
-        made.after(-number, lambda number=number: calls.put(number))  # type: ignore[misc]
+        made.after(-number, partial(calls.put, number))
     advance(0)
     numbers = taken(calls, 50)
     assert sorted(numbers) == list(range(50))
@@ -94,7 +95,7 @@ def test_the_thread_survives_whatever_a_call_raises(thread: TimerThread, caplog:
 
     calls: SimpleQueue[str] = SimpleQueue()
     for error in (RuntimeError("boom"), SystemExit(3), KeyboardInterrupt()):
-        thread.after(0, lambda error=error: fail(error))  # type: ignore[misc]
+        thread.after(0, partial(fail, error))
     thread.after(0.001, lambda: calls.put("made"))
     assert taken(calls, 1) == ["made"]
     assert caplog.text.count("a timed call raised") == 3
@@ -230,7 +231,7 @@ def test_however_time_is_cut_each_manual_call_is_made_once_and_in_time(delays: l
     timers = ManualTimers()
     made: list[int] = []
     for delay in delays:
-        timers.after(delay, lambda delay=delay: made.append(delay))  # type: ignore[misc]
+        timers.after(delay, partial(made.append, delay))
     for step in steps:
         timers.advance(step)
         assert made == sorted(d for d in delays if d <= timers.clock.monotonic())

@@ -7,14 +7,9 @@ the link to the supervisor is told the reason. One that does not end can be fenc
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import itertools
 import logging
 import threading
-import weakref
-from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, ClassVar, Self
 
 import pykka
@@ -22,117 +17,13 @@ from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
 from pgflow_starter.actors.inbox import Answer, Inbox, fail, reply
-from pgflow_starter.errors import PgflowError
+from pgflow_starter.actors.link import AbandonedError, Link, start_linked
+
+__all__ = ["AbandonedError", "Actor", "Link", "start_linked", "told"]
 
 logger = logging.getLogger("pgflow_starter.actors")
 
-_parent_link: contextvars.ContextVar[Link | None] = contextvars.ContextVar("pgflow_parent_link", default=None)
 _numbers = itertools.count(1)
-
-
-class AbandonedError(PgflowError):
-    """The actor did not end in time: nobody waits for it any more, and it ends as soon as its thread comes back."""
-
-
-class Link:
-    """Between one incarnation of a child and whoever supervises it.
-
-    `on_down(link, reason)` is called on the dying actor's thread; reason None means that it was stopped.
-    """
-
-    def __init__(self, on_down: Callable[[Link, BaseException | None], None]) -> None:
-        self._on_down = on_down
-        self._started: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._ended = threading.Event()
-        self._actor: weakref.ref[Actor] | None = None
-        self._urn = ""
-        self._abandoned = False
-        self.reason: BaseException | None = None
-        self.thread: threading.Thread | None = None
-
-    def attach(self, actor: Actor) -> None:
-        self._actor = weakref.ref(actor)
-        self._urn = actor.actor_urn
-        # `abandon` sets this and then looks for an actor: one of the two sees the other.
-        if self._abandoned:
-            msg = f"{actor} is abandoned in its constructor"
-            raise AbandonedError(msg)
-
-    def tell_started(self, error: BaseException | None) -> None:
-        self._started.put(error)
-
-    def tell_down(self, reason: BaseException | None, started: bool) -> None:
-        self.reason = reason
-        self._ended.set()
-        try:
-            self._on_down(self, reason)
-        finally:
-            if not started:
-                self.tell_started(reason)
-
-    def leads_to(self, ref: object) -> bool:
-        """Whether `ref` is that of the actor that took this link when it was made, and that actor was started."""
-        return isinstance(ref, pykka.ActorRef) and ref.actor_urn == self._urn and self.thread is not None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the incarnation is gone, or abandoned."""
-        return self._ended.is_set()
-
-    @property
-    def running(self) -> bool:
-        """Whether there is a thread that has not ended."""
-        return self.thread is not None and self.thread.is_alive() and not self.ended
-
-    def wait_started(self) -> BaseException | None:
-        """Wait until `on_start` has returned; what it raised, if it did: then the incarnation has ended, too."""
-        return self._started.get()
-
-    def wait_ended(self, timeout: float | None) -> bool:
-        """Wait until the incarnation has ended or is abandoned; False when `timeout` seconds were not enough."""
-        return self._ended.wait(timeout)
-
-    def stop(self) -> None:
-        """Ask the actor to give up what it is doing, and to end; its thread may ignore it."""
-        actor = self._living()
-        if actor is not None and not self.ended:
-            try:
-                actor.cancel()
-            except BaseException:
-                logger.exception("cancel of %s raised", actor)
-            with contextlib.suppress(pykka.ActorDeadError):
-                actor.stop()
-
-    def abandon(self) -> None:
-        """Fence the actor off, see `Actor.abandon`; nobody waits for its end any more."""
-        self._abandoned = True
-        actor = self._living()
-        if actor is not None:
-            actor.abandon()
-        self._ended.set()
-
-    def _living(self) -> Actor | None:
-        return None if self._actor is None else self._actor()
-
-
-def start_linked(start: Callable[[], Any], link: Link, *, wait: bool = True) -> pykka.ActorRef[Any]:
-    """Start an actor under `link` and, if `wait`, wait until its `on_start` has returned.
-
-    Raises what `start`, the constructor or `on_start` raised, TypeError for what is no actor of ours. Should the link's
-    actor run all the same, it is the caller's to end.
-    """
-    token = _parent_link.set(link)
-    try:
-        ref = start()
-    finally:
-        _parent_link.reset(token)
-    if not link.leads_to(ref):
-        msg = f"a supervised child must be started as a pgflow_starter.supervision.Actor, got {ref!r}"
-        raise TypeError(msg)
-    error = link.wait_started() if wait else None
-    if error is not None:
-        raise error
-    return ref  # type: ignore[no-any-return]
 
 
 class Actor(pykka.ThreadingActor):
@@ -142,6 +33,7 @@ class Actor(pykka.ThreadingActor):
     `BaseException` ends only this actor, and its asker is told. An exception in `on_stop` is a death like any other.
     """
 
+    actor_inbox: Inbox
     use_daemon_thread = True
     thread_name: ClassVar[str] = "pgflow-actor"
     registered: ClassVar[bool] = False
@@ -150,11 +42,9 @@ class Actor(pykka.ThreadingActor):
     def __init__(self) -> None:
         super().__init__()
         self._asker: pykka.Future[Any] | None = None
-        self._link = _parent_link.get()
+        self._link = Link.of_parent()
         if self._link is not None:
-            self._link.attach(self)
-            # what this constructor starts in turn is not this link's child
-            _parent_link.set(None)
+            self._link.attach(self)  # last: from here on it may be abandoned
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> pykka.ActorRef[Self]:
@@ -164,7 +54,7 @@ class Actor(pykka.ThreadingActor):
         return actor.actor_ref
 
     @staticmethod
-    def _create_actor_inbox() -> Any:
+    def _create_actor_inbox() -> Inbox:
         return Inbox()
 
     @staticmethod
@@ -182,7 +72,7 @@ class Actor(pykka.ThreadingActor):
         """
         pykka.ActorRegistry.unregister(self.actor_ref)
         self.actor_stopped.set()
-        self.actor_inbox.close(ended=True)  # type: ignore[attr-defined]
+        self.actor_inbox.close(ended=True)
         self.actor_inbox.put(Envelope(_ActorStop()))  # for a loop that had not looked up yet
         fail(self._asker, pykka.Timeout(f"{self} is abandoned: whether it carries the message out is unknown"))
         self._tell_started(AbandonedError(f"{self} is abandoned in its on_start"))
@@ -229,13 +119,16 @@ class Actor(pykka.ThreadingActor):
     def _next(self) -> Envelope[Any] | None:
         """Wait for the next message to carry out; None when the actor is to end."""
         envelope: Envelope[Any] = self.actor_inbox.get()
-        if isinstance(envelope.message, _ActorStop) or self.actor_stopped.is_set():
-            self.actor_inbox.put(envelope)  # answered with the rest
-            return None
-        return envelope
+        if not isinstance(envelope.message, _ActorStop):
+            # `abandon` sets actor_stopped and then looks for an asker: one of the two sees the other.
+            self._asker = envelope.reply_to
+            if not self.actor_stopped.is_set():
+                return envelope
+        self.actor_inbox.put(envelope)  # answered with the rest
+        return None
 
     def _serve(self, envelope: Envelope[Any]) -> None:
-        asker = self._asker = envelope.reply_to
+        asker = envelope.reply_to
         try:
             response = self._handle_receive(envelope.message)
         except Exception as error:
@@ -253,18 +146,18 @@ class Actor(pykka.ThreadingActor):
     def _stop(self) -> None:
         pykka.ActorRegistry.unregister(self.actor_ref)
         self.actor_stopped.set()
-        self.actor_inbox.close(ended=False)  # type: ignore[attr-defined]
+        self.actor_inbox.close(ended=False)
         self.on_stop()
 
     def _end(self, reason: BaseException | None, started: bool) -> None:
         try:
             pykka.ActorRegistry.unregister(self.actor_ref)
             self.actor_stopped.set()
-            self.actor_inbox.close(ended=False)  # type: ignore[attr-defined]
+            self.actor_inbox.close(ended=False)
             if reason is not None and started:
                 self._fail(reason)
         finally:
-            self.actor_inbox.close(ended=True)  # type: ignore[attr-defined]
+            self.actor_inbox.close(ended=True)
             if self._link is not None:
                 self._link.tell_down(reason, started)
 

@@ -1,160 +1,30 @@
 """`WorkerActor`: polls the queue of one flow or job, claims tasks for its free slots and has them run.
 
 It claims on its own thread and never beyond its free slots; handlers run on threads of the cache, and their outcomes
-are written by those. What must survive its crash (tasks under way, outcomes not yet written, the worker's id) is on its
-`WorkerCell`.
+are written by those. What must survive its crash is on its `WorkerCell`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
-from uuid import uuid4
-
-import pykka
 
 from pgflow_starter.actors.base import Actor
 from pgflow_starter.actors.phase_job import PhaseScope
-from pgflow_starter.actors.threads import ThreadCache
-from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.state import SignalStrategy
-from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
-from pgflow_starter.ports import Clock, TaskStore, Timers
-from pgflow_starter.worker.execution import execute, failed
-from pgflow_starter.worker.flights import Flight, Flights
-from pgflow_starter.worker.outbox import Outbox
-from pgflow_starter.worker.polling import PollPolicy, dependents_delays, retry_delay, root_delays
+from pgflow_starter.worker.cell import Shutdown, WorkerCell, WorkerWorld
+from pgflow_starter.worker.messages import Landed, Poll, PollDue, Wake
+from pgflow_starter.worker.polling import root_delays
+from pgflow_starter.worker.tower import Tower
+
+__all__ = ["Shutdown", "WorkerActor", "WorkerWorld"]
 
 logger = logging.getLogger("pgflow_starter.workers")
 
 VISIBLE_MARGIN = 0.01
 """Seconds after a message becomes visible that it is looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """Look into the queue now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """A notification came: poll now, and once more when the throttle has passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class PollDue:
-    """The timer of the last poll fired; stale unless it carries the newest token."""
-
-    token: int
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """A task's slot is free."""
-
-
-@dataclass(slots=True)
-class Shutdown:
-    """Until when (monotonic clock) running tasks may end once the starter stops."""
-
-    deadline: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerWorld:
-    """What the workers of a starter share."""
-
-    store: TaskStore
-    clock: Clock
-    timers: Timers
-    threads: ThreadCache
-    policy: PollPolicy
-    batch_size: int
-    shutdown: Shutdown
-
-
-class WorkerCell:
-    """What belongs to one worker and outlives each incarnation of its actor. Thread-safe where others use it."""
-
-    def __init__(self, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
-        self.worker_id = uuid4()
-        self.definition = definition
-        self.slots = slots
-        self.flights = Flights()
-        self.outbox = Outbox(world.store, self._settled, self._stuck)
-        self.ref: pykka.ActorRef[Any] | None = None
-        self.poll_asked = False
-        self.claims_unsure = False
-        self.unwired = False
-        self.draining = False
-        self._world = world
-
-    def tell(self, message: object) -> None:
-        """Send to the current incarnation; lost on a dead one, whose successor polls anyway."""
-        if self.ref is not None:
-            try:
-                self.ref.tell(message)
-            except pykka.ActorDeadError:
-                return
-
-    def later(self, delay: float, message: object) -> None:
-        """Send it in `delay` seconds."""
-        self._world.timers.after(delay, partial(self.tell, message))
-
-    def wire(self) -> None:
-        """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
-        self.unwired = False
-        self.poll_soon()
-
-    def retire(self) -> None:
-        """The worker has stopped, and said so in the database; one that is started after it is another."""
-        self.worker_id = uuid4()
-        self.draining = False
-
-    def wake(self) -> None:
-        """A notification came."""
-        self.tell(Wake())
-
-    def poll_soon(self) -> None:
-        """Ask for a poll; one that waits in the mailbox serves all who ask."""
-        if not self.poll_asked:
-            self.poll_asked = True
-            self.tell(Poll())
-
-    def database_back(self) -> None:
-        """The database is reachable again: write what waits, then poll."""
-        if len(self.outbox):
-            self._world.threads.run(self.outbox.flush)
-        self.poll_soon()
-
-    def _settled(self, outcomes: Sequence[Outcome]) -> None:
-        """Poll when what these outcomes made visible is there: the next steps, or the task again."""
-        delays: set[float] = set()
-        for outcome in outcomes:
-            step = self.definition.step(outcome.task.step_slug)
-            if outcome.kind is OutcomeKind.COMPLETED:
-                delays |= dependents_delays(self.definition, outcome.task.step_slug)
-            elif outcome.kind is OutcomeKind.FAILED and step is not None:
-                delay = retry_delay(self.definition, step, outcome.task.attempt)
-                delays |= set() if delay is None else {delay}
-        self.poll_in(delays)
-        self.tell(Landed())
-
-    def poll_in(self, delays: Iterable[float]) -> None:
-        """Ask for a poll after each of the delays, in seconds."""
-        for delay in delays:
-            if delay > 0:
-                self._world.timers.after(delay, self.poll_soon)
-            else:
-                self.poll_soon()
-
-    def _stuck(self) -> None:
-        self._world.timers.after(self._world.policy.least, lambda: self._world.threads.run(self.outbox.flush))
 
 
 class WorkerActor(Actor):
@@ -170,6 +40,7 @@ class WorkerActor(Actor):
         self._lost = False
         self._terminated = False
         self._scope = PhaseScope()
+        self._tower = Tower(cell, world)
 
     def name(self) -> str:
         return f"pgflow-worker-{self._cell.definition.slug}"
@@ -272,7 +143,7 @@ class WorkerActor(Actor):
         else:
             self._lost = False
             for task in tasks:
-                self._fly(task)
+                self._tower.fly(task)
             self._more = read >= quantity
             if self._more and len(cell.flights) < cell.slots:
                 cell.poll_soon()
@@ -293,50 +164,3 @@ class WorkerActor(Actor):
             return
         if seconds is not None:
             self._interval = min(self._interval, max(0.0, seconds) + VISIBLE_MARGIN)
-
-    def _fly(self, task: Task) -> None:
-        cell, world = self._cell, self._world
-        step = cell.definition.step(task.step_slug)
-        timeout = cell.definition.timeout if step is None else cell.definition.timeout_of(step)
-        deadline = world.clock.monotonic() + timeout
-        flight = Flight(task)
-        cell.flights.add(flight)
-        flight.timer = world.timers.after(timeout, partial(self._overdue, flight, timeout))
-        try:
-            world.threads.run(partial(_run_flight, cell, flight, deadline))
-        except RuntimeError as error:
-            if flight.land():
-                cell.flights.remove(flight)
-                logger.error("%s: no thread for a task: %s", cell.definition.slug, error)
-                world.store.give_back(cell.worker_id, [task])
-
-    def _overdue(self, flight: Flight, timeout: int) -> None:
-        """On the timers' thread: the task took too long. Not by a message: this actor may wait in a claim, or stop."""
-        with suppress(RuntimeError):  # no thread to be had: it ends when its handler does
-            self._world.threads.run(partial(_give_up, self._cell, flight, timeout))
-
-
-def _give_up(cell: WorkerCell, flight: Flight, timeout: int) -> None:
-    """The task has failed, and whatever its thread still returns is ignored."""
-    if not flight.land():
-        return
-    # First: a task that is neither under way nor in the outbox is taken for one that nobody knows.
-    cell.outbox.add(failed(flight.task, f"TimeoutError: the task has not ended within its timeout of {timeout} s"))
-    cell.flights.give_up(flight)
-    cell.outbox.flush()
-    cell.tell(Landed())
-
-
-def _run_flight(cell: WorkerCell, flight: Flight, deadline: float) -> None:
-    """On a thread of the cache: run the handler and see to its outcome."""
-    outcome = execute(cell.definition, flight.task, deadline, flight.cancelled)
-    if flight.timer is not None:
-        flight.timer.cancel()
-    if not flight.land():
-        cell.flights.ended_late()
-        return
-    try:
-        cell.outbox.put(outcome)
-    finally:
-        cell.flights.remove(flight)
-        cell.tell(Landed())

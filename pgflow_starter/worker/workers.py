@@ -10,7 +10,8 @@ from pgflow_starter.actors.tree import Tree
 from pgflow_starter.core.children import ChildSpec
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.ports import CancelScope, FlowStore
-from pgflow_starter.worker.worker import WorkerActor, WorkerCell, WorkerWorld
+from pgflow_starter.worker.cell import WorkerCell, WorkerWorld
+from pgflow_starter.worker.worker import WorkerActor
 
 SUPERVISOR_ID = "workers"
 

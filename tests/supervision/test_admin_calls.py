@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pykka.messages import ProxyCall
 
-from pgflow_starter.supervision import ChildInfo, ChildStartError, Restart, SupervisionError
-from tests.supervision.world import Journal, Stage
+from pgflow_starter.supervision import ChildInfo, ChildStartError, Refusal, Restart, SupervisionError
+from tests.supervision.world import Journal, Stage, failing_at, raising
 
 
 def test_which_children_tells_them_in_start_order(stage: Stage) -> None:
@@ -179,3 +179,54 @@ def test_a_message_that_it_does_not_know_is_dropped(stage: Stage) -> None:
     top = stage.supervise(stage.worker("a"))
     top.ref.tell("what is this?")
     assert top.alive() == ["a"]
+
+
+STOPPED, RUNNING, RESTARTING, UNKNOWN = "stopped", "running", "restarting", "unknown"
+
+
+@pytest.mark.parametrize(
+    ("method", "when", "reason"),
+    [
+        ("terminate_child", UNKNOWN, Refusal.NOT_FOUND),
+        ("restart_child", UNKNOWN, Refusal.NOT_FOUND),
+        ("delete_child", UNKNOWN, Refusal.NOT_FOUND),
+        ("restart_child", RUNNING, Refusal.RUNNING),
+        ("delete_child", RUNNING, Refusal.RUNNING),
+        ("start_child", RUNNING, Refusal.ALREADY_STARTED),
+        ("restart_child", RESTARTING, Refusal.RESTARTING),
+        ("delete_child", RESTARTING, Refusal.RESTARTING),
+        ("ensure_child", RESTARTING, Refusal.RESTARTING),
+        ("start_child", RESTARTING, Refusal.ALREADY_PRESENT),
+        ("start_child", STOPPED, Refusal.ALREADY_PRESENT),
+    ],
+)
+def test_a_refusal_tells_its_reason_in_otps_words(stage: Stage, method: str, when: str, reason: Refusal) -> None:
+    top = stage.supervise(stage.worker("a"))
+    child_id = "b" if when == UNKNOWN else "a"
+    if when == STOPPED:
+        top.call("terminate_child", "a")
+    if when == RESTARTING:
+        stage.plan("a on_start", failing_at("a may fail"))
+        top.child("a").tell(raising(ValueError("dead")))
+        stage.journal.await_entry("waits for a may fail")
+    answer = top.ask(method, stage.worker(child_id) if method in {"start_child", "ensure_child"} else child_id)
+    stage.event("a may fail").set()
+    with pytest.raises(SupervisionError) as refused:
+        answer.get(timeout=10)
+    assert refused.value.reason is reason
+    assert (refused.value.ref is not None) is (when == RUNNING)
+
+
+@pytest.mark.parametrize("when", [STOPPED, RUNNING, RESTARTING])
+def test_a_child_can_be_terminated_whatever_it_is_doing(stage: Stage, when: str) -> None:
+    top = stage.supervise(stage.worker("a"))
+    if when == STOPPED:
+        top.call("terminate_child", "a")
+    if when == RESTARTING:
+        stage.plan("a on_start", failing_at("a may fail"))
+        top.child("a").tell(raising(ValueError("dead")))
+        stage.journal.await_entry("waits for a may fail")
+    answer = top.ask("terminate_child", "a")
+    stage.event("a may fail").set()
+    assert answer.get(timeout=10) is None
+    assert (top.known(), top.alive()) == (["a"], [])

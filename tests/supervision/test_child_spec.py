@@ -70,8 +70,9 @@ def test_a_bad_value_is_refused_and_named(change: dict[str, Any], told: str) -> 
 
 
 def test_every_bad_value_of_a_spec_is_named_at_once() -> None:
+    bad: dict[str, Any] = {"id": "", "start": None, "restart": "ever", "shutdown": -1, "type": "boss"}
     with pytest.raises(ValueError, match="child spec") as refused:
-        ChildSpec("", None, "ever", -1, "boss")  # type: ignore[arg-type]
+        ChildSpec(**bad)
     assert all(word in str(refused.value) for word in ("id must", "start must", "restart must", "type must", "shutdow"))
 
 

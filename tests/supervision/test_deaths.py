@@ -9,8 +9,8 @@ from typing import Any
 import pykka
 import pytest
 
-from pgflow_starter.supervision import ChildSpec
-from tests.supervision.world import Journal, Listed, Stage, raising, saying
+from pgflow_starter.supervision import ChildSpec, DynamicSupervisorActor, Restart, SupervisorActor
+from tests.supervision.world import PATIENCE, Journal, Listed, Puppet, Stage, raising, saying, waiting
 
 HARD: list[BaseException] = [
     SystemExit(3),
@@ -125,7 +125,7 @@ def test_an_actor_that_ended_is_in_no_registry(stage: Stage, monkeypatch: pytest
         monkeypatch.setattr(Listed, "name", lambda _: 1 / 0)
     top = stage.supervise()
     try:
-        ref = top.call("start_child", ChildSpec("a", partial(Listed.start, "a", stage), "temporary"))  # type: ignore[arg-type]
+        ref = top.call("start_child", ChildSpec("a", partial(Listed.start, "a", stage), Restart.TEMPORARY))
     except Exception:
         assert end in {"start", "name"}
     else:
@@ -180,3 +180,33 @@ def test_a_supervisor_that_dies_of_a_fault_of_its_own_stops_its_children(
     top.child("b").tell(raising(ValueError("dead")))
     assert isinstance(top.await_death(), ZeroDivisionError)
     assert journal.entries("stopped") == ["c stopped", "a stopped"]
+
+
+@pytest.mark.parametrize("cls", [SupervisorActor, DynamicSupervisorActor])
+def test_no_child_outlives_a_supervisor_that_cannot_even_stop_them_in_order(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, cls: type[SupervisorActor]
+) -> None:
+    top = stage.supervise(*map(stage.worker, "abc"), cls=cls)
+    children = [top.child(c) for c in "abc"]
+    monkeypatch.setattr(stage.clock, "monotonic", lambda: 1 / 0)
+    children[1].tell(raising(ValueError("dead")))
+    assert isinstance(top.await_death(), ZeroDivisionError)
+    for child in children:
+        assert child.actor_stopped.wait(PATIENCE)
+
+
+def test_hooks_that_raise_do_not_keep_a_supervisor_from_ending_a_child(
+    stage: Stage, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def abandon(puppet: Puppet) -> None:
+        super(Puppet, puppet).abandon()
+        raise SystemExit("from abandon")
+
+    monkeypatch.setattr(Puppet, "stop", raising(SystemExit("from stop")))
+    monkeypatch.setattr(Puppet, "abandon", abandon)
+    top = stage.supervise(stage.worker("a", shutdown=0.05), stage.worker("b"))
+    top.child("a").tell(waiting("never"))
+    journal.await_entry("waits for never")
+    top.call("terminate_child", "a")
+    assert top.alive() == ["b"]
+    assert top.call("restart_child", "a").ask(saying("well"), timeout=PATIENCE) == "well"

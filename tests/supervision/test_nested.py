@@ -198,3 +198,18 @@ def test_a_branch_named_like_its_parent_is_told_once(stage: Stage) -> None:
     below = (ChildInfo("top", "top", "supervisor", 0, True), ChildInfo("a", "top", "worker", 0, True))
     tree.enter("top", stage.supervise().ref, lambda: below)
     assert tree.flat(ChildInfo("top", None, "supervisor", 0, True))[1:] == below
+
+
+def test_a_transient_branch_that_gives_up_is_restarted(stage: Stage, journal: Journal) -> None:
+    """Not so in Erlang, where a supervisor that gives up ends as if it had been asked to; here it always escalates."""
+    top = stage.supervise(branch(stage, "left", stage.worker("a"), restart=Restart.TRANSIENT))
+    top.after_end_of("left", lambda _: grandchild(top, "left", "a").tell(raising(ValueError("dead"))))
+    assert (top.alive(), top.restarts()) == (["left"], {"left": 1})
+    assert journal.count("a started") == 2
+
+
+def test_a_branch_stopped_from_outside_comes_back_with_its_children(stage: Stage, journal: Journal) -> None:
+    top = stage.supervise(branch(stage, "left", stage.worker("a"), stage.worker("b")))
+    journal.forget()
+    top.after_end_of("left", lambda ref: ref.stop())
+    assert journal.entries("stopped", "started") == ["b stopped", "a stopped", "a started", "b started"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from pgflow_starter.supervision import (
     Strategy,
     SupervisionError,
 )
-from tests.supervision.world import Journal, Stage, Supervised, failing_at, raising
+from tests.supervision.world import PATIENCE, Journal, Stage, Supervised, failing_at, raising, waiting
 
 Famine = Callable[[int], None]
 
@@ -166,3 +167,56 @@ def test_no_thread_for_a_new_child_is_told_to_who_wanted_it(stage: Stage, thread
         top.call("start_child", stage.worker("b"))
     assert pykka.ActorRegistry.get_all() == []
     assert top.known() == ["a"]
+
+
+@pytest.mark.parametrize("strategy", [Strategy.REST_FOR_ONE, Strategy.ONE_FOR_ALL])
+def test_between_two_tries_the_members_after_the_one_that_failed_are_stopped_and_may_be_started_by_hand(
+    stage: Stage, journal: Journal, strategy: Strategy
+) -> None:
+    top = stage.supervise(*map(stage.worker, "abc"), strategy=strategy)
+    stage.plan("b on_start", failing_at("b may fail"))
+    top.child("b").tell(raising(ValueError("dead")))
+    journal.await_entry("waits for b may fail")
+    listed, started = top.ask("which_children"), top.ask("restart_child", "c")
+    stage.event("b may fail").set()
+    assert [info.alive for info in listed.get(timeout=10)] == [True, False, False]
+    by_hand = started.get(timeout=10)
+    top.settle()
+    assert top.alive() == ["a", "b", "c"]
+    assert top.child("c") is not by_hand, "the next try restarts the group"
+
+
+@pytest.mark.parametrize("strategy", [Strategy.REST_FOR_ONE, Strategy.ONE_FOR_ALL])
+def test_a_member_that_dies_while_the_group_is_being_started_is_another_restart(
+    stage: Stage, journal: Journal, strategy: Strategy
+) -> None:
+    top = stage.supervise(*map(stage.worker, "abc"), strategy=strategy, max_restarts=2)
+    stage.plan("a on_start", lambda puppet: puppet.actor_ref.tell(raising(ValueError("at once"))))
+    stage.plan("b on_start", waiting("a is dead again"))
+    top.child("a").tell(raising(ValueError("dead")))
+    journal.await_entry("a failed", 2)
+    stage.event("a is dead again").set()
+    journal.await_entry("c started", 3)
+    top.settle()
+    assert top.alive() == ["a", "b", "c"]
+    assert top.restarts() == {"a": 2, "b": 2, "c": 2}
+    top.kill("a")
+    assert isinstance(top.await_death(), RestartIntensityExceededError)
+
+
+def test_the_death_of_one_before_supersedes_the_trying_of_one_after(stage: Stage, journal: Journal) -> None:
+    top = stage.supervise(*map(stage.worker, "abc"), strategy=Strategy.REST_FOR_ONE, max_restarts=2)
+    stage.plan("b on_start", failing_at("b may fail"))
+    stage.plan("c on_stop", waiting("a is dead"))
+    first = top.child("a")
+    thread: Any = first.ask(lambda _: threading.current_thread(), timeout=PATIENCE)
+    top.child("b").tell(raising(ValueError("dead")))
+    journal.await_entry("waits for a is dead")
+    first.tell(raising(ValueError("dead as well")))
+    thread.join(PATIENCE)  # now the supervisor will find this before its own message to try b again
+    stage.event("a is dead").set()
+    stage.event("b may fail").set()
+    journal.await_entry("c started", 2)
+    top.settle()
+    assert top.alive() == ["a", "b", "c"]
+    assert top.restarts() == {"a": 1, "b": 1, "c": 1}, "its second try found nothing to do"

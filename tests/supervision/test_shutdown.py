@@ -9,8 +9,8 @@ from queue import SimpleQueue
 import pykka
 import pytest
 
-from pgflow_starter.supervision import AbandonedError, Actor
-from tests.supervision.world import PATIENCE, Journal, Stage, Supervised, raising, saying, waiting
+from pgflow_starter.supervision import AbandonedError, Actor, RestartIntensityExceededError
+from tests.supervision.world import PATIENCE, Journal, Puppet, Stage, Supervised, raising, saying, waiting
 
 
 def hanging(stage: Stage, top: Supervised, child_id: str = "a", event: str = "never") -> pykka.ActorRef[Actor]:
@@ -134,3 +134,36 @@ def test_a_backlog_does_not_outlive_an_abandoned_child(stage: Stage, journal: Jo
     stage.event("never").set()
     journal.await_entry("a failed")
     assert journal.count("worked off") == 0
+
+
+def test_who_asks_just_as_a_child_is_abandoned_is_answered_too(stage: Stage) -> None:
+    """The child has taken the message, and looks once more whether it is abandoned before it carries it out."""
+    top = stage.supervise(stage.worker("a", shutdown=0))
+    ref = top.child("a")
+
+    class Meanwhile(threading.Event):
+        def is_set(self) -> bool:
+            before = super().is_set()
+            if not before:
+                top.call("terminate_child", "a")
+            return before
+
+    def prepare(puppet: Puppet) -> None:
+        puppet.actor_stopped = Meanwhile()
+
+    ref.ask(prepare, timeout=PATIENCE)
+    stage.event("never")
+    asked = ref.ask(waiting("never"), block=False)
+    stage.journal.await_entry("waits for never")
+    with pytest.raises(pykka.Timeout, match="whether it carries the message out is unknown"):
+        asked.get(timeout=PATIENCE)
+
+
+def test_a_supervisor_that_gives_up_abandons_who_hangs(stage: Stage, journal: Journal) -> None:
+    top = stage.supervise(stage.worker("a"), stage.worker("b", shutdown=0.05), stage.worker("c"), max_restarts=0)
+    asked = hanging(stage, top, "b").ask(saying("anybody?"), block=False)
+    top.child("a").tell(raising(ValueError("dead")))
+    assert isinstance(top.await_death(), RestartIntensityExceededError)
+    assert journal.entries("stopped") == ["c stopped"]
+    with pytest.raises(pykka.ActorDeadError):
+        asked.get(timeout=PATIENCE)

@@ -10,7 +10,7 @@ from typing import Any
 import pykka
 from pykka.messages import ProxyCall
 
-from pgflow_starter.actors.base import Link, start_linked
+from pgflow_starter.actors.link import Link, start_linked
 from pgflow_starter.supervision import (
     Actor,
     ChildSpec,
