@@ -1,4 +1,4 @@
-"""For tests of what is built on this package: time that moves only when the test says so.
+"""Time that moves only when the test says so.
 
 clock = ManualClock()
 timers = ManualTimers(clock)

@@ -1,0 +1,81 @@
+"""What `run_flow` returns: a run, its steps and its tasks, with the words that pgflow stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+from uuid import UUID
+
+from pgflow_starter.errors import PgflowError
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """One task. `status` is `completed`, `failed`, or `queued` where the run failed before it was done.
+
+    `started_at` says for each attempt when it began, in seconds since the run's start: what a database would have had
+    it wait. `errors` holds the text of each attempt that failed, the last one being what pgflow stores.
+    """
+
+    index: int
+    status: str
+    output: Any
+    errors: tuple[str, ...]
+    started_at: tuple[int, ...]
+
+    @property
+    def attempts(self) -> int:
+        """How many times the handler was called."""
+        return len(self.started_at)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """One step. `status` is `created` (never begun), `started` (not finished), `completed` or `failed`.
+
+    `output` is a single step's output or the list of a map step's, None unless the step is completed. `tasks` is empty
+    for a step that never began, and for a map over an empty array.
+    """
+
+    slug: str
+    status: str
+    output: Any
+    tasks: tuple[TaskRun, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """One finished run, as `Run` tells it where there is a database. `status` is `completed` or `failed`.
+
+    `output` maps each final step to its output, None where the run failed; `error` is the text of the task that failed
+    it, `exception` what that task's handler raised, where it raised anything. Immutable.
+    """
+
+    flow_slug: str
+    status: str
+    output: Any
+    error: str | None
+    steps: Mapping[str, StepRun]
+    id: UUID
+    input: Any
+    exception: BaseException | None = field(repr=False, compare=False)
+
+    @property
+    def result(self) -> Any:
+        """The output of the one final step, where there is one; else `output`."""
+        if isinstance(self.output, dict) and len(self.output) == 1:
+            return next(iter(self.output.values()))
+        return self.output
+
+    def raise_for_status(self) -> Self:
+        """The run itself when it is completed.
+
+        Else raises what the handler raised, with the handler's traceback; PgflowError with the run's error where no
+        handler raised (an output that is not JSON, or is no array where a map needs one).
+        """
+        if self.exception is not None:
+            raise self.exception
+        if self.status != "completed":
+            raise PgflowError(self.error)
+        return self

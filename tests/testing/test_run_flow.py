@@ -1,0 +1,167 @@
+"""`run_flow` as a user's test sees it: results, errors, contexts."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import pgflow_starter as pgflow
+from pgflow_starter.testing import FlowRun, make_context, run_flow
+from tests.support.starters import echo_job
+
+
+def _raising(error: BaseException | type[BaseException], **options: Any) -> pgflow.Job:
+    @pgflow.job("raising", **options)
+    def raising(message: Any, ctx: pgflow.TaskContext) -> None:
+        raise error
+
+    return raising
+
+
+def test_a_job_runs_with_its_message_and_its_result_is_unwrapped() -> None:
+    run = run_flow(echo_job("mail", step_slug="send"), {"to": ("ada", "bob")})
+    assert (run.flow_slug, run.status, run.error) == ("mail", "completed", None)
+    assert run.input == {"to": ["ada", "bob"]}
+    assert run.output == {"send": {"to": ["ada", "bob"]}}
+    assert run.result == {"to": ["ada", "bob"]}
+    assert run.raise_for_status() is run
+
+
+def test_the_results_cannot_be_changed() -> None:
+    run = run_flow(echo_job())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        run.status = "failed"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        run.steps["echo"] = run.steps["echo"]  # type: ignore[index]
+
+
+def test_what_the_handler_raised_is_raised_with_its_own_traceback() -> None:
+    error = ConnectionError("the bank is away")
+    run = run_flow(_raising(error, max_attempts=2))
+    assert run.status == "failed"
+    assert (run.output, run.result) == (None, None)
+    assert run.error is not None
+    assert run.error.startswith("ConnectionError: the bank is away\n")
+    assert run.steps["raising"].tasks[0].attempts == 2
+    assert "the bank is away" in repr(run)
+    with pytest.raises(ConnectionError, match="away") as raised:
+        run.raise_for_status()
+    assert raised.value is error
+    assert "raising" in [entry.name for entry in raised.traceback]
+
+
+def test_a_permanent_error_has_no_second_attempt() -> None:
+    run = run_flow(_raising(pgflow.PermanentError("no such customer")))
+    assert [t.attempts for t in run.steps["raising"].tasks] == [1]
+    with pytest.raises(pgflow.PermanentError, match="no such customer"):
+        run.raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("output", "why"), [(float("nan"), "nan"), (b"x", "bytes"), ({1}, "set"), ({1: 2}, "string keys")]
+)
+def test_an_output_that_is_no_json_fails_and_says_why(output: Any, why: str) -> None:
+    job = pgflow.job("wrong", max_attempts=2)(lambda message, ctx: output)
+    run = run_flow(job)
+    assert run.steps["wrong"].tasks[0].attempts == 2
+    with pytest.raises(pgflow.PgflowError, match=f"cannot be stored: output .*{why}"):
+        run.raise_for_status()
+
+
+def test_an_error_that_was_got_over_is_told_and_not_raised() -> None:
+    @pgflow.job("unsteady", base_delay=5)
+    def unsteady(message: Any, ctx: pgflow.TaskContext) -> int:
+        if ctx.attempt < 3:
+            raise ConnectionError(f"attempt {ctx.attempt}")
+        return ctx.attempt
+
+    began = time.monotonic()
+    run = run_flow(unsteady).raise_for_status()
+    assert run.result == 3
+    (task,) = run.steps["unsteady"].tasks
+    assert [text.splitlines()[0] for text in task.errors] == [
+        "ConnectionError: attempt 1",
+        "ConnectionError: attempt 2",
+    ]
+    assert task.started_at == (0, 10, 30)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, pytest.fail.Exception("failed"), pytest.skip.Exception("skip")])
+def test_an_interrupt_and_pytests_own_outcomes_go_through(error: Any) -> None:
+    with pytest.raises(BaseException) as raised:
+        run_flow(_raising(error))
+    assert raised.value is error or raised.type is error
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (object(), "is not a flow"),
+        (lambda given, ctx: given, "is not a flow"),
+        ("no.such:flow", "importing 'no.such:flow' raised ModuleNotFoundError"),
+        (pgflow.Flow("empty"), "has no steps"),
+    ],
+)
+def test_what_is_no_flow_is_refused_as_at_registration(wrong: Any, message: str) -> None:
+    with pytest.raises(pgflow.DefinitionError, match=message):
+        run_flow(wrong)
+
+
+def test_an_input_that_is_no_json_is_refused_as_by_the_client() -> None:
+    with pytest.raises(ValueError, match="input is a set, which is not JSON"):
+        run_flow(echo_job(), {1})
+
+
+def test_the_context_is_a_workers() -> None:
+    contexts: list[pgflow.TaskContext] = []
+    flow = pgflow.Flow("two", timeout=30)
+
+    def keep(given: Any, ctx: pgflow.TaskContext) -> list[int]:
+        contexts.append(ctx)
+        return [0]
+
+    flow.step("first")(keep)
+    flow.map("first", slug="each", timeout=60)(keep)
+    now = time.monotonic()
+    run = run_flow(flow, {"a": 1})
+    first, each = contexts
+    assert isinstance(first, pgflow.TaskContext)
+    assert first.run_id == each.run_id == run.id
+    assert (each.flow_slug, each.step_slug, each.task_index, each.attempt, each.msg_id) == ("two", "each", 0, 1, 2)
+    assert first.flow_input == each.flow_input == {"a": 1}
+    assert 0 <= first.deadline - now - 30 < 10
+    assert 0 <= each.deadline - now - 60 < 10
+    assert not each.cancelled.is_set()
+    assert each.logger.extra == {"run_id": str(run.id), "flow_slug": "two", "step_slug": "each"}
+
+
+def test_it_runs_on_the_callers_thread_and_flows_may_run_flows() -> None:
+    @pgflow.job("outer")
+    def outer(message: Any, ctx: pgflow.TaskContext) -> Any:
+        return [threading.current_thread() is threading.main_thread(), run_flow(echo_job(), message).result]
+
+    assert run_flow(outer, 7).result == [True, 7]
+
+
+def test_a_thousand_elements_take_no_time() -> None:
+    flow = pgflow.Flow("many")
+    flow.map(slug="each")(lambda n, ctx: n + 1)
+    began = time.monotonic()
+    run: FlowRun = run_flow(flow, list(range(1000)))
+    assert run.result == list(range(1, 1001))
+    assert time.monotonic() - began < 5
+
+
+def test_a_handler_alone_gets_a_context_made_by_hand() -> None:
+    @pgflow.job("cents")
+    def cents(message: Any, ctx: pgflow.TaskContext) -> Any:
+        ctx.logger.info("attempt %d", ctx.attempt)
+        return [message, ctx.flow_input, ctx.attempt, ctx.cancelled.is_set(), ctx.deadline > time.monotonic()]
+
+    assert cents(1, make_context(flow_input={"all": 2}, attempt=3)) == [1, {"all": 2}, 3, False, True]
+    assert make_context().run_id != make_context().run_id
