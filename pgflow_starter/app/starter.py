@@ -13,6 +13,7 @@ from pgflow_starter.app.runtime import Runtime
 from pgflow_starter.app.runtimes import Runtimes
 from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus
 from pgflow_starter.errors import ForkedError
+from pgflow_starter.ports import Clock
 from pgflow_starter.postgres.client import PgflowClient
 
 RESTART_PATIENCE = 5.0
@@ -159,20 +160,28 @@ class StarterProxy:
             if self._runtimes.get() is not runtime:
                 msg = "this was asked of the starter's parent process, which will not answer here: ask again"
                 raise ForkedError(msg)
-            if sent is not None:
+            clock = runtime.clock
+            deadline = None if timeout is None else clock.monotonic() + timeout
+            asked, answering = ref, sent
+            while True:
+                if answering is not None:
+                    try:
+                        return answering.get(timeout=_left(deadline, clock))
+                    except pykka.ActorDeadError:
+                        self._checked()
+                left = _left(deadline, clock)
                 try:
-                    return sent.get(timeout=timeout)
+                    asked = tree.await_other(STARTER_ID, asked, RESTART_PATIENCE if left is None else left)
                 except pykka.ActorDeadError:
                     self._checked()
-            patience = RESTART_PATIENCE if timeout is None else timeout
-            try:
-                again = tree.await_other(STARTER_ID, ref, patience)
-            except pykka.ActorDeadError:
-                self._checked()
-                raise
-            return again.ask(message, timeout=timeout)
+                    raise
+                answering = asked.ask(message, block=False)
 
         return _lazily(answer)
+
+
+def _left(deadline: float | None, clock: Clock) -> float | None:
+    return None if deadline is None else max(0.0, deadline - clock.monotonic())
 
 
 def _lazily(answer: Callable[[float | None], Any]) -> pykka.Future[Any]:

@@ -15,16 +15,17 @@ from tests.chaos.world import server
 
 LONGEST = 60.0
 COLUMNS = (
-    f"{'scenario':<12}{'faults':>7}{'runs':>7}{'lost':>6}{'tasks':>8}{'twice':>7}{'why?':>6}{'asks':>8}{'open':>6}"
-    f"{'p99 ms':>8}{'restarts':>9}{'right after':>12}{'threads':>9}"
+    f"{'scenario':<12}{'faults':>7}{'runs':>7}{'lost':>6}{'tasks':>8}{'twice':>7}{'why?':>6}{'over':>6}{'asks':>8}{'open':>6}"
+    f"{'p99 ms':>8}{'restarts':>9}{'right after':>12}{'threads':>9}{'fds':>5}{'MB':>7}"
 )
 
 
 def line(r: Result) -> str:
     """The row of the table."""
     return (
-        f"{r.scenario:<12}{r.faults:>7}{r.runs:>7}{r.lost:>6}{r.tasks:>8}{r.repeated:>7}{r.unexplained:>6}{r.asks:>8}"
-        f"{r.unanswered:>6}{r.status_p99_ms:>8.2f}{r.restarts:>9}{r.converged_seconds:>10.1f} s{len(r.threads_left):>9}"
+        f"{r.scenario:<12}{r.faults:>7}{r.runs:>7}{r.lost:>6}{r.tasks:>8}{r.repeated:>7}{r.unexplained:>6}"
+        f"{r.taken_over:>6}{r.asks:>8}{r.unanswered:>6}{r.status_p99_ms:>8.2f}{r.restarts:>9}"
+        f"{r.converged_seconds:>10.1f} s{len(r.threads_left):>9}{r.fds_left:>5}{r.rss_growth_mb:>7.1f}"
         + ("" if r.passed else "  FAILED")
     )
 
@@ -51,7 +52,7 @@ def main() -> int:
             longest = arguments.longest or min(LONGEST, seconds / 5)
             results.append(run(running, name, seconds, seed + number, longest=longest))
         print(line(results[-1]), flush=True)
-        for problem in (*results[-1].problems, *results[-1].threads_left):
+        for problem in (*results[-1].problems, *results[-1].threads_left, *results[-1].raised):
             print(f"  {problem}", flush=True)
     told = json.dumps({"seed": seed, "results": [r.to_dict() for r in results]}, indent=2)
     if arguments.json is not None:

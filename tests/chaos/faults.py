@@ -12,6 +12,7 @@ import pykka
 
 from pgflow_starter import ModuleActor, StarterActor
 from pgflow_starter.postgres.install import install
+from tests.chaos.asks import everything
 from tests.chaos.world import CONNECTIONS, DBNAME, World
 
 Fault = Callable[[World, float], None]
@@ -91,6 +92,8 @@ def _kill_actors(world: World, longest: float) -> None:
     for ref in world.random.sample(refs, min(len(refs), 2)):
         with suppress(pykka.ActorDeadError):
             ref.tell(Deadly()) if world.random.random() < 0.5 else ref.stop(block=False)
+    for future in [ask for starter in world.starters for ask in everything(starter)]:
+        world.asks.answer(future)  # sent to the dying, answered by who comes after them
 
 
 def _kill_workers(world: World, longest: float) -> None:
@@ -103,6 +106,22 @@ def _kill_workers(world: World, longest: float) -> None:
 
 def _stop_all(world: World, longest: float) -> None:
     pykka.ActorRegistry.stop_all(block=False)
+
+
+def _kill_process(world: World, longest: float) -> None:
+    process = world.random.choice(world.processes)
+    process.kill()
+    _never.wait(world.random.uniform(0, longest))
+    process.start()
+
+
+def _freeze_process(world: World, longest: float) -> None:
+    process = world.random.choice(world.processes)
+    process.freeze()
+    try:
+        _never.wait(world.random.uniform(0, longest))
+    finally:
+        process.thaw()
 
 
 def _drop_schema(world: World, longest: float) -> None:
@@ -126,6 +145,7 @@ SERVER: dict[str, Fault] = {"stop fast": _stop("fast"), "stop immediate": _stop(
 SESSIONS: dict[str, Fault] = {"terminate backends": _terminate_backends, "exhaust connections": _exhaust_connections}
 NETWORK: dict[str, Fault] = {"cut": _cut, "refuse": _refuse, "delay": _delay, "black hole": _black_hole}
 ACTORS: dict[str, Fault] = {"kill actors": _kill_actors, "kill workers": _kill_workers, "stop_all": _stop_all}
+PROCESSES: dict[str, Fault] = {"kill process": _kill_process, "freeze process": _freeze_process}
 SCHEMA: dict[str, Fault] = {"drop schema": _drop_schema}
 
 SCENARIOS: dict[str, dict[str, Fault]] = {
@@ -133,6 +153,7 @@ SCENARIOS: dict[str, dict[str, Fault]] = {
     "sessions": SESSIONS,
     "network": NETWORK,
     "actors": ACTORS,
-    "everything": {**SERVER, **SESSIONS, **NETWORK, **ACTORS},
+    "processes": PROCESSES,
+    "everything": {**SERVER, **SESSIONS, **NETWORK, **ACTORS, **PROCESSES},
     "schema": SCHEMA,
 }

@@ -20,15 +20,15 @@ class Ledger:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._handled: defaultdict[Key, list[float]] = defaultdict(list)
+        self._handled: defaultdict[Key, list[tuple[float, str]]] = defaultdict(list)
         self._returned: set[UUID] = set()
         self._faults: list[tuple[str, float, float]] = []
         self.counts: Counter[str] = Counter()
 
-    def handled(self, key: Key) -> None:
-        """A handler began with this task."""
+    def handled(self, key: Key, at: float | None = None, by: str = "") -> None:
+        """A handler began with this task: here and now, or in a process `by` name, on the machine's monotonic clock."""
         with self._lock:
-            self._handled[key].append(time.monotonic())
+            self._handled[key].append((time.monotonic() if at is None else at, by))
 
     def returned(self, run_id: UUID) -> None:
         """A client's call returned this run."""
@@ -70,10 +70,15 @@ class Ledger:
         with self._lock:
             return len(self._handled.get(key, ()))
 
+    def taken_over(self) -> int:
+        """Tasks that one process began with and another began with again."""
+        with self._lock:
+            return sum(len({by for _, by in begun}) > 1 for begun in self._handled.values())
+
     def repeated(self) -> tuple[int, int]:
         """Tasks that were handled more than once; and those of them that no fault can account for."""
         with self._lock:
-            repeated = [times for times in self._handled.values() if len(times) > 1]
+            repeated = [sorted(at for at, _ in begun) for begun in self._handled.values() if len(begun) > 1]
             faults = list(self._faults)
         unexplained = [
             times

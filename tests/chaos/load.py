@@ -10,18 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
-from uuid import UUID
 
 import pykka
 
-import pgflow_starter as pgflow
+from tests.chaos.sender import Sender
 from tests.chaos.world import World
 
 SENDERS = 3
-ANSWER_WITHIN = 10.0
 SAMPLE_EVERY = 0.005
 ASK_EVERY = 0.02
-TARGETS = ("chaos_quick", "chaos_quick", "chaos_slow", "chaos_flow")
 
 
 class Load:
@@ -34,7 +31,6 @@ class Load:
         self._pending: deque[pykka.Future[Any]] = deque()
         self.status_seconds: list[float] = []
         self.problems: list[str] = []
-        self.asks = self.unanswered = 0
         work = [*(partial(self._send, seed + i) for i in range(SENDERS)), self._ask, self._look]
         self._threads = [
             threading.Thread(target=self._guarded, args=(w,), name=f"load-{i}") for i, w in enumerate(work)
@@ -59,20 +55,14 @@ class Load:
             self.problems.append(f"the load ended: {type(error).__name__}: {error}")
 
     def _send(self, seed: int) -> None:
-        rng = random.Random(seed)
-        number = 0
-        while not self._end.wait(rng.uniform(0, 2 * self._pause)):
-            number += 1
-            run_id = UUID(int=rng.getrandbits(128), version=4)
-            starter, target = rng.choice(self._world.starters), rng.choice(TARGETS)
-            for _ in range(3):  # the id makes it the same run however often it is sent
-                try:
-                    starter.client.start_flow(target, number, run_id=run_id)
-                except pgflow.PgflowError as error:
-                    self._world.ledger.count(f"refused: {_kind(error)}")
-                else:
-                    self._world.ledger.returned(run_id)
-                    break
+        ledger = self._world.ledger
+        sender = Sender(
+            self._world.starters,
+            random.Random(seed),
+            ledger.returned,
+            lambda kind: ledger.count(f"refused: {kind}"),
+        )
+        sender.send_until(self._end, self._pause)
 
     def _ask(self) -> None:
         proxies = [starter.proxy() for starter in self._world.starters]
@@ -83,18 +73,9 @@ class Load:
             call = (proxy.status, proxy.ready, proxy.which_children)[turn % 3]
             self._pending.append(call())
             while len(self._pending) > 20:
-                self._answer(self._pending.popleft())
+                self._world.asks.answer(self._pending.popleft())
         while self._pending:
-            self._answer(self._pending.popleft())
-
-    def _answer(self, future: pykka.Future[Any]) -> None:
-        self.asks += 1
-        try:
-            future.get(timeout=ANSWER_WITHIN)
-        except pykka.Timeout:
-            self.unanswered += 1
-        except Exception as error:
-            self._world.ledger.count(f"ask raised: {type(error).__name__}")
+            self._world.asks.answer(self._pending.popleft())
 
     def _look(self) -> None:
         turn = 0
@@ -104,9 +85,3 @@ class Load:
             began = time.perf_counter()
             starter.status()
             self.status_seconds.append(time.perf_counter() - began)
-
-
-def _kind(error: pgflow.PgflowError) -> str:
-    if isinstance(error, pgflow.DatabaseError):
-        return error.sqlstate or error.error_type
-    return type(error).__name__

@@ -13,6 +13,7 @@ from uuid import UUID
 from pgflow_starter import ModuleStatus, PgflowError
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from tests.chaos.faults import SCENARIOS
+from tests.chaos.footprint import Footprint
 from tests.chaos.load import Load
 from tests.chaos.world import World, world
 from tests.support.threads import left_over, ours
@@ -22,6 +23,11 @@ CONVERGE_WITHIN = 60.0
 THREADS_END_WITHIN = 5.0
 PAUSES = {"actors": (1.7, 2.5), "schema": (1.5, 6.0)}
 """Seconds between faults: actors no more often than their supervisors put up with."""
+AT_LAST = 0.5
+"""Seconds of load after the last fault at least."""
+
+PROCESSES = {"processes": 2, "everything": 1}
+"""How many worker processes there are beside this one."""
 
 _never = threading.Event()
 _TASKS = "select run_id, step_slug, task_index from pgflow.step_tasks where status = 'completed'"
@@ -40,11 +46,15 @@ class Result:
     tasks: int = 0
     repeated: int = 0
     unexplained: int = 0
+    taken_over: int = 0
     asks: int = 0
     unanswered: int = 0
+    raised: dict[str, int] = field(default_factory=dict)
     status_p99_ms: float = 0.0
     restarts: int = 0
     converged_seconds: float = 0.0
+    rss_growth_mb: float = 0.0
+    fds_left: int = 0
     threads_left: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     told: dict[str, int] = field(default_factory=dict)
@@ -52,7 +62,8 @@ class Result:
     @property
     def passed(self) -> bool:
         """Nothing lost, nobody left waiting, nothing left behind."""
-        return not (self.lost or self.unexplained or self.unanswered or self.threads_left or self.problems)
+        left = self.threads_left or self.fds_left > 0
+        return not (self.lost or self.unexplained or self.unanswered or self.raised or left or self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data."""
@@ -74,17 +85,25 @@ def run(
     `pause` seconds lie between a sender's messages on average.
     """
     result = Result(scenario, seed, seconds)
-    before = ours()
-    with world(server, seed) as w:
+    before, footprint = ours(), Footprint.now()
+    with world(server, seed, PROCESSES.get(scenario, 0), pause) as w:
         with Load(w, seed, pause) as load:
             _break(w, scenario, seconds, longest, quiet)
             mended = time.monotonic()
+        for process in w.processes:
+            process.enough()
         try:
             _converge(w, result, mended)
         except PgflowError as error:
             result.problems.append(str(error))
+        for process in w.processes:
+            process.close()  # what it told is in the ledger only then
+            result.problems += process.problems
+            result.threads_left += process.threads_left
         _account(w, result, load)
-    result.threads_left = left_over(before, THREADS_END_WITHIN)
+    result.threads_left += left_over(before, THREADS_END_WITHIN)
+    after = Footprint.now()
+    result.fds_left, result.rss_growth_mb = after.fds - footprint.fds, after.rss_mb - footprint.rss_mb
     return result
 
 
@@ -98,7 +117,8 @@ def _break(w: World, scenario: str, seconds: float, longest: float, quiet: float
         name = upcoming.pop()
         with w.ledger.fault(name):
             faults[name](w, min(longest, left))
-        _never.wait(w.random.uniform(*PAUSES.get(scenario, (0, quiet))))
+        pause = w.random.uniform(*PAUSES.get(scenario, (0, quiet)))
+        _never.wait(min(pause, max(AT_LAST, deadline - time.monotonic())))
 
 
 def _converge(w: World, result: Result, mended: float) -> None:
@@ -109,6 +129,7 @@ def _converge(w: World, result: Result, mended: float) -> None:
             return int(row[0]) if row else 0
 
         try:
+            eventually(lambda: all(p.well for p in w.processes), CONVERGE_WITHIN, "the processes' success and silence")
             eventually(lambda: not open_runs(), CONVERGE_WITHIN, "the end of all runs")
             eventually(lambda: all(_well(s) for s in w.starters), CONVERGE_WITHIN, "the modules' success")
         except AssertionError as error:
@@ -140,9 +161,10 @@ def _account(w: World, result: Result, load: Load) -> None:
     if never:
         result.problems.append(f"{never} tasks are completed and were never handled")
     result.repeated, result.unexplained = w.ledger.repeated()
+    result.taken_over = w.ledger.taken_over()
     result.faults = w.ledger.faults().total()
     result.problems += load.problems
-    result.asks, result.unanswered = load.asks, load.unanswered
+    result.asks, result.unanswered, result.raised = w.asks.made, w.asks.unanswered, dict(w.asks.raised)
     if len(load.status_seconds) > 1:
         result.status_p99_ms = statistics.quantiles(load.status_seconds, n=100)[98] * 1e3
     statuses = Counter(status for _, status in runs)

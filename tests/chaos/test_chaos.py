@@ -10,7 +10,7 @@ from tests.chaos.world import server
 SEED = 20
 
 
-@pytest.mark.parametrize(("scenario", "seconds"), [("everything", 9.0), ("schema", 3.0)])
+@pytest.mark.parametrize(("scenario", "seconds"), [("everything", 7.0), ("schema", 2.5)])
 def test_after_faults_under_load_every_run_is_completed_and_nothing_is_left(scenario: str, seconds: float) -> None:
     with server() as running:
         result = run(running, scenario, seconds, SEED, longest=0.7, pause=0.05, quiet=0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -55,6 +56,21 @@ def test_a_call_sent_to_a_starter_actor_that_is_gone_is_sent_again(database: str
                 for ref in pykka.ActorRegistry.get_by_class(StarterActor):
                     ref.stop(block=False)
         assert all(future.get(timeout=10) for future in futures)
+
+
+def test_a_call_that_meets_one_death_after_the_other_is_answered_in_the_end(database: str) -> None:
+    def starter_actor(besides: object = None) -> Any:
+        alive = [ref for ref in pykka.ActorRegistry.get_by_class(StarterActor) if ref != besides]
+        return alive[0] if alive else None
+
+    with running(database, jobs=[echo_job()]) as starter:
+        starter.await_ready(10)
+        for _ in range(10):
+            first = eventually(starter_actor)
+            first.stop(block=False)
+            future = starter.proxy().ready()
+            eventually(partial(starter_actor, first)).stop(block=False)
+            assert future.get(timeout=10) is True
 
 
 def test_states_and_attempts_survive_another_librarys_stop_all(database: str) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.actors.timers import TimerThread
-from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.listener import Listener
+from pgflow_starter.postgres.readable import refuse_unreadable
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 
@@ -30,6 +30,13 @@ def _once(method: Any, died: threading.Event) -> Any:
 
 def _restarts(starter: pgflow.Starter, child: str) -> int:
     return next(c.restarts for c in starter.which_children() if c.id == child)
+
+
+def _wake_listener(starter: pgflow.Starter) -> None:
+    """Have its thread go round once more. A notification need not: it may be read on the way to the next wait."""
+    listener = starter._runtime._listener
+    assert listener is not None
+    listener._interrupt()
 
 
 def test_a_timer_thread_that_dies_is_started_again_with_its_calls(
@@ -54,7 +61,7 @@ def test_a_listener_thread_that_dies_is_started_again_with_its_queues(
         starter.await_ready(10)
         died = threading.Event()
         monkeypatch.setattr(Listener, "_listen", _once(Listener._listen, died))
-        starter.client.enqueue(job, 0)
+        _wake_listener(starter)
         assert died.wait(10)
         eventually(lambda: _restarts(starter, "listener") == 1)
         for i in range(3):
@@ -66,7 +73,8 @@ def test_a_probe_thread_that_dies_is_started_again(database: str, monkeypatch: p
     with running(database, jobs=[job]) as starter, psycopg.connect(database, autocommit=True) as admin:
         starter.await_ready(10)
         died = threading.Event()
-        monkeypatch.setattr(Database, "_probe", _once(Database._probe, died))
+        # the first thing that a probe does; looked up by name, so that a part which is there already meets it
+        monkeypatch.setattr("pgflow_starter.postgres.database.refuse_unreadable", _once(refuse_unreadable, died))
         admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where application_name = 'pgflow_starter' and datname = current_database()"
