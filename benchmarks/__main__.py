@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import crashing, figures, hanging, recovering, starting
-from benchmarks.figures import Figure
+from benchmarks import crashing, hanging, recovering, starting, working
+from benchmarks.figures import Figure, header
 from benchmarks.server import databases
 from pgflow_starter.errors import PgflowError
 
@@ -20,7 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5, help="of each figure; the median is shown (default 5)")
     parser.add_argument("--modules", type=int, nargs="*", default=[1, 10, 100], help="numbers of modules to start")
-    parser.add_argument("--only", choices=("starting", "recovering"), help="one of the tables")
+    parser.add_argument("--only", choices=("starting", "recovering", "working"), help="one of the tables")
     parser.add_argument("--long", action="store_true", help="outages of 60 and 45 s too: some 10 minutes more")
     parser.add_argument("--json", action="store_true", help="print raw figures")
     arguments = parser.parse_args()
@@ -30,7 +30,9 @@ def main() -> int:
         if arguments.only in (None, "starting"):
             told["starting"] = _starting(arguments)
         if arguments.only in (None, "recovering"):
-            told["recovering"] = _recovering(arguments)
+            told["recovering"] = _table(arguments, "recovering", _recovering(arguments))
+        if arguments.only in (None, "working"):
+            told["working"] = _table(arguments, "working", _working(arguments))
     except PgflowError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -51,21 +53,26 @@ def _starting(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def _recovering(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+def _table(arguments: argparse.Namespace, name: str, measured: Iterator[Figure]) -> list[dict[str, Any]]:
     rows = []
-    _say(arguments, figures.HEADER)
-    for figure in _figures(arguments.repetitions, long=arguments.long):
+    _say(arguments, header(name))
+    for figure in measured:
         rows.append(figure.to_dict())
         _say(arguments, figure.line())
     return rows
 
 
-def _figures(repetitions: int, *, long: bool) -> Iterator[Figure]:
+def _recovering(arguments: argparse.Namespace) -> Iterator[Figure]:
     yield from crashing.enduring()
     with databases() as fresh:
-        yield crashing.answering(fresh, repetitions)
-        yield from hanging.measure(fresh, repetitions)
-    yield from recovering.measure(repetitions, long=long)
+        yield crashing.answering(fresh, arguments.repetitions)
+        yield from hanging.measure(fresh, arguments.repetitions)
+    yield from recovering.measure(arguments.repetitions, long=arguments.long)
+
+
+def _working(arguments: argparse.Namespace) -> Iterator[Figure]:
+    with databases() as fresh:
+        yield from working.measure(fresh, arguments.repetitions)
 
 
 def _say(arguments: argparse.Namespace, line: str) -> None:

@@ -1,4 +1,4 @@
-"""`Figure`: something that was measured, beside what it may be at most."""
+"""`Figure`: something that was measured, beside what it has to be."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
 
-HEADER = f"{'recovering':<62} {'median':>10} {'spread':>20} {'at most':>9}"
+
+def header(table: str) -> str:
+    """The first line of a table."""
+    return f"{table:<70} {'median':>10} {'spread':>20} {'target':>12}"
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Repetitions of one measurement, in the unit of its target."""
+    """Repetitions of one measurement, in the unit of its target: at most that, or at least."""
 
     name: str
     values: list[float]
     target: float
     unit: str
+    at_least: bool = False
 
     @property
     def median(self) -> float:
@@ -25,14 +29,15 @@ class Figure:
 
     @property
     def held(self) -> bool:
-        """Whether the median is at most the target."""
-        return self.median <= self.target
+        """Whether the median is on the target's side."""
+        return self.median >= self.target if self.at_least else self.median <= self.target
 
     def line(self) -> str:
         """The row of the table."""
         spread = f"{min(self.values):.3g} to {max(self.values):.3g}"
+        target = f"{'≥' if self.at_least else '≤'} {self.target:g} {self.unit}"
         return (
-            f"{self.name:<62} {self.median:>7.3g} {self.unit:<2} {spread:>20} {self.target:>6g} {self.unit:<2}"
+            f"{self.name:<70} {self.median:>7.4g} {self.unit:<2} {spread:>20} {target:>12}"
             f"{'' if self.held else '  MISSED'}"
         )
 
@@ -41,9 +46,9 @@ class Figure:
         return {**asdict(self), "median": self.median, "held": self.held}
 
 
-def p99(values: list[float]) -> float:
-    """The 99th percentile."""
-    return statistics.quantiles(values, n=100)[98]
+def percentile(values: list[float], percent: int) -> float:
+    """That percentile."""
+    return statistics.quantiles(values, n=100)[percent - 1]
 
 
 def most_in_a_second(times: list[float]) -> int:

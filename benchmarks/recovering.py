@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 
 import pgflow_starter as pgflow
-from benchmarks.figures import Figure, most_in_a_second, p99
+from benchmarks.figures import Figure, most_in_a_second, percentile
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.install import install
 from tests.support.proxy import Proxy
@@ -70,7 +70,7 @@ def measure(repetitions: int, *, long: bool) -> Iterator[Figure]:
         yield Figure("every backend terminated → next job run", values, 0.5, "s")
         attempts = [_attempts(server, SHORT_RESTART) for _ in range(min(repetitions, 3))]
         yield Figure("connection attempts in an outage's busiest second", attempts, 2, "")
-    yield Figure("status() meanwhile, p99", [p99(status) * 1e3], 1.0, "ms")
+    yield Figure("status() meanwhile, p99", [percentile(status, 99) * 1e3], 1.0, "ms")
 
 
 @contextmanager

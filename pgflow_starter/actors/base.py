@@ -17,9 +17,7 @@ from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
 from pgflow_starter.actors.inbox import Answer, Inbox, fail, reply
-from pgflow_starter.actors.link import AbandonedError, Link, start_linked
-
-__all__ = ["AbandonedError", "Actor", "Link", "start_linked", "told"]
+from pgflow_starter.actors.link import AbandonedError, Link
 
 logger = logging.getLogger("pgflow_starter.actors")
 

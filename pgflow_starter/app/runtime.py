@@ -19,41 +19,40 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
-from pgflow_starter.actors.base import Link, start_linked
 from pgflow_starter.actors.board import Board
 from pgflow_starter.actors.guardian import GuardianActor
+from pgflow_starter.actors.link import Link, start_linked
 from pgflow_starter.actors.messages import DatabaseBack, WorkerLost
 from pgflow_starter.actors.module import ModuleActor, ModuleWorld
-from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.actors.starter import STARTER_ID, StarterActor
 from pgflow_starter.actors.supervisor import DynamicSupervisorActor, SupervisorActor
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.actors.timers import TimerThread
 from pgflow_starter.actors.tree import Tree
+from pgflow_starter.app.listener_errands import ListenerErrands
 from pgflow_starter.clock import SystemClock, uniform_unit
 from pgflow_starter.config import Settings
 from pgflow_starter.core.children import ChildSpec, ChildType, SupervisorFlags
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ChildInfo, SignalStrategy, phases_of
-from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
+from pgflow_starter.errors import StarterStopped, StarterTerminated
 from pgflow_starter.ports import Threaded
-from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.client import PgflowClient
 from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.flows import PostgresFlowStore
 from pgflow_starter.postgres.listener import Listener
+from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.tasks import PostgresTaskStore
 from pgflow_starter.telemetry.observer import OtelObserver
+from pgflow_starter.worker.cell import Shutdown, WorkerWorld
 from pgflow_starter.worker.housekeeper import HousekeeperActor, Rhythm
 from pgflow_starter.worker.polling import PollPolicy
 from pgflow_starter.worker.registration import RegistrationPhases
-from pgflow_starter.worker.worker import Shutdown, WorkerWorld
 from pgflow_starter.worker.workers import SUPERVISOR_ID as WORKERS_ID
 from pgflow_starter.worker.workers import Workers
 
@@ -66,9 +65,6 @@ ROOT_FLAGS = SupervisorFlags(max_restarts=50, max_seconds=5.0)
 
 HOUSEKEEPER_SHUTDOWN = 0.5
 """Seconds that the housekeeper gets to stop: what it may be waiting for is of no use any more."""
-
-ENABLE_AGAIN_INTERVAL = 1.0
-"""Seconds until enabling notifications again is tried again."""
 
 LEFTOVER_TIMEOUT = 0.2
 """Seconds for threads that should be gone already when a starter has stopped."""
@@ -89,8 +85,13 @@ class Runtime:
         self._done.acquire()
         self._redact = Redactor(conninfo, settings.listen_conninfo)
         self._observer = OtelObserver(settings.tracer_provider, self.clock, self._redact)
+        pace = Pace(self.clock)
         self.database = Database(
-            conninfo, pool_size=settings.pool_size, clock=self.clock, patience=settings.phase_timeout
+            conninfo,
+            pool_size=settings.pool_size,
+            clock=self.clock,
+            patience=settings.phase_timeout,
+            pace=pace,
         )
         phases = phases_of(settings.signal_strategy)
         self.board = Board(specs, phases, self.clock, self.database, self._observer.ready)
@@ -98,11 +99,13 @@ class Runtime:
         self.client = PgflowClient.over(self.database, self.clock, self._definition_of_slug, self._wake_worker)
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
-        self._listener = self._make_listener(conninfo) if settings.signal_strategy is SignalStrategy.NOTIFY else None
         self._flow_store = PostgresFlowStore(self.database)
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self._task_store = PostgresTaskStore(self.database)
         self._workers = self._make_workers()
+        self._listener = (
+            self._make_listener(conninfo, pace) if settings.signal_strategy is SignalStrategy.NOTIFY else None
+        )
         self._module_world = self._make_module_world()
         self._link = Link(self._root_ended)
 
@@ -114,11 +117,15 @@ class Runtime:
         self.board.announce_if_empty()
         self.database.watch(self._workers.database_back)
         self.database.watch(self._tell_modules_database_back)
-        self.database.revive()
         root = partial(
             SupervisorActor.start, ROOT_ID, self._root_children(), clock=self.clock, flags=ROOT_FLAGS, tree=self.tree
         )
-        self._root = start_linked(root, self._link, wait=False)
+        try:
+            self.database.revive()
+            self._root = start_linked(root, self._link, wait=False)
+        except BaseException:
+            self._close_parts()  # no thread to be had, or a signal's exception: nobody will ever stop it
+            raise
 
     def stop(self, timeout: float) -> None:
         """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""
@@ -169,6 +176,9 @@ class Runtime:
         elif reason is not None:
             # At the interpreter's exit there may be no thread for who was about to start.
             logger.warning("the starter did not stop in order: %s", reason)
+        self._close_parts()
+
+    def _close_parts(self) -> None:
         self._timers.close()
         self.tree.close()
         self.client.close()
@@ -188,46 +198,19 @@ class Runtime:
 
     # --- parts ------------------------------------------------------------------------------------------------------
 
-    def _make_listener(self, conninfo: str) -> Listener:
+    def _make_listener(self, conninfo: str, pace: Pace) -> Listener:
         own = self.settings.listen_conninfo
+        errands = ListenerErrands(
+            self.database, self._flow_store, self._throttle_ms, self._workers.wake, self._threads, self._timers
+        )
         return Listener(
             own or conninfo,
             self.clock,
             reachability=self.database if own in (None, conninfo) else None,
-            notify=self._prove_listener,
-            reconnected=self._enable_again,
+            pace=pace,
+            notify=errands.prove,
+            reconnected=errands.enable_again,
         )
-
-    def _prove_listener(self, channel: str, sent: Callable[[bool], None]) -> None:
-        def send() -> None:
-            try:
-                with self.database.connection() as conn:
-                    pgmq.notify(conn, channel)
-            except PgflowError:
-                sent(False)
-            else:
-                sent(True)
-
-        self._on_a_thread(send)
-
-    def _enable_again(self, queues: list[str]) -> None:
-        """The throttle table is UNLOGGED: after a crash of the server it is empty, and nothing would notify."""
-
-        def enable() -> None:
-            for i, queue in enumerate(queues):
-                try:
-                    self._flow_store.enable_notify(queue, self._throttle_ms, PhaseScope())
-                except PgflowError as error:
-                    logger.warning("enabling notifications of %s again: %s", queue, error)
-                    self._timers.after(ENABLE_AGAIN_INTERVAL, partial(self._enable_again, queues[i:]))
-                    return
-                self._workers.wake(queue)
-
-        self._on_a_thread(enable)
-
-    def _on_a_thread(self, call: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the starter stops
-            self._threads.run(call)
 
     def _make_workers(self) -> Workers:
         s = self.settings

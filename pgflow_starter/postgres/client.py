@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC
+import warnings
+import weakref
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
-
-import psycopg
-from psycopg.pq import TransactionStatus
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.definition import FlowDefinition
@@ -20,14 +15,13 @@ from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError, StarterStopped, UnknownFlowError
 from pgflow_starter.ports import Clock
-from pgflow_starter.postgres.conninfo import Redactor
-from pgflow_starter.postgres.database import Connection, Database
-from pgflow_starter.postgres.errors import translate
-from pgflow_starter.postgres.features import INSTALL_HINT
+from pgflow_starter.postgres.callers_transaction import callers_transaction
+from pgflow_starter.postgres.connection import Connection
+from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.flows import compile_flow
+from pgflow_starter.postgres.remedies import remedied, with_remedy
 from pgflow_starter.postgres.run import Run
-
-logger = logging.getLogger("pgflow_starter.client")
+from pgflow_starter.postgres.runs import FIND, run_of, start_run, unknown_flow
 
 T = TypeVar("T")
 
@@ -36,43 +30,26 @@ FIRST_POLL, LAST_POLL = 0.02, 0.5
 SHORTEST_LOOK, LONGEST_LOOK = 0.05, 5.0
 """Seconds that one look of a `wait` may take."""
 
-_COLUMNS = """
-r.run_id, r.flow_slug, r.status, r.input::text, r.output::text,
-(select t.error_message from pgflow.step_tasks t
- where t.run_id = r.run_id and t.status = 'failed' and r.status = 'failed' order by t.failed_at limit 1),
-r.started_at, coalesce(r.completed_at, r.failed_at)
-"""
-# Not called at all unless the statement saw the flow's steps: start_flow beside the flow's first compile may see the
-# flow by its foreign key and no steps yet, and such a run is completed at once with nothing done.
-_START = (
-    f"select {_COLUMNS} from pgflow.start_flow(%(slug)s, %(input)s::jsonb, %(run_id)s::uuid) r"  # noqa: S608 - constant
-    " where exists (select from pgflow.steps where flow_slug = %(slug)s)"
-)
-_RUN = f"select {_COLUMNS} from pgflow.runs r where r.run_id = %s"  # noqa: S608 - a constant
-
 _QUERY_CANCELED = "57014"
-_NOT_INSTALLED = ("3F000", "42883", "42P01")  # schema, function and table missing
 
 
 class PgflowClient:
     """Starts and reads runs, over a small pool of its own that opens with the first call. Thread-safe.
 
     Every error is a PgflowError or TimeoutError. While the database is away a call waits up to `patience` seconds for
-    it. A context manager: `close` ends the pool. It belongs to the process of its first call: in a child forked from
-    that one calls raise ForkedError.
+    it. A context manager: `close` ends the pool; one that is dropped without has it ended, too, with a ResourceWarning.
+    It belongs to the process of its first call: in a child forked from that one calls raise ForkedError.
     """
 
     def __init__(self, conninfo: str, *, patience: float = 30.0) -> None:
         if not isinstance(conninfo, str):
             msg = f"conninfo must be a libpq connection string or URI, got {type(conninfo).__name__}"
             raise ValueError(msg)
-        self._setup(
-            Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=SystemClock(), patience=patience),
-            SystemClock(),
-            lambda _: None,
-            lambda _: None,
-        )
+        database = Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=SystemClock(), patience=patience)
+        self._setup(database, SystemClock(), lambda _: None, lambda _: None)
         self._owns_database = True
+        self._dropped = weakref.finalize(self, _dropped, database)
+        self._dropped.atexit = False
 
     @classmethod
     def over(
@@ -120,6 +97,7 @@ class PgflowClient:
             return
         self._closed.set()
         if self._owns_database:
+            self._dropped.detach()
             self._database.close()
 
     def start_flow(
@@ -137,15 +115,15 @@ class PgflowClient:
         chosen = _uuid(run_id) if run_id is not None else uuid4()
         if connection is None:
             return self._start_and_resend(slug, definition, text, chosen)
-        with _callers_transaction(connection) as conn:
+        with callers_transaction(connection) as conn:
             try:
-                return self._start(conn, slug, text, chosen)
+                return start_run(conn, slug, text, chosen, self)
             except UnknownFlowError:
                 if definition is None:
                     raise
-                with _remedied(), self._database.connection() as own:
+                with remedied(), self._database.connection() as own:
                     compile_flow(own, definition)
-                return self._start(conn, slug, text, chosen)
+                return self._start_compiled(conn, slug, text, chosen)
 
     def enqueue(self, job: Any, input: Any = None, *, run_id: UUID | str | None = None, connection: Any = None) -> Run:
         """Send a message to a job, given as object or slug. Otherwise as `start_flow`."""
@@ -154,16 +132,16 @@ class PgflowClient:
     def run(self, run_id: UUID | str) -> Run:
         """The run of that id. Raises RunNotFoundError, ValueError for what is no UUID, PgflowError."""
         chosen = _uuid(run_id)
-        row = self._resending(lambda conn: conn.execute(_RUN, (chosen,)).fetchone())
+        row = self._resending(lambda conn: conn.execute(FIND, (chosen,)).fetchone())
         if row is None:
             msg = f"there is no run {chosen}"
             raise RunNotFoundError(msg)
-        return self._as_run(row)
+        return run_of(row, self)
 
     def _resolve(self, flow: Any) -> tuple[str, FlowDefinition | None]:
         if isinstance(flow, str):
             if not flow.isascii():
-                raise _unknown_flow(flow)
+                raise unknown_flow(flow)
             return flow, self._definitions(flow)
         definition = definition_of(flow)
         return definition.slug, definition
@@ -171,12 +149,12 @@ class PgflowClient:
     def _start_and_resend(self, slug: str, definition: FlowDefinition | None, text: str, run_id: UUID) -> Run:
         def start(conn: Connection) -> Run:
             try:
-                return self._start(conn, slug, text, run_id)
+                return start_run(conn, slug, text, run_id, self)
             except UnknownFlowError:
                 if definition is None:
                     raise
                 compile_flow(conn, definition)  # before its starter came to it
-                return self._start(conn, slug, text, run_id)
+                return start_run(conn, slug, text, run_id, self)
 
         run = self._resending(start)
         self._started(slug)
@@ -194,18 +172,12 @@ class PgflowClient:
                 if not error.connection_lost or not attempts_left or self._database.outage is not None:
                     raise self._told(error) from error
 
-    def _start(self, conn: Connection, slug: str, text: str, run_id: UUID) -> Run:
+    def _start_compiled(self, conn: Connection, slug: str, text: str, run_id: UUID) -> Run:
         try:
-            with conn.transaction():
-                row = conn.execute(_START, {"slug": slug, "input": text, "run_id": run_id}).fetchone()
-        except psycopg.errors.UniqueViolation:
-            row = conn.execute(_RUN, (run_id,)).fetchone()
-            if row is not None and row[1] != slug:
-                msg = f"run {run_id} is a run of flow {row[1]!r}, not of {slug!r}"
-                raise PgflowError(msg) from None
-        if row is None:
-            raise _unknown_flow(slug)
-        return self._as_run(row)
+            return start_run(conn, slug, text, run_id, self)
+        except UnknownFlowError:
+            msg = f"flow {slug!r} exists, but this transaction began before it did and cannot see it: try in another"
+            raise PgflowError(msg) from None
 
     def wait(self, run: Run, timeout: float | None) -> Run:
         """As `Run.wait`."""
@@ -230,34 +202,28 @@ class PgflowClient:
         try:
             with self._database.connection(patience=seconds) as conn, conn.pipeline(), conn.transaction():
                 conn.execute("select set_config('statement_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
-                cursor = conn.execute(_RUN, (run.id,))
+                cursor = conn.execute(FIND, (run.id,))
             row = cursor.fetchone()
         except DatabaseError as error:
             passing = error.connection_lost or error.sqlstate == _QUERY_CANCELED or error.error_type == "PoolTimeout"
             if not passing or self._closed.is_set():
                 raise self._told(error) from error
             return run
-        return run if row is None else self._as_run(row)
+        return run if row is None else run_of(row, self)
 
     def _told(self, error: DatabaseError) -> PgflowError:
         """The error with its remedy; that of a starter which has stopped is StarterStopped."""
         if self._closed.is_set() and not self._owns_database:
             return StarterStopped("the starter was stopped")
-        return _with_remedy(error)
-
-    def _as_run(self, row: Any) -> Run:
-        run_id, slug, status, given, output, error, started_at, ended_at = row
-        ended = None if ended_at is None else ended_at.astimezone(UTC)
-        try:
-            given, output = json.loads(given), None if output is None else json.loads(output)
-        except (ValueError, RecursionError) as unreadable:  # PostgreSQL's JSON goes beyond what Python parses
-            msg = f"the input or output of run {run_id} cannot be read: {type(unreadable).__name__}: {unreadable}"
-            raise PgflowError(msg) from unreadable
-        return Run(run_id, slug, status, given, output, error, started_at.astimezone(UTC), ended, self)
+        return with_remedy(error)
 
 
-def _unknown_flow(slug: str) -> UnknownFlowError:
-    return UnknownFlowError(f"flow {slug!r} is not in the database: start a starter that has it, or check the slug")
+def _dropped(database: Database) -> None:
+    """On whatever thread the garbage is collected. Does not wait."""
+    if database.abandon():
+        warnings.warn(
+            "a PgflowClient was dropped without close(): its connections end now", ResourceWarning, stacklevel=2
+        )
 
 
 def _uuid(run_id: UUID | str) -> UUID:
@@ -266,54 +232,3 @@ def _uuid(run_id: UUID | str) -> UUID:
     except (ValueError, AttributeError, TypeError):
         msg = f"run_id must be a UUID, got {run_id!r}"
         raise ValueError(msg) from None
-
-
-@contextmanager
-def _callers_transaction(connection: Any) -> Iterator[Connection]:
-    if not isinstance(connection, psycopg.Connection):
-        msg = f"connection must be a psycopg.Connection, got {type(connection).__name__}"
-        raise TypeError(msg)
-    redact = Redactor()
-    try:
-        # fails, too, when the connection is closed
-        redact = Redactor(
-            connection.info.dsn, f"password='{password}'" if (password := connection.info.password) else ""
-        )
-        with connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
-            if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
-                # Opens the caller's transaction: a transaction() block on an idle connection would commit by itself.
-                cursor.execute("select")
-            yield _OnCursor(connection, cursor)  # type: ignore[misc]
-    except psycopg.Error as error:
-        raise _with_remedy(translate(error, redact)) from error
-
-
-class _OnCursor:
-    """A caller's connection, read with our row factory whatever its own is."""
-
-    def __init__(self, connection: Any, cursor: Any) -> None:
-        self.transaction = connection.transaction
-        self.execute = cursor.execute
-
-
-@contextmanager
-def _remedied() -> Iterator[None]:
-    try:
-        yield
-    except DatabaseError as error:
-        raise _with_remedy(error) from error
-
-
-def _with_remedy(error: DatabaseError) -> DatabaseError:
-    if error.sqlstate in _NOT_INSTALLED:
-        remedy = f"pgmq or the pgflow core is missing in this database; {INSTALL_HINT}"
-    elif error.connection_lost:
-        remedy = "the database cannot be reached; check that it runs and what the connection string says"
-    else:
-        return error
-    return DatabaseError(
-        f"{error}; {remedy}",
-        sqlstate=error.sqlstate,
-        error_type=error.error_type,
-        connection_lost=error.connection_lost,
-    )

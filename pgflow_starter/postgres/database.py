@@ -1,50 +1,34 @@
 """`Database`: a connection pool behind one shared probe.
 
-    unknown ──probe answers──▶ up ──a connection breaks: probe──▶ up
-       └──probe fails──▶ away ◀─────────probe fails────────────┘      away ──probe answers──▶ up
-
 While the database is not known to be up nobody but the probe connects, at most twice a second however many wait; and
-as soon as it answers, all who wait go on at once. psycopg_pool's own reconnecting is off: its backoff is what makes
-late recoveries late. A pool of which a connection broke is thrown away whole; one that only cannot grow, the server
-having no connection to spare, is kept.
+as soon as it answers, all who wait go on at once. A pool of which a connection broke is thrown away whole; one that
+only cannot grow, the server having no connection to spare, is kept.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from math import inf
 
 import psycopg
-import psycopg_pool
 
-from pgflow_starter.core.classify import classify
-from pgflow_starter.core.state import ErrorClass, Outage, Phase
+from pgflow_starter.core.state import Outage
 from pgflow_starter.errors import DatabaseError, ForkedError, SetupError
 from pgflow_starter.ports import CancelScope, Clock, Died
+from pgflow_starter.postgres.connection import Connection, gated
 from pgflow_starter.postgres.conninfo import CONNECT_TIMEOUT, Redactor, answer_limit, connect_options
-from pgflow_starter.postgres.errors import translate
-from pgflow_starter.postgres.gate import GatedConnection
+from pgflow_starter.postgres.errors import crowded, translate
 from pgflow_starter.postgres.limits import Limit, Limits
+from pgflow_starter.postgres.pace import Pace
+from pgflow_starter.postgres.pool import Pool
+from pgflow_starter.postgres.prober import Prober
 from pgflow_starter.postgres.readable import refuse_unreadable
 
 logger = logging.getLogger("pgflow_starter.database")
-
-PROBE_INTERVAL = 0.5
-"""Seconds between connection attempts while the database is away."""
-
-CROWDED_INTERVAL = 1.0
-"""The same while there are connections, and the server has none to spare."""
-
-PROBE_PAUSE = 0.05
-"""Seconds from a probe that was answered to the next, should connections keep breaking."""
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds that a thread gets to end when a pool or the database is closed."""
 
 CANCEL_TIMEOUT = 2.0
 """Seconds that a request to cancel a statement may take."""
@@ -52,19 +36,17 @@ CANCEL_TIMEOUT = 2.0
 HURRY_LIMIT = 3.0
 """Seconds that a statement may still take once the starter stops."""
 
-Connection = psycopg.Connection[tuple[object, ...]]
-
-# The server's words when it has no connection to spare; libpq hands over no SQLSTATE for a refused connection.
-_CROWDED = re.compile(r"too many clients already|remaining connection slots are reserved|too many connections for")
-
 
 class Database:
     """Pooled connections in autocommit mode. Thread-safe.
 
-    `patience` is how long, in seconds, a caller waits for the probe's next answer and then for a free connection.
+    `patience` is how long, in seconds, a caller waits for the probe's next answer and for a free connection. `pace` is
+    shared with whoever else connects for the same starter.
     """
 
-    def __init__(self, conninfo: str, *, pool_size: int, clock: Clock, patience: float = 30.0) -> None:
+    def __init__(
+        self, conninfo: str, *, pool_size: int, clock: Clock, patience: float = 30.0, pace: Pace | None = None
+    ) -> None:
         self.redact = Redactor(conninfo)
         self._conninfo = conninfo
         self._options = connect_options(conninfo)
@@ -73,28 +55,19 @@ class Database:
         self._pool_size = pool_size
         self._clock = clock
         self._patience = patience
-        self._changed = threading.Condition()
-        self._pool: psycopg_pool.ConnectionPool[Connection] | None = None
-        self._stunted: psycopg_pool.ConnectionPool[Connection] | None = None
-        self._quiet_until = 0.0
-        self._doubters: list[Callable[[], object]] = []
-        self._error: DatabaseError | None = None
-        self._retired: list[psycopg_pool.ConnectionPool[Connection]] = []
-        self._rounds = 0
-        self._asked = 0
-        self._suspect = True
-        self._closed = False
-        self._hurried = False
-        self._outage: Outage | None = None
-        self._watchers: list[Callable[[], object]] = []
-        self._prober: threading.Thread | None = None
-        self._died: Died | None = None
+        self._pace = pace or Pace(clock)
+        self._lock = threading.RLock()  # around the next line's; reentrant as the pool's is
+        self._pool: Pool | None = None
+        self._prober = Prober(
+            clock, self._pace, probe=self._probe, up=self._up, away=self._away, ended=self._close_connections
+        )
+        self._gated = gated(lambda: not self._prober.closed)
         self._owner: int | None = None
 
     @property
     def outage(self) -> Outage | None:
         """Since when the database is away, None while it is not known to be. Never waits."""
-        return self._outage
+        return self._prober.outage
 
     @property
     def foreign(self) -> bool:
@@ -113,26 +86,23 @@ class Database:
             raise ForkedError(msg)
 
     def watch(self, back: Callable[[], object]) -> None:
-        """Call `back` each time the database is reachable again."""
-        self._watchers.append(back)
+        """Call `back`, on the probe's thread, each time the database is reachable again."""
+        self._prober.watch(back)
 
     def revive(self, died: Died | None = None) -> None:
         """Begin to probe, on a thread; returns at once. Idempotent. As `ports.Threaded.revive`."""
         self.check_process()
-        with self._changed:
-            self._died = died or self._died
-            if self._prober is None and not self._closed:
-                prober = threading.Thread(target=self._run, name="pgflow-database", daemon=True)
-                prober.start()  # may raise: then there is none to wait for
-                self._prober = prober
+        self._prober.revive(died)
 
     def doubt(self, answered: Callable[[], object]) -> None:
         """Have the probe look at once; `answered` is called, on the probe's thread, when it knows."""
         self.revive()
-        with self._changed:
-            self._doubters.append(answered)
-            self._suspect = True
-            self._changed.notify_all()
+        self._prober.doubt(answered)
+
+    def make_room(self) -> bool:
+        """Have one connection less, for one of ours that the server refused. False where there is none to give up."""
+        pool = self._pool
+        return pool is not None and pool.make_room()
 
     @contextmanager
     def connection(
@@ -144,97 +114,124 @@ class Database:
         interrupts the statement that runs. Where `limited`, the block may take as long as a server may be silent (15 s,
         or the connection string's `tcp_user_timeout`), then the connection breaks.
         """
-        limit = self._patience if patience is None else patience
+        pool, conn = self._checkout(self._patience if patience is None else patience)
         try:
-            pool, conn = self._checkout(limit)
-            try:
-                with self._limits.on(conn, self._answer_limit if limited else inf) as busy:
-                    interruptible: AbstractContextManager[None] = nullcontext()
-                    if scope is not None:
-                        interruptible = scope.interruptible(lambda: self._cancel(conn, busy))
-                    with interruptible:
-                        yield conn
-            except psycopg.Error as error:
-                if translate(error, self.redact).connection_lost:
-                    self._broke(pool)
-                raise
-            finally:
-                # Before the connection goes back: a pool that is still wanted would replace it.
-                if conn.broken:
-                    self._broke(pool)
-                pool.putconn(conn)
-        except (psycopg.Error, psycopg_pool.PoolClosed) as error:
-            raise translate(error, self.redact) from error
+            with self._limits.on(conn, self._answer_limit if limited else inf) as busy:
+                interruptible: AbstractContextManager[None] = nullcontext()
+                if scope is not None:
+                    interruptible = scope.interruptible(lambda: self._cancel(conn, busy))
+                with interruptible:
+                    yield conn
+        except psycopg.Error as raised:
+            error = translate(raised, self.redact)
+            if error.connection_lost:
+                self._broke(pool)
+            raise error from raised
+        finally:
+            if conn.broken:
+                self._broke(pool)
+            pool.put(conn)
 
     def hurry(self) -> None:
         """From now on nobody waits for a database that is away, nor long for one that does not answer."""
-        with self._changed:
-            self._hurried = True
-            self._changed.notify_all()
+        self._prober.hurry()
         self._limits.shorten_all(HURRY_LIMIT)
 
     def close(self) -> None:
         """Close all connections; who waits for one gets a DatabaseError. Takes a second or two at most. Idempotent."""
         if self.foreign:
             return  # it would tell the server that the parent leaves
-        with self._changed:
-            self._closed = True
-            self._retire()
-            prober = self._prober
-            self._changed.notify_all()
-        self._limits.close()
-        self._close_retired()
-        if prober is not None and prober is not threading.current_thread():
-            prober.join(CLOSE_TIMEOUT)
+        self._prober.close(wait=False)
+        self._close_connections()
+        self._prober.close()
 
-    def _checkout(self, patience: float) -> tuple[psycopg_pool.ConnectionPool[Connection], Connection]:
-        while True:
-            pool = self._admitted(patience)
-            try:
-                return pool, pool.getconn(timeout=patience)
-            except psycopg_pool.PoolClosed:
-                if self._closed:
-                    raise  # else it was discarded while we waited: there is another, or a reason why not
+    def abandon(self) -> bool:
+        """Nobody is left to use it: the probe's thread closes all connections on its way out. Does not wait.
 
-    def _admitted(self, patience: float) -> psycopg_pool.ConnectionPool[Connection]:
+        False where there is nothing to be closed by us.
+        """
+        if self._owner != os.getpid() or self._prober.closed:
+            return False
+        self._prober.close(wait=False)
+        return True
+
+    def _checkout(self, patience: float) -> tuple[Pool, Connection]:
         self.revive()
-        with self._changed:
-            if self._pool is None and not self._closed:
-                self._asked += 1
-                self._changed.notify_all()
-                came = self._rounds
-                self._changed.wait_for(
-                    lambda: self._pool or self._closed or self._hurried or self._rounds > came, patience
-                )
-            if self._pool is not None:
-                return self._pool
-            if self._closed:
+        deadline = self._clock.monotonic() + patience
+        while True:
+            pool = self._admitted(deadline, patience)
+            conn = pool.get(max(0.0, deadline - self._clock.monotonic()))
+            if conn is not None:
+                return pool, conn
+            # The pool was thrown away while we waited: there is another, or a reason why not.
+
+    def _admitted(self, deadline: float, patience: float) -> Pool:
+        """The pool, once the probe has answered. Raises DatabaseError where it says that there is none."""
+        prober = self._prober
+        while True:
+            left = deadline - self._clock.monotonic()
+            if self._pool is None:
+                prober.await_answer(left, unless=lambda: self._pool)
+            pool, error = self._pool, prober.error
+            if prober.closed:
                 msg = "the connections of this starter or client are closed"
                 raise DatabaseError(msg, error_type="PoolClosed", connection_lost=True)
-            if self._error is not None and self._outage is not None:
-                error = self._error
+            if pool is not None:
+                return pool
+            if error is not None:
                 raise DatabaseError(
                     str(error), sqlstate=error.sqlstate, error_type=error.error_type, connection_lost=True
                 )
-            msg = "the starter stops" if self._hurried else f"the database has not answered within {patience:g} s"
-            raise DatabaseError(msg, error_type="ConnectionTimeout", connection_lost=True)
+            if prober.hurried or left <= 0:
+                msg = "the starter stops" if prober.hurried else f"the database has not answered within {patience:g} s"
+                raise DatabaseError(msg, error_type="ConnectionTimeout", connection_lost=True)
 
-    def _broke(self, pool: psycopg_pool.ConnectionPool[Connection]) -> None:
+    def _up(self) -> None:
+        """The database answers: a pool, unless there is a good one."""
+        with self._lock:
+            if self._pool is None and not self._prober.closed:
+                self._pool = self._new_pool()
+            pool = self._pool
+        if pool is not None:
+            pool.grow_again()
+
+    def _away(self, error: DatabaseError) -> bool:
+        pool = self._pool
+        if pool is not None and crowded(error) and not pool.empty:
+            pool.make_room()  # smaller than it might be, but no outage
+            return False
+        self._throw_away(pool)
+        return True
+
+    def _broke(self, pool: Pool) -> None:
         """A connection of this pool broke, so the others are not to be trusted: probe at once, then a new pool."""
-        with self._changed:
-            if self._pool is pool:
-                self._retire()
-                self._suspect = True
-                self._changed.notify_all()
+        if self._throw_away(pool):
+            self._prober.doubt()
 
-    def _cannot_grow(self, pool: psycopg_pool.ConnectionPool[Connection]) -> None:
-        """The pool could not connect. What it has may be good: the probe shall tell, after a decent pause."""
-        with self._changed:
-            if self._pool is pool:
-                self._stunted = pool
-                self._suspect = True
-                self._quiet_until = self._clock.monotonic() + PROBE_INTERVAL
-                self._changed.notify_all()
+    def _throw_away(self, pool: Pool | None) -> bool:
+        with self._lock:
+            if pool is None or self._pool is not pool:
+                return False
+            self._pool = None
+        pool.close()
+        return True
+
+    def _new_pool(self) -> Pool:
+        wanted = gated(lambda: not pool.closed)
+
+        def connect() -> Connection:
+            return wanted.connect(self._conninfo, **self._options)
+
+        def failed(error: psycopg.Error) -> None:
+            # What the pool has may be good: a crowded server is there, else the probe shall tell.
+            if crowded(error) and not pool.empty:
+                pool.make_do()
+            else:
+                self._pace.reserve()  # what failed was an attempt like any other
+                self._prober.doubt()
+
+        pool = Pool(connect, size=self._pool_size, clock=self._clock, failed=failed)
+        return pool
 
     def _cancel(self, conn: Connection, limit: Limit) -> None:
         # First: the request to cancel, or the server's answer to it, may get lost as well.
@@ -244,60 +241,15 @@ class Database:
         except psycopg.Error as error:
             logger.debug("cancelling a statement failed: %s", type(error).__name__)
 
-    def _retire(self) -> None:
-        """Under the lock: let the pool be closed by the prober, which may wait for its threads."""
-        if self._pool is not None:
-            self._retired.append(self._pool)
-            self._pool = None
-
-    def _run(self) -> None:
-        try:
-            self._probe_loop()
-        except BaseException as error:
-            with self._changed:
-                self._prober = None
-                self._suspect = True
-            if self._died is None:
-                raise
-            self._died(error)
-
-    def _probe_loop(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._suspect or self._closed)
-                pause = self._quiet_until - self._clock.monotonic()
-                if pause > 0:
-                    self._changed.wait_for(lambda: self._closed, pause)
-                if self._closed:
-                    return
-                self._suspect = False
-                asked, doubters, self._doubters = self._asked, self._doubters, []
-            error = self._probe() or self._up()
-            if error is not None:
-                self._away(error)
-            for answered in doubters:
-                answered()
-            self._close_retired()
-            with self._changed:
-                if self._changed.wait_for(lambda: self._closed, PROBE_PAUSE if error is None else PROBE_INTERVAL):
-                    return
-                # A wrong password stays wrong: asked again only when somebody wants a connection.
-                if error is not None and classify(error, Phase.WORKER) is ErrorClass.PERMANENT:
-                    self._changed.wait_for(lambda: self._closed or self._asked > asked)  # noqa: B023 - read at once
-
-    def _close_retired(self) -> None:
-        while True:
-            with self._changed:
-                if not self._retired:
-                    return
-                pool = self._retired.pop()
-            pool.close(timeout=CLOSE_TIMEOUT)
+    def _close_connections(self) -> None:
+        self._throw_away(self._pool)
+        self._limits.close()
 
     def _probe(self) -> DatabaseError | None:
         try:
             refuse_unreadable(self._conninfo)
             with (
-                psycopg.connect(self._conninfo, **self._options) as conn,
+                self._gated.connect(self._conninfo, **self._options) as conn,
                 self._limits.on(conn, CONNECT_TIMEOUT),
             ):
                 # Read-only after a failover: it answers, but is not the one to work with.
@@ -309,62 +261,3 @@ class Database:
         except Exception as error:
             return translate(error, self.redact)
         return None
-
-    def _up(self) -> DatabaseError | None:
-        """It answers: a pool, unless there is a good one. An error when there are no threads for one."""
-        with self._changed:
-            if self._pool is not None and self._pool is self._stunted:
-                self._retire()  # who waits for it to grow would wait for ever
-            if self._pool is None and not self._closed:
-                try:
-                    self._pool = self._new_pool()
-                except RuntimeError as error:
-                    return DatabaseError(str(error), error_type=type(error).__name__, connection_lost=True)
-            was_away, self._outage, self._error = self._outage, None, None
-            self._rounds += 1
-            self._changed.notify_all()
-        if was_away is not None:
-            logger.warning("the database is back")
-            for back in self._watchers:
-                try:
-                    back()
-                except Exception:
-                    logger.exception("telling that the database is back raised")
-        return None
-
-    def _away(self, error: DatabaseError) -> None:
-        with self._changed:
-            if self._pool is not None and _CROWDED.search(str(error)) and self._pool.get_stats()["pool_size"]:
-                self._suspect = True  # smaller than it might be, but no outage
-                self._quiet_until = self._clock.monotonic() + CROWDED_INTERVAL
-                return
-            first = self._outage is None
-            since = self._clock.now() if self._outage is None else self._outage.since
-            self._outage = Outage(since, str(error))
-            self._error = error
-            self._suspect = True
-            self._retire()
-            self._rounds += 1
-            self._changed.notify_all()
-        if first:
-            logger.warning("the database is away: %s", error)
-
-    def _new_pool(self) -> psycopg_pool.ConnectionPool[Connection]:
-        # Returning a broken connection has the pool connect anew: not when it is retired, or has just failed to.
-        def wanted() -> bool:
-            return self._pool is pool and self._stunted is not pool
-
-        pool: psycopg_pool.ConnectionPool[Connection] = psycopg_pool.ConnectionPool(
-            self._conninfo,
-            connection_class=GatedConnection,
-            kwargs={**self._options, "wanted": wanted},
-            min_size=0,
-            max_size=self._pool_size,
-            open=False,
-            name="pgflow-pool",
-            num_workers=2,
-            reconnect_timeout=0,
-            reconnect_failed=self._cannot_grow,
-        )
-        pool.open()
-        return pool

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
-import psycopg_pool
 
 from pgflow_starter.core.state import one_line
 from pgflow_starter.errors import DatabaseError
 
 # 25006: a server that became read-only is as good as gone; another connection may find the new primary.
 _LOST_STATES = ("08", "57P01", "57P02", "57P03", "53300", "25006")
+
+# The server's (English) words, and PgBouncer's; libpq hands over no SQLSTATE for a refused connection.
+_CROWDED = re.compile(
+    r"too many clients already|remaining connection slots are reserved|too many connections for"
+    r"|no more connections allowed"
+)
 
 
 def translate(error: Exception, redact: Callable[[str], str]) -> DatabaseError:
@@ -26,6 +32,11 @@ def translate(error: Exception, redact: Callable[[str], str]) -> DatabaseError:
     )
 
 
+def crowded(error: Exception) -> bool:
+    """Whether the server answers, but has no connection to spare."""
+    return getattr(error, "sqlstate", None) == "53300" or _CROWDED.search(str(error)) is not None
+
+
 def _message(error: Exception) -> str:
     """The server's message, detail and hint, without the call stack that is its context; else the driver's words."""
     if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
@@ -36,10 +47,6 @@ def _message(error: Exception) -> str:
 
 
 def _lost(error: Exception, sqlstate: str | None) -> bool:
-    if isinstance(error, psycopg_pool.PoolTimeout):
-        return False
-    if isinstance(error, psycopg_pool.PoolClosed):
-        return True
     if sqlstate is not None:
         return sqlstate.startswith(_LOST_STATES)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgflow_starter.errors import NotInstalledError
-from pgflow_starter.postgres.database import Connection
+from pgflow_starter.postgres.connection import Connection
 
 INSTALL_HINT = "run: pgflow-starter db install --dsn '…'"
 

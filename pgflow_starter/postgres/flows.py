@@ -10,7 +10,8 @@ from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.errors import NotInstalledError, ShapeMismatchError
 from pgflow_starter.ports import CancelScope, Compiled
 from pgflow_starter.postgres import pgmq
-from pgflow_starter.postgres.database import Connection, Database
+from pgflow_starter.postgres.connection import Connection
+from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.features import detect
 
 # A stored flow with its steps and whether its queue exists; no row for an unknown slug.

@@ -11,11 +11,8 @@ time to time. One that has silently died, or that goes through a transaction poo
 from __future__ import annotations
 
 import logging
-import selectors
-import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from queue import Empty
 from typing import Protocol
 from uuid import uuid4
@@ -25,25 +22,26 @@ from psycopg import sql
 
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError, PgflowError, SetupError
 from pgflow_starter.ports import CancelScope, Clock, Died, Reachability
+from pgflow_starter.postgres.connection import Connection, gated
 from pgflow_starter.postgres.conninfo import Redactor, answer_limit, connect_options
-from pgflow_starter.postgres.database import Connection
-from pgflow_starter.postgres.errors import translate
+from pgflow_starter.postgres.errors import crowded, translate
 from pgflow_starter.postgres.limits import Limits
+from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.proof import Proof
 from pgflow_starter.postgres.readable import refuse_unreadable
 from pgflow_starter.postgres.subscriptions import Answer, Subscriptions
+from pgflow_starter.postgres.wakeup import Wakeup
 
 logger = logging.getLogger("pgflow_starter.listener")
 
 ATTEMPT_INTERVAL = 1.0
 """Seconds between connection attempts of the listener's own, should they keep failing while the probe's succeed."""
 
+CROWDED_PAUSE = 0.5
+"""The same while the pool makes room on a server that has no connection to spare."""
+
 OUTAGE_INTERVAL = 5.0
 """Seconds after which the shared probe is asked again, should it not have answered."""
-
-
-DEAF_LIMIT = 2.0
-"""Seconds that a connection which does not hear has to say why."""
 
 DEAF_TRIES = 2
 """Connections in a row through a pooler that must never have heard anything until the pooler is said to be why."""
@@ -55,13 +53,17 @@ class Probe(Reachability, Protocol):
     def doubt(self, answered: Callable[[], object]) -> None:
         """Have it look at once; `answered` is called, on another thread, when it knows."""
 
+    def make_room(self) -> bool:
+        """Have the pool give a connection up, for the server has none to spare; False where it has none to give."""
+
 
 class Listener:
     """`ports.QueueListener`. The thread starts with the first `listen`. Thread-safe.
 
-    `reachability`, where the listener's database is the one that it probes, spares it attempts that must fail. `notify`
-    sends a notification to a channel over another connection, on another thread, and then calls back whether it did;
-    without it nothing is proven. `reconnected(queues)` is told on the listener's thread after a loss, before the wakes.
+    `reachability`, where the listener's database is the one that it probes, spares it attempts that must fail; without
+    it the listener tries by itself, at the `pace` that it shares with the probe of the other database. `notify` sends a
+    notification to a channel over another connection, on another thread, and then calls back whether it did; without it
+    nothing is proven. `reconnected(queues)` is told on the listener's thread after a loss, before the wakes.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Listener:
         clock: Clock,
         *,
         reachability: Probe | None = None,
+        pace: Pace | None = None,
         notify: Callable[[str, Callable[[bool], None]], None] | None = None,
         reconnected: Callable[[list[str]], None] | None = None,
     ) -> None:
@@ -79,6 +82,8 @@ class Listener:
         self._limits = Limits("pgflow-listener-limits", clock)
         self._answer_limit = answer_limit(conninfo)
         self._redact = Redactor(conninfo)
+        self._gated = gated(lambda: not self._closed)
+        self._pace = pace or Pace(clock)
         self._reachability = reachability
         if reachability is not None:
             reachability.watch(self._database_back)
@@ -90,10 +95,10 @@ class Listener:
         self._died: Died | None = None
         self._closed = False
         self._back = False
+        self._told_lost = False
+        self._missed = False  # what was sent since LISTEN was last in force was announced to nobody
         self._deaf_in_a_row = 0
-        self._wake_receive, self._wake_send = socket.socketpair()
-        self._wake_receive.setblocking(False)
-        self._wake_send.setblocking(False)
+        self._wakeup = Wakeup()
 
     def revive(self, died: Died) -> None:
         """As `ports.Threaded.revive`; the queues are kept."""
@@ -142,19 +147,16 @@ class Listener:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
         if thread is None or not thread.is_alive():
-            self._close_sockets()
-
-    def _close_sockets(self) -> None:
-        self._wake_receive.close()
-        self._wake_send.close()
+            self._wakeup.close()
+        else:
+            logger.warning("the LISTEN connection hangs, in resolving a host name perhaps: its thread is left to it")
 
     def _database_back(self) -> None:
         self._back = True
         self._interrupt()
 
     def _interrupt(self) -> None:
-        with suppress(OSError):  # full: it will wake anyway; closed: nobody is there to wake
-            self._wake_send.send(b".")
+        self._wakeup.send()
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="pgflow-listener", daemon=True)
@@ -165,68 +167,64 @@ class Listener:
         try:
             self._keep_listening()
         except BaseException as error:
-            self._queues.lost(DatabaseError("the listener's thread died", error_type=type(error).__name__))
+            died = DatabaseError("the listener's thread died", error_type=type(error).__name__)
+            self._missed = self._queues.lost(died) or self._missed
             with self._lock:
                 self._thread = None
             if self._died is None:
                 raise
             self._died(error)
         else:
-            self._close_sockets()  # closed; `close` may not have waited so long
+            self._wakeup.close()  # closed; `close` may not have waited so long
 
     def _keep_listening(self) -> None:
-        lost = False
         while not self._closed:
             proof = Proof(f"pgflow_starter.{uuid4()}", self._clock, self._notify, self._interrupt)
+            self._pause(self._pace.reserve())
             error: PgflowError
             try:
                 refuse_unreadable(self._conninfo)
-                with psycopg.connect(self._conninfo, **self._options) as conn:
-                    try:
-                        self._serve(conn, proof, lost)
-                    finally:
-                        lost = lost and not proof.heard
+                with self._gated.connect(self._conninfo, **self._options) as conn:
+                    self._pace.give_back()
+                    self._serve(conn, proof)
             except ListenUnsupportedError as unsupported:
                 error = unsupported
             except (psycopg.Error, OSError, SetupError) as raised:
                 error = translate(raised, self._redact)
             else:
                 return
-            if self._queues.lost(error):
-                lost = True
+            was_listening = self._queues.lost(error)
+            self._missed = self._missed or was_listening
+            was_away = self._reachability is not None and self._await_database(self._reachability, error, proof.heard)
+            if was_listening and not was_away and not self._closed:  # an outage is told by who found it
+                self._told_lost = True
                 logger.warning("the LISTEN connection was lost: %s", error)
-            # One that had been of use is replaced at once, one that never was is no reason to hurry.
-            if not proof.heard:
-                self._sleep(ATTEMPT_INTERVAL)
-            self._await_database()
 
-    def _serve(self, conn: Connection, proof: Proof, lost: bool) -> None:
+    def _serve(self, conn: Connection, proof: Proof) -> None:
         """Listen until the listener is closed. Raises when the connection breaks or does not hear."""
         with self._limits.on(conn, self._answer_limit):
             conn.execute(sql.SQL("listen {}").format(sql.Identifier(proof.channel)))
-        proof.begin()
+            row = conn.execute("select pg_backend_pid()").fetchone()
+        # A pooler makes the pid up.
+        pooled = row is not None and row[0] != conn.info.backend_pid
+        proof.begin(pooled=pooled)
         self._back = False
-        with selectors.DefaultSelector() as selector:
-            selector.register(conn.fileno(), selectors.EVENT_READ)
-            selector.register(self._wake_receive, selectors.EVENT_READ)
-            told = False
-            while not self._closed:
-                if self._back:
-                    # What took the database away may have taken this connection, too, without a word.
-                    self._back = False
-                    proof.hasten()
-                if proof.overdue():
-                    raise self._deaf(conn, proof)
-                # Before each wait: executing LISTEN may have read notifications off the socket.
+        while not self._closed:
+            if self._back:
+                # What took the database away may have taken this connection, too, without a word.
+                self._back = False
+                proof.hasten()
+            if proof.overdue():
+                raise self._deaf(proof, pooled)
+            # Before each wait: executing LISTEN may have read notifications off the socket.
+            self._take(conn, proof)
+            if proof.heard:
+                self._listen(conn)
                 self._take(conn, proof)
-                if proof.heard:
-                    self._listen(conn)
-                    self._take(conn, proof)
-                    if lost and not told:
-                        told = True
-                        self._tell_back()
-                selector.select(proof.patience())
-                self._drain_wakeups()
+                if self._missed:
+                    self._missed = False
+                    self._tell_back()
+            self._wakeup.wait(proof.patience(), conn.fileno())
 
     def _take(self, conn: Connection, proof: Proof) -> None:
         for notify in conn.notifies(timeout=0):
@@ -246,50 +244,55 @@ class Listener:
         self._queues.now_in_force(fresh)
 
     def _tell_back(self) -> None:
-        logger.warning("the LISTEN connection is back")
+        if self._told_lost:
+            self._told_lost = False
+            logger.warning("the LISTEN connection is back")
         if self._reconnected is not None:
             self._reconnected(self._queues.queues())
         self._queues.wake_all()
 
-    def _deaf(self, conn: Connection, proof: Proof) -> Exception:
+    def _deaf(self, proof: Proof, pooled: bool) -> Exception:
         self._deaf_in_a_row = 0 if proof.heard else self._deaf_in_a_row + 1
-        with self._limits.on(conn, DEAF_LIMIT):
-            row = conn.execute("select pg_backend_pid()").fetchone()
-        # A session pooler shows another pid as well, but through that one they arrive, be it at the second try.
-        if row is not None and row[0] != conn.info.backend_pid and self._deaf_in_a_row >= DEAF_TRIES:
+        # Through a session pooler they arrive, be it at the second try.
+        if pooled and self._deaf_in_a_row >= DEAF_TRIES:
             return ListenUnsupportedError(
                 "notifications do not arrive: LISTEN cannot work through a transaction pooler;"
                 " let listen_conninfo point at the server itself, or use signal_strategy='polling'"
             )
         return psycopg.OperationalError("a notification sent to the LISTEN connection did not arrive")
 
-    def _drain_wakeups(self) -> None:
-        with suppress(BlockingIOError):
-            while self._wake_receive.recv(4096):
-                pass
+    def _await_database(self, probe: Probe, error: PgflowError, heard: bool) -> bool:
+        """Until connecting makes sense again. While the database is away it does not; whether it was."""
+        if crowded(error) and probe.make_room():
+            self._pause(CROWDED_PAUSE)
+            return False
+        was_away = self._await_probe(probe)
+        # A connection that had been of use is replaced at once, one that never was is no reason to hurry.
+        if not heard and not was_away:
+            self._pause(ATTEMPT_INTERVAL)
+        return was_away
 
-    def _await_database(self) -> None:
-        """Until the shared probe, which looks now, says that the database is there: attempts are its business alone."""
-        if self._reachability is None:
-            return
+    def _await_probe(self, probe: Probe) -> bool:
+        """Until the shared probe, which looks now, says that the database is there; whether it was away."""
+        was_away = False
         answered = threading.Event()
 
         def answer() -> None:
             answered.set()
             self._interrupt()
 
-        self._reachability.doubt(answer)
-        while not self._closed and (self._reachability.outage is not None or not answered.is_set()):
-            if not self._sleep(OUTAGE_INTERVAL) and not answered.is_set():
-                self._reachability.doubt(answer)
+        probe.doubt(answer)
+        while not self._closed and (probe.outage is not None or not answered.is_set()):
+            was_away = was_away or probe.outage is not None
+            if not self._wakeup.wait(OUTAGE_INTERVAL) and not answered.is_set():
+                probe.doubt(answer)
+        return was_away
 
-    def _sleep(self, seconds: float) -> bool:
-        """Wait that long, or until something changes: then True."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake_receive, selectors.EVENT_READ)
-            woken = not self._closed and bool(selector.select(seconds))
-        self._drain_wakeups()
-        return woken
+    def _pause(self, seconds: float) -> None:
+        """Wait that long, whoever wakes us meanwhile; or until the listener is closed."""
+        until = self._clock.monotonic() + seconds
+        while not self._closed and (left := until - self._clock.monotonic()) > 0:
+            self._wakeup.wait(left)
 
 
 def _is_closed() -> DatabaseError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgflow_starter.postgres.database import Connection
+from pgflow_starter.postgres.connection import Connection
 
 # How long creating or enabling waits for other sessions on the queue before it counts as failed (SQLSTATE 55P03).
 LIMIT_LOCKS = "set local lock_timeout = '2s'"

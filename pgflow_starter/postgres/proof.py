@@ -13,6 +13,9 @@ INTERVAL = 30.0
 TIMEOUT = 5.0
 """Seconds within which a notification that was sent must have arrived."""
 
+POOLED_TIMEOUT = 2.0
+"""The same behind a pooler, where it may be that none ever does."""
+
 
 class Proof:
     """The proofs of one connection. `sent` comes on another thread, all else on the listener's.
@@ -37,9 +40,12 @@ class Proof:
         self._next_at = 0.0
         self._deadline: float | None = None
         self._asked = False
+        self._timeout = TIMEOUT
 
-    def begin(self) -> None:
-        """The connection is there and listens to the channel."""
+    def begin(self, *, pooled: bool = False) -> None:
+        """The connection is there, `pooled` or to the server itself, and listens to the channel."""
+        if pooled:
+            self._timeout = min(TIMEOUT, POOLED_TIMEOUT)
         if self._notify is None:
             self.heard = True
         else:
@@ -91,7 +97,7 @@ class Proof:
                 return  # it arrived before its sender came to say so
             now = self._clock.monotonic()
             if did:
-                self._deadline = now + TIMEOUT
+                self._deadline = now + self._timeout
             else:
                 self._asked = False
                 self._next_at = now + TIMEOUT

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import psycopg
 from psycopg import sql
 
-from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
+from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres import pgmq
-from pgflow_starter.postgres.database import Connection, Database
+from pgflow_starter.postgres.connection import Connection
+from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.features import Features, detect
+from pgflow_starter.postgres.inputs import FlowInputs, task_of
 
 logger = logging.getLogger("pgflow_starter.tasks")
 
 VT_MARGIN = 2
 """Seconds that a message stays invisible beyond its task's timeout, as pgflow does it."""
-
-_CACHED_INPUTS = 128
 
 # Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
 # outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. One row at least,
@@ -56,7 +52,6 @@ _UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, functio
 # start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
 _EXTEND = "select count(*) from pgflow.set_vt_batch(%s, %s::bigint[], %s::integer[])"
 _NEXT_VISIBLE = "select extract(epoch from min(vt) - clock_timestamp()) from pgmq.{} where vt > clock_timestamp()"
-_RUN_INPUTS = "select run_id, input::text from pgflow.runs where run_id = any(%s)"
 # Taken first: fail_task beside complete_task in one run deadlocks on 0.8.1 otherwise. In order of run_id, for the same
 # reason between batches.
 _LOCK_RUN = "select from pgflow.runs where run_id = %s for update"
@@ -125,8 +120,7 @@ class PostgresTaskStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._features: Features | None = None
-        self._inputs: OrderedDict[UUID, Any] = OrderedDict()
-        self._inputs_lock = threading.Lock()
+        self._inputs = FlowInputs()
 
     def claim(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope
@@ -153,8 +147,8 @@ class PostgresTaskStore:
             started = [r for r in rows if r[1] is not None]
             steps = {s.slug: s for s in definition.steps}
             self._extend(conn, definition, steps, vt, started)
-            inputs = self._flow_inputs(conn, steps, started, features)
-        return rows[0][0], [_task(queue, steps.get(r[2]), r, inputs, features) for r in started]
+            inputs = self._inputs.of(conn, steps, started, features)
+        return rows[0][0], [task_of(queue, steps.get(r[2]), r, inputs, features) for r in started]
 
     def next_visible(self, queue: str) -> float | None:
         """Seconds until a message of the queue that is invisible now becomes visible; None when there is none."""
@@ -250,24 +244,6 @@ class PostgresTaskStore:
         if other:
             conn.execute(_EXTEND, (definition.slug, [m for m, _ in other], [v for _, v in other]))
 
-    def _flow_inputs(
-        self, conn: Connection, steps: dict[str, StepDefinition], rows: list[Any], features: Features
-    ) -> dict[UUID, Any]:
-        """The flow inputs that the claimed rows do not carry; read once a run, for a map's elements share it."""
-        needed = {r[1] for r in rows if (step := steps.get(r[2])) is not None and not _carries_input(step, features)}
-        with self._inputs_lock:
-            found = {run: self._inputs[run] for run in needed if run in self._inputs}
-        missing = [run for run in needed if run not in found]
-        if missing:
-            read: list[Any] = conn.execute(_RUN_INPUTS, (missing,)).fetchall()
-            fetched: dict[UUID, Any] = {run: _decoded(text) for run, text in read}
-            found.update(fetched)
-            with self._inputs_lock:
-                self._inputs.update(fetched)
-                while len(self._inputs) > _CACHED_INPUTS:
-                    self._inputs.popitem(last=False)
-        return found
-
 
 def _unwired(slug: str) -> UnknownFlowError:
     return UnknownFlowError(f"flow {slug!r} or its worker is in the database no more: was pgflow installed anew?")
@@ -287,46 +263,3 @@ def _claimed(conn: Connection, statement: str, parameters: dict[str, Any]) -> li
         except psycopg.errors.CheckViolation:
             if not tries:
                 raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
-    why: str
-
-
-def _decoded(text: str | None) -> Any:
-    """JSON text as data. One task's input that Python cannot read must not keep the others from being claimed."""
-    try:
-        return None if text is None else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return _Unreadable(f"{type(error).__name__}: {error}")
-
-
-def _carries_input(step: StepDefinition, features: Features) -> bool:
-    """Whether `start_tasks` hands the flow's input over with a task of the step."""
-    if features.flow_input:
-        return step.kind == StepKind.SINGLE and not step.depends_on
-    return step.kind == StepKind.SINGLE
-
-
-def _task(queue: str, step: StepDefinition | None, row: Any, inputs: dict[UUID, Any], features: Features) -> Task:
-    """The row in the one shape that handlers see: the flow's input, `{dependency: output}`, or the element."""
-    _, run_id, step_slug, task_index, msg_id, *texts, attempt, _ = row
-    given, flow_input = map(_decoded, texts)
-    if step is None:
-        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, given, None)
-    if isinstance(given, _Unreadable):
-        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, given.why)
-    if not _carries_input(step, features):
-        flow_input = inputs.get(run_id)
-    elif not features.flow_input:
-        flow_input = given.get("run")
-    if isinstance(flow_input, _Unreadable):
-        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, flow_input.why)
-    if step.kind == StepKind.MAP:
-        value = given
-    elif step.depends_on:
-        value = {k: v for k, v in given.items() if k in step.depends_on}
-    else:
-        value = flow_input
-    return Task(run_id, queue, step_slug, task_index, msg_id, attempt, value, flow_input)

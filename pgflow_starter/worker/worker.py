@@ -14,12 +14,10 @@ from pgflow_starter.actors.base import Actor
 from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.core.state import SignalStrategy
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
-from pgflow_starter.worker.cell import Shutdown, WorkerCell, WorkerWorld
+from pgflow_starter.worker.cell import WorkerCell, WorkerWorld
 from pgflow_starter.worker.messages import Landed, Poll, PollDue, Wake
 from pgflow_starter.worker.polling import root_delays
 from pgflow_starter.worker.tower import Tower
-
-__all__ = ["Shutdown", "WorkerActor", "WorkerWorld"]
 
 logger = logging.getLogger("pgflow_starter.workers")
 

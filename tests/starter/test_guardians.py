@@ -68,6 +68,32 @@ def test_a_listener_thread_that_dies_is_started_again_with_its_queues(
             assert starter.client.enqueue(job, i).wait(5).result == i
 
 
+def test_what_another_process_sends_while_the_listener_is_dead_is_found_at_once(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = echo_job()
+    sent: list[pgflow.Run] = []
+    with (
+        running(
+            database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600, notify_throttle=0
+        ) as starter,
+        pgflow.PgflowClient(database) as other,
+    ):
+        starter.await_ready(10)
+        died = threading.Event()
+        dying = _once(Listener._listen, died)
+
+        def listen(self: Listener, conn: Any) -> Any:
+            if not died.is_set():
+                sent.append(other.enqueue(job, 1))
+            return dying(self, conn)
+
+        monkeypatch.setattr(Listener, "_listen", listen)
+        _wake_listener(starter)
+        assert died.wait(10)
+        assert sent[0].wait(10).result == 1
+
+
 def test_a_probe_thread_that_dies_is_started_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     job = echo_job()
     with running(database, jobs=[job]) as starter, psycopg.connect(database, autocommit=True) as admin:

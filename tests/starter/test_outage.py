@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.install import install
 from tests.support.databases import FAST, memory_folder
 from tests.support.starters import STRATEGIES, echo_job, running, state
+from tests.support.threads import ours
 from tests.support.waiting import eventually
 
 
@@ -80,6 +82,43 @@ def test_an_outage_is_told_in_one_warning_not_one_an_attempt(
     with running(own_server.conninfo(), jobs=[echo_job()]) as starter:
         eventually(lambda: starter.status().modules[0].attempts >= 3)
     assert len([r for r in caplog.records if "away" in r.message]) == 1
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_outage_while_running_is_two_warnings_in_all(
+    own_server: EmbeddedPostgres, caplog: pytest.LogCaptureFixture, strategy: str
+) -> None:
+    jobs = [echo_job(f"job_{i}") for i in range(10)]
+    with running(own_server.conninfo(), jobs=jobs, signal_strategy=strategy) as starter:
+        starter.await_ready(10)
+        for run in [starter.client.enqueue(job, 1) for job in jobs]:
+            run.wait(10)
+        caplog.clear()
+        own_server.stop("immediate")
+        eventually(lambda: starter.status().outage)
+        with pytest.raises(pgflow.PgflowError):
+            starter.client.enqueue(jobs[0], 1)
+        own_server.start()
+        eventually(lambda: starter.status().outage is None)
+        assert [starter.client.enqueue(job, 2).wait(10).result for job in jobs] == [2] * 10
+    told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(told) == 2
+    assert told[0].startswith("the database is away: ")
+    assert told[1] == "the database is back"
+
+
+def test_a_starter_that_finds_no_thread_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = ours()
+
+    def none_left(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    real = threading.Thread.start
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", lambda self: none_left(self) if "root" in self.name else real(self))
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            pgflow.start("host=127.0.0.1 port=1", jobs=[echo_job()], signal_strategy="notify")
+    assert ours() == before
 
 
 def test_terminated_backends_are_replaced(own_server: EmbeddedPostgres) -> None:

@@ -1,0 +1,278 @@
+"""Tasks: how many a second and how soon, beside plain psycopg doing the same statements on the same server."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+import pgflow_starter as pgflow
+from benchmarks.figures import Figure, percentile
+from benchmarks.floor import plain_listener, plain_worker
+from benchmarks.server import FreshDatabase
+from pgflow_starter.postgres import pgmq
+from pgflow_starter.postgres.flows import compile_flow
+
+JOBS = 5_000
+PIPELINED = 50
+"""Tasks a round trip of the floor."""
+
+SAMPLES = 200
+GAP = 0.02
+FLOWS = 50
+IDLE_SECONDS = 10.0
+PATIENCE = 120.0
+_never = threading.Event()
+
+_ENQUEUE = "select count(*) from generate_series(1, %s) i, lateral pgflow.start_flow(%s, to_jsonb(i))"
+_OPEN = "select count(*) from pgflow.runs where status = 'started'"
+# By the database's clock on both sides: from the first claim to the last record.
+_RATE = """
+select count(*) / extract(epoch from max(completed_at) - min(started_at)) from pgflow.step_tasks
+where status = 'completed'
+"""
+_CONNECTIONS = "select count(*) from pg_stat_activity where application_name = 'pgflow_starter'"
+
+
+def measure(fresh: FreshDatabase, repetitions: int) -> Iterator[Figure]:
+    """Each figure as soon as it is known."""
+    yield from _jobs(fresh, repetitions)
+    yield from _latency(fresh, repetitions)
+    yield _three_steps(fresh, repetitions)
+    yield _map(fresh, repetitions)
+    yield _failing(fresh, repetitions)
+    yield from _idle(fresh)
+    yield _memory(fresh)
+
+
+def _jobs(fresh: FreshDatabase, repetitions: int) -> Iterator[Figure]:
+    ours, floor = [], []
+    for _ in range(repetitions):
+        with _queued(fresh, JOBS) as (conninfo, job):
+            with plain_worker(conninfo, job.slug) as worker:
+                worker.drain(PIPELINED)
+            floor.append(_rate(conninfo))
+        with _queued(fresh, JOBS) as (conninfo, job):
+            with pgflow.start(conninfo, jobs=[job], signal_strategy="notify"):
+                _await_end(conninfo)
+            ours.append(_rate(conninfo))
+    enough = min(2000.0, 2000 / 2200 * statistics.median(floor))
+    yield Figure(f"{JOBS} queued no-op jobs, one process, concurrency 10", ours, round(enough), "/s", at_least=True)
+    yield Figure(
+        "the same beside the floor", [o / f for o, f in zip(ours, floor, strict=True)], 0.9, "x", at_least=True
+    )
+    yield Figure("the floor: claimed and completed by 50, pipelined", floor, 0, "/s", at_least=True)
+
+
+@contextmanager
+def _queued(fresh: FreshDatabase, count: int) -> Iterator[tuple[str, pgflow.Job]]:
+    job = pgflow.job("noop")(_echo)
+    with fresh() as conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as conn:
+            compile_flow(conn, job.__pgflow_definition__())
+            conn.execute(_ENQUEUE, (count, job.slug))
+            conn.execute("vacuum analyze")
+        yield conninfo, job
+
+
+def _rate(conninfo: str) -> float:
+    with psycopg.connect(conninfo) as conn:
+        row: Any = conn.execute(_RATE).fetchone()
+    return float(row[0])
+
+
+def _await_end(conninfo: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        while conn.execute(_OPEN).fetchone() != (0,):
+            if _never.wait(0.1) or time.monotonic() > deadline:
+                raise pgflow.PgflowError("the runs did not end")
+
+
+def _latency(fresh: FreshDatabase, repetitions: int) -> Iterator[Figure]:
+    ours: list[list[float]] = []
+    floor: list[list[float]] = []
+    for _ in range(repetitions):
+        with fresh() as conninfo:
+            ours.append(_latency_of_ours(conninfo))
+        with fresh() as conninfo:
+            floor.append(_latency_of_floor(conninfo))
+    for percent in (50, 99):
+        ratios = [percentile(o, percent) / percentile(f, percent) for o, f in zip(ours, floor, strict=True)]
+        yield Figure(f"enqueue → handler, idle, throttle 0, p{percent}: to SQL + LISTEN", ratios, 1.2, "x")
+        yield Figure(f"  in ms, p{percent}", [percentile(o, percent) * 1e3 for o in ours], 1000, "ms")
+
+
+def _latency_of_ours(conninfo: str) -> list[float]:
+    begun = threading.Event()
+    at = [0.0]
+
+    @pgflow.job("noop")
+    def job(message: Any, ctx: pgflow.TaskContext) -> Any:
+        at[0] = time.perf_counter()
+        begun.set()
+        return message
+
+    with pgflow.start(conninfo, jobs=[job], signal_strategy="notify", notify_throttle=0) as starter:
+        starter.await_ready(PATIENCE)
+        return _sampled(lambda: starter.client.enqueue(job, 1), begun, at)
+
+
+def _latency_of_floor(conninfo: str) -> list[float]:
+    begun = threading.Event()
+    at = [0.0]
+
+    def told() -> None:
+        at[0] = time.perf_counter()
+        begun.set()
+
+    job = pgflow.job("noop")(_echo)
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        compile_flow(conn, job.__pgflow_definition__())
+        pgmq.enable_notify(conn, job.slug, 0)
+    with plain_listener(conninfo, job.slug, told), plain_worker(conninfo, job.slug) as sender:
+        return _sampled(lambda: sender.start("1"), begun, at)
+
+
+def _sampled(send: Callable[[], object], begun: threading.Event, at: list[float]) -> list[float]:
+    seconds = []
+    for _ in range(SAMPLES):
+        begun.clear()
+        asked = time.perf_counter()
+        send()
+        if not begun.wait(PATIENCE):
+            raise pgflow.PgflowError("no handler began")
+        seconds.append(at[0] - asked)
+        _never.wait(GAP)
+    return seconds
+
+
+def _three_steps(fresh: FreshDatabase, repetitions: int) -> Figure:
+    flow = pgflow.Flow("three")
+    flow.step(slug="one")(_echo)
+    flow.step(slug="two", depends_on=["one"])(_echo)
+    flow.step(slug="three", depends_on=["two"])(_echo)
+    ratios = []
+    for _ in range(repetitions):
+        ours, floor = [], []
+        with fresh() as conninfo, pgflow.start(conninfo, flows=[flow], signal_strategy="notify") as starter:
+            starter.await_ready(PATIENCE)
+            for _ in range(FLOWS):
+                began = time.perf_counter()
+                starter.client.start_flow(flow, 1).wait(PATIENCE)
+                ours.append(time.perf_counter() - began)
+                _never.wait(GAP)
+        with fresh() as conninfo, psycopg.connect(conninfo, autocommit=True) as conn:
+            compile_flow(conn, flow.__pgflow_definition__())
+            with plain_worker(conninfo, flow.slug) as worker:
+                for _ in range(FLOWS):
+                    began = time.perf_counter()
+                    run_id = worker.start("1")
+                    for _ in range(3):
+                        worker.complete(worker.claim(10))
+                    assert worker.run(run_id)[0] == "completed"
+                    floor.append(time.perf_counter() - began)
+                    _never.wait(GAP)
+        ratios.append(statistics.median(ours) / statistics.median(floor))
+    return Figure("a flow of 3 steps, start → completed, idle: to its statements", ratios, 1.3, "x")
+
+
+def _map(fresh: FreshDatabase, repetitions: int) -> Figure:
+    """How the time of a task grows with the map, beyond how the statements' own does."""
+    values = []
+    for _ in range(repetitions):
+        ours = {n: _mapped(fresh, n, _map_of_ours) / n for n in (100, 1000)}
+        floor = {n: _mapped(fresh, n, _map_of_floor) / n for n in (100, 1000)}
+        values.append(ours[1000] / ours[100] / (floor[1000] / floor[100]))
+    return Figure("a map of 1,000: a task's time to that in one of 100, beyond the SQL's own", values, 1.3, "x")
+
+
+def _mapped(fresh: FreshDatabase, count: int, run: Callable[[str, pgflow.Flow, str], float]) -> float:
+    flow = pgflow.Flow("mapped")
+    flow.map(slug="each")(_echo)
+    with fresh() as conninfo:
+        return run(conninfo, flow, str(list(range(count))))
+
+
+def _map_of_ours(conninfo: str, flow: pgflow.Flow, text: str) -> float:
+    with pgflow.start(conninfo, flows=[flow], signal_strategy="notify") as starter:
+        starter.await_ready(PATIENCE)
+        began = time.perf_counter()
+        starter.client.start_flow(flow, [*range(text.count(",") + 1)]).wait(PATIENCE)
+        return time.perf_counter() - began
+
+
+def _map_of_floor(conninfo: str, flow: pgflow.Flow, text: str) -> float:
+    with psycopg.connect(conninfo, autocommit=True) as conn:
+        compile_flow(conn, flow.__pgflow_definition__())
+    with plain_worker(conninfo, flow.slug) as worker:
+        began = time.perf_counter()
+        worker.start(text)
+        worker.drain(PIPELINED)
+        return time.perf_counter() - began
+
+
+def _failing(fresh: FreshDatabase, repetitions: int) -> Figure:
+    """Each second element fails once, and is tried again at once."""
+    count = 1000
+    values = []
+    for _ in range(repetitions):
+        flow = pgflow.Flow("failing", base_delay=0, max_concurrency=8)
+
+        @flow.map()
+        def each(item: int, ctx: pgflow.TaskContext) -> int:
+            if item % 2 and ctx.attempt == 1:
+                raise ValueError(item)
+            return item
+
+        with fresh() as conninfo, pgflow.start(conninfo, flows=[flow], signal_strategy="notify") as starter:
+            starter.await_ready(PATIENCE)
+            began = time.perf_counter()
+            run = starter.client.start_flow(flow, [*range(count)]).wait(PATIENCE)
+            assert run.status == "completed", run
+            values.append(count * 1.5 / (time.perf_counter() - began))
+    return Figure("half of the tasks failing once, 8 slots, one run: attempts", values, 600, "/s", at_least=True)
+
+
+def _idle(fresh: FreshDatabase) -> Iterator[Figure]:
+    jobs = [pgflow.job(f"job_{i}")(_echo) for i in range(100)]
+    with fresh() as conninfo, pgflow.start(conninfo, jobs=jobs, signal_strategy="notify") as starter:
+        starter.await_ready(PATIENCE)
+        _never.wait(1.0)
+        began = time.process_time()
+        _never.wait(IDLE_SECONDS)
+        share = (time.process_time() - began) / IDLE_SECONDS * 100
+        with psycopg.connect(conninfo) as conn:
+            row: Any = conn.execute(_CONNECTIONS).fetchone()
+    yield Figure("100 idle workers, notify: of a core", [share], 0.5, "%")
+    yield Figure("100 idle workers, notify: connections", [row[0]], 12, "")
+
+
+_ONE_WORKER = """
+import sys, psutil, pgflow_starter as pgflow
+job = pgflow.job("noop")(lambda message, ctx: message)
+with pgflow.start(sys.argv[1], jobs=[job], signal_strategy="notify") as starter:
+    starter.await_ready(60)
+    for run in [starter.client.enqueue(job, i) for i in range(200)]:
+        run.wait(60)
+    print(psutil.Process().memory_info().rss / 2**20)
+"""
+
+
+def _memory(fresh: FreshDatabase) -> Figure:
+    with fresh() as conninfo:
+        command = [sys.executable, "-c", _ONE_WORKER, conninfo]
+        told = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ}).stdout
+    return Figure("RSS of a process with one worker, after 200 jobs", [float(told)], 45, "MB")
+
+
+def _echo(message: Any, ctx: pgflow.TaskContext) -> Any:
+    return message

@@ -1,0 +1,77 @@
+"""`ListenerErrands`: what the LISTEN connection has done for it over a pooled one, on threads that may wait."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from pgflow_starter.actors.phase_job import PhaseScope
+from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.errors import PgflowError
+from pgflow_starter.ports import Timers
+from pgflow_starter.postgres import pgmq
+from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.flows import PostgresFlowStore
+
+logger = logging.getLogger("pgflow_starter")
+
+AGAIN_INTERVAL = 1.0
+"""Seconds until enabling notifications again is tried again."""
+
+
+class ListenerErrands:
+    """Both return at once, and do nothing where no thread is to be had. Thread-safe. `wake` is told a queue's name."""
+
+    def __init__(
+        self,
+        database: Database,
+        flow_store: PostgresFlowStore,
+        throttle_ms: int,
+        wake: Callable[[str], object],
+        threads: ThreadCache,
+        timers: Timers,
+    ) -> None:
+        self._database = database
+        self._flow_store = flow_store
+        self._throttle_ms = throttle_ms
+        self._wake = wake
+        self._threads = threads
+        self._timers = timers
+
+    def prove(self, channel: str, sent: Callable[[bool], None]) -> None:
+        """Send a notification to the channel; then `sent` is called, on the thread, with whether it could be."""
+
+        def send() -> None:
+            try:
+                with self._database.connection() as conn:
+                    pgmq.notify(conn, channel)
+            except PgflowError:
+                sent(False)
+            else:
+                sent(True)
+
+        self._on_a_thread(send)
+
+    def enable_again(self, queues: list[str]) -> None:
+        """Let inserts into the queues notify, and wake their workers; tried again every second until it is done.
+
+        The throttle table is UNLOGGED: after a crash of the server it is empty, and nothing would notify.
+        """
+
+        def enable() -> None:
+            for i, queue in enumerate(queues):
+                try:
+                    self._flow_store.enable_notify(queue, self._throttle_ms, PhaseScope())
+                except PgflowError as error:
+                    logger.warning("enabling notifications of %s again: %s", queue, error)
+                    self._timers.after(AGAIN_INTERVAL, partial(self.enable_again, queues[i:]))
+                    return
+                self._wake(queue)
+
+        self._on_a_thread(enable)
+
+    def _on_a_thread(self, call: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the starter stops
+            self._threads.run(call)

@@ -1,0 +1,44 @@
+"""A caller's own psycopg connection, to start runs inside its transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from pgflow_starter.postgres.connection import Connection
+from pgflow_starter.postgres.conninfo import Redactor
+from pgflow_starter.postgres.errors import translate
+from pgflow_starter.postgres.remedies import with_remedy
+
+
+@contextmanager
+def callers_transaction(connection: Any) -> Iterator[Connection]:
+    """The connection in a form that our statements can use. Raises TypeError for none, DatabaseError for its errors."""
+    if not isinstance(connection, psycopg.Connection):
+        msg = f"connection must be a psycopg.Connection, got {type(connection).__name__}"
+        raise TypeError(msg)
+    redact = Redactor()
+    try:
+        # fails, too, when the connection is closed
+        redact = Redactor(
+            connection.info.dsn, f"password='{password}'" if (password := connection.info.password) else ""
+        )
+        with connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+            if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
+                # Opens the caller's transaction: a transaction() block on an idle connection would commit by itself.
+                cursor.execute("select")
+            yield _OnCursor(connection, cursor)  # type: ignore[misc]
+    except psycopg.Error as error:
+        raise with_remedy(translate(error, redact)) from error
+
+
+class _OnCursor:
+    """A caller's connection, read with our row factory whatever its own is."""
+
+    def __init__(self, connection: Any, cursor: Any) -> None:
+        self.transaction = connection.transaction
+        self.execute = cursor.execute

@@ -1,0 +1,36 @@
+"""`Pace`: at most two connection attempts a second at servers that do not answer, however many parts would like to."""
+
+from __future__ import annotations
+
+import threading
+
+from pgflow_starter.ports import Clock
+
+INTERVAL = 0.52
+"""Seconds from one attempt to the next. A little more than half a second: threads do not start on the dot."""
+
+
+class Pace:
+    """Shared by all that connect for one starter or client. Thread-safe; never waits itself.
+
+    Each attempt waits for its turn, which it reserves and, where the server answers, gives back: so only those that
+    fail, and those under way, keep anybody waiting.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._next_at = 0.0
+
+    def reserve(self) -> float:
+        """Take the next turn; in how many seconds it comes."""
+        with self._lock:
+            now = self._clock.monotonic()
+            turn = max(now, self._next_at)
+            self._next_at = turn + INTERVAL
+            return turn - now
+
+    def give_back(self) -> None:
+        """The server answered: that attempt is nobody's reason to wait."""
+        with self._lock:
+            self._next_at -= INTERVAL

@@ -1,0 +1,202 @@
+"""`Pool`: connections that are kept for the next who needs one.
+
+It connects on the thread of whoever needs a connection, one at a time, and never by itself: not in the place of one
+that broke, nor again after an attempt that failed. When to connect to a server that may be away is not for a pool to
+say, and it has no threads that would. Where the server has no connection to spare the pool makes do with those it has,
+or with one less, and tries to have more after a while.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.ports import Clock
+from pgflow_starter.postgres.connection import Connection
+
+MAX_IDLE = 600.0
+"""Seconds after which a connection that was not needed is closed, as soon as another one is put back."""
+
+MAX_LIFETIME = 3600.0
+"""Seconds after which a connection is closed when it is put back: servers behind a name come and go."""
+
+CROWDED_FOR = 30.0
+"""Seconds for which the pool stays as small as a crowded server had it."""
+
+
+class Pool:
+    """At most `size` connections, made by `connect`. Thread-safe; who waits is served in turn.
+
+    `failed(error)` is called, on the thread that needed it, when `connect` raises psycopg.Error. Until `grow_again` the
+    pool does not connect any more.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Connection], *, size: int, clock: Clock, failed: Callable[[psycopg.Error], object]
+    ) -> None:
+        self._connect = connect
+        self._size = size
+        self._clock = clock
+        self._failed = failed
+        # Reentrant: the garbage collector may have a dropped client close its pool on a thread that is in here.
+        self._lock = threading.RLock()
+        self._line: deque[threading.Condition] = deque()
+        self._idle: deque[tuple[Connection, float]] = deque()
+        self._born: dict[Connection, float] = {}
+        self._growing = False
+        self._stunted = False
+        self._crowded_size = size
+        self._crowded_until = 0.0
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes nobody any more."""
+        return self._closed
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no connection at all, in use or not."""
+        return not self._born
+
+    def get(self, timeout: float) -> Connection | None:
+        """A connection, to be put back; None when the pool is closed. Raises DatabaseError after `timeout` seconds.
+
+        An attempt to connect that has begun is not cut short by the timeout.
+        """
+        deadline = self._clock.monotonic() + timeout
+        while not self._closed:
+            conn = self._ready(deadline, timeout)
+            if conn is None and not self._closed:
+                conn = self._grown()
+            if conn is not None and not self._closed:
+                return conn
+            if conn is not None:
+                self.put(conn)
+        return None
+
+    def put(self, conn: Connection) -> None:
+        """Back from `get`. One that is broken, in a transaction, too old or too many is closed."""
+        with self._lock:
+            now = self._clock.monotonic()
+            usable = conn.pgconn.transaction_status == TransactionStatus.IDLE
+            young = now - self._born[conn] < MAX_LIFETIME
+            surplus = [] if usable and young and not self._closed and len(self._born) <= self._limit(now) else [conn]
+            if not surplus:
+                self._idle.append((conn, now))
+                if now - self._idle[0][1] > MAX_IDLE:
+                    surplus.append(self._idle.popleft()[0])
+            self._drop(surplus)
+        _close(surplus)
+
+    def make_room(self) -> bool:
+        """The server has none to spare for somebody who needs one more: have one less from now on, once it is free.
+
+        False where there is only one.
+        """
+        with self._lock:
+            if len(self._born) <= self._limit(self._clock.monotonic()):  # else one is to be given up already
+                self._stay_at(len(self._born) - 1)
+            enough = len(self._born) > 1
+            surplus = [self._idle.popleft()[0]] if self._idle and enough else []
+            self._drop(surplus)
+        _close(surplus)
+        return enough
+
+    def make_do(self) -> None:
+        """The server has no connection to spare for another of ours: stay as small as the pool is."""
+        with self._lock:
+            self._stay_at(len(self._born))
+            self.grow_again()
+
+    def grow_again(self) -> None:
+        """The reason for which connecting had failed is gone."""
+        with self._lock:
+            self._stunted = False
+            self._wake()
+
+    def close(self) -> None:
+        """Close the connections, those in use when they are put back; who waits gets None. Idempotent, never waits."""
+        with self._lock:
+            self._closed = True
+            surplus = [conn for conn, _ in self._idle]
+            self._idle.clear()
+            self._drop(surplus)
+            for waiting in self._line:
+                waiting.notify()
+        _close(surplus)
+
+    def _ready(self, deadline: float, timeout: float) -> Connection | None:
+        """An idle connection when it is our turn; None when we are to make one (or the pool is closed)."""
+        with self._lock:
+            place: threading.Condition | None = None
+            try:
+                while not self._closed:
+                    now = self._clock.monotonic()
+                    if not self._line or self._line[0] is place:
+                        if self._idle:
+                            return self._idle.pop()[0]
+                        if self._may_grow(now):
+                            self._growing = True
+                            return None
+                    if now >= deadline:
+                        msg = f"no connection came free within {timeout:g} s"
+                        raise DatabaseError(msg, error_type="PoolTimeout")
+                    if place is None:
+                        place = threading.Condition(self._lock)
+                        self._line.append(place)
+                    place.wait(min(deadline - now, threading.TIMEOUT_MAX))
+                return None
+            finally:
+                if place is not None:
+                    self._line.remove(place)
+                self._wake()
+
+    def _grown(self) -> Connection | None:
+        """A new connection; None when there was none to be had: then others may know why."""
+        conn, error = None, None
+        try:
+            conn = self._connect()
+        except psycopg.Error as raised:
+            error = raised
+        finally:
+            with self._lock:
+                self._growing = False
+                if conn is not None:
+                    self._born[conn] = self._clock.monotonic()
+                self._stunted = error is not None
+                self._wake()
+        if error is not None and not self._closed:
+            self._failed(error)
+        return conn
+
+    def _may_grow(self, now: float) -> bool:
+        return not self._growing and not self._stunted and len(self._born) < self._limit(now)
+
+    def _limit(self, now: float) -> int:
+        return self._size if now >= self._crowded_until else self._crowded_size
+
+    def _stay_at(self, size: int) -> None:
+        self._crowded_size = max(1, min(size, self._size))
+        self._crowded_until = self._clock.monotonic() + CROWDED_FOR
+
+    def _drop(self, surplus: list[Connection]) -> None:
+        """Under the lock: these are to be closed, outside of it; there may be room for others."""
+        for conn in surplus:
+            del self._born[conn]
+        self._wake()
+
+    def _wake(self) -> None:
+        """Under the lock: let the first in line look again."""
+        if self._line:
+            self._line[0].notify()
+
+
+def _close(connections: list[Connection]) -> None:
+    for conn in connections:
+        conn.close()

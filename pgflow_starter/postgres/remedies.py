@@ -1,0 +1,36 @@
+"""What a caller can do about an error of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.features import INSTALL_HINT
+
+_NOT_INSTALLED = ("3F000", "42883", "42P01")  # schema, function and table missing
+
+
+def with_remedy(error: DatabaseError) -> DatabaseError:
+    """The error with the remedy in its text, where there is one."""
+    if error.sqlstate in _NOT_INSTALLED:
+        remedy = f"pgmq or the pgflow core is missing in this database; {INSTALL_HINT}"
+    elif error.connection_lost:
+        remedy = "the database cannot be reached; check that it runs and what the connection string says"
+    else:
+        return error
+    return DatabaseError(
+        f"{error}; {remedy}",
+        sqlstate=error.sqlstate,
+        error_type=error.error_type,
+        connection_lost=error.connection_lost,
+    )
+
+
+@contextmanager
+def remedied() -> Iterator[None]:
+    """Around calls of the database's: what they raise comes out with its remedy."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise with_remedy(error) from error
