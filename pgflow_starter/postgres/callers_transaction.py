@@ -40,5 +40,6 @@ class _OnCursor:
     """A caller's connection, read with our row factory whatever its own is."""
 
     def __init__(self, connection: Any, cursor: Any) -> None:
+        self.info = connection.info
         self.transaction = connection.transaction
         self.execute = cursor.execute

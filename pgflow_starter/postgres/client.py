@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
@@ -22,14 +22,11 @@ from pgflow_starter.postgres.flows import compile_flow
 from pgflow_starter.postgres.remedies import remedied, with_remedy
 from pgflow_starter.postgres.run import Run
 from pgflow_starter.postgres.runs import FIND, run_of, start_run, unknown_flow
+from pgflow_starter.postgres.waits import Waits
 
 T = TypeVar("T")
 
 CLIENT_POOL_SIZE = 4
-FIRST_POLL, LAST_POLL = 0.02, 0.5
-SHORTEST_LOOK, LONGEST_LOOK = 0.05, 5.0
-"""Seconds that one look of a `wait` may take."""
-
 _QUERY_CANCELED = "57014"
 
 
@@ -81,6 +78,7 @@ class PgflowClient:
         self._definitions = definitions
         self._owns_database = False
         self._closed = threading.Event()
+        self._waits = Waits(clock)
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +94,7 @@ class PgflowClient:
         if self._database.foreign:
             return
         self._closed.set()
+        self._waits.close(PgflowError("the client was closed") if self._owns_database else _stopped())
         if self._owns_database:
             self._dropped.detach()
             self._database.close()
@@ -132,7 +131,7 @@ class PgflowClient:
     def run(self, run_id: UUID | str) -> Run:
         """The run of that id. Raises RunNotFoundError, ValueError for what is no UUID, PgflowError."""
         chosen = _uuid(run_id)
-        row = self._resending(lambda conn: conn.execute(FIND, (chosen,)).fetchone())
+        row = self._resending(lambda conn: conn.execute(FIND, ([chosen],)).fetchone())
         if row is None:
             msg = f"there is no run {chosen}"
             raise RunNotFoundError(msg)
@@ -181,40 +180,36 @@ class PgflowClient:
 
     def wait(self, run: Run, timeout: float | None) -> Run:
         """As `Run.wait`."""
-        deadline = None if timeout is None else self._clock.monotonic() + timeout
-        pause = FIRST_POLL
-        while True:
-            left = LONGEST_LOOK if deadline is None else deadline - self._clock.monotonic()
-            run = self._look(run, max(SHORTEST_LOOK, min(left, LONGEST_LOOK)))
-            if run.finished:
-                return run
-            left = LAST_POLL if deadline is None else deadline - self._clock.monotonic()
-            if left <= 0:
-                msg = f"run {run.id} of flow {run.flow_slug!r} is still {run.status} after {timeout:g} s"
-                raise TimeoutError(msg)
-            if self._closed.wait(min(pause, left)):
-                msg = f"the client was closed while it waited for run {run.id}"
-                raise PgflowError(msg)
-            pause = min(pause * 2, LAST_POLL)
+        return self._waits.wait(run, timeout, self._look)
 
-    def _look(self, run: Run, seconds: float) -> Run:
-        """The run now; as it was when the database cannot say within so many seconds."""
+    def may_have_ended(self, run_ids: Iterable[UUID]) -> None:
+        """These runs may be finished by now: who waits for them looks at once. Does not wait itself."""
+        self._waits.may_have_ended(run_ids)
+
+    def _look(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, Run | PgflowError]:
+        """The runs now; none when the database cannot say within so many seconds."""
         try:
             with self._database.connection(patience=seconds) as conn, conn.pipeline(), conn.transaction():
                 conn.execute("select set_config('statement_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
-                cursor = conn.execute(FIND, (run.id,))
-            row = cursor.fetchone()
+                cursor = conn.execute(FIND, (list(run_ids),))
+            rows: list[Any] = cursor.fetchall()
         except DatabaseError as error:
             passing = error.connection_lost or error.sqlstate == _QUERY_CANCELED or error.error_type == "PoolTimeout"
             if not passing or self._closed.is_set():
                 raise self._told(error) from error
-            return run
-        return run if row is None else run_of(row, self)
+            return {}
+        found: dict[UUID, Run | PgflowError] = {}
+        for row in rows:
+            try:
+                found[row[0]] = run_of(row, self)
+            except PgflowError as error:
+                found[row[0]] = error
+        return found
 
     def _told(self, error: DatabaseError) -> PgflowError:
         """The error with its remedy; that of a starter which has stopped is StarterStopped."""
         if self._closed.is_set() and not self._owns_database:
-            return StarterStopped("the starter was stopped")
+            return _stopped()
         return with_remedy(error)
 
 
@@ -232,3 +227,7 @@ def _uuid(run_id: UUID | str) -> UUID:
     except (ValueError, AttributeError, TypeError):
         msg = f"run_id must be a UUID, got {run_id!r}"
         raise ValueError(msg) from None
+
+
+def _stopped() -> StarterStopped:
+    return StarterStopped("the starter was stopped")

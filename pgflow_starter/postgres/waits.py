@@ -1,0 +1,161 @@
+"""`Waits`: threads that wait for runs. One of them asks the database, for all.
+
+Whoever waits first leads: it looks when the first of them is due, tells the others, and hands the lead on when it
+leaves. Looks come after 20 ms, then ever more rarely, up to every 0.5 s; at once when a worker of this process has
+written something that may have ended a run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from math import inf
+from uuid import UUID
+
+from pgflow_starter.errors import PgflowError
+from pgflow_starter.ports import Clock
+from pgflow_starter.postgres.run import Run
+
+FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5
+SHORTEST_LOOK, LONGEST_LOOK = 0.05, 5.0
+"""Seconds that one look may take."""
+
+Look = Callable[[Collection[UUID], float], Mapping[UUID, Run | PgflowError]]
+"""Finds the runs, or what is wrong with one, within so many seconds; those that it does not return are as they were."""
+
+
+class _Wait:
+    __slots__ = ("due", "error", "looked", "pause", "run", "stirred")
+
+    def __init__(self, run: Run, due: float) -> None:
+        self.run = run
+        self.due = due
+        self.pause = FIRST_PAUSE
+        self.looked = False
+        self.error: PgflowError | None = None
+        self.stirred = threading.Event()
+
+
+class Waits:
+    """Of one client. Thread-safe."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # A signal handler may wait on top of the thread that it interrupts.
+        self._lock = threading.RLock()
+        self._waits: list[_Wait] = []
+        self._leader: _Wait | None = None
+        self._closed: PgflowError | None = None
+
+    def wait(self, run: Run, timeout: float | None, look: Look) -> Run:
+        """The run once it is finished.
+
+        Raises TimeoutError after `timeout` seconds (None: never), what `close` was given, and a PgflowError that `look`
+        raises, to all who wait.
+        """
+        if run.finished:
+            return run
+        now = self._clock.monotonic()
+        deadline = inf if timeout is None else now + timeout
+        mine = _Wait(run, min(now + FIRST_PAUSE, deadline))
+        with self._lock:
+            self._waits.append(mine)
+            if self._leader is not None:
+                self._leader.stirred.set()  # it may not have meant to look so soon
+        try:
+            return self._await(mine, deadline, look)
+        except TimeoutError:
+            told = f"run {run.id} of flow {run.flow_slug!r} is still {mine.run.status} after {timeout:g} s"
+            raise TimeoutError(told) from None
+        finally:
+            self._leave(mine)
+
+    def may_have_ended(self, run_ids: Iterable[UUID]) -> None:
+        """Look at these runs at once, where somebody waits for them. Does not wait itself."""
+        if not self._waits:
+            return
+        ids = set(run_ids)
+        with self._lock:
+            stirred = [w for w in self._waits if w.run.id in ids]
+            for wait in stirred:
+                wait.due = -inf
+            if stirred and self._leader is not None:
+                self._leader.stirred.set()
+
+    def close(self, error: PgflowError) -> None:
+        """Let all who wait, now or later, raise this."""
+        self._closed = error
+        with self._lock:
+            for wait in self._waits:
+                wait.stirred.set()
+
+    def _await(self, mine: _Wait, deadline: float, look: Look) -> Run:
+        while True:
+            mine.stirred.clear()
+            if self._closed is not None:
+                raise self._closed
+            if mine.error is not None:
+                raise mine.error
+            if mine.run.finished:
+                return mine.run
+            left = deadline - self._clock.monotonic()
+            if left <= 0 and mine.looked:
+                raise TimeoutError
+            pause = self._pause_of(mine)
+            if pause is None:
+                mine.stirred.wait(_bounded(max(left, SHORTEST_LOOK)))
+                # The leader may be in a look that takes longer than this one has.
+                mine.looked = mine.looked or deadline <= self._clock.monotonic()
+            elif pause > 0:
+                mine.stirred.wait(_bounded(min(pause, max(left, 0.0))))
+            else:
+                self._look_for_all(look, max(SHORTEST_LOOK, min(left, LONGEST_LOOK)))
+
+    def _pause_of(self, mine: _Wait) -> float | None:
+        """Seconds until the next look; None for who does not lead."""
+        with self._lock:
+            if self._leader is None:
+                self._leader = mine
+            if self._leader is not mine:
+                return None
+            return min(w.due for w in self._waits) - self._clock.monotonic()
+
+    def _look_for_all(self, look: Look, seconds: float) -> None:
+        with self._lock:
+            waits = list(self._waits)
+            for wait in waits:
+                wait.due = inf  # unless a worker says so during the look
+        found: Mapping[UUID, Run | PgflowError] = {}
+        try:
+            found = look({w.run.id for w in waits}, seconds)
+        except PgflowError as error:
+            found = dict.fromkeys((w.run.id for w in waits), error)
+        finally:  # a signal handler may end the look; the others go on
+            self._tell(waits, found)
+
+    def _tell(self, waits: list[_Wait], found: Mapping[UUID, Run | PgflowError]) -> None:
+        now = self._clock.monotonic()
+        with self._lock:
+            for wait in waits:
+                wait.looked = True
+                news = found.get(wait.run.id, wait.run)
+                if isinstance(news, PgflowError):
+                    wait.error = news
+                else:
+                    wait.run = news
+                wait.pause = min(wait.pause * 2, LAST_PAUSE)
+                wait.due = min(wait.due, now + wait.pause)
+                if wait.error is not None or wait.run.finished:
+                    wait.stirred.set()
+
+    def _leave(self, mine: _Wait) -> None:
+        with self._lock:
+            self._waits.remove(mine)
+            if self._leader is mine:
+                self._leader = self._waits[0] if self._waits else None
+                if self._leader is not None:
+                    self._leader.stirred.set()
+
+
+def _bounded(seconds: float) -> float | None:
+    return None if seconds > threading.TIMEOUT_MAX else seconds
