@@ -35,7 +35,6 @@ def connect_options(conninfo: str) -> dict[str, Any]:
     except psycopg.Error:
         given = {}  # connecting will say what is wrong with it
     options = {k: v for k, v in _DEFAULTS.items() if k not in given}
-    # Prepared statements are session state, which a transaction pooler does not keep.
     return {**options, "autocommit": True, "prepare_threshold": None}
 
 

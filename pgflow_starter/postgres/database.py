@@ -21,7 +21,7 @@ from pgflow_starter.errors import DatabaseError, ForkedError, SetupError
 from pgflow_starter.ports import CancelScope, Clock, Died
 from pgflow_starter.postgres.connection import Connection, gated
 from pgflow_starter.postgres.conninfo import CONNECT_TIMEOUT, Redactor, answer_limit, connect_options
-from pgflow_starter.postgres.errors import crowded, translate
+from pgflow_starter.postgres.errors import UNPREPARED, crowded, translate
 from pgflow_starter.postgres.limits import Limit, Limits
 from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.pool import Pool
@@ -33,8 +33,13 @@ logger = logging.getLogger("pgflow_starter.database")
 CANCEL_TIMEOUT = 2.0
 """Seconds that a request to cancel a statement may take."""
 
+PREPARE_AFTER = 2
+"""Executions after which a statement is prepared, where the server itself is at the other end."""
+
 HURRY_LIMIT = 3.0
 """Seconds that a statement may still take once the starter stops."""
+
+_PROBE = "select current_setting('transaction_read_only'), pg_backend_pid()"
 
 
 class Database:
@@ -62,6 +67,8 @@ class Database:
             clock, self._pace, probe=self._probe, up=self._up, away=self._away, ended=self._close_connections
         )
         self._gated = gated(lambda: not self._prober.closed)
+        self._prepare_threshold: int | None = None
+        self._may_prepare = True
         self._owner: int | None = None
 
     @property
@@ -124,6 +131,8 @@ class Database:
                     yield conn
         except psycopg.Error as raised:
             error = translate(raised, self.redact)
+            if raised.sqlstate in UNPREPARED:
+                self._may_prepare = False  # a pooler that does not look like one
             if error.connection_lost:
                 self._broke(pool)
             raise error from raised
@@ -219,8 +228,10 @@ class Database:
     def _new_pool(self) -> Pool:
         wanted = gated(lambda: not pool.closed)
 
+        options = {**self._options, "prepare_threshold": self._prepare_threshold}
+
         def connect() -> Connection:
-            return wanted.connect(self._conninfo, **self._options)
+            return wanted.connect(self._conninfo, **options)
 
         def failed(error: psycopg.Error) -> None:
             # What the pool has may be good: a crowded server is there, else the probe shall tell.
@@ -252,8 +263,12 @@ class Database:
                 self._gated.connect(self._conninfo, **self._options) as conn,
                 self._limits.on(conn, CONNECT_TIMEOUT),
             ):
+                read_only, pid = conn.execute(_PROBE).fetchone() or (None, None)
+                # A pooler makes the pid up. Prepared statements are session state, which it may not keep.
+                direct = self._may_prepare and pid == conn.info.backend_pid
+                self._prepare_threshold = PREPARE_AFTER if direct else None
                 # Read-only after a failover: it answers, but is not the one to work with.
-                if conn.execute("show transaction_read_only").fetchone() == ("on",):
+                if read_only == "on":
                     return DatabaseError("the server is read-only (a standby)", sqlstate="25006", connection_lost=True)
         except SetupError as error:
             # libpq's own words would show the piece that it stumbled over, and that may be the password's.

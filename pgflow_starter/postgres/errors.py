@@ -11,8 +11,11 @@ import psycopg
 from pgflow_starter.core.state import one_line
 from pgflow_starter.errors import DatabaseError
 
+UNPREPARED = ("26000", "42P05")
+"""SQLSTATEs of a prepared statement that is not there, or is there already: this is another session."""
+
 # 25006: a server that became read-only is as good as gone; another connection may find the new primary.
-_LOST_STATES = ("08", "57P01", "57P02", "57P03", "53300", "25006")
+_LOST_STATES = ("08", "57P01", "57P02", "57P03", "53300", "25006", *UNPREPARED)
 
 # The server's (English) words, and PgBouncer's; libpq hands over no SQLSTATE for a refused connection.
 _CROWDED = re.compile(

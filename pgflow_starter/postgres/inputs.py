@@ -31,7 +31,7 @@ class FlowInputs:
         self, conn: Connection, steps: dict[str, StepDefinition], rows: list[Any], features: Features
     ) -> dict[UUID, Any]:
         """By run, for the rows of a claim. Blocks on I/O; raises psycopg's errors."""
-        needed = {r[1] for r in rows if (step := steps.get(r[2])) is not None and not _carries_input(step, features)}
+        needed = {r[0] for r in rows if (step := steps.get(r[1])) is not None and not _carries_input(step, features)}
         with self._lock:
             found = {run: self._kept[run] for run in needed if run in self._kept}
         missing = [run for run in needed if run not in found]
@@ -48,7 +48,7 @@ class FlowInputs:
 
 def task_of(queue: str, step: StepDefinition | None, row: Any, inputs: dict[UUID, Any], features: Features) -> Task:
     """The row in the one shape that handlers see: the flow's input, `{dependency: output}`, or the element."""
-    _, run_id, step_slug, task_index, msg_id, *texts, attempt, _ = row
+    run_id, step_slug, task_index, msg_id, *texts, attempt = row
     given, flow_input = map(_decoded, texts)
     if step is None:
         return Task(run_id, queue, step_slug, task_index, msg_id, attempt, given, None)

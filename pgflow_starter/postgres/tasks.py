@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres import pgmq
@@ -34,12 +35,14 @@ with messages as materialized (
 ), started as materialized (
     select t.* from messages m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s) t where m.ids is not null
 )
-select m.n, s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
-       coalesce(t.attempts_count, 0) + 1, {wired}
-from messages m
-left join started s on true
-left join pgflow.step_tasks t
-    on t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index
+select m.n,
+       case when m.n = 0 then (select extract(epoch from min(vt) - clock_timestamp())
+                               from pgmq.{queue} where vt > clock_timestamp()) end,
+       {wired},
+       s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
+       coalesce((select t.attempts_count from pgflow.step_tasks t
+                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index), 0) + 1
+from messages m left join started s on true
 """
 # Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
 _WIRED = """
@@ -51,12 +54,17 @@ _IS_WIRED = f"select {_WIRED}"
 _UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, function missing; unknown worker
 # start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
 _EXTEND = "select count(*) from pgflow.set_vt_batch(%s, %s::bigint[], %s::integer[])"
-_NEXT_VISIBLE = "select extract(epoch from min(vt) - clock_timestamp()) from pgmq.{} where vt > clock_timestamp()"
 # Taken first: fail_task beside complete_task in one run deadlocks on 0.8.1 otherwise. In order of run_id, for the same
 # reason between batches.
 _LOCK_RUN = "select from pgflow.runs where run_id = %s for update"
 _TRY_LOCK_RUN = "select from pgflow.runs where run_id = %s for update skip locked"
-_COMPLETE = "select count(*) from pgflow.complete_task(%s, %s, %s, %s::jsonb)"
+_LOCK_RUNS = "select count(*) from (select from pgflow.runs where run_id = any(%s) order by run_id for update) r"
+# All in one statement, in the order given.
+_COMPLETE = """
+select count(*)
+from unnest(%s::uuid[], %s::text[], %s::integer[], %s::text[]) as o(run_id, step_slug, task_index, output),
+     lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.output::jsonb)
+"""
 _FAIL = "select count(*) from pgflow.fail_task(%s, %s, %s, %s)"
 # Leaves the task no attempt, so that fail_task fails it for good.
 _EXHAUST = """
@@ -122,10 +130,8 @@ class PostgresTaskStore:
         self._features: Features | None = None
         self._inputs = FlowInputs()
 
-    def claim(
-        self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope
-    ) -> tuple[int, list[Task]]:
-        """Read up to `quantity` visible messages and start their tasks: how many were read, and the tasks.
+    def claim(self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope) -> Claimed:
+        """Read up to `quantity` visible messages and start their tasks.
 
         Raises DatabaseError; UnknownFlowError when the flow or the worker is in the database no more.
         """
@@ -133,44 +139,42 @@ class PostgresTaskStore:
         vt = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
         with self._database.connection(scope) as conn:
             features = self._detected(conn)
-            statement = _CLAIM.format(flow_input="s.flow_input::text" if features.flow_input else "null", wired=_WIRED)
             parameters = {"queue": queue, "vt": vt, "quantity": quantity, "worker": worker_id}
             try:
-                rows = _claimed(conn, statement, parameters)
+                rows = _claimed(conn, _claim_statement(queue, features.flow_input), parameters)
             except psycopg.Error as error:
                 self._features = None  # the core may have been replaced under us
                 if error.sqlstate in _UNWIRED_STATES and conn.execute(_IS_WIRED, parameters).fetchone() == (False,):
                     raise _unwired(queue) from error
                 raise
-            if not rows[0][8]:
+            read, visible_in, wired = rows[0][:3]
+            if not wired:
                 raise _unwired(queue)
-            started = [r for r in rows if r[1] is not None]
+            started = [r[3:] for r in rows if r[3] is not None]
             steps = {s.slug: s for s in definition.steps}
             self._extend(conn, definition, steps, vt, started)
             inputs = self._inputs.of(conn, steps, started, features)
-        return rows[0][0], [task_of(queue, steps.get(r[2]), r, inputs, features) for r in started]
-
-    def next_visible(self, queue: str) -> float | None:
-        """Seconds until a message of the queue that is invisible now becomes visible; None when there is none."""
-        statement = sql.SQL(_NEXT_VISIBLE).format(sql.Identifier(f"q_{queue}"))
-        with self._database.connection() as conn:
-            row: Any = conn.execute(statement).fetchone()
-        return None if row is None or row[0] is None else float(row[0])
+        tasks = tuple(task_of(queue, steps.get(r[1]), r, inputs, features) for r in started)
+        return Claimed(read, tasks, None if visible_in is None else float(visible_in))
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Write what became of tasks, in one transaction and one round trip; it is all written or nothing."""
         ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
-        with self._database.connection() as conn, conn.pipeline(), conn.transaction():
-            for outcome in ordered:
-                task = outcome.task
-                key = (task.run_id, task.step_slug, task.task_index)
-                if outcome.kind is OutcomeKind.COMPLETED:
-                    conn.execute(_COMPLETE, (*key, outcome.output_json))
-                    continue
-                conn.execute(_LOCK_RUN, (task.run_id,))
-                if outcome.kind is OutcomeKind.FAILED_FOR_GOOD:
-                    conn.execute(_EXHAUST, key)
-                conn.execute(_FAIL, (*key, outcome.error))
+        completed = [o for o in ordered if o.kind is OutcomeKind.COMPLETED]
+        others = [o for o in ordered if o.kind is not OutcomeKind.COMPLETED]
+        with self._database.connection() as conn:
+            if not others:
+                _complete(conn, completed)
+                return
+            with conn.pipeline(), conn.transaction():
+                conn.execute(_LOCK_RUNS, (sorted({o.task.run_id for o in ordered}),))
+                if completed:
+                    _complete(conn, completed)
+                for outcome in others:
+                    key = (outcome.task.run_id, outcome.task.step_slug, outcome.task.task_index)
+                    if outcome.kind is OutcomeKind.FAILED_FOR_GOOD:
+                        conn.execute(_EXHAUST, key)
+                    conn.execute(_FAIL, (*key, outcome.error))
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
         """Make tasks that did not end claimable by others at once, their attempt not counted."""
@@ -237,12 +241,31 @@ class PostgresTaskStore:
         self, conn: Connection, definition: FlowDefinition, steps: dict[str, StepDefinition], vt: int, rows: list[Any]
     ) -> None:
         other = [
-            (r[4], definition.timeout_of(steps[r[2]]) + VT_MARGIN)
+            (r[3], definition.timeout_of(steps[r[1]]) + VT_MARGIN)
             for r in rows
-            if r[2] in steps and definition.timeout_of(steps[r[2]]) + VT_MARGIN != vt
+            if r[1] in steps and definition.timeout_of(steps[r[1]]) + VT_MARGIN != vt
         ]
         if other:
             conn.execute(_EXTEND, (definition.slug, [m for m, _ in other], [v for _, v in other]))
+
+
+def _complete(conn: Connection, outcomes: Sequence[Outcome]) -> None:
+    tasks = [o.task for o in outcomes]
+    columns = [t.run_id for t in tasks], [t.step_slug for t in tasks], [t.task_index for t in tasks]
+    conn.execute(_COMPLETE, (*columns, [o.output_json for o in outcomes]))
+
+
+@cache
+def _claim_statement(queue: str, has_flow_input: bool) -> str:
+    return (
+        sql.SQL(_CLAIM)
+        .format(
+            queue=sql.Identifier(f"q_{queue}"),
+            flow_input=sql.SQL("s.flow_input::text" if has_flow_input else "null"),
+            wired=sql.SQL(_WIRED),
+        )
+        .as_string()
+    )
 
 
 def _unwired(slug: str) -> UnknownFlowError:

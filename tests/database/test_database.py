@@ -161,3 +161,20 @@ class _refusing:  # noqa: N801 - reads as the context manager that it is
                 return
             self._count += 1
             connection.close()
+
+
+def test_statements_are_prepared_until_that_turns_out_not_to_work(empty_database: str) -> None:
+    prepared = "select count(*) from pg_prepared_statements"
+    with opened(empty_database, pool_size=1) as db:
+        with db.connection() as conn:
+            for _ in range(4):
+                conn.execute("select 1")
+            assert conn.execute(prepared).fetchone() == (1,)
+            conn.execute("do $$ begin execute 'deallocate all'; end $$")  # as if from now on it were another session
+        with pytest.raises(DatabaseError) as caught, db.connection() as conn:
+            conn.execute("select 1")
+        assert caught.value.connection_lost
+        with db.connection() as conn:
+            for _ in range(4):
+                conn.execute("select 1")
+            assert conn.execute(prepared).fetchone() == (0,)
