@@ -12,7 +12,7 @@ from uuid import UUID
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ModuleState, Outage, Phase
-from pgflow_starter.core.task import Outcome, Task
+from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
 class Clock(Protocol):
@@ -111,13 +111,11 @@ class FlowStore(Protocol):
 class TaskStore(Protocol):
     """Messages and tasks in the database; for workers. Blocks on I/O; thread-safe. All raise DatabaseError."""
 
-    def claim(
-        self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope
-    ) -> tuple[int, list[Task]]:
-        """Read up to `quantity` visible messages and start their tasks: how many were read, and the tasks."""
+    def claim(self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope) -> Claimed:
+        """Read up to `quantity` visible messages and start their tasks.
 
-    def next_visible(self, queue: str) -> float | None:
-        """Seconds until a message of the queue that is invisible now becomes visible; None when there is none."""
+        Raises UnknownFlowError, too, when the flow or the worker is in the database no more.
+        """
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Write what became of tasks. Doing it again after a lost connection is no harm."""

@@ -246,7 +246,7 @@ def test_a_task_of_a_step_that_the_code_lacks_fails() -> None:
 
 
 def test_a_flight_is_landed_once() -> None:
-    flight = Flight(task())
+    flight = Flight(task(), 0.0)
     assert [flight.land(), flight.land()] == [True, False]
 
 
@@ -259,7 +259,7 @@ def waiting_for(flights: Flights, deadline: Callable[[], float]) -> tuple[thread
 
 
 def test_who_waits_for_the_flights_is_woken_by_the_last() -> None:
-    flights, made = Flights(), [Flight(task(n)) for n in range(3)]
+    flights, made = Flights(), [Flight(task(n), 0.0) for n in range(3)]
     for flight in made:
         flights.add(flight)
     late = SystemClock().monotonic() + WAIT
@@ -278,7 +278,7 @@ def test_who_waits_for_the_flights_is_woken_by_the_last() -> None:
 def test_waiting_for_flights_ends_at_the_deadline_that_holds_then() -> None:
     flights, clock = Flights(), ManualClock()
     assert flights.wait_empty(clock, clock.monotonic)
-    flights.add(Flight(task()))
+    flights.add(Flight(task(), 0.0))
     assert not flights.wait_empty(clock, clock.monotonic)
     asked = threading.Event()
     deadlines = iter([SystemClock().monotonic() + WAIT])
@@ -295,7 +295,7 @@ def test_waiting_for_flights_ends_at_the_deadline_that_holds_then() -> None:
 
 
 def test_flights_that_have_landed_leave_nothing_behind() -> None:
-    flights, flight = Flights(), Flight(task())
+    flights, flight = Flights(), Flight(task(), 0.0)
     tracemalloc.start()
     try:
         for _ in range(20_000):

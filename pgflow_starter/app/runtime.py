@@ -49,12 +49,12 @@ from pgflow_starter.postgres.listener import Listener
 from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.tasks import PostgresTaskStore
 from pgflow_starter.telemetry.observer import OtelObserver
-from pgflow_starter.worker.cell import Shutdown, WorkerWorld
 from pgflow_starter.worker.housekeeper import HousekeeperActor, Rhythm
 from pgflow_starter.worker.polling import PollPolicy
 from pgflow_starter.worker.registration import RegistrationPhases
 from pgflow_starter.worker.workers import SUPERVISOR_ID as WORKERS_ID
 from pgflow_starter.worker.workers import Workers
+from pgflow_starter.worker.world import Shutdown, WorkerWorld
 
 logger = logging.getLogger("pgflow_starter")
 
@@ -218,7 +218,14 @@ class Runtime:
             s.signal_strategy, s.min_poll_interval, s.max_poll_interval, s.notify_fallback_interval, s.notify_throttle
         )
         world = WorkerWorld(
-            self._task_store, self.clock, self._timers, self._threads, policy, s.batch_size, self.shutdown
+            self._task_store,
+            self.clock,
+            self._timers,
+            self._threads,
+            policy,
+            s.batch_size,
+            self.shutdown,
+            self.client.may_have_ended,
         )
         return Workers(self.tree, self._flow_store, world, s.max_concurrency, s.phase_timeout)
 

@@ -27,6 +27,18 @@ class Task:
     unreadable: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim came to: how many messages were read, and the tasks of those that there was something to do for.
+
+    `visible_in` is in how many seconds the next message becomes visible, where none was and one will be.
+    """
+
+    read: int
+    tasks: tuple[Task, ...]
+    visible_in: float | None = None
+
+
 class OutcomeKind(StrEnum):
     """How a task ended: pgflow's `complete_task`, its `fail_task`, or failed with no attempt left."""
 

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pykka
 
-from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.task import Outcome, OutcomeKind
-from pgflow_starter.ports import Clock, TaskStore, Timers
+from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
+from pgflow_starter.errors import DatabaseError, UnknownFlowError
+from pgflow_starter.ports import Timer
+from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.flights import Flights
-from pgflow_starter.worker.messages import Landed, Poll, Wake
+from pgflow_starter.worker.messages import Polled
 from pgflow_starter.worker.outbox import Outbox
-from pgflow_starter.worker.polling import PollPolicy, dependents_delays, retry_delay
+from pgflow_starter.worker.polling import dependents_delays, retry_delay, root_delays
+from pgflow_starter.worker.world import WorkerWorld
 
+logger = logging.getLogger("pgflow_starter.workers")
 
-@dataclass(slots=True)
-class Shutdown:
-    """Until when (monotonic clock) running tasks may end once the starter stops."""
-
-    deadline: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerWorld:
-    """What the workers of a starter share."""
-
-    store: TaskStore
-    clock: Clock
-    timers: Timers
-    threads: ThreadCache
-    policy: PollPolicy
-    batch_size: int
-    shutdown: Shutdown
+WAITING = 2
+"""Outcomes for each slot that may wait to be written before a worker claims less than it has slots for. The more, the
+more are written together; but what is not written runs again should the process die."""
 
 
 class WorkerCell:
@@ -49,12 +40,35 @@ class WorkerCell:
         self.slots = slots
         self.flights = Flights()
         self.outbox = Outbox(world.store, self._settled, self._stuck)
+        self.crew = Crew(
+            definition,
+            self.flights,
+            self.outbox,
+            clock=world.clock,
+            timers=world.timers,
+            threads=world.threads,
+            landed=self.landed,
+            returned=self._returned,
+        )
         self.ref: pykka.ActorRef[Any] | None = None
-        self.poll_asked = False
         self.claims_unsure = False
         self.unwired = False
         self.draining = False
+        self.stopping = False
+        self._claiming = threading.Lock()
+        self._scope = PhaseScope()
+        self._poll_asked = False
+        self._hungry = False
+        self._trailing: Timer | None = None
         self._world = world
+
+    def adopt(self, ref: pykka.ActorRef[Any]) -> None:
+        """A new incarnation of the actor."""
+        self.ref = ref
+        self.stopping = False
+        self._scope = PhaseScope()
+        self._poll_asked = False
+        self.poll_soon()
 
     def tell(self, message: object) -> None:
         """Send to the current incarnation; lost on a dead one, whose successor polls anyway."""
@@ -64,9 +78,9 @@ class WorkerCell:
             except pykka.ActorDeadError:
                 return
 
-    def later(self, delay: float, message: object) -> None:
+    def later(self, delay: float, message: object) -> Timer:
         """Send it in `delay` seconds."""
-        self._world.timers.after(delay, partial(self.tell, message))
+        return self._world.timers.after(delay, partial(self.tell, message))
 
     def wire(self) -> None:
         """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
@@ -79,14 +93,95 @@ class WorkerCell:
         self.draining = False
 
     def wake(self) -> None:
-        """A notification came."""
-        self.tell(Wake())
+        """A notification came: poll now, once more when the throttle has passed, and when delayed steps are visible."""
+        self.poll_soon()
+        self._poll_in(root_delays(self.definition))
+        trailing = self._world.policy.trailing
+        if trailing is not None:
+            if self._trailing is not None:
+                self._trailing.cancel()
+            self._trailing = self._world.timers.after(trailing, self.poll_soon)
 
     def poll_soon(self) -> None:
-        """Ask for a poll; one that waits in the mailbox serves all who ask."""
-        if not self.poll_asked:
-            self.poll_asked = True
-            self.tell(Poll())
+        """Have a thread claim tasks and run them; one that is on its way serves all who ask. Does not wait."""
+        if self._poll_asked or self.stopping:
+            return
+        self._poll_asked = True
+        try:
+            self._world.threads.run(partial(self.crew.serve, self._poll))
+        except RuntimeError as error:
+            self._poll_asked = False
+            self.tell(Polled(error=error))
+
+    def _poll(self) -> None:
+        self._poll_asked = False
+        try:
+            claimed = self.claim()
+        except BaseException as error:
+            self.tell(Polled(error=error))
+        else:
+            if claimed is not None:
+                self.tell(Polled(claimed))
+
+    def stop_claiming(self) -> None:
+        """From now on; a claim under way is interrupted, on a thread of the cache. Does not wait."""
+        self.stopping = True
+        with suppress(RuntimeError):  # no thread to be had: the claim ends by itself
+            self._world.threads.run(self._scope.cancel)
+
+    def landed(self) -> None:
+        """A slot is free, or an outcome written: poll if that is what is waited for."""
+        if self._hungry:
+            self._hungry = False
+            self.poll_soon()
+
+    def await_claim(self, timeout: float) -> None:
+        """Wait, up to `timeout` seconds, for a claim that is under way."""
+        if self._claiming.acquire(timeout=timeout):
+            self._claiming.release()
+
+    def claim(self) -> Claimed | None:
+        """Claim tasks for the free slots and launch them; the actor has no part in it. Blocks on I/O.
+
+        None when there is no slot, or another thread is at it: then a poll is asked for as soon as there is reason to.
+        Raises DatabaseError, UnknownFlowError.
+        """
+        if self.draining or self.unwired or self.stopping:
+            return None
+        self._hungry = True  # said first: a slot that comes free after the count asks for a poll
+        if not self._claiming.acquire(blocking=False):
+            return None
+        try:
+            return None if self.stopping else self._claim()
+        finally:
+            self._claiming.release()
+            if self._free() > 0:
+                self.landed()
+
+    def _claim(self) -> Claimed | None:
+        store, quantity = self._world.store, min(self._free(), self._world.batch_size)
+        if quantity <= 0:
+            return None
+        self._hungry = False
+        try:
+            if self.claims_unsure:
+                known = [f.task for f in self.flights.all()] + self.outbox.tasks()
+                store.give_back_unknown(self.worker_id, self.definition.slug, known)
+                self.claims_unsure = False
+            claimed = store.claim(self.definition, self.worker_id, quantity, self._scope)
+        except UnknownFlowError:
+            self.unwired = True  # until its module has registered again: see `wire`
+            raise
+        except BaseException:
+            # A connection that broke while claiming may have claimed all the same.
+            self.claims_unsure = True
+            raise
+        self.crew.launch(claimed.tasks)
+        self._hungry = self._hungry or claimed.read >= quantity  # there may be more
+        return claimed
+
+    def _free(self) -> int:
+        return self.slots - len(self.flights) - max(0, len(self.outbox) - WAITING * self.slots)
 
     def database_back(self) -> None:
         """The database is reachable again: write what waits, then poll."""
@@ -97,23 +192,51 @@ class WorkerCell:
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
         """Poll when what these outcomes made visible is there: the next steps, or the task again."""
         delays: set[float] = set()
+        last: list[UUID] = []
         for outcome in outcomes:
-            step = self.definition.step(outcome.task.step_slug)
-            if outcome.kind is OutcomeKind.COMPLETED:
-                delays |= dependents_delays(self.definition, outcome.task.step_slug)
-            elif outcome.kind is OutcomeKind.FAILED and step is not None:
-                delay = retry_delay(self.definition, step, outcome.task.attempt)
-                delays |= set() if delay is None else {delay}
-        self.poll_in(delays)
-        self.tell(Landed())
+            follow = self._what_follows(outcome)
+            delays |= follow
+            if not follow:
+                last.append(outcome.task.run_id)
+        self.landed()
+        self._poll_in(delays - {0.0})
+        if 0.0 in delays:
+            self._claim_here()
+        if last:
+            self._world.may_have_ended(last)
 
-    def poll_in(self, delays: Iterable[float]) -> None:
+    def _claim_here(self) -> None:
+        """There is work at once, and this thread is there."""
+        try:
+            self.claim()
+        except Exception as error:
+            self.tell(Polled(error=error))
+
+    def _what_follows(self, outcome: Outcome) -> set[float]:
+        """In how many seconds it is visible; empty where the outcome may be its run's last."""
+        step = self.definition.step(outcome.task.step_slug)
+        if outcome.kind is OutcomeKind.COMPLETED:
+            return dependents_delays(self.definition, outcome.task.step_slug)
+        if outcome.kind is OutcomeKind.FAILED and step is not None:
+            delay = retry_delay(self.definition, step, outcome.task.attempt)
+            return set() if delay is None else {delay}
+        return set()
+
+    def _poll_in(self, delays: Iterable[float]) -> None:
         """Ask for a poll after each of the delays, in seconds."""
         for delay in delays:
             if delay > 0:
                 self._world.timers.after(delay, self.poll_soon)
             else:
                 self.poll_soon()
+
+    def _returned(self, tasks: list[Task]) -> None:
+        logger.error("%s: no thread for %d tasks, which are given back", self.definition.slug, len(tasks))
+        try:
+            self._world.store.give_back(self.worker_id, tasks)
+        except DatabaseError as error:
+            self.claims_unsure = True
+            logger.warning("%s: giving tasks back: %s", self.definition.slug, error)
 
     def _stuck(self) -> None:
         self._world.timers.after(self._world.policy.least, lambda: self._world.threads.run(self.outbox.flush))

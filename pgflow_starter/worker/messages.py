@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Poll:
-    """Look into the queue now."""
+from pgflow_starter.core.task import Claimed
 
 
 @dataclass(frozen=True, slots=True)
-class Wake:
-    """A notification came: poll now, and once more when the throttle has passed."""
+class Polled:
+    """A thread has claimed tasks, or failed to."""
+
+    claimed: Claimed | None = None
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,3 @@ class PollDue:
     """The timer of the last poll fired; stale unless it carries the newest token."""
 
     token: int
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """A task's slot is free."""

@@ -39,6 +39,7 @@ class Outbox:
         self._stuck = stuck
         self._waiting: deque[Outcome] = deque()
         self._writing = threading.Lock()
+        self._called = False
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -52,6 +53,20 @@ class Outbox:
         """Add an outcome; somebody must `flush`."""
         self._waiting.append(outcome)
 
+    def flush_soon(self, run: Callable[[Callable[[], object]], object]) -> None:
+        """Have another thread, which `run` brings, write what is there, unless one is at it or on its way."""
+        if self._called or self._writing.locked():
+            return
+        self._called = True
+        try:
+            run(self._called_to_flush)
+        except RuntimeError:  # no thread to be had: whoever called does it when it has the time
+            self._called = False
+
+    def _called_to_flush(self) -> None:
+        self._called = False
+        self.flush()
+
     def tasks(self) -> list[Task]:
         """The tasks whose outcomes wait."""
         return [o.task for o in list(self._waiting)]
@@ -63,16 +78,20 @@ class Outbox:
         """
         # Checked again after each release: an outcome put in while its writer was leaving must not wait for the next.
         while self._waiting and self._writing.acquire(blocking=wait):
+            written: list[Outcome] = []
             try:
-                written = self._write_batch()
+                complete = self._write_batch(written)
             finally:
                 self._writing.release()
-            if not written:
+            if written:
+                self._settled(written)
+            if not complete:
                 self._stuck()
                 return False
         return True
 
-    def _write_batch(self) -> bool:
+    def _write_batch(self, written: list[Outcome]) -> bool:
+        """Write what is there, and say what of it is `written`; False where something could not be."""
         batch = list(self._waiting)[:BATCH]
         if not batch:
             return True
@@ -83,10 +102,10 @@ class Outbox:
                 logger.warning("%d outcomes wait to be written: %s", len(self._waiting), error)
                 return False
             if len(batch) > 1:
-                return self._write_singly(batch)
+                return self._write_singly(batch, written)
             return self._write_refused(batch[0], error)
         self._drop(batch)
-        self._settled(batch)
+        written += batch
         return True
 
     def _settle(self, batch: Sequence[Outcome]) -> None:
@@ -98,7 +117,7 @@ class Outbox:
                 raise
             self._store.settle(batch)
 
-    def _write_singly(self, batch: Sequence[Outcome]) -> bool:
+    def _write_singly(self, batch: Sequence[Outcome], written: list[Outcome]) -> bool:
         """One of the batch was refused, and with it all: write each by itself, and put the refused ones last."""
         complete = True
         for outcome in batch:
@@ -110,7 +129,7 @@ class Outbox:
                 complete = self._write_refused(outcome, error) and complete
                 continue
             self._drop([outcome])
-            self._settled([outcome])
+            written.append(outcome)
         return complete
 
     def _write_refused(self, outcome: Outcome, error: DatabaseError) -> bool:

@@ -1,25 +1,27 @@
-"""`WorkerActor`: polls the queue of one flow or job, claims tasks for its free slots and has them run.
+"""`WorkerActor`: sees to it that the queue of one flow or job is polled, for as long as it lives.
 
-It claims on its own thread and never beyond its free slots; handlers run on threads of the cache, and their outcomes
-are written by those. What must survive its crash is on its `WorkerCell`.
+It never waits for the database: threads of the cache claim tasks for its free slots, run them and write their outcomes,
+and tell it how claiming went. What must survive its crash is on its `WorkerCell`.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import Any
 
 from pgflow_starter.actors.base import Actor
-from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.core.state import SignalStrategy
+from pgflow_starter.core.task import Claimed
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
-from pgflow_starter.worker.cell import WorkerCell, WorkerWorld
-from pgflow_starter.worker.messages import Landed, Poll, PollDue, Wake
-from pgflow_starter.worker.polling import root_delays
-from pgflow_starter.worker.tower import Tower
+from pgflow_starter.ports import Timer
+from pgflow_starter.worker.cell import WorkerCell
+from pgflow_starter.worker.messages import PollDue, Polled
+from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter.workers")
+
+CLAIM_PATIENCE = 5.0
+"""Seconds that the end of a worker waits for a claim under way, which is interrupted by then."""
 
 VISIBLE_MARGIN = 0.01
 """Seconds after a message becomes visible that it is looked for."""
@@ -34,46 +36,29 @@ class WorkerActor(Actor):
         self._world = world
         self._token = 0
         self._interval = 0.0
-        self._more = False
+        self._timer: Timer | None = None
         self._lost = False
         self._terminated = False
-        self._scope = PhaseScope()
-        self._tower = Tower(cell, world)
 
     def name(self) -> str:
         return f"pgflow-worker-{self._cell.definition.slug}"
 
     def on_start(self) -> None:
-        cell = self._cell
-        # What a predecessor had claimed but not yet begun is known to nobody.
-        cell.claims_unsure = cell.claims_unsure or cell.ref is not None
-        cell.ref = self.actor_ref
-        cell.poll_asked = False
-        cell.poll_soon()
+        self._cell.adopt(self.actor_ref)
 
     def on_receive(self, message: Any) -> None:
         match message:
-            case Poll():
-                self._cell.poll_asked = False
-                self._poll()
-            case Wake():
-                self._poll()
-                self._cell.poll_in(root_delays(self._cell.definition))
-                if self._world.policy.trailing is not None:
-                    self._cell.poll_in([self._world.policy.trailing])
             case PollDue(token):
                 if token == self._token:
-                    self._poll()
-            case Landed():
-                if self._more:
-                    self._poll()
+                    self._cell.poll_soon()
+            case Polled(claimed, error):
+                self._polled(claimed, error)
             case _:
                 super().on_receive(message)
 
     def cancel(self) -> None:
         self._terminated = True
-        with suppress(RuntimeError):  # no thread to be had: the claim ends by itself
-            self._world.threads.run(self._scope.cancel)
+        self._cell.stop_claiming()
 
     def on_stop(self) -> None:
         """Let running tasks end until the shutdown's deadline, then give back what still runs.
@@ -84,6 +69,7 @@ class WorkerActor(Actor):
         cell, world = self._cell, self._world
         if not self._terminated:
             return
+        cell.await_claim(CLAIM_PATIENCE)
         cell.flights.wait_empty(world.clock, lambda: world.shutdown.deadline)
         left = [f.task for f in cell.flights.all() if f.land()]
         for flight in cell.flights.all():
@@ -94,71 +80,42 @@ class WorkerActor(Actor):
             if left:
                 logger.warning("%s: %d tasks did not end in time and are given back", cell.definition.slug, len(left))
                 world.store.give_back(cell.worker_id, left)
+            if cell.claims_unsure:
+                world.store.give_back_unknown(cell.worker_id, cell.definition.slug, cell.outbox.tasks())
+                cell.claims_unsure = False
             world.store.worker_stopped(cell.worker_id)
             cell.retire()
         except DatabaseError as error:
             logger.warning("%s: the worker's end could not be written: %s", cell.definition.slug, error)
 
-    def _poll(self) -> None:
-        cell, world = self._cell, self._world
-        # Outcomes that wait to be written count as well, beyond one for each slot: what is not written runs again
-        # should this process die.
-        free = cell.slots - len(cell.flights) - max(0, len(cell.outbox) - cell.slots)
-        if self._terminated or cell.draining or cell.unwired:
-            return
-        if free <= 0:
-            self._more = True
-            return
-        quantity = min(free, world.batch_size)
-        try:
-            if cell.claims_unsure:
-                known = [f.task for f in cell.flights.all()] + cell.outbox.tasks()
-                world.store.give_back_unknown(cell.worker_id, cell.definition.slug, known)
-                cell.claims_unsure = False
-            read, tasks = world.store.claim(cell.definition, cell.worker_id, quantity, self._scope)
-        except UnknownFlowError:
-            # Dies, so that its module registers again, from the worker phase on; and waits for that: see `wire`.
-            cell.unwired = True
-            raise
-        except DatabaseError as error:
-            # A connection that broke while claiming may have claimed all the same.
-            cell.claims_unsure = True
-            self._interval = world.policy.after_error(self._interval)
-            if error.connection_lost and not self._lost:
-                cell.poll_soon()  # the database may be there: the next connection waits until that is known
-            self._lost = error.connection_lost
-            logger.log(
-                logging.DEBUG if error.connection_lost or self._terminated else logging.WARNING,
-                "%s: polling: %s",
-                cell.definition.slug,
-                error,
-            )
-        except Exception:
-            # A fault of ours, or of one message: another worker would meet it as well, and then the whole starter.
-            cell.claims_unsure = True
-            self._interval = world.policy.after_error(self._interval)
-            logger.exception("%s: polling", cell.definition.slug)
-        else:
+    def _polled(self, claimed: Claimed | None, error: BaseException | None) -> None:
+        cell, policy = self._cell, self._world.policy
+        if claimed is not None:
             self._lost = False
-            for task in tasks:
-                self._tower.fly(task)
-            self._more = read >= quantity
-            if self._more and len(cell.flights) < cell.slots:
-                cell.poll_soon()
-            self._interval = world.policy.after(read > 0, self._interval)
-            if read == 0:
-                self._mind_invisible()
+            self._interval = policy.after(claimed.read > 0, self._interval)
+            # Nobody announces that a message becomes visible: a retry, a delayed one, one whose worker died.
+            if claimed.visible_in is not None and policy.strategy is SignalStrategy.NOTIFY:
+                self._interval = min(self._interval, max(0.0, claimed.visible_in) + VISIBLE_MARGIN)
+        elif isinstance(error, UnknownFlowError):
+            if cell.unwired:
+                raise error  # dies, so that its module registers again, from the worker phase on
+        else:
+            self._failed(error)
         self._token += 1
-        cell.later(self._interval, PollDue(self._token))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = cell.later(self._interval, PollDue(self._token))
 
-    def _mind_invisible(self) -> None:
-        """Nobody announces that a message becomes visible: a retry, a delayed one, one whose worker died."""
-        cell, world = self._cell, self._world
-        if world.policy.strategy is not SignalStrategy.NOTIFY:
-            return
-        try:
-            seconds = world.store.next_visible(cell.definition.slug)
-        except DatabaseError:
-            return
-        if seconds is not None:
-            self._interval = min(self._interval, max(0.0, seconds) + VISIBLE_MARGIN)
+    def _failed(self, error: BaseException | None) -> None:
+        """The database's fault, or ours, or one message's: another worker would meet it as well, so this one lives."""
+        cell = self._cell
+        self._interval = self._world.policy.after_error(self._interval)
+        lost = isinstance(error, DatabaseError) and error.connection_lost
+        if lost and not self._lost:
+            cell.poll_soon()  # the database may be there: the next connection waits until that is known
+        self._lost = lost
+        if isinstance(error, DatabaseError):
+            level = logging.DEBUG if lost or self._terminated else logging.WARNING
+            logger.log(level, "%s: polling: %s", cell.definition.slug, error)
+        else:
+            logger.error("%s: polling", cell.definition.slug, exc_info=error)

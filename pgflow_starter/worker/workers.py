@@ -10,8 +10,9 @@ from pgflow_starter.actors.tree import Tree
 from pgflow_starter.core.children import ChildSpec
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.ports import CancelScope, FlowStore
-from pgflow_starter.worker.cell import WorkerCell, WorkerWorld
+from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.worker import WorkerActor
+from pgflow_starter.worker.world import WorkerWorld
 
 SUPERVISOR_ID = "workers"
 

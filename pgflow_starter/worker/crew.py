@@ -1,0 +1,152 @@
+"""`Crew`: the threads that run a worker's claimed tasks. Whoever is done with one takes the next.
+
+Each claimed task finds a thread at once, yet tasks that take no time do not wake one each: a thread calls the next one
+only when it begins, and by then the first may have run them all. So a batch of short tasks runs on one thread, and its
+outcomes are written together.
+
+A task's thread, its timer and its worker's end may all say what became of it; whoever lands the flight first counts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.task import Task
+from pgflow_starter.ports import Clock, Timers
+from pgflow_starter.worker.execution import execute, failed
+from pgflow_starter.worker.flights import Flight, Flights
+from pgflow_starter.worker.outbox import Outbox
+
+
+class Crew:
+    """One worker's. `landed()` is told when slots are free, `returned(tasks)` which tasks no thread was to be had for.
+
+    Thread-safe; it outlives the actor that launches the tasks.
+    """
+
+    def __init__(
+        self,
+        definition: FlowDefinition,
+        flights: Flights,
+        outbox: Outbox,
+        *,
+        clock: Clock,
+        timers: Timers,
+        threads: ThreadCache,
+        landed: Callable[[], object],
+        returned: Callable[[list[Task]], object],
+    ) -> None:
+        self._definition = definition
+        self._flights = flights
+        self._outbox = outbox
+        self._clock = clock
+        self._timers = timers
+        self._threads = threads
+        self._landed = landed
+        self._returned = returned
+        self._ready: deque[Flight] = deque()
+        self._lock = threading.Lock()
+        self._called = False
+        self._serving: set[int] = set()
+
+    def launch(self, tasks: Sequence[Task]) -> None:
+        """Run each task's handler on a thread; its time counts from now. Does not wait.
+
+        On a thread that serves, that one takes them first.
+        """
+        now = self._clock.monotonic()
+        for task in tasks:
+            step = self._definition.step(task.step_slug)
+            timeout = self._definition.timeout if step is None else self._definition.timeout_of(step)
+            flight = Flight(task, now + timeout)
+            self._flights.add(flight)
+            flight.timer = self._timers.after(timeout, partial(self._overdue, flight, timeout))
+            self._ready.append(flight)
+        if threading.get_ident() not in self._serving:
+            self._call()
+
+    def _call(self) -> None:
+        """Have one more thread come, unless one is on its way: that one calls the next."""
+        with self._lock:
+            if self._called or not self._ready:
+                return
+            self._called = True
+        try:
+            self._threads.run(self._come)
+        except RuntimeError:
+            with self._lock:
+                self._called = False
+            self._strand()
+
+    def _strand(self) -> None:
+        """No thread: whoever is at work might take these tasks, but perhaps in an hour."""
+        tasks = []
+        while (flight := self._next()) is not None:
+            if flight.land():
+                self._flights.remove(flight)
+                tasks.append(flight.task)
+        self._returned(tasks)
+
+    def serve(self, first: Callable[[], object] | None = None) -> None:
+        """Call `first`, which may launch tasks, then run what is ready, on this thread. Blocks while handlers run."""
+        me = threading.get_ident()
+        self._serving.add(me)
+        try:
+            if first is not None:
+                first()
+            while (flight := self._next()) is not None:
+                self._call()
+                self._run(flight)
+        finally:
+            self._serving.discard(me)
+
+    def _come(self) -> None:
+        with self._lock:
+            self._called = False
+        self.serve()
+
+    def _next(self) -> Flight | None:
+        try:
+            return self._ready.popleft()
+        except IndexError:
+            return None
+
+    def _run(self, flight: Flight) -> None:
+        """Run the handler and see to its outcome."""
+        if flight.cancelled.is_set():  # given up before it began
+            self._flights.ended_late()
+            return
+        outcome = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
+        if flight.timer is not None:
+            flight.timer.cancel()
+        if not flight.land():
+            self._flights.ended_late()
+            return
+        # First: a task that is neither under way nor in the outbox is taken for one that nobody knows.
+        self._outbox.add(outcome)
+        self._flights.remove(flight)
+        if self._ready:
+            self._outbox.flush_soon(self._threads.run)  # the next task may take its time
+        else:
+            self._landed()
+            self._outbox.flush()
+
+    def _overdue(self, flight: Flight, timeout: int) -> None:
+        """On the timers' thread: the task took too long. Not by a message: the actor may wait in a claim, or stop."""
+        with suppress(RuntimeError):  # no thread to be had: it ends when its handler does
+            self._threads.run(partial(self._give_up, flight, timeout))
+
+    def _give_up(self, flight: Flight, timeout: int) -> None:
+        """The task has failed, and whatever its thread still returns is ignored."""
+        if not flight.land():
+            return
+        self._outbox.add(failed(flight.task, f"TimeoutError: the task has not ended within its timeout of {timeout} s"))
+        self._flights.give_up(flight)
+        self._landed()
+        self._outbox.flush()

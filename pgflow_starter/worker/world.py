@@ -1,0 +1,32 @@
+"""`WorkerWorld`: what the workers of a starter share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.ports import Clock, TaskStore, Timers
+from pgflow_starter.worker.polling import PollPolicy
+
+
+@dataclass(slots=True)
+class Shutdown:
+    """Until when (monotonic clock) running tasks may end once the starter stops."""
+
+    deadline: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerWorld:
+    """What the workers of a starter share."""
+
+    store: TaskStore
+    clock: Clock
+    timers: Timers
+    threads: ThreadCache
+    policy: PollPolicy
+    batch_size: int
+    shutdown: Shutdown
+    may_have_ended: Callable[[Sequence[UUID]], object]

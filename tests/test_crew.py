@@ -1,0 +1,161 @@
+"""The threads of a worker: each claimed task finds one, short ones share it, none is lost without one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from pgflow_starter import FlowDefinition, StepDefinition
+from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.task import Outcome, Task
+from pgflow_starter.testing import ManualTimers
+from pgflow_starter.worker.crew import Crew
+from pgflow_starter.worker.flights import Flights
+from pgflow_starter.worker.outbox import Outbox
+from tests.support.waiting import eventually
+
+WAIT = 10.0
+
+
+def task(number: int) -> Task:
+    return Task(UUID(int=number + 1), "shop", "a", 0, 100 + number, 1, number, None)
+
+
+class Store:
+    """Settles into a list."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Outcome]] = []
+
+    def settle(self, outcomes: Sequence[Outcome]) -> None:
+        self.batches.append(list(outcomes))
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(name)
+
+    def inputs(self) -> list[Any]:
+        return sorted(o.task.input for batch in self.batches for o in batch)
+
+
+class Rig:
+    """A crew whose handler is given, with real threads and timers that are moved by hand."""
+
+    def __init__(self, handler: Callable[[Any], Any], threads: Any) -> None:
+        definition = FlowDefinition("shop", (StepDefinition("a", lambda given, ctx: handler(given)),), timeout=5)
+        self.store, self.flights, self.timers = Store(), Flights(), ManualTimers()
+        self.outbox = Outbox(self.store, lambda outcomes: None, lambda: None)
+        self.landed = threading.Semaphore(0)
+        self.returned: list[Task] = []
+        self.crew = Crew(
+            definition,
+            self.flights,
+            self.outbox,
+            clock=SystemClock(),
+            timers=self.timers,
+            threads=threads,
+            landed=self.landed.release,
+            returned=self.returned.extend,
+        )
+
+    def await_settled(self, count: int) -> None:
+        eventually(lambda: len(self.store.inputs()) == count)
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadCache]:
+    cache = ThreadCache("pgflow-crew")
+    yield cache
+    assert cache.close(WAIT) == 0
+
+
+def test_each_of_many_tasks_that_wait_for_each_other_finds_a_thread(threads: ThreadCache) -> None:
+    together = threading.Barrier(20)
+    rig = Rig(lambda _: together.wait(WAIT), threads)
+    rig.crew.launch([task(n) for n in range(10)])
+    rig.crew.launch([task(n) for n in range(10, 20)])
+    rig.await_settled(20)
+    assert rig.store.inputs() == list(range(20))
+    assert not len(rig.flights)
+
+
+def test_short_tasks_share_a_thread_and_are_written_together() -> None:
+    class Late:
+        """Lets a second thread come only when the first has done everything."""
+
+        def __init__(self) -> None:
+            self.begun: list[Callable[[], object]] = []
+
+        def run(self, call: Callable[[], object]) -> None:
+            self.begun.append(call)
+
+    late = Late()
+    rig = Rig(lambda given: given, late)
+    rig.crew.launch([task(n) for n in range(10)])
+    assert len(late.begun) == 1
+    late.begun[0]()
+    assert rig.store.inputs() == list(range(10))
+    assert [len(batch) for batch in rig.store.batches] == [10]
+    assert len(late.begun) == 3  # one that would have run the second task, one that would have written the first
+    for call in late.begun[1:]:
+        call()
+    assert [len(batch) for batch in rig.store.batches] == [10]
+
+
+def test_a_short_task_is_written_while_its_thread_runs_a_long_one(threads: ThreadCache) -> None:
+    release = threading.Event()
+    rig = Rig(lambda given: given == 0 or release.wait(WAIT), threads)
+    rig.crew.launch([task(n) for n in range(3)])
+    eventually(lambda: rig.store.inputs() == [0])
+    release.set()
+    rig.await_settled(3)
+
+
+def test_tasks_for_which_there_is_no_thread_are_returned() -> None:
+    class NoThreads:
+        def run(self, call: Callable[[], object]) -> None:
+            raise RuntimeError("can't start new thread")
+
+    rig = Rig(lambda given: given, NoThreads())
+    rig.crew.launch([task(n) for n in range(3)])
+    assert [t.input for t in rig.returned] == [0, 1, 2]
+    assert (len(rig.flights), rig.store.batches) == (0, [])
+
+
+def test_a_slot_is_told_free_when_its_thread_has_nothing_more_to_run(threads: ThreadCache) -> None:
+    rig = Rig(lambda given: given, threads)
+    rig.crew.launch([task(1)])
+    assert rig.landed.acquire(timeout=WAIT)
+    rig.await_settled(1)
+
+
+def test_a_task_that_takes_too_long_fails_and_its_late_result_is_ignored(threads: ThreadCache) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def hang(given: Any) -> Any:
+        begun.set()
+        release.wait(WAIT)
+        return given
+
+    rig = Rig(hang, threads)
+    rig.crew.launch([task(1)])
+    assert begun.wait(WAIT)
+    rig.timers.advance(5.0)
+    rig.await_settled(1)
+    assert (len(rig.flights), rig.flights.abandoned) == (0, 1)
+    release.set()
+    eventually(lambda: rig.flights.abandoned == 0)
+    [[outcome]] = rig.store.batches
+    assert "has not ended within its timeout of 5 s" in outcome.error
+
+
+def test_a_hundred_rounds_lose_nothing(threads: ThreadCache) -> None:
+    rig = Rig(lambda given: given, threads)
+    for start in range(0, 1000, 10):
+        rig.crew.launch([task(start + n) for n in range(10)])
+    rig.await_settled(1000)
+    assert rig.store.inputs() == list(range(1000))
