@@ -6,47 +6,51 @@ starter.await_ready(timeout=30)
 starter.stop()
 """
 
-from pgflow_starter.actors.module import ModuleActor
-from pgflow_starter.actors.starter import StarterActor
-from pgflow_starter.actors.supervisor import SupervisorActor
-from pgflow_starter.app import Starter, StarterProxy, start
-from pgflow_starter.core.backoff import Backoff
-from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
-from pgflow_starter.core.flow import Flow, Job, job
-from pgflow_starter.core.state import (
-    ChildInfo,
-    ErrorClass,
-    ModuleError,
-    ModuleState,
-    ModuleStatus,
-    ModuleType,
-    Outage,
-    Phase,
-    SignalStrategy,
-    StarterStatus,
-)
-from pgflow_starter.errors import (
-    DatabaseError,
-    DefinitionError,
-    ForkedError,
-    MissingExtraError,
-    NotInstalledError,
-    NotReadyError,
-    PermanentError,
-    PgflowError,
-    PhaseTimeoutError,
-    RunNotFoundError,
-    SetupError,
-    ShapeMismatchError,
-    SlugTakenError,
-    StarterStopped,
-    StarterTerminated,
-    TransientError,
-    UnknownFlowError,
-)
-from pgflow_starter.postgres.client import PgflowClient
-from pgflow_starter.postgres.run import Run
-from pgflow_starter.worker.context import TaskContext
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgflow_starter.actors.module import ModuleActor
+    from pgflow_starter.actors.starter import StarterActor
+    from pgflow_starter.actors.supervisor import SupervisorActor
+    from pgflow_starter.app import Starter, StarterProxy, start
+    from pgflow_starter.core.backoff import Backoff
+    from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
+    from pgflow_starter.core.flow import Flow, Job, job
+    from pgflow_starter.core.state import (
+        ChildInfo,
+        ErrorClass,
+        ModuleError,
+        ModuleState,
+        ModuleStatus,
+        ModuleType,
+        Outage,
+        Phase,
+        SignalStrategy,
+        StarterStatus,
+    )
+    from pgflow_starter.errors import (
+        DatabaseError,
+        DefinitionError,
+        ForkedError,
+        MissingExtraError,
+        NotInstalledError,
+        NotReadyError,
+        PermanentError,
+        PgflowError,
+        PhaseTimeoutError,
+        RunNotFoundError,
+        SetupError,
+        ShapeMismatchError,
+        SlugTakenError,
+        StarterStopped,
+        StarterTerminated,
+        TransientError,
+        UnknownFlowError,
+    )
+    from pgflow_starter.postgres.client import PgflowClient
+    from pgflow_starter.postgres.run import Run
+    from pgflow_starter.worker.context import TaskContext
 
 __version__ = "0.1.0"
 
@@ -95,3 +99,64 @@ __all__ = [
     "job",
     "start",
 ]
+
+# Where each name comes from: imported when it is first asked for, so that whoever needs little loads little.
+_HOMES = {
+    "Backoff": "core.backoff",
+    "ChildInfo": "core.state",
+    "DatabaseError": "errors",
+    "DefinitionError": "errors",
+    "ErrorClass": "core.state",
+    "Flow": "core.flow",
+    "FlowDefinition": "core.definition",
+    "ForkedError": "errors",
+    "Job": "core.flow",
+    "MissingExtraError": "errors",
+    "ModuleActor": "actors.module",
+    "ModuleError": "core.state",
+    "ModuleState": "core.state",
+    "ModuleStatus": "core.state",
+    "ModuleType": "core.state",
+    "NotInstalledError": "errors",
+    "NotReadyError": "errors",
+    "Outage": "core.state",
+    "PermanentError": "errors",
+    "PgflowClient": "postgres.client",
+    "PgflowError": "errors",
+    "Phase": "core.state",
+    "PhaseTimeoutError": "errors",
+    "Run": "postgres.run",
+    "RunNotFoundError": "errors",
+    "SetupError": "errors",
+    "ShapeMismatchError": "errors",
+    "SignalStrategy": "core.state",
+    "SlugTakenError": "errors",
+    "Starter": "app",
+    "StarterActor": "actors.starter",
+    "StarterProxy": "app",
+    "StarterStatus": "core.state",
+    "StarterStopped": "errors",
+    "StarterTerminated": "errors",
+    "StepDefinition": "core.definition",
+    "StepKind": "core.definition",
+    "SupervisorActor": "actors.supervisor",
+    "TaskContext": "worker.context",
+    "TransientError": "errors",
+    "UnknownFlowError": "errors",
+    "job": "core.flow",
+    "start": "app",
+}
+
+
+if not TYPE_CHECKING:  # a type checker knows the names that there are
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            msg = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(msg)
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

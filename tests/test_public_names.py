@@ -1,0 +1,28 @@
+"""The package's own namespace: every name is there, and none costs anything before it is asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+import pgflow_starter as pgflow
+from tests.support.programs import finished
+
+
+def test_every_public_name_is_there_and_told_by_dir() -> None:
+    for name in pgflow.__all__:
+        assert getattr(pgflow, name).__module__.startswith("pgflow_starter.")
+    assert set(pgflow.__all__) <= set(dir(pgflow))
+
+
+def test_what_is_not_there_is_an_attribute_error_as_elsewhere() -> None:
+    with pytest.raises(AttributeError, match="module 'pgflow_starter' has no attribute 'begin'"):
+        _ = pgflow.begin  # type: ignore[attr-defined]
+
+
+def test_an_import_alone_loads_neither_driver_nor_actors() -> None:
+    told = finished(
+        "-c",
+        "import sys, pgflow_starter; print([m for m in ('psycopg', 'pykka', 'opentelemetry') if m in sys.modules]);"
+        "from pgflow_starter import *; print(callable(start), 'psycopg' in sys.modules)",
+    )
+    assert told.stdout == "[]\nTrue True\n"
