@@ -1,6 +1,6 @@
 """OTP supervision on pykka actors, usable by itself.
 
-    sup = SupervisorActor.start("root", [ChildSpec("a", functools.partial(MyActor.start, 1))], clock=SystemClock())
+    sup = SupervisorActor.start("root", [ChildSpec("a", functools.partial(MyActor.start, 1))])
     sup.proxy().which_children().get()
 
 Children derive from `Actor`. A supervisor answers `which_children`, `count_children`, `start_child`, `terminate_child`,

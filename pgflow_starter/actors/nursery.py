@@ -18,6 +18,7 @@ from pgflow_starter.actors.children import Child, Children
 from pgflow_starter.actors.link import Link
 from pgflow_starter.actors.supervision_errors import ChildStartError, RestartIntensityExceededError
 from pgflow_starter.actors.tree import Tree
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.children import ChildSpec, Restart, SupervisorFlags, restarted_with, to_restart
 from pgflow_starter.core.intensity import RestartWindow
 from pgflow_starter.ports import Clock
@@ -46,7 +47,8 @@ class Nursery(Actor):
     """Starts `children` in order before it takes messages, restarts them by `flags`, stops them in reverse.
 
     `children` may be a function, asked anew by each incarnation. `watcher(child_id, reason)` is told of each unexpected
-    end, on this actor's thread. Dies with RestartIntensityExceededError when it gives up.
+    end, on this actor's thread. `clock` is what restart intensity is measured by (default: the system's monotonic one).
+    Dies with RestartIntensityExceededError when it gives up.
     """
 
     thread_name = "pgflow-supervisor"
@@ -56,7 +58,7 @@ class Nursery(Actor):
         supervisor_id: str,
         children: Iterable[ChildSpec] | Callable[[], Iterable[ChildSpec]],
         *,
-        clock: Clock,
+        clock: Clock | None = None,
         flags: SupervisorFlags | None = None,
         tree: Tree | None = None,
         watcher: Callable[[str, BaseException | None], None] | None = None,
@@ -66,7 +68,7 @@ class Nursery(Actor):
         self._id = supervisor_id
         self._children = Children(supervisor_id, children() if callable(children) else children)
         self._flags = flags = flags or SupervisorFlags()
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._window = RestartWindow(flags.max_restarts, flags.max_seconds)
         self._tree = tree or Tree()
         self._watcher = watcher
