@@ -44,18 +44,15 @@ class Exits:
 """
 
 DOOMED = """
-import threading
 import pgflow_starter as pgflow
-import pykka
+from pgflow_starter.actors.timers import TimerThread
 
 @pgflow.job("doomed")
 def doomed(given, ctx):
-    threading.Thread(target=again_and_again, daemon=True).start()
+    TimerThread._next = dies
 
-def again_and_again():
-    never = threading.Event()
-    while not never.wait(0.02):
-        pykka.ActorRegistry.stop_all(block=False)
+def dies(self):
+    raise RuntimeError("boom")
 """
 
 

@@ -42,6 +42,7 @@ MESSAGES: dict[str, Callable[[Machine], Step]] = {
     "retry": lambda m: core.begin(m, NOW),
     "back": lambda m: core.database_back(m, NOW),
     "lost": lambda m: core.worker_lost(m, error(reason="died"), NOW),
+    "retired": lambda m: core.worker_retired(m, error(ErrorClass.PERMANENT, "deprecated"), NOW),
     **{name: (lambda m, send=send: send(m, m.token)) for name, send in BY_TOKEN.items()},  # type: ignore[misc]
 }
 
@@ -79,26 +80,27 @@ STATES = {
 #   S  succeeded          R  retrying, after a delay    0  retrying, without delay     P  failed for good
 #   SA, RA, PA            the result, and another attempt at once
 #   H  overdue: cancelled, retrying after a delay, its thread still awaited     HW, H0  the next is due already, at once
+#   E  failed for good, and no attempt was made
 #   X  the next attempt is due, and waits for the thread    F  the thread has ended, the timer is awaited
 TABLE = """
-                  retry timer done transient permanent overdue back lost
-pending           A     .     .    .         .         .       .    .
-first             +     .     N    R         P         H       *    +
-last              +     .     S    R         P         H       *    +
-last, again       .     .     SA   RA        PA        HW      *    .
-last, revived     +     .     S    0         P         H0      .    +
-waiting           A     A     .    .         .         .       A    .
-waiting, revived  A     A     .    .         .         .       A    .
-hung              X     X     F    F         F         .       X    .
-hung, due         .     .     A    A         A         .       .    .
-succeeded         A     .     .    .         .         .       .    W
-failed            A     .     .    .         .         .       .    .
-succeeded, first  +     .     N    R         P         H       *    +
-succeeded, last   +     .     S    R         P         H       *    +
-failed, first     +     .     N    R         P         H       *    +
-rewiring          +     .     S    R         R         H       *    +
-rewiring, waits   A     A     .    .         .         .       A    .
-lost meanwhile    .     .     N    RA        RA        HW      *    .
+                  retry timer done transient permanent overdue back lost retired
+pending           A     .     .    .         .         .       .    .      .
+first             +     .     N    R         P         H       *    +      .
+last              +     .     S    R         P         H       *    +      .
+last, again       .     .     SA   RA        PA        HW      *    .      .
+last, revived     +     .     S    0         P         H0      .    +      .
+waiting           A     A     .    .         .         .       A    .      .
+waiting, revived  A     A     .    .         .         .       A    .      .
+hung              X     X     F    F         F         .       X    .      .
+hung, due         .     .     A    A         A         .       .    .      .
+succeeded         A     .     .    .         .         .       .    W      E
+failed            A     .     .    .         .         .       .    .      .
+succeeded, first  +     .     N    R         P         H       *    +      .
+succeeded, last   +     .     S    R         P         H       *    +      .
+failed, first     +     .     N    R         P         H       *    +      .
+rewiring          +     .     S    R         R         H       *    +      .
+rewiring, waits   A     A     .    .         .         .       A    .      .
+lost meanwhile    .     .     N    RA        RA        HW      *    .      .
 """
 
 
@@ -143,6 +145,8 @@ def seen(before: Machine, step: Step) -> str:
     if not effects and m != before:
         changes = {"again": "+", "revived": "*", "due": "X", "busy": "F"}
         code = "".join(c for name, c in changes.items() if getattr(m, name) != getattr(before, name))
+        if before.state.status is ModuleStatus.SUCCEEDED and m.state.status is ModuleStatus.FAILED_PERMANENT:
+            code = "E"
     if code in {"H", "X", "R", "0", "H0"}:
         assert m.state.status is ModuleStatus.RETRYING
     return ("HW" if code == "H" and m.due else code) or "."
@@ -257,7 +261,7 @@ class Walk(RuleBasedStateMachine):
                 case AttemptEnded():
                     self.open -= 1
 
-    @rule(message=st.sampled_from(["retry", "back", "lost"]))
+    @rule(message=st.sampled_from(["retry", "back", "lost", "retired"]))
     def somebody_asks(self, message: str) -> None:
         self.apply(MESSAGES[message](self.m))
 

@@ -10,7 +10,8 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from pgflow_starter.actors import threads as threads_module
-from pgflow_starter.actors.threads import Lane, ThreadCache
+from pgflow_starter.actors.threads import Lane, ThreadCache, run_patiently
+from pgflow_starter.testing import ManualTimers
 from tests.support.waiting import eventually
 
 WAIT = 10.0
@@ -250,21 +251,79 @@ def test_a_lane_without_threads_refuses_the_call_and_runs_the_next(
     assert ran.wait(WAIT)
 
 
-def test_a_call_that_a_freed_thread_took_meanwhile_is_not_refused(
-    cache: ThreadCache, calls: Callable[[], Call], monkeypatch: pytest.MonkeyPatch
+def test_who_comes_to_a_lane_while_another_is_refused_a_thread_is_not_forgotten(
+    cache: ThreadCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lane, first, second = Lane(cache, 2), calls(), calls()
-    lane.run(first)
-    assert first.begun.wait(WAIT)
+    lane, refusing, go_on, ran = Lane(cache, 1), threading.Event(), threading.Event(), threading.Event()
+    run = cache.run
 
-    def no_thread_but_the_first_comes_free(_: Callable[[], object]) -> None:
-        first.go_on.set()
-        assert second.begun.wait(WAIT)
+    def refuse_the_first(call: Callable[[], object]) -> None:
+        if refusing.is_set():
+            return run(call)
+        refusing.set()
+        assert go_on.wait(WAIT)
         raise RuntimeError("no thread")
 
-    monkeypatch.setattr(cache, "run", no_thread_but_the_first_comes_free)
+    def first() -> None:
+        with pytest.raises(RuntimeError, match="no thread"):
+            lane.run(lambda: pytest.fail("it was refused"))
+
+    monkeypatch.setattr(cache, "run", refuse_the_first)
+    callers = [threading.Thread(target=call) for call in (first, lambda: lane.run(ran.set))]
+    callers[0].start()
+    assert refusing.wait(WAIT)
+    callers[1].start()
+    go_on.set()
+    for caller in callers:
+        caller.join(WAIT)
+    assert ran.wait(WAIT)
+
+
+def test_a_place_given_away_without_a_thread_for_the_next_can_be_given_away_again(
+    cache: ThreadCache, calls: Callable[[], Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane, hung, second = Lane(cache, 1), calls(), calls()
+    place = lane.run(hung)
     lane.run(second)
+    assert hung.begun.wait(WAIT)
+    with monkeypatch.context() as patched:
+        patched.setattr(cache, "run", _no_thread)
+        with pytest.raises(RuntimeError, match="no thread"):
+            lane.leave(place)
+    assert lane.leave(place)
+    assert second.begun.wait(WAIT)
+    assert lane.leave(place)
 
 
-def _no_thread(_: Callable[[], object]) -> None:
+# Patiently
+
+
+def test_what_finds_no_thread_is_tried_again_each_second_until_it_does(
+    cache: ThreadCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers, ran = ManualTimers(), threading.Semaphore(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", _no_thread)
+        run_patiently(cache, timers, ran.release)
+        timers.advance(3.0)
+        assert (timers.pending, timers.next_in) == (1, 1.0)
+    timers.advance(1.0)
+    assert ran.acquire(timeout=WAIT)
+    assert timers.pending == 0
+    run_patiently(cache, timers, ran.release)
+    assert ran.acquire(timeout=WAIT)
+    assert timers.pending == 0
+
+
+def test_it_is_tried_no_more_when_the_threads_are_closed(cache: ThreadCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    timers = ManualTimers()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", _no_thread)
+        run_patiently(cache, timers, lambda: pytest.fail("it was closed"))
+    cache.close(WAIT)
+    timers.advance(1.0)
+    assert timers.pending == 0
+
+
+def _no_thread(_: object) -> None:
     raise RuntimeError("no thread")

@@ -12,8 +12,10 @@ import pytest
 
 from pgflow_starter import DatabaseError, PgflowError
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.postgres import waits as waits_module
 from pgflow_starter.postgres.run import Run
-from pgflow_starter.postgres.waits import Waits
+from pgflow_starter.postgres.waits import LIFE_SIGN, Waits
+from pgflow_starter.testing import ManualClock
 from tests.support.waiting import eventually
 
 WAIT = 10.0
@@ -187,3 +189,35 @@ def test_a_wait_that_was_interrupted_leaves_nothing_behind() -> None:
     with pytest.raises(InterruptedWaitError):
         rig.waits.wait(run(1), None, interrupt)
     assert (rig.waits._waits, rig.waits._leader) == ([], None)
+
+
+def test_from_who_asks_and_shows_no_sign_of_life_another_takes_it_over() -> None:
+    clock = ManualClock()
+    database, waits = Database(), Waits(clock)
+    dead = waits_module._Wait(run(1), 0.0)  # what an interrupt in the midst of everything may leave
+    waits._waits.append(dead)
+    waits._leader, waits._alive_at = dead, clock.monotonic()
+    ended: list[Run] = []
+    waiting = threading.Thread(target=lambda: ended.append(waits.wait(run(2), None, database.look)))
+    waiting.start()
+    eventually(lambda: len(waits._waits) == 2)
+    database.finished.add(UUID(int=2))
+    clock.advance(LIFE_SIGN)
+    waits.may_have_ended([UUID(int=2)])
+    waits._waits[-1].stir()  # its own patience is real time
+    waiting.join(WAIT)
+    assert [r.status for r in ended] == ["completed"]
+    assert waits._waits == []
+
+
+def test_who_was_only_slow_and_taken_for_dead_waits_on() -> None:
+    rig = Rig()
+    rig.start(1)
+    eventually(lambda: rig.waits._leader)
+    with rig.waits._lock:
+        rig.waits._alive_at -= LIFE_SIGN
+    rig.start(2)
+    eventually(lambda: len(rig.waits._waits) == 2)
+    rig.finish(1, 2)
+    rig.join()
+    assert rig.ended == {1: "completed", 2: "completed"}

@@ -34,6 +34,7 @@ class ModuleCell:
     attempt: AttemptObserver | None = None
     retry_wanted: bool = False
     lost: list[str] = field(default_factory=list)
+    retired: str = ""
 
     def tell(self, message: ModuleMessage) -> None:
         """Send to the current incarnation; a dead one's successor finds on this cell what it missed."""

@@ -47,4 +47,9 @@ class WorkerLost:
     """The module's worker died; the cell's `lost` says why."""
 
 
-ModuleMessage = Begin | PhaseReported | PhaseOverdue | RetryDue | RetryNow | DatabaseBack | WorkerLost
+@dataclass(frozen=True, slots=True)
+class WorkerRetired:
+    """The module's worker was told to stop, and has; the cell's `retired` says why."""
+
+
+ModuleMessage = Begin | PhaseReported | PhaseOverdue | RetryDue | RetryNow | DatabaseBack | WorkerLost | WorkerRetired

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from pgflow_starter.actors.base import Actor
@@ -19,9 +19,10 @@ from pgflow_starter.actors.messages import (
     RetryDue,
     RetryNow,
     WorkerLost,
+    WorkerRetired,
 )
 from pgflow_starter.actors.phase_job import PhaseJob
-from pgflow_starter.actors.threads import Lane, ThreadCache
+from pgflow_starter.actors.threads import AGAIN_INTERVAL, Lane, ThreadCache, run_patiently
 from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.classify import classify, error_type, reason
@@ -69,8 +70,7 @@ class ModuleActor(Actor):
     def cancel(self) -> None:
         job = self._cell.job
         if job is not None and not job.done:
-            with suppress(RuntimeError):  # no thread to be had: the phase ends by itself, or never
-                self._world.threads.run(job.abandon)
+            _abandon(job, self._world)
 
     def on_receive(self, message: Any) -> None:
         now = self._world.clock.now()
@@ -92,6 +92,8 @@ class ModuleActor(Actor):
                 self._apply(core.database_back(machine, now))
             case WorkerLost():
                 self._worker_lost()
+            case WorkerRetired():
+                self._worker_retired()
             case _:
                 super().on_receive(message)
 
@@ -114,6 +116,7 @@ class ModuleActor(Actor):
             self._schedule((at - now).total_seconds() if at is not None else 0.0, self._cell.machine.token)
         self._retry_if_wanted()
         self._worker_lost()
+        self._worker_retired()
 
     def _retry_if_wanted(self) -> None:
         if self._cell.retry_wanted:
@@ -126,6 +129,13 @@ class ModuleActor(Actor):
             text = f"the worker died and is started again: {self._cell.lost.pop(0)}"
             lost = ModuleError(ErrorClass.TRANSIENT, Phase.WORKER, self._world.redact(text), "WorkerLost", now)
             self._apply(core.worker_lost(self._cell.machine, lost, now))
+
+    def _worker_retired(self) -> None:
+        why, self._cell.retired = self._cell.retired, ""
+        if why:
+            now = self._world.clock.now()
+            error = ModuleError(ErrorClass.PERMANENT, Phase.WORKER, why, "WorkerDeprecated", now)
+            self._apply(core.worker_retired(self._cell.machine, error, now))
 
     def _reported(self, job: PhaseJob) -> None:
         now = self._world.clock.now()
@@ -164,7 +174,8 @@ class ModuleActor(Actor):
             case core.RunPhase(phase, token):
                 self._run_phase(phase, token)
             case core.CancelPhase():
-                world.threads.run(cell.job.abandon)
+                if cell.job is not None:
+                    _abandon(cell.job, world)
             case core.Schedule(delay, token):
                 self._schedule(delay, token)
 
@@ -181,3 +192,15 @@ class ModuleActor(Actor):
         except RuntimeError as error:  # no thread to be had: an attempt that failed, and not for ever
             job.error, job.done = TransientError(f"no thread for phase {phase}: {error}"), True
             self._reported(job)
+
+
+def _abandon(job: PhaseJob, world: ModuleWorld) -> None:
+    """On a thread, as soon as there is one: who waits behind the job in the lane would otherwise do so for ever."""
+
+    def abandon() -> None:
+        try:
+            job.abandon()
+        except RuntimeError:  # no thread for the next in the lane
+            world.timers.after(AGAIN_INTERVAL, partial(_abandon, job, world))
+
+    run_patiently(world.threads, world.timers, abandon)

@@ -8,12 +8,22 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
+
+from pgflow_starter.ports import Timers
 
 logger = logging.getLogger("pgflow_starter.threads")
 
 IDLE_SECONDS = 5.0
 _numbers = itertools.count(1)
+
+AGAIN_INTERVAL = 1.0
+"""Seconds until what found no thread is tried again."""
+
+
+class ThreadsClosedError(RuntimeError):
+    """There is no thread, nor will there be."""
 
 
 class ThreadCache:
@@ -34,7 +44,7 @@ class ThreadCache:
         with self._lock:
             if self._closed:
                 msg = f"the threads {self._name!r} are closed"
-                raise RuntimeError(msg)
+                raise ThreadsClosedError(msg)
             if self._idle:
                 self._idle.pop().put(call)
                 return
@@ -96,6 +106,19 @@ class ThreadCache:
             return inbox.get()  # a call was handed over just as the time was up
 
 
+def run_patiently(threads: ThreadCache, timers: Timers, call: Callable[[], object]) -> None:
+    """Run the call on a thread; where there is none, again each second until there is, or the threads are closed.
+
+    Returns at once. For what nobody would do again: a process may be out of threads for a while (ulimit, pids.max).
+    """
+    try:
+        threads.run(call)
+    except ThreadsClosedError:
+        return
+    except RuntimeError:
+        timers.after(AGAIN_INTERVAL, partial(run_patiently, threads, timers, call))
+
+
 class LanePlace:
     """One call of a lane."""
 
@@ -120,43 +143,34 @@ class Lane:
         place = LanePlace(call)
         with self._lock:
             self._waiting.append(place)
-        try:
-            self._pump()
-        except RuntimeError:
-            with self._lock:
-                if place not in self._waiting:
-                    return place  # a thread that came free has taken it meanwhile
+            try:
+                self._pump()
+            except RuntimeError:
                 self._waiting.remove(place)
-            raise
+                raise
         return place
 
     def leave(self, place: LanePlace) -> bool:
         """Give the place of a call away although it has not returned: it hangs, and others shall not wait for it.
 
-        False when the call had not begun; then it never will.
+        False when the call had not begun; then it never will. Raises RuntimeError when there is no thread for who comes
+        next: then somebody must call it again.
         """
         with self._lock:
-            if place.left:
-                return True
-            place.left = True
-            if place in self._waiting:
-                self._waiting.remove(place)
-                return False
-            self._free += 1
-        self._pump()
+            if not place.left:
+                place.left = True
+                if place in self._waiting:
+                    self._waiting.remove(place)
+                    return False
+                self._free += 1
+            self._pump()
         return True
 
     def _pump(self) -> None:
-        with self._lock:
-            if self._free <= 0 or not self._waiting:
-                return
-            self._free -= 1
-        try:
+        """Under the lock: who comes while a thread is asked for would take the place for taken, and wait for ever."""
+        if self._free > 0 and self._waiting:
             self._threads.run(self._work)
-        except RuntimeError:
-            with self._lock:
-                self._free += 1
-            raise
+            self._free -= 1
 
     def _work(self) -> None:
         """Run waiting calls on this thread until there is none, or until this thread's place was given away."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 from pgflow_starter.actors.phase_job import PhaseScope
-from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.actors.threads import ThreadCache, run_patiently
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.ports import Timers
 from pgflow_starter.postgres import pgmq
@@ -22,7 +21,10 @@ AGAIN_INTERVAL = 1.0
 
 
 class ListenerErrands:
-    """Both return at once, and do nothing where no thread is to be had. Thread-safe. `wake` is told a queue's name."""
+    """Both return at once and raise nothing, also where no thread is to be had. Thread-safe.
+
+    `wake` is told a queue's name.
+    """
 
     def __init__(
         self,
@@ -41,18 +43,27 @@ class ListenerErrands:
         self._timers = timers
 
     def prove(self, channel: str, sent: Callable[[bool], None]) -> None:
-        """Send a notification to the channel; then `sent` is called, on the thread, with whether it could be."""
+        """Send a notification to the channel; then `sent` is called with whether it could be, whatever happened.
+
+        On the thread, or on the caller's where there is none: who is never told would never ask again.
+        """
 
         def send() -> None:
+            did = False
             try:
                 with self._database.connection() as conn:
                     pgmq.notify(conn, channel)
-            except PgflowError:
-                sent(False)
-            else:
-                sent(True)
+                did = True
+            except PgflowError as error:
+                logger.debug("a proof for the LISTEN connection could not be sent: %s", error)
+            finally:
+                sent(did)
 
-        self._on_a_thread(send)
+        try:
+            self._threads.run(send)
+        except RuntimeError as error:
+            logger.warning("a proof for the LISTEN connection could not be sent: %s", error)
+            sent(False)
 
     def enable_again(self, queues: list[str]) -> None:
         """Let inserts into the queues notify, and wake their workers; tried again every second until it is done.
@@ -64,14 +75,10 @@ class ListenerErrands:
             for i, queue in enumerate(queues):
                 try:
                     self._flow_store.enable_notify(queue, self._throttle_ms, PhaseScope())
-                except PgflowError as error:
+                except Exception as error:
                     logger.warning("enabling notifications of %s again: %s", queue, error)
                     self._timers.after(AGAIN_INTERVAL, partial(self.enable_again, queues[i:]))
                     return
                 self._wake(queue)
 
-        self._on_a_thread(enable)
-
-    def _on_a_thread(self, call: Callable[[], None]) -> None:
-        with suppress(RuntimeError):  # the starter stops
-            self._threads.run(call)
+        run_patiently(self._threads, self._timers, enable)

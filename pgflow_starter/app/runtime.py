@@ -1,6 +1,6 @@
 """`Runtime`: everything that one starter consists of, put together; and the supervision tree, written out here.
 
-    root               one_for_one, 50 restarts in 5 s
+    root               one_for_one, 500 restarts in 5 s
     ├─ timers          guards the timer thread
     ├─ database        guards the probe's thread
     ├─ listener        guards the LISTEN connection's thread (notify strategy)
@@ -24,7 +24,7 @@ from functools import partial
 from pgflow_starter.actors.board import Board
 from pgflow_starter.actors.guardian import GuardianActor
 from pgflow_starter.actors.link import Link, start_linked
-from pgflow_starter.actors.messages import DatabaseBack, WorkerLost
+from pgflow_starter.actors.messages import DatabaseBack, WorkerLost, WorkerRetired
 from pgflow_starter.actors.module import ModuleActor, ModuleWorld
 from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.actors.starter import STARTER_ID, StarterActor
@@ -60,8 +60,10 @@ logger = logging.getLogger("pgflow_starter")
 
 ROOT_ID = "root"
 
-ROOT_FLAGS = SupervisorFlags(max_restarts=50, max_seconds=5.0)
-"""Generous: another library may end the StarterActor now and then, and what crashes at once gives up soon anyhow."""
+ROOT_FLAGS = SupervisorFlags(max_restarts=500, max_seconds=5.0)
+"""Generous: each `stop_all()` of another library costs the StarterActor a restart, and every fourth one a supervisor's
+that its children's restarts were too many for; fifty a second shall take nobody down for good. What crashes as soon as
+it is started still gives up, for a restart takes a millisecond or so."""
 
 HOUSEKEEPER_SHUTDOWN = 0.5
 """Seconds that the housekeeper gets to stop: what it may be waiting for is of no use any more."""
@@ -267,7 +269,15 @@ class Runtime:
             # Before the workers, so that it stops after them: heartbeats go on for as long as tasks run.
             ChildSpec(
                 "housekeeper",
-                partial(HousekeeperActor.start, self._workers, self._task_store, self.clock, self._timers, rhythm),
+                partial(
+                    HousekeeperActor.start,
+                    self._workers,
+                    self._task_store,
+                    self.clock,
+                    self._timers,
+                    rhythm,
+                    self._worker_retired,
+                ),
                 shutdown=HOUSEKEEPER_SHUTDOWN,
             ),
             _supervisor(WORKERS_ID, self._workers.specs, self, watcher=self._worker_died),
@@ -288,6 +298,13 @@ class Runtime:
             cell = self.board.cells[registration.spec.key]
             cell.lost.append(why)
             cell.tell(WorkerLost())
+
+    def _worker_retired(self, slug: str, reason: str) -> None:
+        registration = self._registry.by_slug(slug)
+        if registration is not None:
+            cell = self.board.cells[registration.spec.key]
+            cell.retired = reason
+            cell.tell(WorkerRetired())
 
     def _tell_modules_database_back(self) -> None:
         for cell in self.board.cells:

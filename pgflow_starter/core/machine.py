@@ -159,6 +159,14 @@ def worker_lost(m: Machine, error: ModuleError, now: datetime) -> Step:
     return begin(replace(m, state=lost, rewiring=True), now, first=Phase.WORKER)
 
 
+def worker_retired(m: Machine, error: ModuleError, now: datetime) -> Step:
+    """The worker of a succeeded module was told to stop and has: nothing begins before somebody asks for it."""
+    if m.state.status is not ModuleStatus.SUCCEEDED or m.state.phase is not None:
+        return m, ()  # an attempt under way starts another worker
+    ended = replace(m.state, status=ModuleStatus.FAILED_PERMANENT, last_error=error, updated_at=now)
+    return replace(m, state=ended), ()
+
+
 def _fail(m: Machine, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
     if m.rewiring:
         error = replace(error, error_class=ErrorClass.TRANSIENT)

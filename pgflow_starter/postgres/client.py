@@ -6,6 +6,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
@@ -18,6 +19,8 @@ from pgflow_starter.ports import Clock
 from pgflow_starter.postgres.callers_transaction import callers_transaction
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.elsewhere import Elsewhere, NoThreadError
+from pgflow_starter.postgres.errors import no_thread
 from pgflow_starter.postgres.flows import compile_flow
 from pgflow_starter.postgres.remedies import remedied, with_remedy
 from pgflow_starter.postgres.run import Run
@@ -28,6 +31,7 @@ T = TypeVar("T")
 
 CLIENT_POOL_SIZE = 4
 _QUERY_CANCELED = "57014"
+_PASSING = ("PoolTimeout", "NoThread")
 
 
 class PgflowClient:
@@ -45,7 +49,7 @@ class PgflowClient:
         database = Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=SystemClock(), patience=patience)
         self._setup(database, SystemClock(), lambda _: None, lambda _: None)
         self._owns_database = True
-        self._dropped = weakref.finalize(self, _dropped, database)
+        self._dropped = weakref.finalize(self, _dropped, database, self._threads)
         self._dropped.atexit = False
 
     @classmethod
@@ -79,6 +83,7 @@ class PgflowClient:
         self._owns_database = False
         self._closed = threading.Event()
         self._waits = Waits(clock)
+        self._threads = Elsewhere("pgflow-client")
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +100,7 @@ class PgflowClient:
             return
         self._closed.set()
         self._waits.close(PgflowError("the client was closed") if self._owns_database else _stopped())
+        self._threads.close()
         if self._owns_database:
             self._dropped.detach()
             self._database.close()
@@ -113,15 +119,14 @@ class PgflowClient:
         text = to_json(input, "input")
         chosen = _uuid(run_id) if run_id is not None else uuid4()
         if connection is None:
-            return self._start_and_resend(slug, definition, text, chosen)
+            return self._elsewhere(lambda: self._start_and_resend(slug, definition, text, chosen))
         with callers_transaction(connection) as conn:
             try:
                 return start_run(conn, slug, text, chosen, self)
             except UnknownFlowError:
                 if definition is None:
                     raise
-                with remedied(), self._database.connection() as own:
-                    compile_flow(own, definition)
+                self._elsewhere(partial(self._compile, definition))
                 return self._start_compiled(conn, slug, text, chosen)
 
     def enqueue(self, job: Any, input: Any = None, *, run_id: UUID | str | None = None, connection: Any = None) -> Run:
@@ -131,7 +136,8 @@ class PgflowClient:
     def run(self, run_id: UUID | str) -> Run:
         """The run of that id. Raises RunNotFoundError, ValueError for what is no UUID, PgflowError."""
         chosen = _uuid(run_id)
-        row = self._resending(lambda conn: conn.execute(FIND, ([chosen],)).fetchone())
+        self._database.check_process()
+        row = self._elsewhere(lambda: self._resending(lambda conn: conn.execute(FIND, ([chosen],)).fetchone()))
         if row is None:
             msg = f"there is no run {chosen}"
             raise RunNotFoundError(msg)
@@ -171,6 +177,10 @@ class PgflowClient:
                 if not error.connection_lost or not attempts_left or self._database.outage is not None:
                     raise self._told(error) from error
 
+    def _compile(self, definition: FlowDefinition) -> None:
+        with remedied(), self._database.connection() as own:
+            compile_flow(own, definition)
+
     def _start_compiled(self, conn: Connection, slug: str, text: str, run_id: UUID) -> Run:
         try:
             return start_run(conn, slug, text, run_id, self)
@@ -180,6 +190,7 @@ class PgflowClient:
 
     def wait(self, run: Run, timeout: float | None) -> Run:
         """As `Run.wait`."""
+        self._database.check_process()
         return self._waits.wait(run, timeout, self._look)
 
     def may_have_ended(self, run_ids: Iterable[UUID]) -> None:
@@ -189,12 +200,18 @@ class PgflowClient:
     def _look(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, Run | PgflowError]:
         """The runs now; none when the database cannot say within so many seconds."""
         try:
+            return self._threads(lambda: self._found(run_ids, seconds))
+        except NoThreadError:
+            return {}
+
+    def _found(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, Run | PgflowError]:
+        try:
             with self._database.connection(patience=seconds) as conn, conn.pipeline(), conn.transaction():
                 conn.execute("select set_config('statement_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
                 cursor = conn.execute(FIND, (list(run_ids),))
             rows: list[Any] = cursor.fetchall()
         except DatabaseError as error:
-            passing = error.connection_lost or error.sqlstate == _QUERY_CANCELED or error.error_type == "PoolTimeout"
+            passing = error.connection_lost or error.sqlstate == _QUERY_CANCELED or error.error_type in _PASSING
             if not passing or self._closed.is_set():
                 raise self._told(error) from error
             return {}
@@ -206,6 +223,13 @@ class PgflowClient:
                 found[row[0]] = error
         return found
 
+    def _elsewhere(self, call: Callable[[], T]) -> T:
+        """Not on the main thread, where a signal handler may raise. Raises PgflowError where there is no thread."""
+        try:
+            return self._threads(call)
+        except NoThreadError as error:
+            raise self._told(no_thread(error)) from error
+
     def _told(self, error: DatabaseError) -> PgflowError:
         """The error with its remedy; that of a starter which has stopped is StarterStopped."""
         if self._closed.is_set() and not self._owns_database:
@@ -213,8 +237,9 @@ class PgflowClient:
         return with_remedy(error)
 
 
-def _dropped(database: Database) -> None:
+def _dropped(database: Database, threads: Elsewhere) -> None:
     """On whatever thread the garbage is collected. Does not wait."""
+    threads.close()
     if database.abandon():
         warnings.warn(
             "a PgflowClient was dropped without close(): its connections end now", ResourceWarning, stacklevel=2

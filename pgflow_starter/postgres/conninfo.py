@@ -24,6 +24,9 @@ _DEFAULTS: dict[str, Any] = {
     "fallback_application_name": "pgflow_starter",
 }
 _MILLISECONDS = 1000
+SHORT = 2
+"""Characters up to which a secret is not looked for in a text."""
+
 _IN_URI = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]*@")
 _IN_DSN = re.compile(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'&]+)", re.IGNORECASE)
 
@@ -48,20 +51,26 @@ def answer_limit(conninfo: str) -> float:
 
 
 class Redactor:
-    """Replaces the passwords of connection strings wherever they occur in a text. Immutable, thread-safe."""
+    """Replaces the passwords of connection strings wherever they occur in a text. Immutable, thread-safe.
+
+    One of a character or two only within a connection string: in a text its stars would spell it out.
+    """
 
     def __init__(self, *conninfos: str | None) -> None:
         secrets: set[str] = set()
         for conninfo in conninfos:
             secrets.update(_passwords(conninfo or ""))
-        forms = {form for s in secrets for form in (s, quote(s, safe=""), quote(s))}
+        forms = {form for s in secrets if len(s) > SHORT for form in (s, quote(s, safe=""), quote(s))}
         # the longest first: one secret may hold another
-        self._secrets = sorted((f for f in forms if f), key=len, reverse=True)
+        self._secrets = sorted(forms, key=len, reverse=True)
+        self._short = sorted(f":{s}@" for s in secrets if 0 < len(s) <= SHORT)
 
     def __call__(self, text: str) -> str:
         """The text without passwords."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
+        for in_uri in self._short:
+            text = text.replace(in_uri, ":***@")
         return _IN_DSN.sub(r"\1***", _IN_URI.sub(r"\1:***@", text))
 
 

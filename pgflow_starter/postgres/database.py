@@ -2,7 +2,7 @@
 
 While the database is not known to be up nobody but the probe connects, at most twice a second however many wait; and
 as soon as it answers, all who wait go on at once. A pool of which a connection broke is thrown away whole; one that
-only cannot grow, the server having no connection to spare, is kept.
+only cannot grow, the server having no connection to spare or refusing new ones, is kept.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from math import inf
 
 import psycopg
 
-from pgflow_starter.core.state import Outage
+from pgflow_starter.core.classify import classify
+from pgflow_starter.core.state import ErrorClass, Outage, Phase
 from pgflow_starter.errors import DatabaseError, ForkedError, SetupError
 from pgflow_starter.ports import CancelScope, Clock, Died
 from pgflow_starter.postgres.connection import Connection, gated
 from pgflow_starter.postgres.conninfo import CONNECT_TIMEOUT, Redactor, answer_limit, connect_options
-from pgflow_starter.postgres.errors import UNPREPARED, crowded, translate
+from pgflow_starter.postgres.errors import UNPREPARED, crowded, no_thread, translate
 from pgflow_starter.postgres.limits import Limit, Limits
 from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.pool import Pool
@@ -32,6 +33,9 @@ logger = logging.getLogger("pgflow_starter.database")
 
 CANCEL_TIMEOUT = 2.0
 """Seconds that a request to cancel a statement may take."""
+
+CANCEL_PATIENCE = 1.0
+"""Seconds that it may wait for its turn to connect; else there is none."""
 
 PREPARE_AFTER = 2
 """Executions after which a statement is prepared, where the server itself is at the other end."""
@@ -62,6 +66,7 @@ class Database:
         self._patience = patience
         self._pace = pace or Pace(clock)
         self._lock = threading.RLock()  # around the next line's; reentrant as the pool's is
+        self._cancelling = threading.Lock()
         self._pool: Pool | None = None
         self._prober = Prober(
             clock, self._pace, probe=self._probe, up=self._up, away=self._away, ended=self._close_connections
@@ -165,7 +170,10 @@ class Database:
         return True
 
     def _checkout(self, patience: float) -> tuple[Pool, Connection]:
-        self.revive()
+        try:
+            self.revive()
+        except RuntimeError as error:
+            raise no_thread(error) from error
         deadline = self._clock.monotonic() + patience
         while True:
             pool = self._admitted(deadline, patience)
@@ -205,10 +213,16 @@ class Database:
             pool.grow_again()
 
     def _away(self, error: DatabaseError) -> bool:
+        """Whether this is an outage: not where new connections are refused by a server to which there are good ones."""
         pool = self._pool
-        if pool is not None and crowded(error) and not pool.empty:
-            pool.make_room()  # smaller than it might be, but no outage
+        if pool is None or pool.empty:
+            self._throw_away(pool)
+            return True
+        if crowded(error):
+            pool.make_room()  # smaller than it might be
             return False
+        if classify(error, Phase.WORKER) is ErrorClass.PERMANENT:
+            return False  # the pool grows no more until a probe is let in again
         self._throw_away(pool)
         return True
 
@@ -247,10 +261,22 @@ class Database:
     def _cancel(self, conn: Connection, limit: Limit) -> None:
         # First: the request to cancel, or the server's answer to it, may get lost as well.
         self._limits.shorten(limit, 2 * CANCEL_TIMEOUT)
+        # A request is a connection attempt, too. One at a time: while they are answered none has to wait for its turn.
+        deadline = self._clock.monotonic() + CANCEL_PATIENCE
+        if not self._cancelling.acquire(timeout=CANCEL_PATIENCE):
+            return
         try:
+            turn = None
+            if self.outage is None:
+                turn = self._pace.reserve_within(deadline - self._clock.monotonic())
+            if turn is None or self._prober.closed_within(turn) or self.outage is not None:
+                return  # the limit will break the connection
             conn.cancel_safe(timeout=CANCEL_TIMEOUT)
+            self._pace.give_back()
         except psycopg.Error as error:
             logger.debug("cancelling a statement failed: %s", type(error).__name__)
+        finally:
+            self._cancelling.release()
 
     def _close_connections(self) -> None:
         self._throw_away(self._pool)

@@ -40,6 +40,11 @@ def crowded(error: Exception) -> bool:
     return getattr(error, "sqlstate", None) == "53300" or _CROWDED.search(str(error)) is not None
 
 
+def no_thread(error: RuntimeError) -> DatabaseError:
+    """For a call that needed a thread where none was to be had: nothing was done, and it may go better later."""
+    return DatabaseError(f"this process has no thread to spare for the database: {error}", error_type="NoThread")
+
+
 def _message(error: Exception) -> str:
     """The server's message, detail and hint, without the call stack that is its context; else the driver's words."""
     if not isinstance(error, psycopg.Error) or not error.diag.message_primary:

@@ -24,24 +24,27 @@ select to_regnamespace('pgmq') is not null and to_regproc('pgmq.read') is not nu
                and a.attname = 'flow_input' and not a.attisdropped) as flow_input,
        exists (select from pg_proc where pronamespace = to_regnamespace('pgflow') and proname = 'mark_worker_stopped')
            as mark_worker_stopped,
+       exists (select from pg_proc where pronamespace = to_regnamespace('pgflow') and proname = 'requeue_stalled_tasks')
+           as requeue_stalled_tasks,
        current_database()
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What is there. `flow_input`: `start_tasks` returns it; `mark_worker_stopped`: the function exists."""
+    """What is there. `flow_input`: `start_tasks` returns it; the others are functions that exist."""
 
     notify: bool
     flow_input: bool
     mark_worker_stopped: bool
+    requeue_stalled_tasks: bool
 
 
 def detect(conn: Connection) -> Features:
     """Look into the catalog. Raises NotInstalledError naming what is missing and the command that installs it."""
     row = conn.execute(_DETECT).fetchone()
     assert row is not None
-    pgmq, pgflow, start_tasks, maps, notify, flow_input, mark_worker_stopped, database = row
+    pgmq, pgflow, start_tasks, maps, notify, flow_input, mark_worker_stopped, requeue, database = row
     missing = [name for name, there in (("pgmq", pgmq), ("the pgflow core", pgflow)) if not there]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
@@ -50,4 +53,4 @@ def detect(conn: Connection) -> Features:
     if not (start_tasks and maps):
         msg = f"the pgflow core in database {database!r} is older than 0.8.1; upgrade it with pgflow's own migrations"
         raise NotInstalledError(msg)
-    return Features(bool(notify), bool(flow_input), bool(mark_worker_stopped))
+    return Features(bool(notify), bool(flow_input), bool(mark_worker_stopped), bool(requeue))

@@ -12,11 +12,11 @@ from uuid import UUID
 from pgflow_starter.core.definition import StepDefinition, StepKind
 from pgflow_starter.core.task import Task
 from pgflow_starter.postgres.connection import Connection
-from pgflow_starter.postgres.features import Features
 
 CACHED = 128
 """Runs of which the flow's input is kept."""
 
+_ELSEWHERE = object()
 _RUN_INPUTS = "select run_id, input::text from pgflow.runs where run_id = any(%s)"
 
 
@@ -27,11 +27,22 @@ class FlowInputs:
         self._kept: OrderedDict[UUID, Any] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(
-        self, conn: Connection, steps: dict[str, StepDefinition], rows: list[Any], features: Features
-    ) -> dict[UUID, Any]:
-        """By run, for the rows of a claim. Blocks on I/O; raises psycopg's errors."""
-        needed = {r[0] for r in rows if (step := steps.get(r[1])) is not None and not _carries_input(step, features)}
+    def tasks(
+        self, conn: Connection, queue: str, steps: dict[str, StepDefinition], rows: list[Any]
+    ) -> tuple[Task, ...]:
+        """The rows of a claim in the one shape that handlers see. Blocks on I/O; raises psycopg's errors.
+
+        Where the flow's input is, each row tells: a core may be upgraded under us.
+        """
+        given = [_decoded(r[4]) for r in rows]
+        carried = [_carried(steps.get(r[1]), g, r[5]) for r, g in zip(rows, given, strict=True)]
+        inputs = self._of(conn, {r[0] for r, c in zip(rows, carried, strict=True) if c is _ELSEWHERE})
+        return tuple(
+            _task_of(queue, steps.get(r[1]), r, g, inputs.get(r[0]) if c is _ELSEWHERE else c)
+            for r, g, c in zip(rows, given, carried, strict=True)
+        )
+
+    def _of(self, conn: Connection, needed: set[UUID]) -> dict[UUID, Any]:
         with self._lock:
             found = {run: self._kept[run] for run in needed if run in self._kept}
         missing = [run for run in needed if run not in found]
@@ -46,20 +57,25 @@ class FlowInputs:
         return found
 
 
-def task_of(queue: str, step: StepDefinition | None, row: Any, inputs: dict[UUID, Any], features: Features) -> Task:
-    """The row in the one shape that handlers see: the flow's input, `{dependency: output}`, or the element."""
-    run_id, step_slug, task_index, msg_id, *texts, attempt = row
-    given, flow_input = map(_decoded, texts)
+def _carried(step: StepDefinition | None, given: Any, flow_input: str | None) -> Any:
+    """The flow's input as `start_tasks` handed it over with a task, or that it did not."""
+    if step is None or isinstance(given, _Unreadable):
+        return None
+    if flow_input is not None:
+        return _decoded(flow_input)
+    if step.kind == StepKind.SINGLE and "run" in given:  # the older cores' shape: no step may be called so
+        return given["run"]
+    return _ELSEWHERE
+
+
+def _task_of(queue: str, step: StepDefinition | None, row: Any, given: Any, flow_input: Any) -> Task:
+    """The flow's input, `{dependency: output}`, or the element."""
+    run_id, step_slug, task_index, msg_id, _, _, attempt = row
     if step is None:
         return Task(run_id, queue, step_slug, task_index, msg_id, attempt, given, None)
-    if isinstance(given, _Unreadable):
-        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, given.why)
-    if not _carries_input(step, features):
-        flow_input = inputs.get(run_id)
-    elif not features.flow_input:
-        flow_input = given.get("run")
-    if isinstance(flow_input, _Unreadable):
-        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, flow_input.why)
+    for part in (given, flow_input):
+        if isinstance(part, _Unreadable):
+            return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, part.why)
     if step.kind == StepKind.MAP:
         value = given
     elif step.depends_on:
@@ -80,10 +96,3 @@ def _decoded(text: str | None) -> Any:
         return None if text is None else json.loads(text)
     except (ValueError, RecursionError) as error:
         return _Unreadable(f"{type(error).__name__}: {error}")
-
-
-def _carries_input(step: StepDefinition, features: Features) -> bool:
-    """Whether `start_tasks` hands the flow's input over with a task of the step."""
-    if features.flow_input:
-        return step.kind == StepKind.SINGLE and not step.depends_on
-    return step.kind == StepKind.SINGLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from math import inf
 
 from pgflow_starter.ports import Clock
 
@@ -19,18 +20,27 @@ class Pace:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come on top of the thread that is in here
         self._next_at = 0.0
 
     def reserve(self) -> float:
         """Take the next turn; in how many seconds it comes."""
-        with self._lock:
-            now = self._clock.monotonic()
-            turn = max(now, self._next_at)
-            self._next_at = turn + INTERVAL
-            return turn - now
+        return self._take(inf) or 0.0
+
+    def reserve_within(self, seconds: float) -> float | None:
+        """Take the next turn where it comes within so many seconds; in how many it does, else None."""
+        return self._take(seconds)
 
     def give_back(self) -> None:
         """The server answered: that attempt is nobody's reason to wait."""
         with self._lock:
             self._next_at -= INTERVAL
+
+    def _take(self, within: float) -> float | None:
+        with self._lock:
+            now = self._clock.monotonic()
+            turn = max(now, self._next_at)
+            if turn - now > within:
+                return None
+            self._next_at = turn + INTERVAL
+            return turn - now

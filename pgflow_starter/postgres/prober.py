@@ -21,7 +21,10 @@ from pgflow_starter.postgres.pace import Pace
 logger = logging.getLogger("pgflow_starter.database")
 
 CROWDED_INTERVAL = 1.0
-"""Seconds between probes while there are connections, and the server has none to spare."""
+"""Seconds between probes while there are good connections, and the server gives no more."""
+
+REFUSED_INTERVAL = 2.0
+"""Seconds between probes that a server refuses for good, where nobody asks: a person may mend it at any time."""
 
 ANSWERED_PAUSE = 0.05
 """Seconds from a probe that was answered to the next, should connections keep breaking."""
@@ -53,11 +56,13 @@ class Prober:
         self._up = up
         self._is_away = away
         self._ended = ended
-        self._changed = threading.Condition()
+        # Entered by the lock itself: see Limits.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._suspect = True
         self._doubters: list[Callable[[], object]] = []
         self._watchers: list[Callable[[], object]] = []
-        self._asked = self._rounds = 0
+        self._asked = self._doubts = self._rounds = 0
         self._closed = self._hurried = False
         self._thread: threading.Thread | None = None
         self._died: Died | None = None
@@ -76,7 +81,7 @@ class Prober:
 
     def revive(self, died: Died | None = None) -> None:
         """As `ports.Threaded.revive`. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._died = died or self._died
             if self._thread is None and not self._closed:
                 thread = threading.Thread(target=self._run, name="pgflow-database", daemon=True)
@@ -89,15 +94,16 @@ class Prober:
 
     def doubt(self, answered: Callable[[], object] | None = None) -> None:
         """Probe as soon as the pace allows; `answered` is called, on the thread, when it is known."""
-        with self._changed:
+        with self._lock:
             if answered is not None:
                 self._doubters.append(answered)
             self._suspect = True
+            self._doubts += 1
             self._changed.notify_all()
 
     def await_answer(self, patience: float, unless: Callable[[], object]) -> None:
         """Wait for the next answer, up to `patience` seconds; not where `unless` is true, or nobody is to wait."""
-        with self._changed:
+        with self._lock:
             self._asked += 1
             self._changed.notify_all()
             came = self._rounds
@@ -106,15 +112,20 @@ class Prober:
                 min(patience, threading.TIMEOUT_MAX),
             )
 
+    def closed_within(self, seconds: float) -> bool:
+        """Wait that long; at once True when it is closed."""
+        with self._lock:
+            return self._changed.wait_for(lambda: self._closed, seconds)
+
     def hurry(self) -> None:
         """Nobody is to wait any more for a database that is away."""
-        with self._changed:
+        with self._lock:
             self._hurried = True
             self._changed.notify_all()
 
     def close(self, *, wait: bool = True) -> None:
         """End the thread, also in the midst of connecting; `wait` for that up to a second. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             thread = self._thread
             self._changed.notify_all()
@@ -128,7 +139,7 @@ class Prober:
             while self._await_reason():
                 self._look()
         except BaseException as error:
-            with self._changed:
+            with self._lock:
                 self._thread = None
                 self._suspect = True
             if self._died is None:
@@ -138,16 +149,16 @@ class Prober:
             self._ended()
 
     def _await_reason(self) -> bool:
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(lambda: self._suspect or self._closed)
             return not self._closed
 
     def _look(self) -> None:
-        if self._closed_within(self._pace.reserve()):
+        if self.closed_within(self._pace.reserve()):
             return
-        with self._changed:
+        with self._lock:
             self._suspect = False
-            asked = self._asked
+            asked, doubts = self._asked, self._doubts
             doubters, self._doubters = self._doubters, []
         error = self._probe()
         no_outage = self._judge(error)
@@ -155,13 +166,12 @@ class Prober:
             answered()
         if error is None:
             self._pace.give_back()
-            self._closed_within(ANSWERED_PAUSE)
+            self.closed_within(ANSWERED_PAUSE)
         elif no_outage:
-            self._closed_within(CROWDED_INTERVAL)
-        # A wrong password stays wrong: asked again only when somebody wants a connection.
+            self._idle(lambda: self._asked > asked, CROWDED_INTERVAL)
+        # A wrong password stays wrong until somebody mends it.
         elif classify(error, Phase.WORKER) is ErrorClass.PERMANENT:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._asked > asked)
+            self._idle(lambda: self._asked > asked or self._doubts > doubts, REFUSED_INTERVAL)
 
     def _judge(self, error: DatabaseError | None) -> bool:
         """Let everybody know; whether this is no outage."""
@@ -172,7 +182,7 @@ class Prober:
             no_outage = not self._closed and not self._is_away(error)
         if self._closed:
             return False
-        with self._changed:
+        with self._lock:
             was = self.outage
             self._suspect = self._suspect or error is not None
             if not no_outage:
@@ -196,6 +206,7 @@ class Prober:
                 except Exception:
                     logger.exception("telling that the database is back raised")
 
-    def _closed_within(self, seconds: float) -> bool:
-        with self._changed:
-            return self._changed.wait_for(lambda: self._closed, seconds)
+    def _idle(self, wanted: Callable[[], bool], seconds: float) -> None:
+        """Until somebody wants the next look, or it is time for it."""
+        with self._lock:
+            self._changed.wait_for(lambda: self._closed or wanted(), seconds)

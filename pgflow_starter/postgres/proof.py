@@ -13,6 +13,9 @@ INTERVAL = 30.0
 TIMEOUT = 5.0
 """Seconds within which a notification that was sent must have arrived."""
 
+ASKED_TIMEOUT = 30.0
+"""Seconds after which it is sent again, should nobody have said whether it was."""
+
 POOLED_TIMEOUT = 2.0
 """The same behind a pooler, where it may be that none ever does."""
 
@@ -54,7 +57,8 @@ class Proof:
     def hasten(self) -> None:
         """The next one is due now, unless one is under way."""
         with self._lock:
-            self._next_at = 0.0
+            if not self._asked:
+                self._next_at = 0.0
 
     def arrived(self) -> None:
         """The notification came."""
@@ -72,7 +76,7 @@ class Proof:
         with self._lock:
             if self._deadline is not None:
                 return now >= self._deadline
-            due = not self._asked and now >= self._next_at
+            due = now >= self._next_at
         if due:
             self._ask()
         return False
@@ -82,13 +86,14 @@ class Proof:
         if self._notify is None:
             return None
         with self._lock:
-            at = self._deadline if self._deadline is not None else None if self._asked else self._next_at
-        return None if at is None else max(0.0, at - self._clock.monotonic())
+            at = self._next_at if self._deadline is None else self._deadline
+        return max(0.0, at - self._clock.monotonic())
 
     def _ask(self) -> None:
         assert self._notify is not None
         with self._lock:
             self._asked = True
+            self._next_at = self._clock.monotonic() + ASKED_TIMEOUT  # its word may get lost
         self._notify(self.channel, self._sent)
 
     def _sent(self, did: bool) -> None:

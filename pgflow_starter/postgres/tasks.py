@@ -19,7 +19,7 @@ from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.features import Features, detect
-from pgflow_starter.postgres.inputs import FlowInputs, task_of
+from pgflow_starter.postgres.inputs import FlowInputs
 
 logger = logging.getLogger("pgflow_starter.tasks")
 
@@ -93,6 +93,8 @@ select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id, t.last_wo
 from pgflow.step_tasks t
 join pgflow.flows f on f.flow_slug = t.flow_slug
 join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+join pgflow.step_states e on e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started'
+join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
 left join pgflow.workers w on w.worker_id = t.last_worker_id
 where t.status = 'started' and t.flow_slug = any(%(slugs)s) and not coalesce(t.last_worker_id = any(%(own)s), false)
   and greatest(w.last_heartbeat_at, case when w.worker_id is null then t.started_at end, pg_postmaster_start_time())
@@ -110,6 +112,7 @@ _STILL_STALLED = """
 select from pgflow.step_tasks
 where run_id = %s and step_slug = %s and task_index = %s and status = 'started'
   and last_worker_id is not distinct from %s
+for update
 """
 _STALLED_TEXT = "the worker that ran the task died, and the task has no attempt left"
 # One statement for all workers of a process. A row that is gone stays so: by that a worker knows that it must be wired
@@ -117,6 +120,20 @@ _STALLED_TEXT = "the worker that ran the task died, and the task has no attempt 
 _HEARTBEAT = """
 update pgflow.workers set last_heartbeat_at = now() where worker_id = any(%s)
 returning worker_id, deprecated_at is not null
+"""
+# The newer cores' requeue_stalled_tasks takes a task from its living worker when it is 30 s older than its flow's
+# timeout, which a step's may exceed: it is kept just younger. Not as young as now: a completion that has begun before
+# would end before its task began.
+_KEEP_YOUNG = """
+with old as (
+    select t.run_id, t.step_slug, t.task_index, now() - make_interval(secs => f.opt_timeout + 5) as just_younger
+    from pgflow.step_tasks t join pgflow.flows f on f.flow_slug = t.flow_slug
+    where t.status = 'started' and t.last_worker_id = any(%s)
+      and t.started_at < now() - make_interval(secs => f.opt_timeout + 5)
+    for update of t skip locked
+)
+update pgflow.step_tasks t set started_at = old.just_younger
+from old where t.run_id = old.run_id and t.step_slug = old.step_slug and t.task_index = old.task_index
 """
 _STOPPED_NEW = "select pgflow.mark_worker_stopped(%s)"
 _STOPPED_OLD = "update pgflow.workers set deprecated_at = coalesce(deprecated_at, now()) where worker_id = %s"
@@ -153,8 +170,7 @@ class PostgresTaskStore:
             started = [r[3:] for r in rows if r[3] is not None]
             steps = {s.slug: s for s in definition.steps}
             self._extend(conn, definition, steps, vt, started)
-            inputs = self._inputs.of(conn, steps, started, features)
-        tasks = tuple(task_of(queue, steps.get(r[1]), r, inputs, features) for r in started)
+            tasks = self._inputs.tasks(conn, queue, steps, started)
         return Claimed(read, tasks, None if visible_in is None else float(visible_in))
 
     def settle(self, outcomes: Sequence[Outcome]) -> None:
@@ -205,23 +221,30 @@ class PostgresTaskStore:
                 # A run that somebody holds is left for the next sweep: heartbeats wait for this one.
                 if conn.execute(_TRY_LOCK_RUN, (run_id,)).fetchone() is None:
                     continue
-                if not exhausted:
-                    if conn.execute(_REQUEUE, (*key, worker)).fetchone() is not None:
-                        conn.execute(_SHOW_AT_ONCE, (slug, msg_id))
-                elif conn.execute(_STILL_STALLED, (*key, worker)).fetchone() is not None:
+                if conn.execute(_STILL_STALLED, (*key, worker)).fetchone() is None:
+                    continue
+                # Without a message the core's own requeue_stalled_tasks has given the task up.
+                if exhausted or conn.execute(_SHOW_AT_ONCE, (slug, msg_id)).fetchone() == (0,):
+                    conn.execute(_EXHAUST, key)
                     conn.execute(_FAIL, (*key, _STALLED_TEXT))
+                else:
+                    conn.execute(_REQUEUE, (*key, worker))
         return len(rows)
 
     def heartbeat(self, workers: Sequence[tuple[UUID, str]]) -> set[UUID]:
         """Say that the workers (id, queue) are alive; those that pgflow wants to stop are returned."""
         with self._database.connection() as conn, conn.transaction():
             conn.execute(pgmq.LIMIT_LOCKS)
-            rows: list[Any] = conn.execute(_HEARTBEAT, ([worker for worker, _ in workers],)).fetchall()
+            ids = [worker for worker, _ in workers]
+            rows: list[Any] = conn.execute(_HEARTBEAT, (ids,)).fetchall()
+            if self._detected(conn).requeue_stalled_tasks:
+                conn.execute(_KEEP_YOUNG, (ids,))
         return {worker for worker, deprecated in rows if deprecated}
 
     def worker_stopped(self, worker_id: UUID) -> None:
         """Say that the worker has stopped."""
         with self._database.connection() as conn:
+            self._features = None  # the core may have been upgraded under us
             new = self._detected(conn).mark_worker_stopped
             conn.execute(_STOPPED_NEW if new else _STOPPED_OLD, (worker_id,))
 

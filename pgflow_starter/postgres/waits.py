@@ -1,15 +1,18 @@
 """`Waits`: threads that wait for runs. One of them asks the database, for all.
 
 Whoever waits first leads: it looks when the first of them is due, tells the others, and hands the lead on when it
-leaves. Looks come after 20 ms, then ever more rarely, up to every 0.5 s; at once when a worker of this process has
-written something that may have ended a run.
+leaves; from one that shows no sign of life, whatever interrupted it, another takes it over. Looks come after 20 ms,
+then ever more rarely, up to every 0.5 s; at once when a worker of this process has written something that may have
+ended a run.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from math import inf
+from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from pgflow_starter.errors import PgflowError
@@ -20,12 +23,15 @@ FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5
 SHORTEST_LOOK, LONGEST_LOOK = 0.05, 5.0
 """Seconds that one look may take."""
 
+LIFE_SIGN = LONGEST_LOOK + 2 * LAST_PAUSE
+"""Seconds without a word from who leads until another does."""
+
 Look = Callable[[Collection[UUID], float], Mapping[UUID, Run | PgflowError]]
 """Finds the runs, or what is wrong with one, within so many seconds; those that it does not return are as they were."""
 
 
 class _Wait:
-    __slots__ = ("due", "error", "looked", "pause", "run", "stirred")
+    __slots__ = ("due", "error", "looked", "pause", "run", "stirs")
 
     def __init__(self, run: Run, due: float) -> None:
         self.run = run
@@ -33,7 +39,23 @@ class _Wait:
         self.pause = FIRST_PAUSE
         self.looked = False
         self.error: PgflowError | None = None
-        self.stirred = threading.Event()
+        # A queue in C: what interrupts an Event's wait may leave its lock taken, and who would set it waiting for ever.
+        self.stirs: SimpleQueue[None] = SimpleQueue()
+
+    def stir(self) -> None:
+        """Have it look up."""
+        self.stirs.put(None)
+
+    def rest(self, seconds: float) -> None:
+        """Until it is stirred, or so many seconds have passed."""
+        with suppress(Empty):
+            self.stirs.get(timeout=seconds)
+
+    def calm(self) -> None:
+        """Forget what stirred it."""
+        with suppress(Empty):
+            while True:
+                self.stirs.get_nowait()
 
 
 class Waits:
@@ -45,6 +67,7 @@ class Waits:
         self._lock = threading.RLock()
         self._waits: list[_Wait] = []
         self._leader: _Wait | None = None
+        self._alive_at = 0.0  # when the leader was last heard of
         self._closed: PgflowError | None = None
 
     def wait(self, run: Run, timeout: float | None, look: Look) -> Run:
@@ -58,11 +81,11 @@ class Waits:
         now = self._clock.monotonic()
         deadline = inf if timeout is None else now + timeout
         mine = _Wait(run, min(now + FIRST_PAUSE, deadline))
-        with self._lock:
-            self._waits.append(mine)
-            if self._leader is not None:
-                self._leader.stirred.set()  # it may not have meant to look so soon
         try:
+            with self._lock:
+                self._waits.append(mine)
+                if self._leader is not None:
+                    self._leader.stir()  # it may not have meant to look so soon
             return self._await(mine, deadline, look)
         except TimeoutError:
             told = f"run {run.id} of flow {run.flow_slug!r} is still {mine.run.status} after {timeout:g} s"
@@ -80,18 +103,18 @@ class Waits:
             for wait in stirred:
                 wait.due = -inf
             if stirred and self._leader is not None:
-                self._leader.stirred.set()
+                self._leader.stir()
 
     def close(self, error: PgflowError) -> None:
         """Let all who wait, now or later, raise this."""
         self._closed = error
         with self._lock:
             for wait in self._waits:
-                wait.stirred.set()
+                wait.stir()
 
     def _await(self, mine: _Wait, deadline: float, look: Look) -> Run:
         while True:
-            mine.stirred.clear()
+            mine.calm()
             if self._closed is not None:
                 raise self._closed
             if mine.error is not None:
@@ -103,28 +126,37 @@ class Waits:
                 raise TimeoutError
             pause = self._pause_of(mine)
             if pause is None:
-                mine.stirred.wait(_bounded(max(left, SHORTEST_LOOK)))
+                mine.rest(min(max(left, SHORTEST_LOOK), LIFE_SIGN))
                 # The leader may be in a look that takes longer than this one has.
                 mine.looked = mine.looked or deadline <= self._clock.monotonic()
             elif pause > 0:
-                mine.stirred.wait(_bounded(min(pause, max(left, 0.0))))
+                mine.rest(min(pause, max(left, 0.0)))
             else:
                 self._look_for_all(look, max(SHORTEST_LOOK, min(left, LONGEST_LOOK)))
 
     def _pause_of(self, mine: _Wait) -> float | None:
         """Seconds until the next look; None for who does not lead."""
         with self._lock:
+            now = self._clock.monotonic()
+            if mine not in self._waits:
+                self._waits.append(mine)  # taken for dead
             if self._leader is None:
+                self._leader = mine
+            elif self._leader is not mine and now - self._alive_at >= LIFE_SIGN:
+                if self._leader in self._waits:
+                    self._waits.remove(self._leader)
                 self._leader = mine
             if self._leader is not mine:
                 return None
-            return min(w.due for w in self._waits) - self._clock.monotonic()
+            self._alive_at = now
+            return min(w.due for w in self._waits) - now
 
     def _look_for_all(self, look: Look, seconds: float) -> None:
         with self._lock:
             waits = list(self._waits)
             for wait in waits:
-                wait.due = inf  # unless a worker says so during the look
+                # Not before the answer, unless a worker says so during the look.
+                wait.due = self._clock.monotonic() + LIFE_SIGN
         found: Mapping[UUID, Run | PgflowError] = {}
         try:
             found = look({w.run.id for w in waits}, seconds)
@@ -146,16 +178,14 @@ class Waits:
                 wait.pause = min(wait.pause * 2, LAST_PAUSE)
                 wait.due = min(wait.due, now + wait.pause)
                 if wait.error is not None or wait.run.finished:
-                    wait.stirred.set()
+                    wait.stir()
 
     def _leave(self, mine: _Wait) -> None:
         with self._lock:
-            self._waits.remove(mine)
+            if mine in self._waits:
+                self._waits.remove(mine)
             if self._leader is mine:
                 self._leader = self._waits[0] if self._waits else None
+                self._alive_at = self._clock.monotonic()
                 if self._leader is not None:
-                    self._leader.stirred.set()
-
-
-def _bounded(seconds: float) -> float | None:
-    return None if seconds > threading.TIMEOUT_MAX else seconds
+                    self._leader.stir()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,9 +12,10 @@ from uuid import UUID, uuid4
 import pykka
 
 from pgflow_starter.actors.phase_job import PhaseScope
+from pgflow_starter.actors.threads import AGAIN_INTERVAL, run_patiently
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
-from pgflow_starter.errors import DatabaseError, UnknownFlowError
+from pgflow_starter.errors import UnknownFlowError
 from pgflow_starter.ports import Timer
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.flights import Flights
@@ -27,8 +27,9 @@ from pgflow_starter.worker.world import WorkerWorld
 logger = logging.getLogger("pgflow_starter.workers")
 
 WAITING = 2
-"""Outcomes for each slot that may wait to be written before a worker claims less than it has slots for. The more, the
-more are written together; but what is not written runs again should the process die."""
+"""Outcomes for each slot but one that may wait to be written before a worker claims less than it has slots for. The
+more, the more are written together; but what is not written runs again should the process die. So with one slot a task
+begins when the one before it is written."""
 
 
 class WorkerCell:
@@ -54,6 +55,7 @@ class WorkerCell:
         self.claims_unsure = False
         self.unwired = False
         self.draining = False
+        self.retired = False
         self.stopping = False
         self._claiming = threading.Lock()
         self._scope = PhaseScope()
@@ -90,7 +92,12 @@ class WorkerCell:
     def retire(self) -> None:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
         self.worker_id = uuid4()
-        self.draining = False
+        self.draining = self.retired = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether it claims no more, and all that it had claimed is done and written."""
+        return self.draining and not (self._claiming.locked() or len(self.flights) or len(self.outbox))
 
     def wake(self) -> None:
         """A notification came: poll now, once more when the throttle has passed, and when delayed steps are visible."""
@@ -126,8 +133,7 @@ class WorkerCell:
     def stop_claiming(self) -> None:
         """From now on; a claim under way is interrupted, on a thread of the cache. Does not wait."""
         self.stopping = True
-        with suppress(RuntimeError):  # no thread to be had: the claim ends by itself
-            self._world.threads.run(self._scope.cancel)
+        self._soon(self._scope.cancel)
 
     def landed(self) -> None:
         """A slot is free, or an outcome written: poll if that is what is waited for."""
@@ -181,12 +187,12 @@ class WorkerCell:
         return claimed
 
     def _free(self) -> int:
-        return self.slots - len(self.flights) - max(0, len(self.outbox) - WAITING * self.slots)
+        return self.slots - len(self.flights) - max(0, len(self.outbox) - WAITING * (self.slots - 1))
 
     def database_back(self) -> None:
         """The database is reachable again: write what waits, then poll."""
         if len(self.outbox):
-            self._world.threads.run(self.outbox.flush)
+            self._soon(self.outbox.flush)
         self.poll_soon()
 
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
@@ -234,9 +240,14 @@ class WorkerCell:
         logger.error("%s: no thread for %d tasks, which are given back", self.definition.slug, len(tasks))
         try:
             self._world.store.give_back(self.worker_id, tasks)
-        except DatabaseError as error:
+        except Exception as error:
             self.claims_unsure = True
             logger.warning("%s: giving tasks back: %s", self.definition.slug, error)
+        # Nobody announces them, and whoever polled has done so.
+        self._world.timers.after(AGAIN_INTERVAL, self.poll_soon)
 
     def _stuck(self) -> None:
-        self._world.timers.after(self._world.policy.least, lambda: self._world.threads.run(self.outbox.flush))
+        self._world.timers.after(self._world.policy.least, partial(self._soon, self.outbox.flush))
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        run_patiently(self._world.threads, self._world.timers, call)

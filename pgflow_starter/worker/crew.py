@@ -12,10 +12,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
-from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.actors.threads import ThreadCache, run_patiently
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Task
 from pgflow_starter.ports import Clock, Timers
@@ -48,6 +47,7 @@ class Crew:
         self._clock = clock
         self._timers = timers
         self._threads = threads
+        self._soon = partial(run_patiently, threads, timers)
         self._landed = landed
         self._returned = returned
         self._ready: deque[Flight] = deque()
@@ -132,15 +132,14 @@ class Crew:
         self._outbox.add(outcome)
         self._flights.remove(flight)
         if self._ready:
-            self._outbox.flush_soon(self._threads.run)  # the next task may take its time
+            self._outbox.flush_soon(self._soon)  # the next task may take its time
         else:
             self._landed()
             self._outbox.flush()
 
     def _overdue(self, flight: Flight, timeout: int) -> None:
         """On the timers' thread: the task took too long. Not by a message: the actor may wait in a claim, or stop."""
-        with suppress(RuntimeError):  # no thread to be had: it ends when its handler does
-            self._threads.run(partial(self._give_up, flight, timeout))
+        self._soon(partial(self._give_up, flight, timeout))
 
     def _give_up(self, flight: Flight, timeout: int) -> None:
         """The task has failed, and whatever its thread still returns is ignored."""

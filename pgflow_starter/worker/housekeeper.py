@@ -16,6 +16,11 @@ from pgflow_starter.worker.workers import Workers
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
 
+DEPRECATED = (
+    "the worker was deprecated in the database (deprecated_at in pgflow.workers): it has finished its tasks and"
+    " stopped; retry_now starts another"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Beat:
@@ -37,12 +42,24 @@ class Rhythm:
 
 
 class HousekeeperActor(Actor):
-    """One per starter: two statements, however many workers."""
+    """One per starter: two statements, however many workers.
+
+    `retired(slug, reason)` is told of a worker that was deprecated, has finished its tasks and stopped.
+    """
 
     thread_name = "pgflow-housekeeper"
 
-    def __init__(self, workers: Workers, store: TaskStore, clock: Clock, timers: Timers, rhythm: Rhythm) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        store: TaskStore,
+        clock: Clock,
+        timers: Timers,
+        rhythm: Rhythm,
+        retired: Callable[[str, str], object],
+    ) -> None:
         super().__init__()
+        self._retired = retired
         self._clock = clock
         self._sweep_from = 0.0
         self._workers = workers
@@ -66,12 +83,16 @@ class HousekeeperActor(Actor):
                 super().on_receive(message)
 
     def _beat(self) -> None:
-        cells = self._workers.cells()
+        cells = [c for c in self._workers.cells() if not c.retired]
         if not cells:
             return
         deprecated = self._store.heartbeat([(c.worker_id, c.definition.slug) for c in cells])
         for cell in cells:
-            if cell.worker_id in deprecated and not cell.draining:
+            if cell.drained:
+                self._store.worker_stopped(cell.worker_id)
+                cell.retired = True
+                self._retired(cell.definition.slug, DEPRECATED)
+            elif cell.worker_id in deprecated and not cell.draining:
                 cell.draining = True
                 logger.warning("worker of %s is deprecated in the database: it claims no more", cell.definition.slug)
 

@@ -83,7 +83,8 @@ class WorkerActor(Actor):
             if cell.claims_unsure:
                 world.store.give_back_unknown(cell.worker_id, cell.definition.slug, cell.outbox.tasks())
                 cell.claims_unsure = False
-            world.store.worker_stopped(cell.worker_id)
+            if not cell.retired:
+                world.store.worker_stopped(cell.worker_id)
             cell.retire()
         except DatabaseError as error:
             logger.warning("%s: the worker's end could not be written: %s", cell.definition.slug, error)

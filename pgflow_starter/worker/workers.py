@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,8 @@ from pgflow_starter.ports import CancelScope, FlowStore
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.worker import WorkerActor
 from pgflow_starter.worker.world import WorkerWorld
+
+logger = logging.getLogger("pgflow_starter.workers")
 
 SUPERVISOR_ID = "workers"
 
@@ -58,9 +61,12 @@ class Workers:
             cell.wake()
 
     def database_back(self) -> None:
-        """The database is reachable again."""
+        """The database is reachable again; what one worker's cell makes of it is no business of the others'."""
         for cell in self.cells():
-            cell.database_back()
+            try:
+                cell.database_back()
+            except Exception:
+                logger.exception("%s: the database is back", cell.definition.slug)
 
     def hurry(self) -> None:
         """The shutdown's deadline has come nearer."""

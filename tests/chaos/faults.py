@@ -48,9 +48,8 @@ def _terminate_backends(world: World, longest: float) -> None:
     with suppress(psycopg.Error), world.direct() as admin:
         admin.execute(
             "select count(pg_terminate_backend(pid)) from pg_stat_activity"
-            " where pid <> pg_backend_pid() and datname = current_database() and hashtext(pid::text) %% 100 < %s"
-            " or (%s and pid <> pg_backend_pid() and datname = current_database())",
-            (int(part * 100), part == 1.0),
+            " where pid <> pg_backend_pid() and datname = current_database() and (hashtext(pid::text) & 127) < %s",
+            (int(part * 128),),
         )
 
 
@@ -145,6 +144,7 @@ SERVER: dict[str, Fault] = {"stop fast": _stop("fast"), "stop immediate": _stop(
 SESSIONS: dict[str, Fault] = {"terminate backends": _terminate_backends, "exhaust connections": _exhaust_connections}
 NETWORK: dict[str, Fault] = {"cut": _cut, "refuse": _refuse, "delay": _delay, "black hole": _black_hole}
 ACTORS: dict[str, Fault] = {"kill actors": _kill_actors, "kill workers": _kill_workers, "stop_all": _stop_all}
+"""Each of them costs at least one restart."""
 PROCESSES: dict[str, Fault] = {"kill process": _kill_process, "freeze process": _freeze_process}
 SCHEMA: dict[str, Fault] = {"drop schema": _drop_schema}
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pgflow_starter import ModuleStatus, PgflowError
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from tests.chaos.faults import SCENARIOS
+from tests.chaos.faults import ACTORS, SCENARIOS
 from tests.chaos.footprint import Footprint
 from tests.chaos.load import Load
 from tests.chaos.world import World, world
@@ -20,6 +20,9 @@ from tests.support.threads import left_over, ours
 from tests.support.waiting import eventually
 
 CONVERGE_WITHIN = 60.0
+CONVERGED_WITHIN = 20.0
+"""Seconds after the last fault was mended: a black hole takes up to 15 of silence, and the probe."""
+STATUS_P99_MS = 5.0
 THREADS_END_WITHIN = 5.0
 PAUSES = {"actors": (1.7, 2.5), "schema": (1.5, 6.0)}
 """Seconds between faults: actors no more often than their supervisors put up with."""
@@ -51,6 +54,8 @@ class Result:
     unanswered: int = 0
     raised: dict[str, int] = field(default_factory=dict)
     status_p99_ms: float = 0.0
+    status_limit_ms: float = STATUS_P99_MS
+    deadly_faults: int = 0
     restarts: int = 0
     converged_seconds: float = 0.0
     rss_growth_mb: float = 0.0
@@ -61,9 +66,12 @@ class Result:
 
     @property
     def passed(self) -> bool:
-        """Nothing lost, nobody left waiting, nothing left behind."""
+        """Nothing lost, nobody left waiting, nothing left behind; and that it was really put to the test."""
         left = self.threads_left or self.fds_left > 0
-        return not (self.lost or self.unexplained or self.unanswered or self.raised or left or self.problems)
+        broken = self.lost or self.unexplained or self.unanswered or self.raised or left or self.problems
+        tested = self.asks > 0 and self.runs > 0 and self.faults > 0 and (self.restarts > 0 or not self.deadly_faults)
+        quick = self.converged_seconds <= CONVERGED_WITHIN and self.status_p99_ms <= self.status_limit_ms
+        return tested and quick and not broken
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data."""
@@ -79,12 +87,14 @@ def run(
     longest: float,
     pause: float = 0.05,
     quiet: float = 1.5,
+    status_limit_ms: float = STATUS_P99_MS,
 ) -> Result:
     """Break things for `seconds`, each fault for `longest` seconds at most, up to `quiet` seconds apart.
 
-    `pause` seconds lie between a sender's messages on average.
+    `pause` seconds lie between a sender's messages on average. `status_limit_ms` is what 99 of 100 looks at the
+    status may take.
     """
-    result = Result(scenario, seed, seconds)
+    result = Result(scenario, seed, seconds, status_limit_ms=status_limit_ms)
     before, footprint = ours(), Footprint.now()
     with world(server, seed, PROCESSES.get(scenario, 0), pause) as w:
         with Load(w, seed, pause) as load:
@@ -163,6 +173,7 @@ def _account(w: World, result: Result, load: Load) -> None:
     result.repeated, result.unexplained = w.ledger.repeated()
     result.taken_over = w.ledger.taken_over()
     result.faults = w.ledger.faults().total()
+    result.deadly_faults = sum(w.ledger.faults()[name] for name in ACTORS)
     result.problems += load.problems
     result.asks, result.unanswered, result.raised = w.asks.made, w.asks.unanswered, dict(w.asks.raised)
     if len(load.status_seconds) > 1:

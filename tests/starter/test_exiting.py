@@ -54,6 +54,29 @@ match way:
         while True:  # and not once and for ever: a signal may come just before a wait begins
             threading.Event().wait(0.1)
 """
+SEVERAL = """
+import atexit, sys, threading, time
+import pgflow_starter as pgflow
+
+database, count, shutdown_timeout = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+atexit.register(lambda: print(time.monotonic() - began, flush=True))
+
+def module(number, entered):
+    @pgflow.job(f"hangs{number}")
+    def hangs(message, ctx):
+        entered.set()
+        threading.Event().wait(60)
+    return hangs
+
+for number in range(count):
+    entered = threading.Event()
+    job = module(number, entered)
+    starter = pgflow.start(database, jobs=[job], shutdown_timeout=shutdown_timeout)
+    starter.client.enqueue(job, 1)
+    assert entered.wait(20)
+starter = None
+began = time.monotonic()
+"""
 SIGNALS = {"sigterm": signal.SIGTERM, "sigterm, handled": signal.SIGTERM, "ctrl-c": signal.SIGINT}
 
 
@@ -111,6 +134,14 @@ def test_sigterm_without_a_handler_ends_it_on_the_spot_and_another_process_runs_
     assert (returned, errors) == (-signal.SIGTERM, "")
     assert stopped_workers(database) == [False]
     assert finishes_elsewhere(database, run_id) == 2  # the worker was not heard of again
+
+
+def test_several_starters_stop_at_the_same_time(database: str) -> None:
+    done = finished("-c", SEVERAL, database, "4", "1.5")
+    assert "Fatal Python error" not in done.stderr
+    assert done.returncode == 0
+    assert 1.4 < float(done.stdout) < 4.0  # one after the other they would take 6
+    assert stopped_workers(database) == [True] * 4
 
 
 def finishes_elsewhere(database: str, run_id: str) -> Any:

@@ -95,7 +95,7 @@ def test_a_proof_that_cannot_be_sent_proves_nothing_and_is_tried_again() -> None
     changed = threading.Event()
     p = proof.Proof("c", clock, lambda channel, sent: asked.append(sent), changed.set)
     p.begin()
-    assert p.patience() is None
+    assert p.patience() == proof.ASKED_TIMEOUT
     asked.pop()(False)
     assert not p.overdue()
     clock.advance(proof.TIMEOUT)

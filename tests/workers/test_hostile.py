@@ -120,7 +120,7 @@ def test_handlers_run_no_further_ahead_of_what_is_written_than_three_tasks_a_slo
         runs = [client.enqueue(ahead, i) for i in range(60)]
         with running(database, jobs=[ahead]) as starter:
             eventually(lambda: ran)
-            holder.execute("lock table pgflow.step_states")  # completions wait, claims do not
+            holder.execute("lock table pgmq.a_ahead")  # completions wait, claims do not
             cell = eventually(starter._runtime._workers.cells)[0]
             eventually(lambda: len(ran) == 60 or len(cell.outbox) >= 8)
             assert len(cell.outbox) <= 12

@@ -1,0 +1,112 @@
+"""Handlers see one shape of input, whatever the core hands over."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+
+import pgflow_starter as pgflow
+from tests.cores.stand_in import Admin, upgrade
+from tests.support.starters import running
+
+GIVEN = {"numbers": [3, 4], "run": "not the flow's input"}
+
+Seen = list[tuple[str, Any, Any]]
+
+
+def _arithmetic() -> tuple[pgflow.Flow, Seen]:
+    """A flow with steps of every kind, and what its handlers were given."""
+    flow = pgflow.Flow("arithmetic", max_attempts=1)
+    seen: Seen = []
+
+    def note(ctx: pgflow.TaskContext, given: Any) -> None:
+        seen.append((f"{ctx.step_slug} {ctx.task_index}", given, ctx.flow_input))
+
+    @flow.step()
+    def numbers(given: Any, ctx: pgflow.TaskContext) -> Any:
+        note(ctx, given)
+        return given["numbers"]
+
+    @flow.map(array="numbers")
+    def square(number: int, ctx: pgflow.TaskContext) -> int:
+        note(ctx, number)
+        return number * number
+
+    @flow.step(depends_on=["numbers", "square"])
+    def total(given: Any, ctx: pgflow.TaskContext) -> Any:
+        note(ctx, given)
+        return sum(given["square"])
+
+    return flow, seen
+
+
+EXPECTED = [
+    ("numbers 0", GIVEN, GIVEN),
+    ("square 0", 3, GIVEN),
+    ("square 1", 4, GIVEN),
+    ("total 0", {"numbers": [3, 4], "square": [9, 16]}, GIVEN),
+]
+
+
+def test_root_dependent_and_map_steps_are_given_the_same_on_every_core(database: str) -> None:
+    flow, seen = _arithmetic()
+    with running(database, flows=[flow]) as starter:
+        run = starter.client.start_flow(flow, GIVEN).wait(20)
+    assert run.output == {"total": 25}
+    assert sorted(seen, key=lambda s: s[0]) == EXPECTED
+
+
+def test_a_root_map_is_given_elements_and_the_whole_array_as_flow_input(database: str) -> None:
+    flow = pgflow.Flow("each")
+    seen: list[tuple[Any, Any]] = []
+    flow.map(slug="one")(lambda element, ctx: seen.append((element, ctx.flow_input)))
+    elements = [{"run": 1}, None, [2]]
+    with running(database, flows=[flow], max_concurrency=1) as starter:
+        assert starter.client.start_flow(flow, elements).wait(20).status == "completed"
+    assert sorted(seen, key=str) == sorted([(e, elements) for e in elements], key=str)
+
+
+def test_inputs_that_look_like_a_cores_own_shape_come_through_as_they_are(database: str) -> None:
+    @pgflow.job("odd")
+    def odd(message: Any, ctx: pgflow.TaskContext) -> Any:
+        return [message, ctx.flow_input]
+
+    odd_ones: list[Any] = [None, {}, [], {"run": 1}, {"run": {"run": None}}, "text", 0, False]
+    with running(database, jobs=[odd]) as starter:
+        for given in odd_ones:
+            assert starter.client.enqueue(odd, given).wait(20).result == [given, given]
+
+
+def test_a_core_upgraded_under_a_running_starter_is_worked_with_in_the_right_shape(core: str, database: str) -> None:
+    flow, seen = _arithmetic()
+    with running(database, flows=[flow]) as starter:
+        assert starter.client.start_flow(flow, GIVEN).wait(20).output == {"total": 25}
+        seen.clear()
+        upgrade(database)
+        assert starter.client.start_flow(flow, GIVEN).wait(20).output == {"total": 25}
+    assert sorted(seen, key=lambda s: s[0]) == EXPECTED
+    with psycopg.connect(database) as connection:
+        gone = connection.execute("select stopped_at, deprecated_at from pgflow.workers").fetchall()
+    assert [(stopped is not None, deprecated is not None) for stopped, deprecated in gone] == [(True, False)]
+
+
+def test_what_the_cores_themselves_hand_over_differs_or_these_tests_prove_little(
+    core: str, admin: Admin, database: str
+) -> None:
+    with pgflow.PgflowClient(database) as client:
+        client.start_flow(_arithmetic()[0], GIVEN)
+    worker = "5f1d3c3e-0000-4000-8000-000000000000"
+    admin.execute("insert into pgflow.workers (worker_id, queue_name, function_name) values (%s, 'a', 'a')", (worker,))
+    row = admin.execute(
+        "select to_jsonb(t)::text from pgmq.read('arithmetic', 1, 1) m,"
+        " pgflow.start_tasks('arithmetic', array[m.msg_id], %s) t",
+        (worker,),
+    ).fetchone()
+    assert row is not None
+    record = json.loads(str(row[0]))
+    if record.keys() >= {"flow_input"}:
+        assert (record["input"], record["flow_input"]) == ({}, GIVEN)
+    else:
+        assert (core, record["input"]) == ("0.8.1", {"run": GIVEN})
