@@ -24,7 +24,7 @@ _DEFAULTS: dict[str, Any] = {
     "fallback_application_name": "pgflow_starter",
 }
 _MILLISECONDS = 1000
-SHORT = 2
+SHORT = 1
 """Characters up to which a secret is not looked for in a text."""
 
 _IN_URI = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]*@")
@@ -53,7 +53,7 @@ def answer_limit(conninfo: str) -> float:
 class Redactor:
     """Replaces the passwords of connection strings wherever they occur in a text. Immutable, thread-safe.
 
-    One of a character or two only within a connection string: in a text its stars would spell it out.
+    One of a single character only within a connection string: in a text its stars would spell it out.
     """
 
     def __init__(self, *conninfos: str | None) -> None:

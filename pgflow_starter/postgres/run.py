@@ -27,6 +27,8 @@ class Run:
     started_at: datetime
     ended_at: datetime | None
     _client: PgflowClient = field(repr=False, compare=False)
+    seen_at: float = field(default=0.0, repr=False, compare=False)
+    """When that was, on the monotonic clock."""
 
     @property
     def finished(self) -> bool:

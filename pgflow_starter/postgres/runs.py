@@ -11,6 +11,7 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import PgflowError, UnknownFlowError
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.run import Run
@@ -70,4 +71,6 @@ def run_of(row: Any, client: PgflowClient) -> Run:
     except (ValueError, RecursionError) as unreadable:
         msg = f"the input or output of run {run_id} cannot be read: {type(unreadable).__name__}: {unreadable}"
         raise PgflowError(msg) from unreadable
-    return Run(run_id, slug, status, given, output, error, started_at.astimezone(UTC), ended, client)
+    return Run(
+        run_id, slug, status, given, output, error, started_at.astimezone(UTC), ended, client, SystemClock().monotonic()
+    )

@@ -80,7 +80,7 @@ class Waits:
             return run
         now = self._clock.monotonic()
         deadline = inf if timeout is None else now + timeout
-        mine = _Wait(run, min(now + FIRST_PAUSE, deadline))
+        mine = _Wait(run, min(run.seen_at + FIRST_PAUSE, deadline))
         try:
             with self._lock:
                 self._waits.append(mine)

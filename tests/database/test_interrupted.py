@@ -179,9 +179,8 @@ assert took < 4, took
 """
 
 
-@pytest.mark.parametrize("seed", ["1", "2"])
-def test_signals_at_hundreds_of_moments_leave_a_starter_that_works_and_stops(database: str, seed: str) -> None:
-    done = finished("-c", SIGNALS, database, seed)
+def test_signals_at_hundreds_of_moments_leave_a_starter_that_works_and_stops(database: str) -> None:
+    done = finished("-c", SIGNALS, database, "1")
     assert (done.stderr, done.returncode) == ("", 0)
 
 

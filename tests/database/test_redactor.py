@@ -7,17 +7,16 @@ import pytest
 from pgflow_starter.postgres.conninfo import Redactor
 
 
-def test_a_password_of_a_character_or_two_does_not_shred_a_text_and_give_itself_away() -> None:
-    for short in ("e", "th"):
-        redact = Redactor(f"host=h password={short}")
-        assert redact("the server refused the connection") == "the server refused the connection"
+def test_a_password_of_one_character_does_not_shred_a_text_and_give_itself_away() -> None:
+    redact = Redactor("host=h password=e")
+    assert redact("the server refused the connection") == "the server refused the connection"
 
 
 @pytest.mark.parametrize(
-    "conninfo", ["host=h password=qz", "host=h password = 'qz' port=1", "postgresql://bob:qz@h/d", "x://bob:qz@h:1"]
+    "conninfo", ["host=h password=7", "host=h password = '7' port=1", "postgresql://bob:7@h/d", "x://bob:7@h:1"]
 )
 def test_it_is_not_shown_within_a_connection_string(conninfo: str) -> None:
-    assert "qz" not in Redactor("host=h password=qz")(f"cannot connect: {conninfo}")
+    assert "7" not in Redactor("host=h password=7")(f"cannot connect: {conninfo}")
 
 
 def test_a_longer_one_is_shown_nowhere() -> None:

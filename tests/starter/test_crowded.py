@@ -40,7 +40,7 @@ def limited(request: pytest.FixtureRequest, own_server: EmbeddedPostgres) -> Ite
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("limited", [-1, 5, 3], indirect=True, ids=["server", "role of 5", "role of 3"])
+@pytest.mark.parametrize("limited", [-1, 3], indirect=True, ids=["server", "role of 3"])
 def test_modules_get_ready_and_work_goes_on(limited: str, strategy: str) -> None:
     jobs = [echo_job(f"job_{i}") for i in range(20)]
     with running(limited, jobs=jobs, signal_strategy=strategy, pool_size=10) as starter:

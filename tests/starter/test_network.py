@@ -102,19 +102,16 @@ def test_the_whole_process_connects_twice_a_second_at_most_while_the_database_is
         assert starter.client.enqueue(jobs[5], 1).wait(5).result == 1
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_nor_does_it_connect_more_often_when_phases_are_under_way_as_a_black_hole_begins(
-    proxy: Proxy, strategy: str
-) -> None:
+def test_nor_does_it_connect_more_often_when_phases_are_under_way_as_a_black_hole_begins(proxy: Proxy) -> None:
     """Each phase that takes too long wants its statement cancelled, and asking for that is a connection as well."""
     jobs = [echo_job(f"job_{i}") for i in range(50)]
     proxy.delay(0.05)
-    with running(proxy.conninfo(), jobs=jobs, signal_strategy=strategy, phase_timeout=1.0) as starter:
+    with running(proxy.conninfo(), jobs=jobs, phase_timeout=1.0) as starter:
         eventually(lambda: any(m.phase == "worker" for m in starter.status().modules))
         eventually(lambda: any(m.status is ModuleStatus.SUCCEEDED for m in starter.status().modules))
         began = time.monotonic()
         proxy.black_hole()
-        eventually(lambda: time.monotonic() - began > 7)
+        eventually(lambda: time.monotonic() - began > 4)
         times = [at for at in proxy.attempts() if at >= began]
         assert times
         assert max(sum(at <= later < at + 1 for later in times) for at in times) <= 2
