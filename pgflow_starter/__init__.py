@@ -100,7 +100,7 @@ __all__ = [
     "start",
 ]
 
-# Where each name comes from: imported when it is first asked for, so that whoever needs little loads little.
+# Where each name comes from: imported when the first of them is asked for, so that pytest's plugin loads little.
 _HOMES = {
     "Backoff": "core.backoff",
     "ChildInfo": "core.state",
@@ -154,6 +154,7 @@ if not TYPE_CHECKING:  # a type checker knows the names that there are
         if name not in _HOMES:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
+        import_module(f"{__name__}.app")  # all of it with the first name, for `start` is to return at once
         value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         return value
 

@@ -31,7 +31,7 @@ def callers_transaction(connection: Any) -> Iterator[Connection]:
             if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
                 # Opens the caller's transaction: a transaction() block on an idle connection would commit by itself.
                 cursor.execute("select")
-            yield _OnCursor(connection, cursor)  # type: ignore[misc]
+            yield _OnCursor(connection, cursor)  # type: ignore[misc] # has what we call
     except psycopg.Error as error:
         raise with_remedy(translate(error, redact)) from error
 

@@ -32,7 +32,7 @@ def gated(wanted: Callable[[], bool]) -> type[Connection]:
                     _check(wanted)
                     waits_for = connecting.send(ready)
             except StopIteration as made:
-                return made.value  # type: ignore[no-any-return]
+                return made.value  # type: ignore[no-any-return] # untyped in psycopg
             finally:
                 connecting.close()
 

@@ -47,7 +47,7 @@ def answer_limit(conninfo: str) -> float:
         given = conninfo_to_dict(conninfo).get("tcp_user_timeout", _DEFAULTS["tcp_user_timeout"])
         return int(given) / _MILLISECONDS or math.inf
     except (psycopg.Error, ValueError, TypeError):
-        return _DEFAULTS["tcp_user_timeout"] / _MILLISECONDS  # type: ignore[no-any-return]
+        return _DEFAULTS["tcp_user_timeout"] / _MILLISECONDS  # type: ignore[no-any-return] # an int there
 
 
 class Redactor:

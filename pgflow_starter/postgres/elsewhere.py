@@ -61,7 +61,7 @@ class Elsewhere:
         try:
             if answer[1] is not None:
                 raise answer[1]
-            return answer[0]  # type: ignore[no-any-return]
+            return answer[0]  # type: ignore[no-any-return] # the call's own
         finally:
             del answer  # the error knows this frame
 
