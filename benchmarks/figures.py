@@ -14,11 +14,11 @@ def header(table: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Repetitions of one measurement, in the unit of its target: at most that, or at least."""
+    """Repetitions of one measurement, in the unit of its target: at most that, or at least; None: for the record."""
 
     name: str
     values: list[float]
-    target: float
+    target: float | None
     unit: str
     at_least: bool = False
 
@@ -30,12 +30,14 @@ class Figure:
     @property
     def held(self) -> bool:
         """Whether the median is on the target's side."""
+        if self.target is None:
+            return True
         return self.median >= self.target if self.at_least else self.median <= self.target
 
     def line(self) -> str:
         """The row of the table."""
         spread = f"{min(self.values):.3g} to {max(self.values):.3g}"
-        target = f"{'≥' if self.at_least else '≤'} {self.target:g} {self.unit}"
+        target = "" if self.target is None else f"{'≥' if self.at_least else '≤'} {self.target:g} {self.unit}"
         return (
             f"{self.name:<70} {self.median:>7.4g} {self.unit:<2} {spread:>20} {target:>12}"
             f"{'' if self.held else '  MISSED'}"

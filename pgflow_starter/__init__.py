@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pgflow_starter.actors.starter import StarterActor
     from pgflow_starter.actors.supervisor import SupervisorActor
     from pgflow_starter.app import Starter, StarterProxy, start
+    from pgflow_starter.app.client import PgflowClient
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
         TransientError,
         UnknownFlowError,
     )
-    from pgflow_starter.postgres.client import PgflowClient
     from pgflow_starter.postgres.run import Run
+    from pgflow_starter.postgres.steps import StepRun
     from pgflow_starter.worker.context import TaskContext
 
 __version__ = "0.1.0"
@@ -92,6 +93,7 @@ __all__ = [
     "StarterTerminated",
     "StepDefinition",
     "StepKind",
+    "StepRun",
     "SupervisorActor",
     "TaskContext",
     "TransientError",
@@ -121,7 +123,7 @@ _HOMES = {
     "NotReadyError": "errors",
     "Outage": "core.state",
     "PermanentError": "errors",
-    "PgflowClient": "postgres.client",
+    "PgflowClient": "app.client",
     "PgflowError": "errors",
     "Phase": "core.state",
     "PhaseTimeoutError": "errors",
@@ -139,6 +141,7 @@ _HOMES = {
     "StarterTerminated": "errors",
     "StepDefinition": "core.definition",
     "StepKind": "core.definition",
+    "StepRun": "postgres.steps",
     "SupervisorActor": "actors.supervisor",
     "TaskContext": "worker.context",
     "TransientError": "errors",

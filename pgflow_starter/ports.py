@@ -86,6 +86,16 @@ class Observer(Protocol):
         """All modules are terminal, `seconds` after the start or after the turn away from ready."""
 
 
+class MessageObserver(Protocol):
+    """Watches messages. Must be quick and never raise by itself; called from many threads."""
+
+    def sending(self, queue: str, run_ids: Sequence[UUID]) -> AbstractContextManager[str | None]:
+        """Around starting these runs; the headers for their messages, a JSON object, where they shall have some."""
+
+    def processing(self, task: Task) -> AbstractContextManager[Callable[[Outcome], None]]:
+        """Around a task's handler, on its thread; what it gives is to be called with the outcome."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """What compiling found: the definition in force, with the stored options, and where they differ from the code's."""

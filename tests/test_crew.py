@@ -13,6 +13,7 @@ from pgflow_starter import FlowDefinition, StepDefinition
 from pgflow_starter.actors.threads import ThreadCache
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Outcome, Task
+from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.flights import Flights
@@ -55,6 +56,7 @@ class Rig:
             definition,
             self.flights,
             self.outbox,
+            OtelMessages(None),
             clock=SystemClock(),
             timers=self.timers,
             threads=threads,

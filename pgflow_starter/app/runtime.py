@@ -32,6 +32,7 @@ from pgflow_starter.actors.supervisor import DynamicSupervisorActor, SupervisorA
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.actors.timers import TimerThread
 from pgflow_starter.actors.tree import Tree
+from pgflow_starter.app.client import PgflowClient
 from pgflow_starter.app.listener_errands import ListenerErrands
 from pgflow_starter.clock import SystemClock, uniform_unit
 from pgflow_starter.config import Settings
@@ -41,13 +42,13 @@ from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ChildInfo, SignalStrategy, phases_of
 from pgflow_starter.errors import StarterStopped, StarterTerminated
 from pgflow_starter.ports import Threaded
-from pgflow_starter.postgres.client import PgflowClient
 from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.flows import PostgresFlowStore
 from pgflow_starter.postgres.listener import Listener
 from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.worker.housekeeper import HousekeeperActor, Rhythm
 from pgflow_starter.worker.polling import PollPolicy
@@ -98,7 +99,10 @@ class Runtime:
         phases = phases_of(settings.signal_strategy)
         self.board = Board(specs, phases, self.clock, self.database, self._observer.ready)
         self._registry = FlowRegistry(specs)
-        self.client = PgflowClient.over(self.database, self.clock, self._definition_of_slug, self._wake_worker)
+        self._messages = OtelMessages(settings.tracer_provider)
+        self.client = PgflowClient.over(
+            self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker
+        )
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
         self._flow_store = PostgresFlowStore(self.database)
@@ -221,6 +225,7 @@ class Runtime:
         )
         world = WorkerWorld(
             self._task_store,
+            self._messages,
             self.clock,
             self._timers,
             self._threads,
@@ -312,7 +317,8 @@ class Runtime:
 
     def _wake_worker(self, slug: str) -> None:
         """A run was started through our own client: its worker, if it is here, need not find out by itself."""
-        self._workers.wake(slug)
+        if self._listener is None or self._throttle_ms:  # else its notification was sent before we came to know
+            self._workers.wake(slug)
 
     def _definition_of_slug(self, slug: str) -> FlowDefinition | None:
         found = self._registry.by_slug(slug)

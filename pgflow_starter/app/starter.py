@@ -9,12 +9,12 @@ import pykka
 from pykka.messages import ProxyCall
 
 from pgflow_starter.actors.starter import STARTER_ID
+from pgflow_starter.app.client import PgflowClient
 from pgflow_starter.app.runtime import Runtime
 from pgflow_starter.app.runtimes import Runtimes
 from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus
 from pgflow_starter.errors import ForkedError
 from pgflow_starter.ports import Clock
-from pgflow_starter.postgres.client import PgflowClient
 
 RESTART_PATIENCE = 5.0
 """Seconds that a proxied call waits for the StarterActor to be restarted."""

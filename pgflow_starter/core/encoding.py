@@ -18,11 +18,12 @@ from typing import Any
 
 _ERROR_TEXT_LIMIT = 10_000
 _INT_BITS = 14_000
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def to_json(value: Any, what: str = "output") -> str:
     """The value as JSON text. Raises ValueError naming `what` and the path of the part that is not JSON."""
-    return json.dumps(_plain(value, what, ()), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _encoder.encode(_plain(value, what, ()))
 
 
 def _plain(value: Any, path: str, above: tuple[int, ...]) -> Any:

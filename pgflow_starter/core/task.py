@@ -13,7 +13,7 @@ class Task:
     """One claimed task. `input` is in the one shape that handlers see, whatever the core; `attempt` counts from 1.
 
     `unreadable` says why the input cannot be had in Python, where that is so: PostgreSQL stores JSON that is nested
-    deeper, and integers that are longer, than Python's parser takes.
+    deeper, and integers that are longer, than Python's parser takes. `headers` are the message's, as JSON text.
     """
 
     run_id: UUID
@@ -25,6 +25,7 @@ class Task:
     input: Any
     flow_input: Any
     unreadable: str | None = None
+    headers: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,10 @@ class OutcomeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a task: its output as JSON text, or the error text that is stored with it."""
+    """What became of a task: its output as JSON text, or the error's type and the text that is stored with it."""
 
     task: Task
     kind: OutcomeKind
     output_json: str = "null"
     error: str = ""
+    error_type: str = ""

@@ -1,61 +1,52 @@
-"""`PgflowClient`: starts runs and asks for them."""
+"""`Client`: starts runs and asks for them."""
 
 from __future__ import annotations
 
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from uuid import UUID, uuid4
 
-from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError, StarterStopped, UnknownFlowError
-from pgflow_starter.ports import Clock
-from pgflow_starter.postgres.callers_transaction import callers_transaction
-from pgflow_starter.postgres.connection import Connection
+from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
+from pgflow_starter.ports import Clock, MessageObserver
+from pgflow_starter.postgres.calls import Calls
 from pgflow_starter.postgres.database import Database
-from pgflow_starter.postgres.elsewhere import Elsewhere, NoThreadError
-from pgflow_starter.postgres.errors import no_thread
-from pgflow_starter.postgres.flows import compile_flow
-from pgflow_starter.postgres.remedies import remedied, with_remedy
+from pgflow_starter.postgres.elsewhere import NoThreadError
 from pgflow_starter.postgres.run import Run
-from pgflow_starter.postgres.runs import FIND, run_of, start_run, unknown_flow
+from pgflow_starter.postgres.runs import FIND, run_of
+from pgflow_starter.postgres.starts import Starts, unknown_flow
+from pgflow_starter.postgres.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.waits import Waits
-
-T = TypeVar("T")
 
 CLIENT_POOL_SIZE = 4
 _QUERY_CANCELED = "57014"
 _PASSING = ("PoolTimeout", "NoThread")
 
 
-class PgflowClient:
-    """Starts and reads runs, over a small pool of its own that opens with the first call. Thread-safe.
+class Client:
+    """Starts and reads runs. Thread-safe."""
 
-    Every error is a PgflowError or TimeoutError. While the database is away a call waits up to `patience` seconds for
-    it. A context manager: `close` ends the pool; one that is dropped without has it ended, too, with a ResourceWarning.
-    It belongs to the process of its first call: in a child forked from that one calls raise ForkedError.
-    """
+    _dropped: weakref.finalize[Any, Any] | None
 
-    def __init__(self, conninfo: str, *, patience: float = 30.0) -> None:
+    def __init__(self, conninfo: str, observer: MessageObserver, clock: Clock, *, patience: float) -> None:
+        """Over a small pool of its own that opens with the first call; one that is dropped without `close` ends it."""
         if not isinstance(conninfo, str):
             msg = f"conninfo must be a libpq connection string or URI, got {type(conninfo).__name__}"
             raise ValueError(msg)
-        database = Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=SystemClock(), patience=patience)
-        self._setup(database, SystemClock(), lambda _: None, lambda _: None)
-        self._owns_database = True
-        self._dropped = weakref.finalize(self, _dropped, database, self._threads)
-        self._dropped.atexit = False
+        database = Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=clock, patience=patience)
+        self._setup(Calls(database, own=True), observer, clock, lambda _: None, lambda _: None)
+        dropped = self._dropped = weakref.finalize(self, _dropped, self._calls)
+        dropped.atexit = False
 
     @classmethod
     def over(
         cls,
         database: Database,
+        observer: MessageObserver,
         clock: Clock,
         definitions: Callable[[str], FlowDefinition | None],
         started: Callable[[str], None],
@@ -66,24 +57,22 @@ class PgflowClient:
         was started and committed.
         """
         client = cls.__new__(cls)
-        PgflowClient._setup(client, database, clock, definitions, started)
+        Client._setup(client, Calls(database, own=False), observer, clock, definitions, started)
         return client
 
     def _setup(
         self,
-        database: Database,
+        calls: Calls,
+        observer: MessageObserver,
         clock: Clock,
         definitions: Callable[[str], FlowDefinition | None],
         started: Callable[[str], None],
     ) -> None:
-        self._started = started
-        self._database = database
-        self._clock = clock
+        self._calls = calls
         self._definitions = definitions
-        self._owns_database = False
-        self._closed = threading.Event()
+        self._starts = Starts(calls, observer, started)
+        self._dropped = None
         self._waits = Waits(clock)
-        self._threads = Elsewhere("pgflow-client")
 
     def __enter__(self) -> Self:
         return self
@@ -92,18 +81,17 @@ class PgflowClient:
         self.close()
 
     def __repr__(self) -> str:
-        return "PgflowClient()"
+        return f"{type(self).__name__}()"
 
     def close(self) -> None:
         """End the pool; calls that wait raise. Idempotent, and without effect in a child forked from its process."""
-        if self._database.foreign:
+        if self._calls.database.foreign:
             return
-        self._closed.set()
-        self._waits.close(PgflowError("the client was closed") if self._owns_database else _stopped())
-        self._threads.close()
-        if self._owns_database:
+        self._calls.close()
+        self._waits.close(self._calls.end())
+        if self._dropped is not None:
             self._dropped.detach()
-            self._database.close()
+            self._calls.database.close()
 
     def start_flow(
         self, flow: Any, input: Any = None, *, run_id: UUID | str | None = None, connection: Any = None
@@ -111,37 +99,73 @@ class PgflowClient:
         """Start a run of a flow, given as object or slug, with a JSON input.
 
         `run_id` makes the call idempotent: where that run exists it is returned. `connection` (psycopg) starts it
-        inside the caller's transaction, to be seen and run when that commits. Raises ValueError for an input that is
-        no JSON, UnknownFlowError for a slug that is not in the database, PgflowError for all else.
+        inside the caller's transaction, to be seen and run when that commits. A current trace context travels with the
+        messages of its first steps. Raises ValueError for an input that is no JSON, UnknownFlowError for a slug that is
+        not in the database, PgflowError for all else.
         """
-        self._database.check_process()
+        self._calls.database.check_process()
         slug, definition = self._resolve(flow)
-        text = to_json(input, "input")
-        chosen = _uuid(run_id) if run_id is not None else uuid4()
-        if connection is None:
-            return self._elsewhere(lambda: self._start_and_resend(slug, definition, text, chosen))
-        with callers_transaction(connection) as conn:
-            try:
-                return start_run(conn, slug, text, chosen, self)
-            except UnknownFlowError:
-                if definition is None:
-                    raise
-                self._elsewhere(partial(self._compile, definition))
-                return self._start_compiled(conn, slug, text, chosen)
+        texts = [to_json(input, "input")]
+        chosen = [_uuid(run_id) if run_id is not None else uuid4()]
+        return self._starts.start(self, slug, definition, texts, chosen, connection)[0]
 
     def enqueue(self, job: Any, input: Any = None, *, run_id: UUID | str | None = None, connection: Any = None) -> Run:
         """Send a message to a job, given as object or slug. Otherwise as `start_flow`."""
         return self.start_flow(job, input, run_id=run_id, connection=connection)
 
+    def start_flows(
+        self,
+        flow: Any,
+        inputs: Iterable[Any],
+        *,
+        run_ids: Iterable[UUID | str] | None = None,
+        connection: Any = None,
+    ) -> list[Run]:
+        """Start a run of a flow for each input, in one statement: all of them or none. The runs, in that order.
+
+        `run_ids`, one for each input and no two the same, make the call idempotent; otherwise as `start_flow`.
+        """
+        self._calls.database.check_process()
+        slug, definition = self._resolve(flow)
+        texts = [to_json(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
+        chosen = [uuid4() for _ in texts] if run_ids is None else [_uuid(run_id) for run_id in run_ids]
+        if len(chosen) != len(texts) or len(set(chosen)) != len(chosen):
+            msg = f"run_ids must be as many as inputs and all different, got {len(chosen)} for {len(texts)} inputs"
+            raise ValueError(msg)
+        return self._starts.start(self, slug, definition, texts, chosen, connection) if texts else []
+
+    def enqueue_many(
+        self,
+        job: Any,
+        inputs: Iterable[Any],
+        *,
+        run_ids: Iterable[UUID | str] | None = None,
+        connection: Any = None,
+    ) -> list[Run]:
+        """Send a message to a job for each input. Otherwise as `start_flows`."""
+        return self.start_flows(job, inputs, run_ids=run_ids, connection=connection)
+
     def run(self, run_id: UUID | str) -> Run:
         """The run of that id. Raises RunNotFoundError, ValueError for what is no UUID, PgflowError."""
         chosen = _uuid(run_id)
-        self._database.check_process()
-        row = self._elsewhere(lambda: self._resending(lambda conn: conn.execute(FIND, ([chosen],)).fetchone()))
-        if row is None:
-            msg = f"there is no run {chosen}"
-            raise RunNotFoundError(msg)
-        return run_of(row, self)
+        rows = self._rows(FIND, ([chosen],))
+        if not rows:
+            raise _no_run(chosen)
+        return run_of(rows[0], self)
+
+    def steps(self, run_id: UUID | str) -> tuple[StepRun, ...]:
+        """As `Run.steps`, of the run of that id. Raises RunNotFoundError, PgflowError."""
+        chosen = _uuid(run_id)
+        rows = self._rows(STEPS, (chosen,))
+        if not rows:
+            raise _no_run(chosen)
+        return tuple(step_of(chosen, row) for row in rows)
+
+    def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
+        self._calls.database.check_process()
+        return self._calls.elsewhere(
+            lambda: self._calls.resending(lambda conn: conn.execute(query, parameters).fetchall())
+        )
 
     def _resolve(self, flow: Any) -> tuple[str, FlowDefinition | None]:
         if isinstance(flow, str):
@@ -151,46 +175,9 @@ class PgflowClient:
         definition = definition_of(flow)
         return definition.slug, definition
 
-    def _start_and_resend(self, slug: str, definition: FlowDefinition | None, text: str, run_id: UUID) -> Run:
-        def start(conn: Connection) -> Run:
-            try:
-                return start_run(conn, slug, text, run_id, self)
-            except UnknownFlowError:
-                if definition is None:
-                    raise
-                compile_flow(conn, definition)  # before its starter came to it
-                return start_run(conn, slug, text, run_id, self)
-
-        run = self._resending(start)
-        self._started(slug)
-        return run
-
-    def _resending(self, call: Callable[[Connection], T]) -> T:
-        """Call on a connection; once more when it broke. Whether a start was committed is unknown then: see run ids."""
-        attempts_left = 2
-        while True:
-            attempts_left -= 1
-            try:
-                with self._database.connection() as conn:
-                    return call(conn)
-            except DatabaseError as error:
-                if not error.connection_lost or not attempts_left or self._database.outage is not None:
-                    raise self._told(error) from error
-
-    def _compile(self, definition: FlowDefinition) -> None:
-        with remedied(), self._database.connection() as own:
-            compile_flow(own, definition)
-
-    def _start_compiled(self, conn: Connection, slug: str, text: str, run_id: UUID) -> Run:
-        try:
-            return start_run(conn, slug, text, run_id, self)
-        except UnknownFlowError:
-            msg = f"flow {slug!r} exists, but this transaction began before it did and cannot see it: try in another"
-            raise PgflowError(msg) from None
-
     def wait(self, run: Run, timeout: float | None) -> Run:
         """As `Run.wait`."""
-        self._database.check_process()
+        self._calls.database.check_process()
         return self._waits.wait(run, timeout, self._look)
 
     def may_have_ended(self, run_ids: Iterable[UUID]) -> None:
@@ -200,20 +187,20 @@ class PgflowClient:
     def _look(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, Run | PgflowError]:
         """The runs now; none when the database cannot say within so many seconds."""
         try:
-            return self._threads(lambda: self._found(run_ids, seconds))
+            return self._calls.threads(lambda: self._found(run_ids, seconds))
         except NoThreadError:
             return {}
 
     def _found(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, Run | PgflowError]:
         try:
-            with self._database.connection(patience=seconds) as conn, conn.pipeline(), conn.transaction():
+            with self._calls.database.connection(patience=seconds) as conn, conn.pipeline(), conn.transaction():
                 conn.execute("select set_config('statement_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
                 cursor = conn.execute(FIND, (list(run_ids),))
             rows: list[Any] = cursor.fetchall()
         except DatabaseError as error:
             passing = error.connection_lost or error.sqlstate == _QUERY_CANCELED or error.error_type in _PASSING
-            if not passing or self._closed.is_set():
-                raise self._told(error) from error
+            if not passing or self._calls.closed:
+                raise self._calls.told(error) from error
             return {}
         found: dict[UUID, Run | PgflowError] = {}
         for row in rows:
@@ -223,24 +210,11 @@ class PgflowClient:
                 found[row[0]] = error
         return found
 
-    def _elsewhere(self, call: Callable[[], T]) -> T:
-        """Not on the main thread, where a signal handler may raise. Raises PgflowError where there is no thread."""
-        try:
-            return self._threads(call)
-        except NoThreadError as error:
-            raise self._told(no_thread(error)) from error
 
-    def _told(self, error: DatabaseError) -> PgflowError:
-        """The error with its remedy; that of a starter which has stopped is StarterStopped."""
-        if self._closed.is_set() and not self._owns_database:
-            return _stopped()
-        return with_remedy(error)
-
-
-def _dropped(database: Database, threads: Elsewhere) -> None:
+def _dropped(calls: Calls) -> None:
     """On whatever thread the garbage is collected. Does not wait."""
-    threads.close()
-    if database.abandon():
+    calls.close()
+    if calls.database.abandon():
         warnings.warn(
             "a PgflowClient was dropped without close(): its connections end now", ResourceWarning, stacklevel=2
         )
@@ -254,5 +228,5 @@ def _uuid(run_id: UUID | str) -> UUID:
         raise ValueError(msg) from None
 
 
-def _stopped() -> StarterStopped:
-    return StarterStopped("the starter was stopped")
+def _no_run(run_id: UUID) -> RunNotFoundError:
+    return RunNotFoundError(f"there is no run {run_id}")

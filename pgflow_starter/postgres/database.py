@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from math import inf
 
 import psycopg
 
@@ -118,17 +117,17 @@ class Database:
 
     @contextmanager
     def connection(
-        self, scope: CancelScope | None = None, *, patience: float | None = None, limited: bool = True
+        self, scope: CancelScope | None = None, *, patience: float | None = None, answers: float = 1.0
     ) -> Iterator[Connection]:
         """A connection for the duration of the block. Raises DatabaseError: also for what statements in it raise.
 
         Waits for the probe's next answer while the database is away, then for a free connection. Cancelling `scope`
-        interrupts the statement that runs. Where `limited`, the block may take as long as a server may be silent (15 s,
-        or the connection string's `tcp_user_timeout`), then the connection breaks.
+        interrupts the statement that runs. The block may take `answers` times as long as a server may be silent (15 s,
+        or the connection string's `tcp_user_timeout`; inf: for ever), then the connection breaks.
         """
         pool, conn = self._checkout(self._patience if patience is None else patience)
         try:
-            with self._limits.on(conn, self._answer_limit if limited else inf) as busy:
+            with self._limits.on(conn, self._answer_limit * answers) as busy:
                 interruptible: AbstractContextManager[None] = nullcontext()
                 if scope is not None:
                     interruptible = scope.interruptible(lambda: self._cancel(conn, busy))

@@ -26,25 +26,29 @@ select to_regnamespace('pgmq') is not null and to_regproc('pgmq.read') is not nu
            as mark_worker_stopped,
        exists (select from pg_proc where pronamespace = to_regnamespace('pgflow') and proname = 'requeue_stalled_tasks')
            as requeue_stalled_tasks,
+       exists (select from pg_class c join pg_attribute a on a.attrelid = c.oid
+               where c.relnamespace = to_regnamespace('pgmq') and c.relname = 'message_record'
+               and a.attname = 'headers' and not a.attisdropped) as headers,
        current_database()
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What is there. `flow_input`: `start_tasks` returns it; the others are functions that exist."""
+    """What is there. `flow_input`: `start_tasks` returns it; `headers`: pgmq's messages have some; else functions."""
 
     notify: bool
     flow_input: bool
     mark_worker_stopped: bool
     requeue_stalled_tasks: bool
+    headers: bool
 
 
 def detect(conn: Connection) -> Features:
     """Look into the catalog. Raises NotInstalledError naming what is missing and the command that installs it."""
     row = conn.execute(_DETECT).fetchone()
     assert row is not None
-    pgmq, pgflow, start_tasks, maps, notify, flow_input, mark_worker_stopped, requeue, database = row
+    pgmq, pgflow, start_tasks, maps, notify, flow_input, mark_worker_stopped, requeue, headers, database = row
     missing = [name for name, there in (("pgmq", pgmq), ("the pgflow core", pgflow)) if not there]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
@@ -53,4 +57,4 @@ def detect(conn: Connection) -> Features:
     if not (start_tasks and maps):
         msg = f"the pgflow core in database {database!r} is older than 0.8.1; upgrade it with pgflow's own migrations"
         raise NotInstalledError(msg)
-    return Features(bool(notify), bool(flow_input), bool(mark_worker_stopped), bool(requeue))
+    return Features(bool(notify), bool(flow_input), bool(mark_worker_stopped), bool(requeue), bool(headers))

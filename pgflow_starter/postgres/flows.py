@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import Any
 from uuid import UUID
 
@@ -51,17 +52,17 @@ class PostgresFlowStore:
 
         Raises ShapeMismatchError, NotInstalledError, DatabaseError.
         """
-        with self._database.connection(scope, limited=False) as conn:
+        with self._database.connection(scope, answers=inf) as conn:
             return compile_flow(conn, definition)
 
     def register_worker(self, worker_id: UUID, slug: str, scope: CancelScope) -> None:
         """Make the worker known to pgflow. Raises DatabaseError."""
-        with self._database.connection(scope, limited=False) as conn:
+        with self._database.connection(scope, answers=inf) as conn:
             conn.execute(REGISTER_WORKER, (worker_id, slug, slug))
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify. Raises NotInstalledError for a pgmq without it, DatabaseError."""
-        with self._database.connection(scope, limited=False) as conn:
+        with self._database.connection(scope, answers=inf) as conn:
             if not detect(conn).notify:
                 msg = "pgmq is too old for the notify strategy, without enable_notify_insert: upgrade it or use polling"
                 raise NotInstalledError(msg)

@@ -70,19 +70,17 @@ def _carried(step: StepDefinition | None, given: Any, flow_input: str | None) ->
 
 def _task_of(queue: str, step: StepDefinition | None, row: Any, given: Any, flow_input: Any) -> Task:
     """The flow's input, `{dependency: output}`, or the element."""
-    run_id, step_slug, task_index, msg_id, _, _, attempt = row
-    if step is None:
-        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, given, None)
-    for part in (given, flow_input):
-        if isinstance(part, _Unreadable):
-            return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, part.why)
+    run_id, step_slug, task_index, msg_id, _, _, attempt, headers = row
+    why = next((part.why for part in (given, flow_input) if isinstance(part, _Unreadable)), None)
+    if step is None or why is not None:
+        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, why, headers)
     if step.kind == StepKind.MAP:
         value = given
     elif step.depends_on:
         value = {k: v for k, v in given.items() if k in step.depends_on}
     else:
         value = flow_input
-    return Task(run_id, queue, step_slug, task_index, msg_id, attempt, value, flow_input)
+    return Task(run_id, queue, step_slug, task_index, msg_id, attempt, value, flow_input, None, headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,7 @@ class Listener:
 
     def _serve(self, conn: Connection, proof: Proof) -> None:
         """Listen until the listener is closed. Raises when the connection breaks or does not hear."""
+        conn.add_notify_handler(lambda notify: self._heard(notify.channel, proof))  # those read by executing
         with self._limits.on(conn, self._answer_limit):
             conn.execute(sql.SQL("listen {}").format(sql.Identifier(proof.channel)))
             row = conn.execute("select pg_backend_pid()").fetchone()
@@ -216,25 +217,31 @@ class Listener:
                 proof.hasten()
             if proof.overdue():
                 raise self._deaf(proof, pooled)
-            # Before each wait: executing LISTEN may have read notifications off the socket.
             self._take(conn, proof)
             if proof.heard:
-                self._listen(conn)
-                self._take(conn, proof)
+                if self._listen(conn):
+                    self._take(conn, proof)  # executing LISTEN may have read them off the socket
                 if self._missed:
                     self._missed = False
                     self._tell_back()
             self._wakeup.wait(proof.patience(), conn.fileno())
 
     def _take(self, conn: Connection, proof: Proof) -> None:
-        for notify in conn.notifies(timeout=0):
-            if notify.channel == proof.channel:
-                proof.arrived()
-            else:
-                self._queues.wake(notify.channel)
+        """The notifications that are there. Not by psycopg's `notifies`, which takes longer than the rest."""
+        conn.pgconn.consume_input()
+        while (notify := conn.pgconn.notifies()) is not None:
+            self._heard(notify.relname.decode(errors="replace"), proof)
 
-    def _listen(self, conn: Connection) -> None:
-        """LISTEN on all queues that are not listened to yet, in one query."""
+    def _heard(self, channel: str, proof: Proof) -> None:
+        if channel == proof.channel:
+            proof.arrived()
+        else:
+            self._queues.wake(channel)
+
+    def _listen(self, conn: Connection) -> bool:
+        """LISTEN on all queues that are not listened to yet, in one query; whether there was one."""
+        if not self._queues.changed:
+            return False
         fresh, dropped = self._queues.changes()
         statements = [sql.SQL("listen {}").format(sql.Identifier(s.channel)) for s in fresh]
         statements += [sql.SQL("unlisten {}").format(sql.Identifier(c)) for c in dropped]
@@ -242,6 +249,7 @@ class Listener:
             with self._limits.on(conn, self._answer_limit):
                 conn.execute(sql.SQL("; ").join(statements))
         self._queues.now_in_force(fresh)
+        return bool(statements)
 
     def _tell_back(self) -> None:
         if self._told_lost:

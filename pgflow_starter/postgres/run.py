@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from pgflow_starter.postgres.client import PgflowClient
+    from pgflow_starter.postgres.client import Client
+    from pgflow_starter.postgres.steps import StepRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Run:
     error: str | None
     started_at: datetime
     ended_at: datetime | None
-    _client: PgflowClient = field(repr=False, compare=False)
+    _client: Client = field(repr=False, compare=False)
     seen_at: float = field(default=0.0, repr=False, compare=False)
     """When that was, on the monotonic clock."""
 
@@ -45,6 +46,10 @@ class Run:
     def refresh(self) -> Run:
         """The run as it is now. Raises PgflowError."""
         return self._client.run(self.id)
+
+    def steps(self) -> tuple[StepRun, ...]:
+        """The run's steps as they are now, in the flow's order, with what they returned. Raises PgflowError."""
+        return self._client.steps(self.id)
 
     def wait(self, timeout: float | None = None) -> Run:
         """The run once it is finished, completed or failed; polls from 20 ms up to 0.5 s.

@@ -27,13 +27,17 @@ class Subscription:
 
 
 class Subscriptions:
-    """The queues of a listener. Thread-safe; answers and wakes are given outside the lock."""
+    """The queues of a listener. Thread-safe; answers and wakes are given outside the lock.
+
+    `changed` says that there is something in `changes`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._queues: dict[str, Subscription] = {}
         self._by_channel: dict[str, Subscription] = {}
         self._dropped: list[str] = []
+        self.changed = False
 
     def want(self, queue: str, wake: Callable[[], object], answer: Answer) -> bool:
         """Add a queue or replace its wake; False when LISTEN is in force already, else `answer` will get the result."""
@@ -45,6 +49,7 @@ class Subscriptions:
             subscription.wake = wake
             if not subscription.in_force:
                 subscription.waiting.append(answer)
+                self.changed = True
             return not subscription.in_force
 
     def drop(self, queue: str) -> None:
@@ -54,10 +59,12 @@ class Subscriptions:
             if subscription is not None:
                 del self._by_channel[subscription.channel]
                 self._dropped.append(subscription.channel)
+                self.changed = True
 
     def changes(self) -> tuple[list[Subscription], list[str]]:
         """Those that are not listened to yet, and channels to listen to no more."""
         with self._lock:
+            self.changed = False
             fresh = [s for s in self._queues.values() if not s.in_force]
             dropped = [c for c in self._dropped if c not in self._by_channel]
             self._dropped.clear()
@@ -81,6 +88,7 @@ class Subscriptions:
             for subscription in self._queues.values():
                 subscription.in_force = False
                 subscription.waiting.clear()
+            self.changed = bool(self._queues)
         for answer in answers:
             answer.put(error)
         return had

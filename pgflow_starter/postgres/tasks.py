@@ -31,19 +31,21 @@ VT_MARGIN = 2
 # for the number of messages read.
 _CLAIM = """
 with messages as materialized (
-    select array_agg(msg_id) as ids, count(*) as n from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
+    select array_agg(msg_id) as ids, count(*) as n, {headers} as headers from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
 ), started as materialized (
     select t.* from messages m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s) t where m.ids is not null
 )
 select m.n,
        case when m.n = 0 then (select extract(epoch from min(vt) - clock_timestamp())
                                from pgmq.{queue} where vt > clock_timestamp()) end,
-       {wired},
+       s.run_id is not null or {wired},
        s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
        coalesce((select t.attempts_count from pgflow.step_tasks t
-                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index), 0) + 1
+                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index), 0) + 1,
+       m.headers ->> s.msg_id::text
 from messages m left join started s on true
 """
+_HEADERS = "jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
 # Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
 _WIRED = """
 exists (select from pgflow.workers where worker_id = %(worker)s)
@@ -158,7 +160,7 @@ class PostgresTaskStore:
             features = self._detected(conn)
             parameters = {"queue": queue, "vt": vt, "quantity": quantity, "worker": worker_id}
             try:
-                rows = _claimed(conn, _claim_statement(queue, features.flow_input), parameters)
+                rows = _claimed(conn, _claim_statement(queue, features.flow_input, features.headers), parameters)
             except psycopg.Error as error:
                 self._features = None  # the core may have been replaced under us
                 if error.sqlstate in _UNWIRED_STATES and conn.execute(_IS_WIRED, parameters).fetchone() == (False,):
@@ -279,12 +281,13 @@ def _complete(conn: Connection, outcomes: Sequence[Outcome]) -> None:
 
 
 @cache
-def _claim_statement(queue: str, has_flow_input: bool) -> str:
+def _claim_statement(queue: str, has_flow_input: bool, has_headers: bool) -> str:
     return (
         sql.SQL(_CLAIM)
         .format(
             queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if has_flow_input else "null"),
+            headers=sql.SQL(_HEADERS if has_headers else "null::jsonb"),
             wired=sql.SQL(_WIRED),
         )
         .as_string()

@@ -15,6 +15,7 @@ class Wakeup:
         self._receive, self._send = socket.socketpair()
         self._receive.setblocking(False)
         self._send.setblocking(False)
+        self._polls: dict[int | None, select.poll] = {}
 
     def send(self) -> None:
         """Have the wait that is under way, or the next, end at once."""
@@ -26,15 +27,21 @@ class Wakeup:
 
         Takes what was sent.
         """
+        if other not in self._polls:
+            self._polls = {other: self._poll_of(other)}
+        came = self._polls[other].poll(None if seconds is None else math.ceil(seconds * 1000))
+        if any(number == self._receive.fileno() for number, _ in came):
+            with suppress(BlockingIOError):
+                while self._receive.recv(4096):
+                    pass
+        return bool(came)
+
+    def _poll_of(self, other: int | None) -> select.poll:
         poll = select.poll()  # needs no file descriptor, of which there may be none left
         for number in (self._receive.fileno(), other):
             if number is not None:
                 poll.register(number, select.POLLIN)
-        came = bool(poll.poll(None if seconds is None else math.ceil(seconds * 1000)))
-        with suppress(BlockingIOError):
-            while self._receive.recv(4096):
-                pass
-        return came
+        return poll
 
     def close(self) -> None:
         """Idempotent."""

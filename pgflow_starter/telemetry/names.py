@@ -16,6 +16,16 @@ def span_phase(phase: str) -> str:
     return f"phase {phase}"
 
 
+def span_send(queue: str) -> str:
+    """The span of starting runs."""
+    return f"send {queue}"
+
+
+def span_process(queue: str) -> str:
+    """The span of one task's handler."""
+    return f"process {queue}"
+
+
 EVENT_ATTEMPT = "pgflow.starter.module.attempt"
 EVENT_SUCCESS = "pgflow.starter.module.success"
 EVENT_RETRY_SCHEDULED = "pgflow.starter.module.retry_scheduled"
@@ -32,3 +42,16 @@ ERROR_CLASS = "pgflow.starter.error.class"
 RETRY_DELAY = "pgflow.starter.retry.delay"
 ERROR_TYPE = "error.type"
 DB_STATUS = "db.response.status_code"
+
+# OpenTelemetry's messaging conventions, which are in development still.
+MESSAGING_SYSTEM = "messaging.system"
+MESSAGING_DESTINATION = "messaging.destination.name"
+MESSAGING_OPERATION_NAME = "messaging.operation.name"
+MESSAGING_OPERATION_TYPE = "messaging.operation.type"
+MESSAGING_MESSAGE_ID = "messaging.message.id"
+MESSAGING_BATCH_COUNT = "messaging.batch.message_count"
+
+RUN_ID = "pgflow.run.id"
+STEP = "pgflow.step"
+TASK_INDEX = "pgflow.task.index"
+TASK_ATTEMPT = "pgflow.task.attempt"

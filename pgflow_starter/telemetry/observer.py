@@ -10,7 +10,6 @@ After 16 attempts of a module each is the root of a trace of its own: a long out
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,8 +24,7 @@ from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase
 from pgflow_starter.ports import AttemptObserver, Clock, Redact
 from pgflow_starter.telemetry import names
-
-logger = logging.getLogger("pgflow_starter.telemetry")
+from pgflow_starter.telemetry.guard import guarded
 
 ATTEMPTS_IN_ONE_TRACE = 16
 _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
@@ -44,7 +42,7 @@ class OtelObserver:
 
     def started(self, modules: Sequence[ModuleSpec]) -> None:
         """The root span, ended at once."""
-        with _guarded():
+        with guarded():
             attributes = {names.MODULE_COUNT: len(modules)}
             span = self._tracer.start_span(names.SPAN_START, Context(), SpanKind.INTERNAL, attributes)
             span.end()
@@ -53,7 +51,7 @@ class OtelObserver:
     def attempt(self, state: ModuleState, previous: AttemptObserver | None) -> AttemptObserver:
         """A span that ends with the attempt."""
         span: Span = trace.INVALID_SPAN
-        with _guarded():
+        with guarded():
             parent = self._root if state.attempts <= ATTEMPTS_IN_ONE_TRACE else Context()
             linked = previous.span.get_span_context() if isinstance(previous, OtelAttempt) else None
             links = [Link(linked)] if linked is not None and linked.is_valid else None
@@ -66,7 +64,7 @@ class OtelObserver:
 
     def ready(self, states: Sequence[ModuleState], seconds: float) -> None:
         """A span as long as it took, with the ready event."""
-        with _guarded():
+        with guarded():
             end = int(self._clock.now().timestamp() * _NANOSECONDS)
             count = {
                 status: sum(s.status is status for s in states)
@@ -97,25 +95,25 @@ class OtelAttempt:
         """A child span around the phase, current on its thread, so that the SQL's own spans are below it."""
         span: Span = trace.INVALID_SPAN
         parent = trace.set_span_in_context(self.span, Context())
-        with _guarded():
+        with guarded():
             attributes = {names.PHASE: str(phase)}
             span = self._tracer.start_span(names.span_phase(phase), parent, SpanKind.INTERNAL, attributes)
         token = attach(trace.set_span_in_context(span, Context()))
         try:
             yield
         except BaseException as error:
-            with _guarded():
+            with guarded():
                 span.set_attributes(_error(error_type(error), str(classify(error, phase))))
                 span.set_status(Status(StatusCode.ERROR, self._redact(reason(error))))
             raise
         finally:
             detach(token)
-            with _guarded():
+            with guarded():
                 span.end()
 
     def ended(self, state: ModuleState, delay: float | None) -> None:
         """The closing event and the end of the span."""
-        with _guarded():
+        with guarded():
             attributes = _facts(state)
             error = state.last_error
             if error is not None:
@@ -148,11 +146,3 @@ def _facts(state: ModuleState) -> dict[str, Any]:
 def _error(kind: str, error_class: str) -> dict[str, Any]:
     facts = {names.ERROR_TYPE: kind, names.ERROR_CLASS: error_class}
     return {**facts, names.DB_STATUS: kind} if _SQLSTATE.fullmatch(kind) else facts
-
-
-@contextmanager
-def _guarded() -> Iterator[None]:
-    try:
-        yield
-    except Exception:
-        logger.exception("telling OpenTelemetry failed")

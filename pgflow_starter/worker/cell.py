@@ -45,6 +45,7 @@ class WorkerCell:
             definition,
             self.flights,
             self.outbox,
+            world.messages,
             clock=world.clock,
             timers=world.timers,
             threads=world.threads,
@@ -62,6 +63,7 @@ class WorkerCell:
         self._poll_asked = False
         self._hungry = False
         self._trailing: Timer | None = None
+        self._root_delays = root_delays(definition)
         self._world = world
 
     def adopt(self, ref: pykka.ActorRef[Any]) -> None:
@@ -102,7 +104,8 @@ class WorkerCell:
     def wake(self) -> None:
         """A notification came: poll now, once more when the throttle has passed, and when delayed steps are visible."""
         self.poll_soon()
-        self._poll_in(root_delays(self.definition))
+        if self._root_delays:
+            self._poll_in(self._root_delays)
         trailing = self._world.policy.trailing
         if trailing is not None:
             if self._trailing is not None:

@@ -17,7 +17,7 @@ from functools import partial
 from pgflow_starter.actors.threads import ThreadCache, run_patiently
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Task
-from pgflow_starter.ports import Clock, Timers
+from pgflow_starter.ports import Clock, MessageObserver, Timers
 from pgflow_starter.worker.execution import execute, failed
 from pgflow_starter.worker.flights import Flight, Flights
 from pgflow_starter.worker.outbox import Outbox
@@ -34,6 +34,7 @@ class Crew:
         definition: FlowDefinition,
         flights: Flights,
         outbox: Outbox,
+        messages: MessageObserver,
         *,
         clock: Clock,
         timers: Timers,
@@ -44,6 +45,7 @@ class Crew:
         self._definition = definition
         self._flights = flights
         self._outbox = outbox
+        self._messages = messages
         self._clock = clock
         self._timers = timers
         self._threads = threads
@@ -122,10 +124,13 @@ class Crew:
         if flight.cancelled.is_set():  # given up before it began
             self._flights.ended_late()
             return
-        outcome = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
-        if flight.timer is not None:
-            flight.timer.cancel()
-        if not flight.land():
+        with self._messages.processing(flight.task) as told:
+            outcome = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
+            if flight.timer is not None:
+                flight.timer.cancel()
+            landed = flight.land()
+            told(outcome if landed else failed(flight.task, "given up before it ended", "CancelledError"))
+        if not landed:
             self._flights.ended_late()
             return
         # First: a task that is neither under way nor in the outbox is taken for one that nobody knows.
@@ -145,7 +150,8 @@ class Crew:
         """The task has failed, and whatever its thread still returns is ignored."""
         if not flight.land():
             return
-        self._outbox.add(failed(flight.task, f"TimeoutError: the task has not ended within its timeout of {timeout} s"))
+        told = f"TimeoutError: the task has not ended within its timeout of {timeout} s"
+        self._outbox.add(failed(flight.task, told, "TimeoutError"))
         self._flights.give_up(flight)
         self._landed()
         self._outbox.flush()

@@ -21,11 +21,12 @@ def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: 
     """Call the step's handler on this thread. Never raises: exceptions, even SystemExit, become failed outcomes."""
     step = definition.step(task.step_slug)
     if task.unreadable is not None:
-        return Outcome(
-            task, OutcomeKind.FAILED_FOR_GOOD, error=error_text(f"the input cannot be read: {task.unreadable}")
-        )
+        told = error_text(f"the input cannot be read: {task.unreadable}")
+        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=told, error_type="ValueError")
     if step is None:
-        return failed(task, f"flow {task.flow_slug!r} has no step {task.step_slug!r} in this worker's code")
+        return failed(
+            task, f"flow {task.flow_slug!r} has no step {task.step_slug!r} in this worker's code", "UnknownStep"
+        )
     ctx = TaskContext(
         run_id=task.run_id,
         flow_slug=task.flow_slug,
@@ -44,18 +45,18 @@ def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: 
     try:
         output = step.handler(task.input, ctx)
     except PermanentError as error:
-        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=_told(error))
+        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=_told(error), error_type=type(error).__name__)
     except BaseException as error:
-        return failed(task, _told(error))
+        return failed(task, _told(error), type(error).__name__)
     try:
         return Outcome(task, OutcomeKind.COMPLETED, output_json=to_json(output))
     except Exception as error:
-        return failed(task, f"the handler's output cannot be stored: {error}")
+        return failed(task, f"the handler's output cannot be stored: {error}", type(error).__name__)
 
 
-def failed(task: Task, text: str) -> Outcome:
+def failed(task: Task, text: str, error_type: str) -> Outcome:
     """A failed outcome with that error text."""
-    return Outcome(task, OutcomeKind.FAILED, error=error_text(text))
+    return Outcome(task, OutcomeKind.FAILED, error=error_text(text), error_type=error_type)
 
 
 def _told(error: BaseException) -> str:

@@ -137,7 +137,9 @@ class Outbox:
         self._drop([outcome])
         if (error.sqlstate or "").startswith(_DATA_ERRORS):
             if outcome.kind is OutcomeKind.COMPLETED:
-                self._waiting.append(failed(outcome.task, f"the handler's output cannot be stored: {error}"))
+                self._waiting.append(
+                    failed(outcome.task, f"the handler's output cannot be stored: {error}", error.error_type)
+                )
                 return True
             if outcome.kind is OutcomeKind.FAILED:  # the delay of its retry is more than an integer holds
                 self._waiting.append(replace(outcome, kind=OutcomeKind.FAILED_FOR_GOOD))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from pgflow_starter.actors.threads import ThreadCache
-from pgflow_starter.ports import Clock, TaskStore, Timers
+from pgflow_starter.ports import Clock, MessageObserver, TaskStore, Timers
 from pgflow_starter.worker.polling import PollPolicy
 
 
@@ -23,6 +23,7 @@ class WorkerWorld:
     """What the workers of a starter share."""
 
     store: TaskStore
+    messages: MessageObserver
     clock: Clock
     timers: Timers
     threads: ThreadCache

@@ -125,6 +125,9 @@ def test_a_skipped_step_is_no_key_in_its_dependents_input_and_the_run_completes(
     with running(newer_database, flows=[flow]) as starter:
         run = starter.client.start_flow(flow, given).wait(20)
         assert (run.status, run.output, run.error) == ("completed", {"parcel": ["wrap"]}, None)
+        (gift,) = [step for step in run.steps() if step.slug == "gift"]
+        assert (gift.status, gift.output, gift.started_at) == ("skipped", None, None)
+        assert gift.ended_at is not None
         after = starter.client.start_flow(flow, {"vip": True, "lines": []}).wait(20)
         assert after.output == {"parcel": ["gift", "wrap"]}
     assert seen == [({"wrap": ["wrapped 1"]}, given), ({"gift": "a pen", "wrap": []}, {"vip": True, "lines": []})]

@@ -1,0 +1,62 @@
+"""`Calls`: how a client makes its calls to the database, and what callers are told of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pgflow_starter.errors import DatabaseError, PgflowError, StarterStopped
+from pgflow_starter.postgres.connection import Connection
+from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.elsewhere import Elsewhere, NoThreadError
+from pgflow_starter.postgres.errors import no_thread
+from pgflow_starter.postgres.remedies import with_remedy
+
+T = TypeVar("T")
+
+
+class Calls:
+    """The calls of one client, on a database that is its `own` or its starter's. Thread-safe."""
+
+    def __init__(self, database: Database, *, own: bool) -> None:
+        self.database = database
+        self.threads = Elsewhere("pgflow-client")
+        self.closed = False
+        self._own = own
+
+    def close(self) -> None:
+        """What fails from now on fails for that. Does not wait. Idempotent."""
+        self.closed = True
+        self.threads.close()
+
+    def elsewhere(self, call: Callable[[], T]) -> T:
+        """Not on the main thread, where a signal handler may raise. Raises PgflowError where there is no thread."""
+        try:
+            return self.threads(call)
+        except NoThreadError as error:
+            raise self.told(no_thread(error)) from error
+
+    def resending(self, call: Callable[[Connection], T], *, answers: float = 1.0) -> T:
+        """Call on a connection, once more when it broke: then it is not known whether the first was carried out.
+
+        `answers` as in `Database.connection`. Raises PgflowError.
+        """
+        attempts_left = 2
+        while True:
+            attempts_left -= 1
+            try:
+                with self.database.connection(answers=answers) as conn:
+                    return call(conn)
+            except DatabaseError as error:
+                if not error.connection_lost or not attempts_left or self.database.outage is not None:
+                    raise self.told(error) from error
+
+    def told(self, error: DatabaseError) -> PgflowError:
+        """The error with its remedy; that of a starter which has stopped is StarterStopped."""
+        if self.closed and not self._own:
+            return self.end()
+        return with_remedy(error)
+
+    def end(self) -> PgflowError:
+        """What is told to who waits when the client is closed."""
+        return PgflowError("the client was closed") if self._own else StarterStopped("the starter was stopped")

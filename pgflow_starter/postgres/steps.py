@@ -1,0 +1,54 @@
+"""`StepRun`: one step of one run, as it was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pgflow_starter.postgres.stored import in_utc, stored_json
+
+STEPS = """
+select s.step_slug, s.status,
+       case when s.status <> 'completed' then null
+            when d.step_type = 'map' then coalesce(
+                (select jsonb_agg(t.output order by t.task_index) from pgflow.step_tasks t
+                 where t.run_id = s.run_id and t.step_slug = s.step_slug), '[]')
+            else (select t.output from pgflow.step_tasks t
+                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = 0)
+       end::text,
+       (select t.error_message from pgflow.step_tasks t
+        where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed' order by t.failed_at limit 1),
+       s.initial_tasks, s.remaining_tasks, s.started_at,
+       coalesce(s.completed_at, s.failed_at, (to_jsonb(s) ->> 'skipped_at')::timestamptz)
+from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
+where s.run_id = %s order by d.step_index
+"""
+"""The rows of a run's steps, for `step_of`. Older cores have no `skipped_at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """One step of a run. `status` is `created`, `started`, `completed`, `failed` or, on newer cores, `skipped`.
+
+    `output` is that of a completed step, a list in the order of the elements for a map step; `error` the message of the
+    first task that failed for good. `tasks` is how many it has and `remaining` how many of them are open, None while
+    that is not known. Times are UTC.
+    """
+
+    slug: str
+    status: str
+    output: Any
+    error: str | None
+    tasks: int | None
+    remaining: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+def step_of(run_id: UUID, row: Any) -> StepRun:
+    """A row of `STEPS`. Raises PgflowError for JSON that goes beyond what Python parses."""
+    slug, status, output, error, tasks, remaining, started_at, ended_at = row
+    told = stored_json(output, f"the output of step {slug!r} of run {run_id}")
+    return StepRun(slug, status, told, error, tasks, remaining, in_utc(started_at), in_utc(ended_at))

@@ -1,0 +1,23 @@
+"""Values as the database stores them, as Python's."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from pgflow_starter.errors import PgflowError
+
+
+def stored_json(text: str | None, what: str) -> Any:
+    """JSON text as data, None for none. Raises PgflowError, naming `what`, where it goes beyond what Python parses."""
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError) as unreadable:
+        msg = f"{what} cannot be read: {type(unreadable).__name__}: {unreadable}"
+        raise PgflowError(msg) from unreadable
+
+
+def in_utc(moment: datetime | None) -> datetime | None:
+    """The same moment in UTC."""
+    return None if moment is None else moment.astimezone(UTC)

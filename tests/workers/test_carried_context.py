@@ -1,0 +1,108 @@
+"""A trace goes on where a message is processed: its context travels with the messages of a run's first steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+import pgflow_starter as pgflow
+from pgflow_starter.postgres.headers import set_headers
+from tests.support.starters import running
+from tests.support.waiting import eventually
+
+
+class Traced:
+    """A provider and what it was told."""
+
+    def __init__(self) -> None:
+        self.exporter = InMemorySpanExporter()
+        self.provider = TracerProvider()
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+
+    def named(self, name: str, count: int = 1) -> list[ReadableSpan]:
+        def found() -> list[ReadableSpan]:
+            spans = [s for s in self.exporter.get_finished_spans() if s.name == name]
+            return spans if len(spans) == count else []
+
+        return eventually(found)
+
+
+def two_steps() -> pgflow.Flow:
+    flow = pgflow.Flow("order")
+    seen: dict[str, Any] = {}
+    flow.step(slug="first")(
+        lambda given, ctx: seen.setdefault("span", trace.get_current_span()).get_span_context().span_id
+    )
+    flow.step(slug="second", depends_on=["first"])(lambda given, ctx: given["first"])
+    return flow
+
+
+def test_the_first_step_is_a_child_of_whoever_started_the_run(database: str) -> None:
+    traced = Traced()
+    flow = two_steps()
+    with running(database, flows=[flow], tracer_provider=traced.provider) as starter:
+        with traced.provider.get_tracer("test").start_as_current_span("request") as request:
+            run = starter.client.start_flow(flow, {"secret": "s3cr3t"})
+        ended = run.wait(20)
+        assert ended.status == "completed"
+        first, second = sorted(traced.named("process order", 2), key=lambda s: s.start_time or 0)
+    (send,) = traced.named("send order")
+    assert send.kind is SpanKind.PRODUCER
+    assert send.parent == request.get_span_context()
+    assert first.kind is SpanKind.CONSUMER
+    assert first.parent is not None
+    assert (first.parent.trace_id, first.parent.span_id) == (send.context.trace_id, send.context.span_id)
+    assert ended.result == first.context.span_id  # current in the handler
+    assert second.parent is None
+    for span in (send, first, second):
+        assert span.attributes is not None
+        assert span.attributes["pgflow.run.id"] == str(run.id)
+        assert span.attributes["messaging.system"] == "pgmq"
+        assert span.attributes["messaging.destination.name"] == "order"
+        assert "s3cr3t" not in span.to_json()
+
+
+def test_it_travels_with_every_message_of_many_and_of_a_map(database: str) -> None:
+    traced = Traced()
+    flow = pgflow.Flow("mapped")
+    flow.map(slug="each")(lambda item, ctx: item)
+    with running(database, flows=[flow], tracer_provider=traced.provider) as starter:
+        for run in starter.client.start_flows(flow, [[1, 2], [3]]):
+            run.wait(20)
+        processed = traced.named("process mapped", 3)
+    (send,) = traced.named("send mapped")
+    assert {span.context.trace_id for span in processed} == {send.context.trace_id}
+    assert send.attributes is not None
+    assert send.attributes["messaging.batch.message_count"] == 2
+
+
+def test_a_task_that_fails_says_of_what(database: str) -> None:
+    traced = Traced()
+    job = pgflow.job("bad", max_attempts=1)(lambda message, ctx: 1 / message)
+    with running(database, jobs=[job], tracer_provider=traced.provider) as starter:
+        assert starter.client.enqueue(job, 0).wait(20).status == "failed"
+        (span,) = traced.named("process bad")
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "ZeroDivisionError"
+
+
+def test_whoever_does_not_trace_sends_no_headers(database: str) -> None:
+    job = pgflow.job("plain")(lambda message, ctx: None)
+    with running(database, jobs=[job]) as starter:
+        run = starter.client.enqueue(job, 1)
+        assert run.wait(20).status == "completed"
+    with psycopg.connect(database) as conn:
+        assert conn.execute("select headers from pgmq.a_plain").fetchall() == [(None,)]
+
+
+def test_a_pgmq_without_headers_is_left_alone(empty_database: str) -> None:
+    with psycopg.connect(empty_database) as conn:
+        conn.execute("create schema pgmq; create table pgmq.q_old (msg_id int, message jsonb)")
+        set_headers(conn, "old", [], '{"traceparent": "00-1-1-01"}')
