@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Phase,
         SignalStrategy,
         StarterStatus,
+        WorkerState,
     )
     from pgflow_starter.errors import (
         DatabaseError,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
         TransientError,
         UnknownFlowError,
     )
+    from pgflow_starter.postgres.recent import RunSummary, StepSummary
     from pgflow_starter.postgres.run import Run
     from pgflow_starter.postgres.steps import StepRun
     from pgflow_starter.worker.context import TaskContext
@@ -81,6 +83,7 @@ __all__ = [
     "PhaseTimeoutError",
     "Run",
     "RunNotFoundError",
+    "RunSummary",
     "SetupError",
     "ShapeMismatchError",
     "SignalStrategy",
@@ -94,10 +97,12 @@ __all__ = [
     "StepDefinition",
     "StepKind",
     "StepRun",
+    "StepSummary",
     "SupervisorActor",
     "TaskContext",
     "TransientError",
     "UnknownFlowError",
+    "WorkerState",
     "job",
     "start",
 ]
@@ -128,6 +133,7 @@ _HOMES = {
     "Phase": "core.state",
     "PhaseTimeoutError": "errors",
     "Run": "postgres.run",
+    "RunSummary": "postgres.recent",
     "RunNotFoundError": "errors",
     "SetupError": "errors",
     "ShapeMismatchError": "errors",
@@ -142,10 +148,12 @@ _HOMES = {
     "StepDefinition": "core.definition",
     "StepKind": "core.definition",
     "StepRun": "postgres.steps",
+    "StepSummary": "postgres.recent",
     "SupervisorActor": "actors.supervisor",
     "TaskContext": "worker.context",
     "TransientError": "errors",
     "UnknownFlowError": "errors",
+    "WorkerState": "core.state",
     "job": "core.flow",
     "start": "app",
 }

@@ -39,7 +39,7 @@ from pgflow_starter.config import Settings
 from pgflow_starter.core.children import ChildSpec, ChildType, SupervisorFlags
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.state import ChildInfo, SignalStrategy, phases_of
+from pgflow_starter.core.state import ChildInfo, SignalStrategy, WorkerState, phases_of
 from pgflow_starter.errors import StarterStopped, StarterTerminated
 from pgflow_starter.ports import Threaded
 from pgflow_starter.postgres.conninfo import Redactor
@@ -165,6 +165,14 @@ class Runtime:
     def children(self) -> tuple[ChildInfo, ...]:
         """The supervision tree, flat. Never waits."""
         return self.tree.flat(ChildInfo(ROOT_ID, None, "supervisor", 0, not self._link.ended))
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        """The workers of this process. Never waits."""
+        return tuple(cell.state() for cell in self._workers.cells())
+
+    def definitions(self) -> tuple[FlowDefinition, ...]:
+        """Those of the registered modules. Never waits for long."""
+        return tuple(r.definition for r in self._registry.list())
 
     def _root_ended(self, _: Link, reason: BaseException | None) -> None:
         """On the root's thread, when it stopped or gave up: take everything down that is not an actor."""

@@ -12,7 +12,8 @@ from pgflow_starter.actors.starter import STARTER_ID
 from pgflow_starter.app.client import PgflowClient
 from pgflow_starter.app.runtime import Runtime
 from pgflow_starter.app.runtimes import Runtimes
-from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus, WorkerState
 from pgflow_starter.errors import ForkedError
 from pgflow_starter.ports import Clock
 
@@ -80,6 +81,14 @@ class Starter:
     def which_children(self) -> tuple[ChildInfo, ...]:
         """The supervision tree as a flat tuple, parents before children. Never waits."""
         return self._checked().children()
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        """The workers of this process, in the order of their registration. Never waits."""
+        return self._checked().workers()
+
+    def definitions(self) -> tuple[FlowDefinition, ...]:
+        """The definitions of the registered modules, in the order of their registration. Never waits."""
+        return self._checked().definitions()
 
     def proxy(self) -> StarterProxy:
         """The same calls, answered by the StarterActor as pykka futures."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+from uuid import UUID
 
 
 class ModuleStatus(StrEnum):
@@ -153,6 +154,27 @@ class ChildInfo:
     type: str
     restarts: int
     alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """One worker of this process, at one moment.
+
+    `alive`: it claims tasks, or drains. `running` of its `slots` are taken; `completed` and `failed` count the outcomes
+    that were written since its module was first registered here, failed attempts each; `unwritten` ones wait for the
+    database. `abandoned`: threads of tasks that were given up and have not ended. `draining`: pgflow wants it to stop.
+    """
+
+    slug: str
+    worker_id: UUID
+    alive: bool
+    slots: int
+    running: int
+    completed: int
+    failed: int
+    unwritten: int
+    abandoned: int
+    draining: bool
 
 
 def one_line(text: str, limit: int = 500) -> str:

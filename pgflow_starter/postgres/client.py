@@ -16,6 +16,7 @@ from pgflow_starter.ports import Clock, MessageObserver
 from pgflow_starter.postgres.calls import Calls
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.elsewhere import NoThreadError
+from pgflow_starter.postgres.recent import LIMIT_TIME, RunSummary, recent_runs
 from pgflow_starter.postgres.run import Run
 from pgflow_starter.postgres.runs import FIND, run_of
 from pgflow_starter.postgres.starts import Starts, unknown_flow
@@ -161,6 +162,21 @@ class Client:
             raise _no_run(chosen)
         return tuple(step_of(chosen, row) for row in rows)
 
+    def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> tuple[RunSummary, ...]:
+        """The `limit` runs that began last, in this database, the newest first.
+
+        Waits up to `patience` seconds for the database, and as long again for its answer. Raises PgflowError.
+        """
+        self._calls.database.check_process()
+        return self._calls.elsewhere(lambda: self._recent(limit, patience))
+
+    def _recent(self, limit: int, patience: float) -> tuple[RunSummary, ...]:
+        try:
+            with self._calls.database.connection(patience=patience) as conn:
+                return recent_runs(conn, limit, patience)
+        except DatabaseError as error:
+            raise self._calls.told(error) from error
+
     def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
         self._calls.database.check_process()
         return self._calls.elsewhere(
@@ -194,7 +210,7 @@ class Client:
     def _found(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, Run | PgflowError]:
         try:
             with self._calls.database.connection(patience=seconds) as conn, conn.pipeline(), conn.transaction():
-                conn.execute("select set_config('statement_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
+                conn.execute(LIMIT_TIME, (f"{int(seconds * 1000)}ms",))
                 cursor = conn.execute(FIND, (list(run_ids),))
             rows: list[Any] = cursor.fetchall()
         except DatabaseError as error:

@@ -14,6 +14,7 @@ import pykka
 from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.actors.threads import AGAIN_INTERVAL, run_patiently
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.state import WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import UnknownFlowError
 from pgflow_starter.ports import Timer
@@ -58,6 +59,9 @@ class WorkerCell:
         self.draining = False
         self.retired = False
         self.stopping = False
+        self._counting = threading.Lock()
+        self._completed = 0
+        self._failed = 0
         self._claiming = threading.Lock()
         self._scope = PhaseScope()
         self._poll_asked = False
@@ -73,6 +77,22 @@ class WorkerCell:
         self._scope = PhaseScope()
         self._poll_asked = False
         self.poll_soon()
+
+    def state(self) -> WorkerState:
+        """A snapshot. Never waits."""
+        ref = self.ref
+        return WorkerState(
+            slug=self.definition.slug,
+            worker_id=self.worker_id,
+            alive=ref is not None and ref.is_alive() and not self.unwired,
+            slots=self.slots,
+            running=len(self.flights),
+            completed=self._completed,
+            failed=self._failed,
+            unwritten=len(self.outbox),
+            abandoned=self.flights.abandoned,
+            draining=self.draining,
+        )
 
     def tell(self, message: object) -> None:
         """Send to the current incarnation; lost on a dead one, whose successor polls anyway."""
@@ -202,6 +222,10 @@ class WorkerCell:
         """Poll when what these outcomes made visible is there: the next steps, or the task again."""
         delays: set[float] = set()
         last: list[UUID] = []
+        completed = sum(outcome.kind is OutcomeKind.COMPLETED for outcome in outcomes)
+        with self._counting:
+            self._completed += completed
+            self._failed += len(outcomes) - completed
         for outcome in outcomes:
             follow = self._what_follows(outcome)
             delays |= follow
