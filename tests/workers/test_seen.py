@@ -63,6 +63,8 @@ def test_runs_are_listed_from_the_newest_on_without_what_they_carry(database: st
 
 
 def test_a_database_that_is_away_is_said_soon() -> None:
-    with pgflow.PgflowClient("host=127.0.0.1 port=1") as client:
-        with pytest.raises(pgflow.PgflowError, match="cannot be reached"):
-            client.recent_runs(patience=0.2)
+    with (
+        pgflow.PgflowClient("host=127.0.0.1 port=1") as client,
+        pytest.raises(pgflow.PgflowError, match="cannot be reached"),
+    ):
+        client.recent_runs(patience=0.2)
