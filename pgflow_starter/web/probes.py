@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
 
@@ -18,6 +19,7 @@ class Probes:
     def __init__(self, source: Source, clock: Clock) -> None:
         self._source = source
         self._clock = clock
+        self._known: dict[int, tuple[ModuleState, str]] = {}
 
     def livez(self) -> Response:
         """Whether the root supervisor lives."""
@@ -47,19 +49,25 @@ class Probes:
     def _refused(
         self, headline: str, modules: list[ModuleState], status: StarterStatus, missing: list[str] | None = None
     ) -> Response:
-        now = self._clock.now()
-        lines = [headline, *(missing or ()), *(told(m, now) for m in modules)]
+        lines = [headline, *(missing or ()), *self._told(modules)]
         if status.outage is not None:
             lines.append(f"database: away since {_at(status.outage.since)}: {one_line(status.outage.reason)}")
         return text(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(lines))
 
     def _failed(self, status: StarterStatus) -> list[str]:
-        now = self._clock.now()
-        return [told(m, now) for m in status.modules if m.status is ModuleStatus.FAILED_PERMANENT]
+        return self._told([m for m in status.modules if m.status is ModuleStatus.FAILED_PERMANENT])
+
+    def _told(self, modules: Sequence[ModuleState]) -> list[str]:
+        """A line for each. What does not change with time is kept: a probe may come between busy threads."""
+        known, now = self._known, self._clock.now()
+        # By identity, for a state is never changed; each is kept with its line, so that no other can take its id.
+        kept = {id(m): known.get(id(m)) or (m, told(m)) for m in modules}
+        self._known = kept
+        return [text + _when(m, now) for m, text in kept.values()]
 
 
-def told(state: ModuleState, now: datetime) -> str:
-    """A module in one line: status, attempt, phase, what failed, when it is tried again."""
+def told(state: ModuleState) -> str:
+    """A module in one line: status, attempt, phase, what failed."""
     parts = [f"{one_line(state.module)}: {state.status}", f"attempt {state.attempts}"]
     if state.phase is not None:
         parts.append(f"in phase {state.phase}")
@@ -67,9 +75,14 @@ def told(state: ModuleState, now: datetime) -> str:
         error = state.last_error
         parts.append(f"phase {error.phase} failed [{error.error_type}]: {one_line(error.reason)}")
     if state.next_attempt_at is not None:
-        seconds = max(0.0, (state.next_attempt_at - now).total_seconds())
-        parts.append(f"next attempt at {_at(state.next_attempt_at)} (in {seconds:.1f} s)")
+        parts.append(f"next attempt at {_at(state.next_attempt_at)}")
     return ", ".join(parts)
+
+
+def _when(state: ModuleState, now: datetime) -> str:
+    if state.next_attempt_at is None:
+        return ""
+    return f" (in {max(0.0, (state.next_attempt_at - now).total_seconds()):.1f} s)"
 
 
 def _at(moment: datetime) -> str:
