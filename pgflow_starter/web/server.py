@@ -39,6 +39,7 @@ class Server:
         host, port = waitress_server.effective_host, int(waitress_server.effective_port)
         self.url = f"http://{Address(host, port)}"
         self._closed = threading.Lock()
+        self._waking = threading.Lock()
         self._thread = threading.Thread(target=waitress_server.run, name="pgflow-web", daemon=True)
         self._thread.start()
 
@@ -56,15 +57,18 @@ class Server:
         if self._closed.acquire(blocking=False):
             self._application.close()
             self._server.task_dispatcher.shutdown(timeout=ENDS_WITHIN)
-            # Sockets belong to the thread that polls them.
-            self._server.trigger.pull_trigger(self._close_sockets)
+            # Sockets belong to the thread that polls them. It may be awake and take the call before the pipe that wakes
+            # it is written to: that pipe must not be closed by then, its number may be another file's.
+            with self._waking:
+                self._server.trigger.pull_trigger(self._close_sockets)
         self._thread.join(ENDS_WITHIN)
 
     def _close_sockets(self) -> None:
-        for channel in list(self._server.active_channels.values()):
-            channel.handle_close()  # a thread may wait for this channel's reader to read
-        for part in list(self._sockets.values()):
-            part.close()
+        with self._waking:
+            for channel in list(self._server.active_channels.values()):
+                channel.handle_close()  # a thread may wait for this channel's reader to read
+            for part in list(self._sockets.values()):
+                part.close()
 
 
 def serve(starter: Source, address: str) -> Server:
