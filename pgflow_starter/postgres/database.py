@@ -244,14 +244,17 @@ class Database:
         options = {**self._options, "prepare_threshold": self._prepare_threshold}
 
         def connect() -> Connection:
-            return wanted.connect(self._conninfo, **options)
+            self._pace.reserve()  # waits for nobody, but whoever comes after it does while the server does not answer
+            conn = wanted.connect(self._conninfo, **options)
+            self._pace.give_back()
+            return conn
 
         def failed(error: psycopg.Error) -> None:
             # What the pool has may be good: a crowded server is there, else the probe shall tell.
             if crowded(error) and not pool.empty:
+                self._pace.give_back()
                 pool.make_do()
             else:
-                self._pace.reserve()  # what failed was an attempt like any other
                 self._prober.doubt()
 
         pool = Pool(connect, size=self._pool_size, clock=self._clock, failed=failed)

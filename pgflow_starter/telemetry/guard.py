@@ -14,5 +14,5 @@ def guarded() -> Iterator[None]:
     """Around calls of OpenTelemetry's: what they raise is logged."""
     try:
         yield
-    except Exception:
+    except (Exception, SystemExit):
         logger.exception("telling OpenTelemetry failed")

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.telemetry import names
@@ -29,7 +29,9 @@ class OtelMessages:
 
     def __init__(self, tracer_provider: Any) -> None:
         self._global = tracer_provider is None
-        self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider)
+        self._tracer: Tracer = trace.NoOpTracer()
+        with guarded():
+            self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider)
 
     def sending(self, queue: str, run_ids: Sequence[UUID]) -> AbstractContextManager[str | None]:
         """A span around it, and its context as headers; None where nobody traces."""
@@ -46,15 +48,17 @@ class OtelMessages:
     @contextmanager
     def _sending(self, queue: str, run_ids: Sequence[UUID]) -> Iterator[str | None]:
         span: Span = trace.INVALID_SPAN
-        headers: dict[str, str] = {}
+        headers: str | None = None
         with guarded():
             span = self._tracer.start_span(names.span_send(queue), None, SpanKind.PRODUCER)
             if span.is_recording():
                 span.set_attributes({**_facts(queue, "send"), **_runs(run_ids)})
             if span.get_span_context().is_valid:
-                propagate.inject(headers, trace.set_span_in_context(span))
+                carrier: dict[str, str] = {}
+                propagate.inject(carrier, trace.set_span_in_context(span))
+                headers = json.dumps(carrier) if carrier else None
         try:
-            yield json.dumps(headers) if headers else None
+            yield headers
         except BaseException as error:
             with guarded():
                 _failed(span, getattr(error, "error_type", None) or type(error).__name__, str(error))
@@ -66,12 +70,13 @@ class OtelMessages:
     @contextmanager
     def _processing(self, task: Task) -> Iterator[Callable[[Outcome], None]]:
         span: Span = trace.INVALID_SPAN
+        sender = Context()
         with guarded():
-            sender = Context() if task.headers is None else _sender(task.headers)
+            sender = _sender(task.headers)
             span = self._tracer.start_span(names.span_process(task.flow_slug), sender, SpanKind.CONSUMER)
             if span.is_recording():
                 span.set_attributes({**_facts(task.flow_slug, "process"), **_task(task)})
-        token = attach(trace.set_span_in_context(span, Context()))
+        token = attach(trace.set_span_in_context(span, sender))
         try:
             yield lambda outcome: _ended(span, outcome)
         finally:
@@ -80,10 +85,14 @@ class OtelMessages:
                 span.end()
 
 
-def _sender(headers: str) -> Context:
-    found = json.loads(headers)
+def _sender(headers: str | None) -> Context:
+    """What was current where the message was sent; nothing where its headers, which may be anybody's, say none."""
+    try:
+        found = None if headers is None else json.loads(headers)
+    except (ValueError, RecursionError):
+        found = None
     carried = {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
-    return propagate.extract(carried, Context())
+    return propagate.extract(carried, Context()) if carried else Context()
 
 
 def _ended(span: Span, outcome: Outcome) -> None:

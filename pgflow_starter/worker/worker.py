@@ -74,9 +74,9 @@ class WorkerActor(Actor):
         left = [f.task for f in cell.flights.all() if f.land()]
         for flight in cell.flights.all():
             cell.flights.give_up(flight)
+        if not cell.outbox.flush(wait=True):
+            logger.error("%s: %d outcomes could not be written", cell.definition.slug, len(cell.outbox))
         try:
-            if not cell.outbox.flush(wait=True):
-                logger.error("%s: %d outcomes could not be written", cell.definition.slug, len(cell.outbox))
             if left:
                 logger.warning("%s: %d tasks did not end in time and are given back", cell.definition.slug, len(left))
                 world.store.give_back(cell.worker_id, left)
