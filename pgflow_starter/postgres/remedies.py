@@ -18,7 +18,7 @@ def with_remedy(error: DatabaseError) -> DatabaseError:
         remedy = f"pgmq or the pgflow core is missing in this database; {INSTALL_HINT}"
     elif error.sqlstate == _READ_ONLY:
         remedy = "this transaction or server is read-only; connect to the primary, in a transaction that may write"
-    elif error.connection_lost and error.error_type != "PoolClosed":
+    elif error.connection_lost and error.error_type not in ("PoolClosed", "AnswerTimeout"):
         remedy = "the database cannot be reached; check that it runs and what the connection string says"
     else:
         return error
