@@ -14,6 +14,7 @@ from pgflow_starter.actors.threads import ThreadCache
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Outcome, Task
 from pgflow_starter.telemetry.messages import OtelMessages
+from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.flights import Flights
@@ -56,7 +57,7 @@ class Rig:
             definition,
             self.flights,
             self.outbox,
-            OtelMessages(None),
+            OtelMessages(Providers(), SystemClock()),
             clock=SystemClock(),
             timers=self.timers,
             threads=threads,

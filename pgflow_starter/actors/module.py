@@ -167,7 +167,8 @@ class ModuleActor(Actor):
         world, cell = self._world, self._cell
         match effect:
             case core.AttemptBegan(state):
-                cell.attempt = world.observer.attempt(state, cell.attempt)
+                asked, cell.asked = cell.asked, None
+                cell.attempt = world.observer.attempt(state, cell.attempt, asked)
             case core.AttemptEnded(state, delay):
                 if cell.attempt is not None:
                     cell.attempt.ended(state, delay)

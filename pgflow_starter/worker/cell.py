@@ -123,6 +123,7 @@ class WorkerCell:
 
     def wake(self) -> None:
         """A notification came: poll now, once more when the throttle has passed, and when delayed steps are visible."""
+        self._world.messages.woken(self.definition.slug)
         self.poll_soon()
         if self._root_delays:
             self._poll_in(self._root_delays)
@@ -197,6 +198,7 @@ class WorkerCell:
                 known = [f.task for f in self.flights.all()] + self.outbox.tasks()
                 store.give_back_unknown(self.worker_id, self.definition.slug, known)
                 self.claims_unsure = False
+            began = self._world.clock.monotonic()
             claimed = store.claim(self.definition, self.worker_id, quantity, self._scope)
         except UnknownFlowError:
             self.unwired = True  # until its module has registered again: see `wire`
@@ -205,7 +207,9 @@ class WorkerCell:
             # A connection that broke while claiming may have claimed all the same.
             self.claims_unsure = True
             raise
-        self.crew.launch(claimed.tasks)
+        seconds = self._world.clock.monotonic() - began
+        received = self._world.messages.received(self.definition.slug, claimed, seconds) if claimed.read else None
+        self.crew.launch(claimed.tasks, received)
         self._hungry = self._hungry or claimed.read >= quantity  # there may be more
         return claimed
 
