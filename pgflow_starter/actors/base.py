@@ -18,6 +18,7 @@ from pykka.messages import _ActorStop
 
 from pgflow_starter.actors.inbox import Answer, Inbox, fail, reply
 from pgflow_starter.actors.link import AbandonedError, Link
+from pgflow_starter.errors import PgflowError
 
 logger = logging.getLogger("pgflow_starter.actors")
 
@@ -105,7 +106,9 @@ class Actor(pykka.ThreadingActor):
             self._stop()
         except BaseException as error:
             reason = error
-            logger.error("%s died: %s", self, told(error), exc_info=started and error)
+            # What caused one of ours may be the driver's, whose words nobody has looked through for passwords.
+            traced = started and not isinstance(error, PgflowError)
+            logger.error("%s died: %s", self, told(error), exc_info=error if traced else None)
         finally:
             self._end(reason, started)
 

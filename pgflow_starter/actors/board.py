@@ -36,6 +36,7 @@ class ModuleCell:
     asked: object | None = None
     lost: list[str] = field(default_factory=list)
     retired: str = ""
+    logged: tuple[ModuleStatus, object] | None = None
 
     def tell(self, message: ModuleMessage) -> None:
         """Send to the current incarnation; a dead one's successor finds on this cell what it missed."""

@@ -130,7 +130,7 @@ class Nursery(Actor):
         if child is None or child.link is not link:
             return  # one that was terminated on purpose, or abandoned
         child.ref = child.link = None
-        logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason))
+        logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason), extra=self._fields(child_id))
         restarting = to_restart(child.spec.restart, reason is not None)
         if self._watcher is not None:
             self._tell("watcher", partial(self._watcher, child_id, reason))
@@ -140,6 +140,9 @@ class Nursery(Actor):
             self._restart(child, reason)
         else:
             self._forget_unless_kept([child])
+
+    def _fields(self, child_id: str) -> dict[str, str]:
+        return {"pgflow_supervisor": self._id, "pgflow_actor": child_id}
 
     def _tell(self, who: str, call: Callable[[], object]) -> None:
         try:
@@ -176,7 +179,9 @@ class Nursery(Actor):
                     self._start(member)
                 except BaseException as error:
                     member.restarts -= 1
-                    logger.warning("%s: restarting %s failed: %s", self._id, member.id, _why(error))
+                    logger.warning(
+                        "%s: restarting %s failed: %s", self._id, member.id, _why(error), extra=self._fields(member.id)
+                    )
                     member.restarting = True
                     self._try_again(TryAgain(member.id, error))
                     return

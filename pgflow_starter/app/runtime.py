@@ -203,14 +203,14 @@ class Runtime:
 
     def _take_down(self, reason: BaseException | None) -> None:
         if not self._stop_asked:
-            logger.critical("the starter has terminated: %s", reason)
+            logger.critical("the starter has terminated: %s", self._redact(str(reason)))
             self._gauges.terminated()
             self.incidents.died("", ROOT_ID, reason, restarting=False)
             self.board.close(partial(_terminated, reason))
             self._tell_terminated(reason)
         elif reason is not None:
             # At the interpreter's exit there may be no thread for who was about to start.
-            logger.warning("the starter did not stop in order: %s", reason)
+            logger.warning("the starter did not stop in order: %s", self._redact(str(reason)))
         self._close_parts()
 
     def _close_parts(self) -> None:

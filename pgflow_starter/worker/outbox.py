@@ -7,18 +7,18 @@ written stays, in order, and is written again: doing it twice is no harm.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pgflow_starter.actors.module_log import ModuleLog
+from pgflow_starter.core.classify import error_type, reason_for_logs
+from pgflow_starter.core.news import News
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import TaskStore
 from pgflow_starter.worker.execution import failed
-
-logger = logging.getLogger("pgflow_starter.workers")
 
 BATCH = 50
 
@@ -32,11 +32,18 @@ class Outbox:
     """
 
     def __init__(
-        self, store: TaskStore, settled: Callable[[Sequence[Outcome]], None], stuck: Callable[[], None]
+        self,
+        store: TaskStore,
+        settled: Callable[[Sequence[Outcome]], None],
+        stuck: Callable[[], None],
+        log: ModuleLog,
     ) -> None:
         self._store = store
         self._settled = settled
         self._stuck = stuck
+        self._log = log
+        self._stalled = News()
+        self._refused: set[tuple[int, str]] = set()
         self._waiting: deque[Outcome] = deque()
         self._writing = threading.Lock()
         self._called = False
@@ -84,6 +91,7 @@ class Outbox:
             finally:
                 self._writing.release()
             if written:
+                self._tell_written(written)
                 self._settled(written)
             if not complete:
                 self._stuck()
@@ -99,7 +107,8 @@ class Outbox:
             self._settle(batch)
         except DatabaseError as error:
             if error.connection_lost:
-                logger.warning("%d outcomes wait to be written: %s", len(self._waiting), error)
+                if self._stalled.says("stalled"):
+                    self._log.warning("%d outcomes wait to be written: %s", len(self._waiting), error)
                 return False
             if len(batch) > 1:
                 return self._write_singly(batch, written)
@@ -144,9 +153,23 @@ class Outbox:
             if outcome.kind is OutcomeKind.FAILED:  # the delay of its retry is more than an integer holds
                 self._waiting.append(replace(outcome, kind=OutcomeKind.FAILED_FOR_GOOD))
                 return True
-        logger.error("an outcome of %s/%s was refused: %s", outcome.task.flow_slug, outcome.task.step_slug, error)
+        self._tell_refused(outcome.task, error)
         self._waiting.append(outcome)
         return False
+
+    def _tell_refused(self, task: Task, error: DatabaseError) -> None:
+        refused = (id(task), error_type(error))
+        if refused not in self._refused:
+            self._refused.add(refused)
+            self._log.error("an outcome of step %s was refused: %s", task.step_slug, reason_for_logs(error))
+
+    def _tell_written(self, written: Sequence[Outcome]) -> None:
+        """What was told of these is over."""
+        if self._refused:
+            ids = {id(outcome.task) for outcome in written}
+            self._refused = {refused for refused in self._refused if refused[0] not in ids}
+        if self._stalled.over():
+            self._log.info("outcomes are written again")
 
     def _drop(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
