@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PG ?= 18
 PYTEST_ARGS ?=
+# Each with a server of its own. Most of the time a test waits, so there may be more than cores.
+PROCESSES ?= 3
 CHAOS_SECONDS ?= 300
 SEED ?=
 
@@ -19,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo 'make demo            the main job on an embedded PostgreSQL, nothing else needed'
-	@echo 'make test            every test; PYTEST_ARGS="-k name" for some, PG=16 for the older server'
+	@echo 'make test            every test; PYTEST_ARGS="-k name" for some, PROCESSES=0 for one after the other, PG=16'
 	@echo 'make test-all        the tests on each of Python 3.11 to 3.14 that is here'
 	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
 	@echo 'make lint            ruff, mypy, import-linter'
@@ -31,7 +33,7 @@ demo: $(STAMP)
 	@$(VENV_PYTHON) -m pgflow_starter demo
 
 test: $(STAMP)
-	@PGFLOW_TEST_PG='$(PG)' $(VENV_PYTHON) -m pytest $(PYTEST_ARGS)
+	@PGFLOW_TEST_PG='$(PG)' $(VENV_PYTHON) -m pytest -n '$(PROCESSES)' --dist worksteal $(PYTEST_ARGS)
 
 # They say how to install pgbouncer where it is missing.
 test-pgbouncer: $(STAMP)

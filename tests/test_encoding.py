@@ -76,7 +76,7 @@ def test_what_json_can_express_is_stored(value: Any, expected: str) -> None:
         ({"a": [1, float("inf")]}, r"output\['a'\]\[1\] is inf"),
         (b"x", "output is a bytes, which is not JSON"),
         ({1, 2}, "output is a set"),
-        (object(), "output is a object"),
+        (type("Odd", (), {"__repr__": lambda _: "odd"})(), "output is a Odd"),
         (Line, "output is a type"),
         (UserDict(a=1), "output is a UserDict"),
         ({"a": {1: 2}}, r"output\['a'\] has the key 1, and JSON objects have string keys"),

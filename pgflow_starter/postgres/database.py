@@ -270,6 +270,7 @@ class Database:
                 turn = self._pace.reserve_within(deadline - self._clock.monotonic())
             if turn is None or self._prober.closed_within(turn) or self.outage is not None:
                 return  # the limit will break the connection
+            self._pace.begin()
             conn.cancel_safe(timeout=CANCEL_TIMEOUT)
             self._pace.give_back()
         except psycopg.Error as error:

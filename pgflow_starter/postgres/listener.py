@@ -183,6 +183,7 @@ class Listener:
         while not self._closed:
             proof = Proof(f"pgflow_starter.{uuid4()}", self._clock, self._notify, self._interrupt)
             self._pause(self._pace.reserve())
+            self._pace.begin()
             error: PgflowError
             try:
                 refuse_unreadable(self._conninfo)

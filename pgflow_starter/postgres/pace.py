@@ -31,6 +31,11 @@ class Pace:
         """Take the next turn where it comes within so many seconds; in how many it does, else None."""
         return self._take(seconds)
 
+    def begin(self) -> None:
+        """The turn has come, perhaps late: the next attempt is as far from this one as it was to be."""
+        with self._lock:
+            self._next_at = max(self._next_at, self._clock.monotonic() + INTERVAL)
+
     def give_back(self) -> None:
         """The server answered: that attempt is nobody's reason to wait."""
         with self._lock:

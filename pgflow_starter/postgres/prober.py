@@ -156,6 +156,7 @@ class Prober:
     def _look(self) -> None:
         if self.closed_within(self._pace.reserve()):
             return
+        self._pace.begin()
         with self._lock:
             self._suspect = False
             asked, doubts = self._asked, self._doubts

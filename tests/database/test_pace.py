@@ -29,6 +29,17 @@ def test_turns_that_nobody_took_are_not_saved_up() -> None:
     assert [pace.reserve() for _ in range(2)] == pytest.approx([0, INTERVAL])
 
 
+def test_an_attempt_that_begins_late_puts_off_the_next() -> None:
+    clock = ManualClock()
+    pace = Pace(clock)
+    pace.reserve()
+    clock.advance(INTERVAL / 2)
+    pace.begin()
+    assert pace.reserve() == pytest.approx(INTERVAL)
+    pace.begin()
+    assert pace.reserve() == pytest.approx(2 * INTERVAL)
+
+
 def test_a_turn_that_comes_too_late_is_not_taken() -> None:
     pace = Pace(ManualClock())
     pace.reserve()
