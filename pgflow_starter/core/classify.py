@@ -60,9 +60,10 @@ def error_type(error: BaseException) -> str:
 
 def reason_for_logs(error: BaseException) -> str:
     """As `reason`, for errors met at work on messages: without the words of those that may quote a message."""
-    if isinstance(error, DatabaseError) and not (error.sqlstate or "").startswith(_QUOTING_CLASSES):
-        return reason(error)
-    return f"{type(error).__name__} {error_type(error)}" if isinstance(error, DatabaseError) else type(error).__name__
+    if not isinstance(error, DatabaseError):
+        return type(error).__name__
+    quoting = (error.sqlstate or "").startswith(_QUOTING_CLASSES)
+    return f"{error.error_type} [{error.sqlstate}]" if quoting else reason(error)
 
 
 def places(error: BaseException) -> str:
