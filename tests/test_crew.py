@@ -60,7 +60,7 @@ class Rig:
             definition,
             self.flights,
             self.outbox,
-            OtelMessages(Providers(), SystemClock()),
+            OtelMessages(Providers(SystemClock()), SystemClock()),
             clock=SystemClock(),
             timers=self.timers,
             threads=threads,

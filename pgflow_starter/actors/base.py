@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from contextvars import Context
 from typing import Any, ClassVar, Self
 
 import pykka
@@ -82,7 +83,9 @@ class Actor(pykka.ThreadingActor):
 
     def _start_actor_loop(self) -> None:
         try:
-            thread = threading.Thread(target=self._actor_loop, name=f"{self.name()}-{next(_numbers)}", daemon=True)
+            name = f"{self.name()}-{next(_numbers)}"
+            # A context of its own: where Python lets threads inherit their maker's, it would be there for ever.
+            thread = threading.Thread(target=Context().run, args=(self._actor_loop,), name=name, daemon=True)
             if self._link is not None:
                 self._link.thread = thread
             if self.registered:

@@ -21,4 +21,4 @@ class PgflowClient(Client):
 
     def __init__(self, conninfo: str, *, patience: float = 30.0, tracer_provider: Any = None) -> None:
         clock = SystemClock()
-        super().__init__(conninfo, OtelMessages(Providers(tracer_provider), clock), clock, patience=patience)
+        super().__init__(conninfo, OtelMessages(Providers(clock, tracer_provider), clock), clock, patience=patience)

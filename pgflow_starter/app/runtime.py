@@ -90,7 +90,7 @@ class Runtime:
         self._done = threading.Lock()
         self._done.acquire()
         self._redact = Redactor(conninfo, settings.listen_conninfo)
-        providers = Providers(settings.tracer_provider, settings.meter_provider, settings.logger_provider)
+        providers = Providers(self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider)
         self._guard = providers.guard
         self._observer = OtelObserver(providers, self.clock, self._redact)
         self.incidents = OtelIncidents(providers, self._observer, self.clock)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -88,17 +89,18 @@ class OtelMessages:
         with self._providers.guard:
             end = nanoseconds(self._clock)
             attributes = {**_facts(queue, "receive"), names.MESSAGING_BATCH_COUNT: claimed.read}
-            senders = [_context(headers) for headers in {t.headers for t in claimed.tasks if t.headers is not None}]
+            senders = {headers: _sender(headers) for headers in {task.headers for task in claimed.tasks}}
+            contexts = [trace.get_current_span(sender).get_span_context() for sender in senders.values()]
             span = self._providers.tracer.start_span(
                 names.span_receive(queue),
                 Context(),
                 SpanKind.CLIENT,
                 attributes,
-                [Link(sender) for sender in senders if sender.is_valid],
+                [Link(context) for context in contexts if context.is_valid],
                 start_time=end - int(seconds * NANOSECONDS),
             )
             span.end(end)
-            return span.get_span_context()
+            return _Received(span.get_span_context(), senders)
         return None
 
     @contextmanager
@@ -107,10 +109,12 @@ class OtelMessages:
         span: Span = trace.INVALID_SPAN
         ended: list[Outcome] = []
         with providers.guard:
-            links = [Link(received)] if isinstance(received, trace.SpanContext) and received.is_valid else []
+            claim = received if isinstance(received, _Received) else _NOTHING_RECEIVED
+            sender = claim.senders.get(task.headers)
+            links = [Link(claim.context)] if claim.context.is_valid else []
             span = providers.tracer.start_span(
                 names.span_process(task.flow_slug),
-                _sender(task.headers),
+                _sender(task.headers) if sender is None else sender,
                 SpanKind.CONSUMER,
                 {**_facts(task.flow_slug, "process"), **_task(task)},
                 links,
@@ -130,8 +134,15 @@ class OtelMessages:
                     providers.instruments.process.record(seconds, _measured(task, ended))
 
 
-def _context(headers: str) -> trace.SpanContext:
-    return trace.get_current_span(_sender(headers)).get_span_context()
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A claim's span, and who sent what it got, by headers."""
+
+    context: trace.SpanContext
+    senders: dict[str | None, Context]
+
+
+_NOTHING_RECEIVED = _Received(trace.INVALID_SPAN_CONTEXT, {})
 
 
 def _sender(headers: str | None) -> Context:

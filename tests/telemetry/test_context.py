@@ -111,7 +111,7 @@ def test_the_senders_span_is_current_while_its_statement_runs(database: str, hea
 
 def test_what_somebody_else_put_into_the_headers_harms_nobody(database: str, heard: Heard) -> None:
 
-    messages = OtelMessages(Providers(**heard.settings), SystemClock())
+    messages = OtelMessages(Providers(SystemClock(), **heard.settings), SystemClock())
     for headers in ("{", "[" * 100_000, "[1]", '{"traceparent": 7}', '{"traceparent": "00-zz-1-01"}', "null"):
         task = Task(uuid4(), "shop", "a", 0, 1, 1, None, None, headers=headers)
         with messages.processing(task, None) as told:

@@ -55,7 +55,7 @@ class Fragile(Actor):
 
 
 def test_of_what_an_actor_dies_only_the_type_is_told(heard: Heard) -> None:
-    providers = Providers(heard.tracer_provider, heard.meter_provider, heard.logger_provider)
+    providers = Providers(SystemClock(), heard.tracer_provider, heard.meter_provider, heard.logger_provider)
     observer = OtelObserver(providers, SystemClock(), str)
     incidents = OtelIncidents(providers, observer, SystemClock())
     specs = [
@@ -117,7 +117,7 @@ def test_the_loss_and_return_of_the_listen_connection_are_a_span_as_long(databas
 
 
 def test_a_supervisor_that_gives_up_leaves_no_span_open(heard: Heard) -> None:
-    providers = Providers(heard.tracer_provider, heard.meter_provider, heard.logger_provider)
+    providers = Providers(SystemClock(), heard.tracer_provider, heard.meter_provider, heard.logger_provider)
     incidents = OtelIncidents(providers, OtelObserver(providers, SystemClock(), str), SystemClock())
     die = partial(incidents.died, reason=ValueError("x"), restarting=True)
     die("workers", "shop")
