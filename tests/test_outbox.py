@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from uuid import UUID
 import pytest
 
 from pgflow_starter import DatabaseError, FlowDefinition, PermanentError, StepDefinition, TaskContext
+from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.testing import ManualClock
@@ -21,6 +23,7 @@ from pgflow_starter.worker.outbox import BATCH, Outbox
 
 WAIT = 10.0
 RUN = UUID(int=1)
+LOG = ModuleLog(logging.getLogger("pgflow_starter.workers"), "shop", "shop")
 
 
 def task(number: int = 0, step: str = "a") -> Task:
@@ -56,7 +59,7 @@ class Rig:
         self.store = Store()
         self.told: list[Outcome] = []
         self.stuck = 0
-        self.outbox = Outbox(self.store, self.told.extend, self._count)
+        self.outbox = Outbox(self.store, self.told.extend, self._count, LOG)
 
     def _count(self) -> None:
         self.stuck += 1
@@ -232,7 +235,13 @@ def test_a_handler_learns_what_the_contract_names() -> None:
     assert (ctx.run_id, ctx.flow_slug, ctx.step_slug, ctx.task_index) == (RUN, "shop", "a", 7)
     assert (ctx.attempt, ctx.msg_id, ctx.flow_input, ctx.deadline) == (2, 107, {"flow": 1}, 12.5)
     assert not ctx.cancelled.is_set()
-    assert ctx.logger.extra == {"run_id": str(RUN), "flow_slug": "shop", "step_slug": "a"}
+    assert ctx.logger.extra == {
+        "pgflow_run_id": str(RUN),
+        "pgflow_slug": "shop",
+        "pgflow_step": "a",
+        "pgflow_task_index": 7,
+        "pgflow_attempt": 2,
+    }
     assert outcome == Outcome(task(7), OutcomeKind.COMPLETED, '{"out":[1]}')
 
 

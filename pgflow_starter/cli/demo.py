@@ -14,7 +14,7 @@ from rich.text import Text
 from pgflow_starter.app import Starter, start
 from pgflow_starter.cli.demo_modules import MESSAGES, LoyaltyPoints, process_order, restock, send_email
 from pgflow_starter.cli.options import stdout_console
-from pgflow_starter.cli.telling import summary
+from pgflow_starter.cli.telling import silence_module_log, summary
 from pgflow_starter.cli.view import View, view_on
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleError, ModuleStatus, SignalStrategy
@@ -53,6 +53,7 @@ def demo(polling: bool) -> None:
     strategy = SignalStrategy.POLLING if polling else SignalStrategy.NOTIFY
     console, clock = stdout_console(), SystemClock()
     began = clock.monotonic()
+    silence_module_log()
     click.echo("Starting an embedded PostgreSQL ...")
     with EmbeddedPostgres(settings={"lock_timeout": LOCK_TIMEOUT}) as server:
         dsn = server.conninfo()

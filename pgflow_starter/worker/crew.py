@@ -58,16 +58,16 @@ class Crew:
         self._called = False
         self._serving: set[int] = set()
 
-    def launch(self, tasks: Sequence[Task]) -> None:
+    def launch(self, tasks: Sequence[Task], received: object | None = None) -> None:
         """Run each task's handler on a thread; its time counts from now. Does not wait.
 
-        On a thread that serves, that one takes them first.
+        On a thread that serves, that one takes them first. `received` is what the observer said of their claim.
         """
         now = self._clock.monotonic()
         for task in tasks:
             step = self._definition.step(task.step_slug)
             timeout = self._definition.timeout if step is None else self._definition.timeout_of(step)
-            flight = Flight(task, now + timeout)
+            flight = Flight(task, now + timeout, received)
             self._flights.add(flight)
             flight.timer = self._timers.after(timeout, partial(self._overdue, flight, timeout))
             self._ready.append(flight)
@@ -137,7 +137,7 @@ class Crew:
     def _handle(self, flight: Flight) -> bool:
         """Call the handler and put its outcome where it will be written; False where nobody wants it any more."""
         landed = False
-        with self._messages.processing(flight.task) as told:
+        with self._messages.processing(flight.task, flight.received) as told:
             outcome = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
             if flight.timer is not None:
                 flight.timer.cancel()

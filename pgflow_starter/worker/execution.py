@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import traceback
 
@@ -10,9 +9,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import error_text, to_json
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import PermanentError
-from pgflow_starter.worker.context import TaskContext
-
-logger = logging.getLogger("pgflow_starter.handlers")
+from pgflow_starter.worker.context import TaskContext, handler_log
 
 _TRACEBACK_FRAMES = 3
 
@@ -37,10 +34,7 @@ def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: 
         flow_input=task.flow_input,
         deadline=deadline,
         cancelled=cancelled,
-        logger=logging.LoggerAdapter(
-            logger,
-            {"run_id": str(task.run_id), "flow_slug": task.flow_slug, "step_slug": task.step_slug},
-        ),
+        logger=handler_log(task.run_id, task.flow_slug, task.step_slug, task.task_index, task.attempt),
     )
     try:
         output = step.handler(task.input, ctx)

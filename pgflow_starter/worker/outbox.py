@@ -7,18 +7,18 @@ written stays, in order, and is written again: doing it twice is no harm.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pgflow_starter.actors.module_log import ModuleLog
+from pgflow_starter.core.classify import error_type, reason_for_logs
+from pgflow_starter.core.news import News
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import TaskStore
 from pgflow_starter.worker.execution import failed
-
-logger = logging.getLogger("pgflow_starter.workers")
 
 BATCH = 50
 
@@ -35,11 +35,18 @@ class Outbox:
     """
 
     def __init__(
-        self, store: TaskStore, settled: Callable[[Sequence[Outcome]], None], stuck: Callable[[], None]
+        self,
+        store: TaskStore,
+        settled: Callable[[Sequence[Outcome]], None],
+        stuck: Callable[[], None],
+        log: ModuleLog,
     ) -> None:
         self._store = store
         self._settled = settled
         self._stuck = stuck
+        self._log = log
+        self._stalled = News()
+        self._refused: set[tuple[int, str]] = set()
         self._waiting: deque[Outcome] = deque()
         self._writing = threading.Lock()
         self._called = False
@@ -95,6 +102,7 @@ class Outbox:
             finally:
                 self._writing.release()
                 if written:
+                    self._tell_written(written)
                     self._settled(written)
             if not complete:
                 self._stuck()
@@ -128,7 +136,8 @@ class Outbox:
         except DatabaseError as error:
             if not error.connection_lost:
                 raise
-            logger.warning("%d outcomes wait to be written: %s", len(self._waiting), error)
+            if self._stalled.says("stalled"):
+                self._log.warning("%d outcomes wait to be written: %s", len(self._waiting), error)
             if self._size > 1:
                 self._size = max(1, len(batch) // 2)
             else:
@@ -156,10 +165,23 @@ class Outbox:
         self._drop([outcome])
         instead = _instead_of(outcome, error) if _of_data(error) else None
         if instead is None:
-            task = outcome.task
-            logger.error("an outcome of %s/%s was refused: %s", task.flow_slug, task.step_slug, error)
+            self._tell_refused(outcome.task, error)
         self._waiting.append(instead or outcome)
         return instead is not None
+
+    def _tell_refused(self, task: Task, error: Exception) -> None:
+        refused = (id(task), error_type(error))
+        if refused not in self._refused:
+            self._refused.add(refused)
+            self._log.error("an outcome of step %s was refused: %s", task.step_slug, reason_for_logs(error))
+
+    def _tell_written(self, written: Sequence[Outcome]) -> None:
+        """What was told of these is over."""
+        if self._refused:
+            ids = {id(outcome.task) for outcome in written}
+            self._refused = {refused for refused in self._refused if refused[0] not in ids}
+        if self._stalled.over():
+            self._log.info("outcomes are written again")
 
     def _drop(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
