@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pgflow_starter.postgres.recent import RunSummary, StepSummary
     from pgflow_starter.postgres.run import Run
     from pgflow_starter.postgres.steps import StepRun
+    from pgflow_starter.telemetry.json_formatter import JsonFormatter
     from pgflow_starter.worker.context import TaskContext
 
 __version__ = "0.1.0"
@@ -67,6 +68,7 @@ __all__ = [
     "FlowDefinition",
     "ForkedError",
     "Job",
+    "JsonFormatter",
     "MissingExtraError",
     "ModuleActor",
     "ModuleError",
@@ -118,6 +120,7 @@ _HOMES = {
     "FlowDefinition": "core.definition",
     "ForkedError": "errors",
     "Job": "core.flow",
+    "JsonFormatter": "telemetry.json_formatter",
     "MissingExtraError": "errors",
     "ModuleActor": "actors.module",
     "ModuleError": "core.state",

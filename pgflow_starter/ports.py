@@ -72,6 +72,9 @@ class AttemptObserver(Protocol):
     def ended(self, state: ModuleState, delay: float | None) -> None:
         """The attempt's result; `delay` seconds until the next, where one is scheduled."""
 
+    def cut_short(self) -> None:
+        """The starter has ended; the attempt may have, too, or never will."""
+
 
 class Observer(Protocol):
     """Watches a starter. Must be quick and never raise into it; called from many threads."""
@@ -79,11 +82,34 @@ class Observer(Protocol):
     def started(self, modules: Sequence[ModuleSpec]) -> None:
         """The starter began."""
 
-    def attempt(self, state: ModuleState, previous: AttemptObserver | None) -> AttemptObserver:
-        """An attempt began; `previous` is the module's last one."""
+    def asking(self) -> object | None:
+        """On the thread of who asks for an attempt: what `attempt` shall know of the asker."""
+
+    def attempt(self, state: ModuleState, previous: AttemptObserver | None, asked: object | None) -> AttemptObserver:
+        """An attempt began; `previous` is the module's last one, `asked` what `asking` said, if somebody asked."""
 
     def ready(self, states: Sequence[ModuleState], seconds: float) -> None:
         """All modules are terminal, `seconds` after the start or after the turn away from ready."""
+
+
+class ActorObserver(Protocol):
+    """Watches supervisors. Must be quick and never raise into them; called on their threads."""
+
+    def died(self, supervisor: str, actor: str, reason: BaseException | None, *, restarting: bool) -> None:
+        """A child ended unexpectedly, of `reason` or stopped from outside; whether it is to be started again."""
+
+    def restarted(self, supervisor: str, actor: str) -> None:
+        """A child was started again, its `on_start` has returned."""
+
+
+class ListenObserver(Protocol):
+    """Watches the LISTEN connection. Must be quick and never raise into it; called on its thread."""
+
+    def disconnected(self, error: BaseException) -> None:
+        """It was listening, and is no more."""
+
+    def reconnected(self) -> None:
+        """It is listening again."""
 
 
 class MessageObserver(Protocol):
@@ -92,7 +118,13 @@ class MessageObserver(Protocol):
     def sending(self, queue: str, run_ids: Sequence[UUID]) -> AbstractContextManager[str | None]:
         """Around starting these runs; the headers for their messages, a JSON object, where they shall have some."""
 
-    def processing(self, task: Task) -> AbstractContextManager[Callable[[Outcome], None]]:
+    def woken(self, queue: str) -> None:
+        """The queue's worker was told that there may be messages."""
+
+    def received(self, queue: str, claimed: Claimed, seconds: float) -> object | None:
+        """A claim took so long and came to this; what `processing` its tasks shall know of it."""
+
+    def processing(self, task: Task, received: object | None) -> AbstractContextManager[Callable[[Outcome], None]]:
         """Around a task's handler, on its thread; what it gives is to be called with the outcome."""
 
 
@@ -127,8 +159,11 @@ class TaskStore(Protocol):
         Raises UnknownFlowError, too, when the flow or the worker is in the database no more.
         """
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Write what became of tasks. Doing it again after a lost connection is no harm."""
+    def settle(self, outcomes: Sequence[Outcome], answers: int) -> None:
+        """Write what became of tasks, within `answers` times as long as a server may be silent.
+
+        Doing it again after a lost connection is no harm.
+        """
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
         """Make tasks that did not end claimable by others at once, their attempt not counted."""

@@ -81,7 +81,9 @@ class Probe:
 
     def ready(self, states: Sequence[ModuleState], seconds: float) -> None: ...
 
-    def attempt(self, state: ModuleState, previous: Any) -> Probe:
+    def asking(self) -> None: ...
+
+    def attempt(self, state: ModuleState, previous: Any, asked: object | None) -> Probe:
         self.began.append(state.attempts)
         error, self.fail_once = self.fail_once, None
         if error is not None:
@@ -93,6 +95,8 @@ class Probe:
 
     def ended(self, state: ModuleState, delay: float | None) -> None:
         self.endings.put((state, delay))
+
+    def cut_short(self) -> None: ...
 
 
 class NoOutage:

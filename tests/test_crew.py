@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,10 +11,12 @@ from uuid import UUID
 import pytest
 
 from pgflow_starter import FlowDefinition, StepDefinition
+from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.actors.threads import ThreadCache
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Outcome, Task
 from pgflow_starter.telemetry.messages import OtelMessages
+from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.flights import Flights
@@ -33,7 +36,7 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[list[Outcome]] = []
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, outcomes: Sequence[Outcome], answers: int) -> None:
         self.batches.append(list(outcomes))
 
     def __getattr__(self, name: str) -> Any:
@@ -48,15 +51,16 @@ class Rig:
 
     def __init__(self, handler: Callable[[Any], Any], threads: Any) -> None:
         definition = FlowDefinition("shop", (StepDefinition("a", lambda given, ctx: handler(given)),), timeout=5)
+        log = ModuleLog(logging.getLogger("pgflow_starter.workers"), "shop", "shop")
         self.store, self.flights, self.timers = Store(), Flights(), ManualTimers()
-        self.outbox = Outbox(self.store, lambda outcomes: None, lambda: None)
+        self.outbox = Outbox(self.store, lambda outcomes: None, lambda: None, log)
         self.landed = threading.Semaphore(0)
         self.returned: list[Task] = []
         self.crew = Crew(
             definition,
             self.flights,
             self.outbox,
-            OtelMessages(None),
+            OtelMessages(Providers(SystemClock()), SystemClock()),
             clock=SystemClock(),
             timers=self.timers,
             threads=threads,

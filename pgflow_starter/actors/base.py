@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from contextvars import Context
 from typing import Any, ClassVar, Self
 
 import pykka
@@ -18,6 +19,7 @@ from pykka.messages import _ActorStop
 
 from pgflow_starter.actors.inbox import Answer, Inbox, fail, reply
 from pgflow_starter.actors.link import AbandonedError, Link
+from pgflow_starter.errors import PgflowError
 
 logger = logging.getLogger("pgflow_starter.actors")
 
@@ -81,7 +83,9 @@ class Actor(pykka.ThreadingActor):
 
     def _start_actor_loop(self) -> None:
         try:
-            thread = threading.Thread(target=self._actor_loop, name=f"{self.name()}-{next(_numbers)}", daemon=True)
+            name = f"{self.name()}-{next(_numbers)}"
+            # A context of its own: where Python lets threads inherit their maker's, it would be there for ever.
+            thread = threading.Thread(target=Context().run, args=(self._actor_loop,), name=name, daemon=True)
             if self._link is not None:
                 self._link.thread = thread
             if self.registered:
@@ -105,7 +109,9 @@ class Actor(pykka.ThreadingActor):
             self._stop()
         except BaseException as error:
             reason = error
-            logger.error("%s died: %s", self, told(error), exc_info=started and error)
+            # What caused one of ours may be the driver's, whose words nobody has looked through for passwords.
+            traced = started and not isinstance(error, PgflowError)
+            logger.error("%s died: %s", self, told(error), exc_info=error if traced else None)
         finally:
             self._end(reason, started)
 

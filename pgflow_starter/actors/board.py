@@ -33,8 +33,10 @@ class ModuleCell:
     job: Any = None
     attempt: AttemptObserver | None = None
     retry_wanted: bool = False
+    asked: object | None = None
     lost: list[str] = field(default_factory=list)
     retired: str = ""
+    logged: tuple[ModuleStatus, object] | None = None
 
     def tell(self, message: ModuleMessage) -> None:
         """Send to the current incarnation; a dead one's successor finds on this cell what it missed."""
@@ -137,10 +139,14 @@ class Board:
         cell = self.find(module)
         return None if cell is None else self._states[cell.spec.key]
 
-    def retry_now(self, module: object) -> None:
-        """Ask the module's actor for an attempt at once; nothing for an unknown module. Never waits."""
+    def retry_now(self, module: object, asked: object | None = None) -> None:
+        """Ask the module's actor for an attempt at once; nothing for an unknown module. Never waits.
+
+        `asked` is what the observer said of who asks; of several who ask for one attempt the last counts.
+        """
         cell = self.find(module)
         if cell is not None:
+            cell.asked = asked
             cell.retry_wanted = True
             cell.tell(RetryNow())
 

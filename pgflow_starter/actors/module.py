@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from pgflow_starter.actors.attempt_log import log_began, log_turned
 from pgflow_starter.actors.base import Actor
 from pgflow_starter.actors.board import Board, ModuleCell
 from pgflow_starter.actors.messages import (
@@ -26,11 +26,9 @@ from pgflow_starter.actors.threads import AGAIN_INTERVAL, Lane, ThreadCache, run
 from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.classify import classify, error_type, reason
-from pgflow_starter.core.state import ErrorClass, ModuleError, Phase
+from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleStatus, Phase
 from pgflow_starter.errors import PhaseTimeoutError, TransientError
 from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
-
-logger = logging.getLogger("pgflow_starter.modules")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +126,20 @@ class ModuleActor(Actor):
             now = self._world.clock.now()
             text = f"the worker died and is started again: {self._cell.lost.pop(0)}"
             lost = ModuleError(ErrorClass.TRANSIENT, Phase.WORKER, self._world.redact(text), "WorkerLost", now)
-            self._apply(core.worker_lost(self._cell.machine, lost, now))
+            step = core.worker_lost(self._cell.machine, lost, now)
+            if step[0].state is not self._cell.machine.state:
+                log_turned(self._cell, replace(self._cell.machine.state, status=ModuleStatus.RETRYING, last_error=lost))
+            self._apply(step)
 
     def _worker_retired(self) -> None:
         why, self._cell.retired = self._cell.retired, ""
         if why:
             now = self._world.clock.now()
             error = ModuleError(ErrorClass.PERMANENT, Phase.WORKER, why, "WorkerDeprecated", now)
+            before = self._cell.machine.state
             self._apply(core.worker_retired(self._cell.machine, error, now))
+            if self._cell.machine.state is not before:
+                log_turned(self._cell, self._cell.machine.state)
 
     def _reported(self, job: PhaseJob) -> None:
         now = self._world.clock.now()
@@ -167,8 +171,11 @@ class ModuleActor(Actor):
         world, cell = self._world, self._cell
         match effect:
             case core.AttemptBegan(state):
-                cell.attempt = world.observer.attempt(state, cell.attempt)
+                log_began(state)
+                asked, cell.asked = cell.asked, None
+                cell.attempt = world.observer.attempt(state, cell.attempt, asked)
             case core.AttemptEnded(state, delay):
+                log_turned(cell, state, delay)
                 if cell.attempt is not None:
                     cell.attempt.ended(state, delay)
             case core.RunPhase(phase, token):

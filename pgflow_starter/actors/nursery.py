@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pykka
@@ -21,7 +22,7 @@ from pgflow_starter.actors.tree import Tree
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.children import ChildSpec, Restart, SupervisorFlags, restarted_with, to_restart
 from pgflow_starter.core.intensity import RestartWindow
-from pgflow_starter.ports import Clock
+from pgflow_starter.ports import ActorObserver, Clock
 
 logger = logging.getLogger("pgflow_starter.supervision")
 
@@ -47,8 +48,8 @@ class Nursery(Actor):
     """Starts `children` in order before it takes messages, restarts them by `flags`, stops them in reverse.
 
     `children` may be a function, asked anew by each incarnation. `watcher(child_id, reason)` is told of each unexpected
-    end, on this actor's thread. `clock` is what restart intensity is measured by (default: the system's monotonic one).
-    Dies with RestartIntensityExceededError when it gives up.
+    end, on this actor's thread, and `observer` of each restart as well. `clock` is what restart intensity is measured
+    by (default: the system's monotonic one). Dies with RestartIntensityExceededError when it gives up.
     """
 
     thread_name = "pgflow-supervisor"
@@ -62,6 +63,7 @@ class Nursery(Actor):
         flags: SupervisorFlags | None = None,
         tree: Tree | None = None,
         watcher: Callable[[str, BaseException | None], None] | None = None,
+        observer: ActorObserver | None = None,
     ) -> None:
         self._children = Children(supervisor_id)  # first: from the next line on it may be abandoned
         super().__init__()
@@ -72,6 +74,7 @@ class Nursery(Actor):
         self._window = RestartWindow(flags.max_restarts, flags.max_seconds)
         self._tree = tree or Tree()
         self._watcher = watcher
+        self._observer = observer
 
     def name(self) -> str:
         return f"pgflow-supervisor-{self._id}"
@@ -127,19 +130,25 @@ class Nursery(Actor):
         if child is None or child.link is not link:
             return  # one that was terminated on purpose, or abandoned
         child.ref = child.link = None
-        logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason))
-        self._tell_watcher(child_id, reason)
-        if to_restart(child.spec.restart, reason is not None):
+        logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason), extra=self._fields(child_id))
+        restarting = to_restart(child.spec.restart, reason is not None)
+        if self._watcher is not None:
+            self._tell("watcher", partial(self._watcher, child_id, reason))
+        if self._observer is not None:
+            self._tell("observer", partial(self._observer.died, self._id, child_id, reason, restarting=restarting))
+        if restarting:
             self._restart(child, reason)
         else:
             self._forget_unless_kept([child])
 
-    def _tell_watcher(self, child_id: str, reason: BaseException | None) -> None:
-        if self._watcher is not None:
-            try:
-                self._watcher(child_id, reason)
-            except BaseException:
-                logger.exception("%s: the watcher raised", self._id)
+    def _fields(self, child_id: str) -> dict[str, str]:
+        return {"pgflow_supervisor": self._id, "pgflow_actor": child_id}
+
+    def _tell(self, who: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException:
+            logger.exception("%s: the %s raised", self._id, who)
 
     def _keeps(self, child: Child) -> bool:
         """Whether a child that ended for good stays known, to be started again by a call."""
@@ -170,10 +179,14 @@ class Nursery(Actor):
                     self._start(member)
                 except BaseException as error:
                     member.restarts -= 1
-                    logger.warning("%s: restarting %s failed: %s", self._id, member.id, _why(error))
+                    logger.warning(
+                        "%s: restarting %s failed: %s", self._id, member.id, _why(error), extra=self._fields(member.id)
+                    )
                     member.restarting = True
                     self._try_again(TryAgain(member.id, error))
                     return
+                if self._observer is not None:
+                    self._tell("observer", partial(self._observer.restarted, self._id, member.id))
 
     def _try_again(self, message: TryAgain) -> None:
         with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile

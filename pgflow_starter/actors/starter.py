@@ -44,9 +44,9 @@ class StarterActor(Actor):
         """Whether at least one module succeeded, or there is none."""
         return self._board.status().healthy
 
-    def retry_now(self, module: Any) -> None:
-        """An attempt at once; nothing for an unknown module."""
-        self._board.retry_now(module)
+    def retry_now(self, module: Any, asked: object | None = None) -> None:
+        """An attempt at once; nothing for an unknown module. `asked` is what the observer said of who asks."""
+        self._board.retry_now(module, asked)
 
     def which_children(self) -> tuple[ChildInfo, ...]:
         """The supervision tree, flat."""

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -50,7 +51,9 @@ class ThreadCache:
                 return
         inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         inbox.put(call)
-        thread = threading.Thread(target=self._serve, args=(inbox,), name=f"{self._name}-{next(_numbers)}", daemon=True)
+        name = f"{self._name}-{next(_numbers)}"
+        # A context of its own: what this caller has current is no business of the calls that come after its own.
+        thread = threading.Thread(target=Context().run, args=(self._serve, inbox), name=name, daemon=True)
         with self._lock:
             self._threads.add(thread)
         try:

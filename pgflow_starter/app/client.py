@@ -7,6 +7,7 @@ from typing import Any
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres.client import Client
 from pgflow_starter.telemetry.messages import OtelMessages
+from pgflow_starter.telemetry.providers import Providers
 
 
 class PgflowClient(Client):
@@ -19,4 +20,5 @@ class PgflowClient(Client):
     """
 
     def __init__(self, conninfo: str, *, patience: float = 30.0, tracer_provider: Any = None) -> None:
-        super().__init__(conninfo, OtelMessages(tracer_provider), SystemClock(), patience=patience)
+        clock = SystemClock()
+        super().__init__(conninfo, OtelMessages(Providers(clock, tracer_provider), clock), clock, patience=patience)

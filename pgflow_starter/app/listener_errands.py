@@ -8,6 +8,8 @@ from functools import partial
 
 from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.actors.threads import ThreadCache, run_patiently
+from pgflow_starter.core.classify import reason
+from pgflow_starter.core.news import News
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.ports import Timers
 from pgflow_starter.postgres import pgmq
@@ -41,6 +43,8 @@ class ListenerErrands:
         self._wake = wake
         self._threads = threads
         self._timers = timers
+        self._unproven = News()
+        self._not_enabled: set[str] = set()
 
     def prove(self, channel: str, sent: Callable[[bool], None]) -> None:
         """Send a notification to the channel; then `sent` is called with whether it could be, whatever happened.
@@ -61,8 +65,10 @@ class ListenerErrands:
 
         try:
             self._threads.run(send)
+            self._unproven.over()
         except RuntimeError as error:
-            logger.warning("a proof for the LISTEN connection could not be sent: %s", error)
+            level = logging.WARNING if self._unproven.says("no thread") else logging.DEBUG
+            logger.log(level, "a proof for the LISTEN connection could not be sent: %s", error)
             sent(False)
 
     def enable_again(self, queues: list[str]) -> None:
@@ -76,9 +82,13 @@ class ListenerErrands:
                 try:
                     self._flow_store.enable_notify(queue, self._throttle_ms, PhaseScope())
                 except Exception as error:
-                    logger.warning("enabling notifications of %s again: %s", queue, error)
+                    level = logging.DEBUG if queue in self._not_enabled else logging.WARNING
+                    self._not_enabled.add(queue)
+                    fields = {"pgflow_slug": queue}
+                    logger.log(level, "%s: enabling notifications again: %s", queue, reason(error), extra=fields)
                     self._timers.after(AGAIN_INTERVAL, partial(self.enable_again, queues[i:]))
                     return
+                self._not_enabled.discard(queue)
                 self._wake(queue)
 
         run_patiently(self._threads, self._timers, enable)

@@ -48,8 +48,11 @@ from pgflow_starter.postgres.flows import PostgresFlowStore
 from pgflow_starter.postgres.listener import Listener
 from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.telemetry.gauges import Gauges
+from pgflow_starter.telemetry.incidents import OtelIncidents
 from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver
+from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.worker.housekeeper import HousekeeperActor, Rhythm
 from pgflow_starter.worker.polling import PollPolicy
 from pgflow_starter.worker.registration import RegistrationPhases
@@ -87,7 +90,10 @@ class Runtime:
         self._done = threading.Lock()
         self._done.acquire()
         self._redact = Redactor(conninfo, settings.listen_conninfo)
-        self._observer = OtelObserver(settings.tracer_provider, self.clock, self._redact)
+        providers = Providers(self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider)
+        self._guard = providers.guard
+        self._observer = OtelObserver(providers, self.clock, self._redact)
+        self.incidents = OtelIncidents(providers, self._observer, self.clock)
         pace = Pace(self.clock)
         self.database = Database(
             conninfo,
@@ -99,7 +105,8 @@ class Runtime:
         phases = phases_of(settings.signal_strategy)
         self.board = Board(specs, phases, self.clock, self.database, self._observer.ready)
         self._registry = FlowRegistry(specs)
-        self._messages = OtelMessages(settings.tracer_provider)
+        self._gauges = Gauges(settings.meter_provider, self.board.status, self.workers)
+        self._messages = OtelMessages(providers, self.clock)
         self.client = PgflowClient.over(
             self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker
         )
@@ -120,11 +127,19 @@ class Runtime:
     def start(self) -> None:
         """Start the tree on the root's own thread; returns at once."""
         self._observer.started(self.specs)
+        with self._guard:
+            self._gauges.open()
         self.board.announce_if_empty()
         self.database.watch(self._workers.database_back)
         self.database.watch(self._tell_modules_database_back)
         root = partial(
-            SupervisorActor.start, ROOT_ID, self._root_children(), clock=self.clock, flags=ROOT_FLAGS, tree=self.tree
+            SupervisorActor.start,
+            ROOT_ID,
+            self._root_children(),
+            clock=self.clock,
+            flags=ROOT_FLAGS,
+            tree=self.tree,
+            observer=self.incidents,
         )
         try:
             self.database.revive()
@@ -166,6 +181,10 @@ class Runtime:
         """The supervision tree, flat. Never waits."""
         return self.tree.flat(ChildInfo(ROOT_ID, None, "supervisor", 0, not self._link.ended))
 
+    def asking(self) -> object | None:
+        """On the thread of who asks for an attempt: what its trace is to know of the asker."""
+        return self._observer.asking()
+
     def workers(self) -> tuple[WorkerState, ...]:
         """The workers of this process. Never waits."""
         return tuple(cell.state() for cell in self._workers.cells())
@@ -184,15 +203,23 @@ class Runtime:
 
     def _take_down(self, reason: BaseException | None) -> None:
         if not self._stop_asked:
-            logger.critical("the starter has terminated: %s", reason)
+            logger.critical("the starter has terminated: %s", self._redact(str(reason)))
+            self._gauges.terminated()
+            self.incidents.died("", ROOT_ID, reason, restarting=False)
             self.board.close(partial(_terminated, reason))
             self._tell_terminated(reason)
         elif reason is not None:
             # At the interpreter's exit there may be no thread for who was about to start.
-            logger.warning("the starter did not stop in order: %s", reason)
+            logger.warning("the starter did not stop in order: %s", self._redact(str(reason)))
         self._close_parts()
 
     def _close_parts(self) -> None:
+        if self._stop_asked:
+            self._gauges.close()
+        self.incidents.closed()
+        for cell in self.board.cells:
+            if cell.attempt is not None:
+                cell.attempt.cut_short()
         self._timers.close()
         self.tree.close()
         self.client.close()
@@ -224,6 +251,7 @@ class Runtime:
             pace=pace,
             notify=errands.prove,
             reconnected=errands.enable_again,
+            observer=self.incidents,
         )
 
     def _make_workers(self) -> Workers:
@@ -352,6 +380,7 @@ def _supervisor(
         flags=flags,
         tree=runtime.tree,
         watcher=watcher,
+        observer=runtime.incidents,
     )
     return ChildSpec(supervisor_id, start, type=ChildType.SUPERVISOR)
 

@@ -76,7 +76,8 @@ class Starter:
 
     def retry_now(self, module: Any) -> None:
         """Ask for an attempt at once, whatever the backoff timer says; nothing for an unknown module. Never waits."""
-        self._checked().board.retry_now(module)
+        runtime = self._checked()
+        runtime.board.retry_now(module, runtime.asking())
 
     def which_children(self) -> tuple[ChildInfo, ...]:
         """The supervision tree as a flat tuple, parents before children. Never waits."""
@@ -143,7 +144,7 @@ class StarterProxy:
 
     def retry_now(self, module: Any) -> pykka.Future[None]:
         """As `Starter.retry_now`."""
-        return self._ask("retry_now", module)
+        return self._ask("retry_now", module, self._checked().asking())
 
     def which_children(self) -> pykka.Future[tuple[ChildInfo, ...]]:
         """As `Starter.which_children`."""

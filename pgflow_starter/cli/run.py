@@ -13,7 +13,7 @@ from pgflow_starter.app import Starter, start
 from pgflow_starter.cli.kinds import flows_and_jobs
 from pgflow_starter.cli.options import dsn_option
 from pgflow_starter.cli.signals import Signals, handled
-from pgflow_starter.cli.telling import News, summary, told
+from pgflow_starter.cli.telling import News, silence_module_log, summary, told
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleStatus, SignalStrategy
 from pgflow_starter.web import parse_address, serve
@@ -104,3 +104,4 @@ def _log_to_stderr() -> None:
     # They tell of each connection that fails; the starter tells it once, without a password.
     for name in ("psycopg", "pykka"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    silence_module_log()

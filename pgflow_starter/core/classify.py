@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import traceback
+from pathlib import PurePath
 
 from pgflow_starter.core.state import ErrorClass, Phase, one_line, text_of
 from pgflow_starter.errors import DatabaseError, PermanentError, TransientError
@@ -20,6 +22,9 @@ _PERMANENT_MESSAGES = re.compile(
     r"|authentication failed for user|does not support SSL, but SSL was required|invalid connection option"
     r"|invalid \w+ value|invalid port number|root certificate file"
 )
+# Data exceptions, constraint violations, what a function raises: PostgreSQL's words for these show values.
+_QUOTING_CLASSES = ("22", "23", "44", "P0")
+_FRAMES = 5
 _PERMANENT_DRIVER_ERRORS = frozenset({"ProgrammingError", "NotSupportedError", "DataError"})
 
 
@@ -51,6 +56,20 @@ def error_type(error: BaseException) -> str:
     if isinstance(error, DatabaseError):
         return error.sqlstate or error.error_type
     return type(error).__name__
+
+
+def reason_for_logs(error: BaseException) -> str:
+    """As `reason`, for errors met at work on messages: without the words of those that may quote a message."""
+    if not isinstance(error, DatabaseError):
+        return type(error).__name__
+    quoting = (error.sqlstate or "").startswith(_QUOTING_CLASSES)
+    return f"{error.error_type} [{error.sqlstate}]" if quoting else reason(error)
+
+
+def places(error: BaseException) -> str:
+    """Where it was raised: the last calls of its traceback, the innermost first."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return " < ".join(f"{frame.name} ({PurePath(frame.filename).name}:{frame.lineno})" for frame in reversed(frames))
 
 
 def reason(error: BaseException) -> str:

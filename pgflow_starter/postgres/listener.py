@@ -21,7 +21,7 @@ import psycopg
 from psycopg import sql
 
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError, PgflowError, SetupError
-from pgflow_starter.ports import CancelScope, Clock, Died, Reachability
+from pgflow_starter.ports import CancelScope, Clock, Died, ListenObserver, Reachability
 from pgflow_starter.postgres.connection import Connection, gated
 from pgflow_starter.postgres.conninfo import Redactor, answer_limit, connect_options
 from pgflow_starter.postgres.errors import crowded, translate
@@ -75,6 +75,7 @@ class Listener:
         pace: Pace | None = None,
         notify: Callable[[str, Callable[[bool], None]], None] | None = None,
         reconnected: Callable[[list[str]], None] | None = None,
+        observer: ListenObserver | None = None,
     ) -> None:
         self._conninfo = conninfo
         self._clock = clock
@@ -89,6 +90,7 @@ class Listener:
             reachability.watch(self._database_back)
         self._notify = notify
         self._reconnected = reconnected
+        self._observer = observer
         self._queues = Subscriptions()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -168,7 +170,7 @@ class Listener:
             self._keep_listening()
         except BaseException as error:
             died = DatabaseError("the listener's thread died", error_type=type(error).__name__)
-            self._missed = self._queues.lost(died) or self._missed
+            self._lost(died)
             with self._lock:
                 self._thread = None
             if self._died is None:
@@ -194,8 +196,7 @@ class Listener:
                 error = translate(raised, self._redact)
             else:
                 return
-            was_listening = self._queues.lost(error)
-            self._missed = self._missed or was_listening
+            was_listening = self._lost(error)
             was_away = self._reachability is not None and self._await_database(self._reachability, error, proof.heard)
             if was_listening and not was_away and not self._closed:  # an outage is told by who found it
                 self._told_lost = True
@@ -252,10 +253,20 @@ class Listener:
         self._queues.now_in_force(fresh)
         return bool(statements)
 
+    def _lost(self, error: PgflowError) -> bool:
+        """The connection is gone; whether it was listening."""
+        was_listening = self._queues.lost(error)
+        self._missed = self._missed or was_listening
+        if was_listening and self._observer is not None and not self._closed:
+            self._observer.disconnected(error)
+        return was_listening
+
     def _tell_back(self) -> None:
         if self._told_lost:
             self._told_lost = False
             logger.warning("the LISTEN connection is back")
+        if self._observer is not None:
+            self._observer.reconnected()
         if self._reconnected is not None:
             self._reconnected(self._queues.queues())
         self._queues.wake_all()

@@ -1,101 +1,167 @@
-"""`OtelMessages`: messages that are sent and processed, told as spans by OpenTelemetry's messaging conventions.
+"""`OtelMessages`: messages that are sent, received and processed, told by OpenTelemetry's messaging conventions.
 
-A message of a run's first steps carries the context of who started the run, and is processed as a child of it. pgflow
-itself sends those of the steps that follow: they carry none, and what ties their spans to the run is its id.
+    send <queue>        PRODUCER, below what its caller has current
+    receive <queue>     CLIENT, a claim that got messages, linked to their senders
+    process <queue>     CONSUMER, below the sender, linked to the claim
+
+A message of a run's first steps carries the context of who started the run. pgflow itself sends those of the steps
+that follow: they carry none, and what ties their spans to the run is its id.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
-from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.core.classify import error_type
+from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
+from pgflow_starter.ports import Clock
 from pgflow_starter.telemetry import names
-from pgflow_starter.telemetry.guard import guarded
+from pgflow_starter.telemetry.failures import failure
+from pgflow_starter.telemetry.moments import NANOSECONDS, nanoseconds
+from pgflow_starter.telemetry.propagation import context_of, headers_of
+from pgflow_starter.telemetry.providers import Providers
 
 _no_headers: AbstractContextManager[None] = nullcontext()
 _nobody: AbstractContextManager[Callable[[Outcome], None]] = nullcontext(lambda outcome: None)
 
 
 class OtelMessages:
-    """`ports.MessageObserver`. Thread-safe; what a provider raises is logged and goes no further."""
+    """`ports.MessageObserver`. Thread-safe; what a provider raises is logged and goes no further.
 
-    def __init__(self, tracer_provider: Any) -> None:
-        self._global = tracer_provider is None
-        self._tracer = trace.get_tracer(names.SCOPE, tracer_provider=tracer_provider)
+    Of an error only its type is told: its words may quote the message. Where nobody listens a message costs nothing.
+    """
+
+    def __init__(self, providers: Providers, clock: Clock) -> None:
+        self._providers = providers
+        self._clock = clock
 
     def sending(self, queue: str, run_ids: Sequence[UUID]) -> AbstractContextManager[str | None]:
-        """A span around it, and its context as headers; None where nobody traces."""
-        return _no_headers if self._unheard() else self._sending(queue, run_ids)
+        """A span around it, current meanwhile, and its context as headers; None where nobody traces."""
+        return self._sending(queue, run_ids) if self._providers.traces else _no_headers
 
-    def processing(self, task: Task) -> AbstractContextManager[Callable[[Outcome], None]]:
-        """A span around a task's handler, current on its thread; to be told of the outcome."""
-        return _nobody if self._unheard() else self._processing(task)
+    def woken(self, queue: str) -> None:
+        """Counted."""
+        if self._providers.metrics:
+            with self._providers.guard:
+                if self._providers.instruments is not None:
+                    self._providers.instruments.wakeups.add(1, {names.MESSAGING_DESTINATION: queue})
 
-    def _unheard(self) -> bool:
-        """Whether no SDK is there (yet): then a message shall cost nothing."""
-        return self._global and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    def received(self, queue: str, claimed: Claimed, seconds: float) -> object | None:
+        """A span as long as it took, made afterwards, for most claims get nothing; for `processing` to link to."""
+        return self._received(queue, claimed, seconds) if self._providers.traces and claimed.read else None
+
+    def processing(self, task: Task, received: object | None) -> AbstractContextManager[Callable[[Outcome], None]]:
+        """A span around a task's handler, current on its thread; to be told of the outcome. And its duration."""
+        heard = self._providers.traces or self._providers.metrics
+        return self._processing(task, received) if heard else _nobody
 
     @contextmanager
     def _sending(self, queue: str, run_ids: Sequence[UUID]) -> Iterator[str | None]:
         span: Span = trace.INVALID_SPAN
-        headers: dict[str, str] = {}
-        with guarded():
-            span = self._tracer.start_span(names.span_send(queue), None, SpanKind.PRODUCER)
-            if span.is_recording():
-                span.set_attributes({**_facts(queue, "send"), **_runs(run_ids)})
-            if span.get_span_context().is_valid:
-                propagate.inject(headers, trace.set_span_in_context(span))
+        headers: str | None = None
+        with self._providers.guard:
+            span = self._providers.tracer.start_span(
+                names.span_send(queue), None, SpanKind.PRODUCER, {**_facts(queue, "send"), **_runs(run_ids)}
+            )
+            headers = headers_of(span)
+        token = attach(trace.set_span_in_context(span)) if headers is not None else None
         try:
-            yield json.dumps(headers) if headers else None
+            yield headers
         except BaseException as error:
-            with guarded():
-                _failed(span, getattr(error, "error_type", None) or type(error).__name__, str(error))
+            with self._providers.guard:
+                _failed(span, error_type(error))
             raise
         finally:
-            with guarded():
+            if token is not None:
+                detach(token)
+            with self._providers.guard:
                 span.end()
+
+    def _received(self, queue: str, claimed: Claimed, seconds: float) -> object | None:
+        with self._providers.guard:
+            end = nanoseconds(self._clock)
+            attributes = {**_facts(queue, "receive"), names.MESSAGING_BATCH_COUNT: claimed.read}
+            senders = {headers: _sender(headers) for headers in {task.headers for task in claimed.tasks}}
+            contexts = [trace.get_current_span(sender).get_span_context() for sender in senders.values()]
+            span = self._providers.tracer.start_span(
+                names.span_receive(queue),
+                Context(),
+                SpanKind.CLIENT,
+                attributes,
+                [Link(context) for context in contexts if context.is_valid],
+                start_time=end - int(seconds * NANOSECONDS),
+            )
+            span.end(end)
+            return _Received(span.get_span_context(), senders)
+        return None
 
     @contextmanager
-    def _processing(self, task: Task) -> Iterator[Callable[[Outcome], None]]:
+    def _processing(self, task: Task, received: object | None) -> Iterator[Callable[[Outcome], None]]:
+        providers, began = self._providers, self._clock.monotonic()
         span: Span = trace.INVALID_SPAN
-        with guarded():
-            sender = Context() if task.headers is None else _sender(task.headers)
-            span = self._tracer.start_span(names.span_process(task.flow_slug), sender, SpanKind.CONSUMER)
-            if span.is_recording():
-                span.set_attributes({**_facts(task.flow_slug, "process"), **_task(task)})
-        token = attach(trace.set_span_in_context(span, Context()))
+        sender = Context()
+        ended: list[Outcome] = []
+        with providers.guard:
+            claim = received if isinstance(received, _Received) else _NOTHING_RECEIVED
+            sender = claim.senders.get(task.headers) or _sender(task.headers)
+            links = [Link(claim.context)] if claim.context.is_valid else []
+            span = providers.tracer.start_span(
+                names.span_process(task.flow_slug),
+                sender,
+                SpanKind.CONSUMER,
+                {**_facts(task.flow_slug, "process"), **_task(task)},
+                links,
+            )
+        token = attach(trace.set_span_in_context(span, sender))
         try:
-            yield lambda outcome: _ended(span, outcome)
+            yield ended.append
         finally:
             detach(token)
-            with guarded():
+            seconds = self._clock.monotonic() - began
+            with providers.guard:
+                if ended:
+                    _told(span, ended[0])
                 span.end()
+            with providers.guard:
+                if providers.metrics and providers.instruments is not None:
+                    providers.instruments.process.record(seconds, _measured(task, ended))
 
 
-def _sender(headers: str) -> Context:
-    found = json.loads(headers)
-    carried = {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
-    return propagate.extract(carried, Context())
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """A claim's span, and who sent what it got, by headers."""
+
+    context: trace.SpanContext
+    senders: dict[str | None, Context]
 
 
-def _ended(span: Span, outcome: Outcome) -> None:
-    with guarded():
-        if outcome.kind is not OutcomeKind.COMPLETED:
-            _failed(span, outcome.error_type, "")
+_NOTHING_RECEIVED = _Received(trace.INVALID_SPAN_CONTEXT, {})
 
 
-def _failed(span: Span, error_type: str, told: str) -> None:
-    if span.is_recording():
-        span.set_attribute(names.ERROR_TYPE, error_type)
-        span.set_status(Status(StatusCode.ERROR, told))
+def _sender(headers: str | None) -> Context:
+    try:
+        return context_of(headers)
+    except (ValueError, RecursionError):  # somebody else's, who may put there what they like
+        return Context()
+
+
+def _told(span: Span, outcome: Outcome) -> None:
+    span.set_attribute(names.TASK_OUTCOME, str(outcome.kind))
+    if outcome.kind is not OutcomeKind.COMPLETED:
+        _failed(span, outcome.error_type)
+
+
+def _failed(span: Span, kind: str) -> None:
+    span.set_attributes(failure(kind))
+    span.set_status(Status(StatusCode.ERROR))
 
 
 def _facts(queue: str, operation: str) -> dict[str, Any]:
@@ -121,3 +187,14 @@ def _task(task: Task) -> dict[str, Any]:
         names.TASK_INDEX: task.task_index,
         names.TASK_ATTEMPT: task.attempt,
     }
+
+
+def _measured(task: Task, ended: list[Outcome]) -> dict[str, Any]:
+    measured = {
+        names.MESSAGING_SYSTEM: "pgmq",
+        names.MESSAGING_DESTINATION: task.flow_slug,
+        names.MESSAGING_OPERATION_NAME: "process",
+        names.STEP: task.step_slug,
+    }
+    failed = ended and ended[0].kind is not OutcomeKind.COMPLETED
+    return {**measured, names.ERROR_TYPE: ended[0].error_type} if failed else measured

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import Any
 from uuid import UUID, uuid4
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.worker.context import TaskContext
-from pgflow_starter.worker.execution import logger
+from pgflow_starter.worker.context import TaskContext, handler_log
 
 
 def make_context(
@@ -38,5 +36,5 @@ def make_context(
         flow_input=flow_input,
         deadline=SystemClock().monotonic() + timeout,
         cancelled=threading.Event(),
-        logger=logging.LoggerAdapter(logger, {"run_id": str(run), "flow_slug": flow_slug, "step_slug": step_slug}),
+        logger=handler_log(run, flow_slug, step_slug, task_index, attempt),
     )

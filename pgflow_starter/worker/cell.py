@@ -11,9 +11,12 @@ from uuid import UUID, uuid4
 
 import pykka
 
+from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.actors.threads import AGAIN_INTERVAL, run_patiently
+from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.news import News
 from pgflow_starter.core.state import WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import UnknownFlowError
@@ -36,12 +39,14 @@ begins when the one before it is written."""
 class WorkerCell:
     """What belongs to one worker and outlives each incarnation of its actor. Thread-safe where others use it."""
 
-    def __init__(self, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
+    def __init__(self, module: str, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
+        self.log = ModuleLog(logger, module, definition.slug)
+        self.failing = News()
         self.worker_id = uuid4()
         self.definition = definition
         self.slots = slots
         self.flights = Flights()
-        self.outbox = Outbox(world.store, self._settled, self._stuck)
+        self.outbox = Outbox(world.store, self._settled, self._stuck, self.log)
         self.crew = Crew(
             definition,
             self.flights,
@@ -60,6 +65,7 @@ class WorkerCell:
         self.draining = False
         self.retired = False
         self.stopping = False
+        self._no_thread, self._kept = News(), News()
         self._counting = threading.Lock()
         self._completed = 0
         self._failed = 0
@@ -124,6 +130,7 @@ class WorkerCell:
 
     def wake(self) -> None:
         """A notification came: poll now, once more when the throttle has passed, and when delayed steps are visible."""
+        self._world.messages.woken(self.definition.slug)
         self.poll_soon()
         if self._root_delays:
             self._poll_in(self._root_delays)
@@ -198,6 +205,7 @@ class WorkerCell:
                 known = [f.task for f in self.flights.all()] + self.outbox.tasks()
                 store.give_back_unknown(self.worker_id, self.definition.slug, known)
                 self.claims_unsure = False
+            began = self._world.clock.monotonic()
             claimed = store.claim(self.definition, self.worker_id, quantity, self._scope)
         except UnknownFlowError:
             self.unwired = True  # until its module has registered again: see `wire`
@@ -206,7 +214,9 @@ class WorkerCell:
             # A connection that broke while claiming may have claimed all the same.
             self.claims_unsure = True
             raise
-        self.crew.launch(claimed.tasks)
+        seconds = self._world.clock.monotonic() - began
+        received = self._world.messages.received(self.definition.slug, claimed, seconds) if claimed.read else None
+        self.crew.launch(claimed.tasks, received)
         self._hungry = self._hungry or claimed.read >= quantity  # there may be more
         return claimed
 
@@ -232,6 +242,7 @@ class WorkerCell:
             delays |= follow
             if not follow:
                 last.append(outcome.task.run_id)
+        self._no_thread.over()
         self.landed()
         self._poll_in(delays - {0.0})
         if 0.0 in delays:
@@ -265,12 +276,17 @@ class WorkerCell:
                 self.poll_soon()
 
     def _returned(self, tasks: list[Task]) -> None:
-        logger.error("%s: no thread for %d tasks, which are given back", self.definition.slug, len(tasks))
+        tell = self.log.error if self._no_thread.says("no thread") else self.log.debug
+        tell("no thread for %d tasks, which are given back", len(tasks))
         try:
             self._world.store.give_back(self.worker_id, tasks)
         except Exception as error:
             self.claims_unsure = True
-            logger.warning("%s: giving tasks back: %s", self.definition.slug, error)
+            said = reason_for_logs(error)
+            tell = self.log.warning if self._kept.says(said) else self.log.debug
+            tell("giving tasks back: %s", said)
+        else:
+            self._kept.over()
         # Nobody announces them, and whoever polled has done so.
         self._world.timers.after(AGAIN_INTERVAL, self.poll_soon)
 

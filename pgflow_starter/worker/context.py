@@ -5,8 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
+
+HandlerLog: TypeAlias = logging.LoggerAdapter[logging.Logger]
+
+logger = logging.getLogger("pgflow_starter.handlers")
+
+
+def handler_log(run_id: UUID, flow_slug: str, step_slug: str, task_index: int, attempt: int) -> HandlerLog:
+    """A logger for one task's handler: its records say which task, as fields."""
+    fields = {
+        "pgflow_run_id": str(run_id),
+        "pgflow_slug": flow_slug,
+        "pgflow_step": step_slug,
+        "pgflow_task_index": task_index,
+        "pgflow_attempt": attempt,
+    }
+    return logging.LoggerAdapter(logger, fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +32,7 @@ class TaskContext:
     `attempt` counts from 1. `deadline` is on the monotonic clock (`time.monotonic()`), in seconds. `cancelled` is set
     when the task has timed out or its worker stops without it: a handler that loops should look at it and return, for
     nobody takes its result any more. `flow_input` is the input of the whole flow, in every kind of step.
+    The records of `logger` carry `pgflow_run_id`, `pgflow_slug`, `pgflow_step`, `pgflow_task_index`, `pgflow_attempt`.
     """
 
     run_id: UUID
@@ -27,4 +44,4 @@ class TaskContext:
     flow_input: Any
     deadline: float
     cancelled: threading.Event = field(repr=False)
-    logger: logging.LoggerAdapter[logging.Logger] = field(repr=False)
+    logger: HandlerLog = field(repr=False)

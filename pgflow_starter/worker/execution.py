@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import traceback
 
@@ -10,9 +9,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import error_text, to_json
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import PermanentError
-from pgflow_starter.worker.context import TaskContext
-
-logger = logging.getLogger("pgflow_starter.handlers")
+from pgflow_starter.worker.context import TaskContext, handler_log
 
 _TRACEBACK_FRAMES = 3
 
@@ -37,10 +34,7 @@ def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: 
         flow_input=task.flow_input,
         deadline=deadline,
         cancelled=cancelled,
-        logger=logging.LoggerAdapter(
-            logger,
-            {"run_id": str(task.run_id), "flow_slug": task.flow_slug, "step_slug": task.step_slug},
-        ),
+        logger=handler_log(task.run_id, task.flow_slug, task.step_slug, task.task_index, task.attempt),
     )
     try:
         output = step.handler(task.input, ctx)
@@ -50,8 +44,8 @@ def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: 
         return failed(task, _told(error), type(error).__name__)
     try:
         return Outcome(task, OutcomeKind.COMPLETED, output_json=to_json(output))
-    except Exception as error:
-        return failed(task, f"the handler's output cannot be stored: {error}", type(error).__name__)
+    except BaseException as error:  # of an output's own methods
+        return failed(task, f"the handler's output cannot be stored: {_text_of(error)}", type(error).__name__)
 
 
 def failed(task: Task, text: str, error_type: str) -> Outcome:
@@ -66,5 +60,12 @@ def _told(error: BaseException) -> str:
         # the first frame is ours
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__)[1:][-_TRACEBACK_FRAMES:])
         return error_text(own + "\n" + "".join(frames).rstrip())
-    except Exception:  # an exception whose own __str__ raises
+    except BaseException:  # an exception whose own __str__ raises
+        return type(error).__name__
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:
         return type(error).__name__

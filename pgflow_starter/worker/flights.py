@@ -12,10 +12,11 @@ from pgflow_starter.ports import Clock, Timer
 class Flight:
     """One task on its thread. Whoever lands it first says what became of it; the other's word is ignored."""
 
-    __slots__ = ("_landed", "cancelled", "deadline", "task", "timer")
+    __slots__ = ("_landed", "cancelled", "deadline", "received", "task", "timer")
 
-    def __init__(self, task: Task, deadline: float) -> None:
+    def __init__(self, task: Task, deadline: float, received: object | None = None) -> None:
         self.task = task
+        self.received = received
         self.deadline = deadline
         self.cancelled = threading.Event()
         self.timer: Timer | None = None

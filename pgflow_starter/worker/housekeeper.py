@@ -10,6 +10,8 @@ from typing import Any
 import pykka
 
 from pgflow_starter.actors.base import Actor
+from pgflow_starter.core.classify import reason_for_logs
+from pgflow_starter.core.news import News
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore, Timers
 from pgflow_starter.worker.workers import Workers
@@ -62,6 +64,7 @@ class HousekeeperActor(Actor):
         self._retired = retired
         self._clock = clock
         self._sweep_from = 0.0
+        self._not_beating, self._not_sweeping = News(), News()
         self._workers = workers
         self._store = store
         self._timers = timers
@@ -74,10 +77,10 @@ class HousekeeperActor(Actor):
     def on_receive(self, message: Any) -> None:
         match message:
             case Beat():
-                self._tell_database(self._beat)
+                self._tell_database(self._beat, self._not_beating)
                 self._again(self._rhythm.heartbeat, message)
             case Sweep():
-                self._tell_database(self._sweep)
+                self._tell_database(self._sweep, self._not_sweeping)
                 self._again(self._rhythm.recovery, message)
             case _:
                 super().on_receive(message)
@@ -94,7 +97,7 @@ class HousekeeperActor(Actor):
                 self._retired(cell.definition.slug, DEPRECATED)
             elif cell.worker_id in deprecated and not cell.draining:
                 cell.draining = True
-                logger.warning("worker of %s is deprecated in the database: it claims no more", cell.definition.slug)
+                cell.log.warning("the worker is deprecated in the database: it claims no more")
 
     def _sweep(self) -> None:
         # After an outage nobody has been heard of for as long as it lasted: everybody gets the time to say so first.
@@ -109,12 +112,18 @@ class HousekeeperActor(Actor):
             logger.warning("%d tasks of workers that died were recovered", recovered)
             self._workers.database_back()
 
-    def _tell_database(self, duty: Callable[[], None]) -> None:
+    def _tell_database(self, duty: Callable[[], None], failing: News) -> None:
         try:
             duty()
         except DatabaseError as error:
             self._sweep_from = self._clock.monotonic() + self._rhythm.stale
-            logger.log(logging.DEBUG if error.connection_lost else logging.WARNING, "housekeeping: %s", error)
+            said = reason_for_logs(error)
+            # An outage is told by who found it.
+            quiet = error.connection_lost or not failing.says(said)
+            logger.log(logging.DEBUG if quiet else logging.WARNING, "housekeeping: %s", said)
+        else:
+            if failing.over():
+                logger.info("housekeeping goes well again")
 
     def _again(self, delay: float, message: object) -> None:
         ref = self.actor_ref

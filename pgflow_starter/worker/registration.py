@@ -6,6 +6,7 @@ import logging
 import threading
 from functools import partial
 
+from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec, definition_of
@@ -47,7 +48,7 @@ class RegistrationPhases:
             return self._registry.register(spec, self._definition(spec)).definition.slug
         definition = self._registry.of(spec).definition
         if phase is Phase.WORKER:
-            self._start_worker(definition, scope)
+            self._start_worker(spec, definition, scope)
         elif phase is Phase.NOTIFY_DB:
             self._flow_store.enable_notify(definition.slug, self._throttle_ms, scope)
         elif self._listener is not None:
@@ -68,10 +69,11 @@ class RegistrationPhases:
             if mine:
                 self._importing.release()
 
-    def _start_worker(self, definition: FlowDefinition, scope: CancelScope) -> None:
+    def _start_worker(self, spec: ModuleSpec, definition: FlowDefinition, scope: CancelScope) -> None:
         compiled = self._flow_store.compile(definition, scope)
         # Said once, not at each attempt.
         if compiled.differences and self._warned.get(definition.slug) != compiled.differences:
             self._warned[definition.slug] = compiled.differences
-            logger.warning("flow %r: %s; the database wins", definition.slug, "; ".join(compiled.differences))
-        self._workers.ensure(compiled.definition, scope)
+            log = ModuleLog(logger, spec.name, definition.slug)
+            log.warning("flow %r: %s; the database wins", definition.slug, "; ".join(compiled.differences))
+        self._workers.ensure(spec.name, compiled.definition, scope)

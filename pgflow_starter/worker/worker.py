@@ -6,10 +6,10 @@ and tell it how claiming went. What must survive its crash is on its `WorkerCell
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from pgflow_starter.actors.base import Actor
+from pgflow_starter.core.classify import places, reason_for_logs
 from pgflow_starter.core.state import SignalStrategy
 from pgflow_starter.core.task import Claimed
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
@@ -17,8 +17,6 @@ from pgflow_starter.ports import Timer
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.messages import PollDue, Polled
 from pgflow_starter.worker.world import WorkerWorld
-
-logger = logging.getLogger("pgflow_starter.workers")
 
 CLAIM_PATIENCE = 5.0
 """Seconds that the end of a worker waits for a claim under way, which is interrupted by then."""
@@ -74,11 +72,11 @@ class WorkerActor(Actor):
         left = [f.task for f in cell.flights.all() if f.land()]
         for flight in cell.flights.all():
             cell.flights.give_up(flight)
+        if not cell.outbox.flush(wait=True):
+            cell.log.error("%d outcomes could not be written", len(cell.outbox))
         try:
-            if not cell.outbox.flush(wait=True):
-                logger.error("%s: %d outcomes could not be written", cell.definition.slug, len(cell.outbox))
             if left:
-                logger.warning("%s: %d tasks did not end in time and are given back", cell.definition.slug, len(left))
+                cell.log.warning("%d tasks did not end in time and are given back", len(left))
                 world.store.give_back(cell.worker_id, left)
             if cell.claims_unsure:
                 world.store.give_back_unknown(cell.worker_id, cell.definition.slug, cell.outbox.tasks())
@@ -87,12 +85,14 @@ class WorkerActor(Actor):
                 world.store.worker_stopped(cell.worker_id)
             cell.retire()
         except DatabaseError as error:
-            logger.warning("%s: the worker's end could not be written: %s", cell.definition.slug, error)
+            cell.log.warning("the worker's end could not be written: %s", reason_for_logs(error))
 
     def _polled(self, claimed: Claimed | None, error: BaseException | None) -> None:
         cell, policy = self._cell, self._world.policy
         if claimed is not None:
             self._lost = False
+            if cell.failing.over():
+                cell.log.info("polling goes well again")
             self._interval = policy.after(claimed.read > 0, self._interval)
             # Nobody announces that a message becomes visible: a retry, a delayed one, one whose worker died.
             if claimed.visible_in is not None and policy.strategy is SignalStrategy.NOTIFY:
@@ -116,7 +116,10 @@ class WorkerActor(Actor):
             cell.poll_soon()  # the database may be there: the next connection waits until that is known
         self._lost = lost
         if isinstance(error, DatabaseError):
-            level = logging.DEBUG if lost or self._terminated else logging.WARNING
-            logger.log(level, "%s: polling: %s", cell.definition.slug, error)
-        else:
-            logger.error("%s: polling", cell.definition.slug, exc_info=error)
+            said = reason_for_logs(error)
+            # An outage is told by who found it.
+            quiet = lost or self._terminated or not cell.failing.says(said)
+            (cell.log.debug if quiet else cell.log.warning)("polling: %s", said)
+        elif error is not None:
+            said = f"{reason_for_logs(error)} {places(error)}"
+            (cell.log.error if cell.failing.says(said) else cell.log.debug)("polling: %s", said)

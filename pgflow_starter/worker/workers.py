@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,8 +13,6 @@ from pgflow_starter.ports import CancelScope, FlowStore
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.worker import WorkerActor
 from pgflow_starter.worker.world import WorkerWorld
-
-logger = logging.getLogger("pgflow_starter.workers")
 
 SUPERVISOR_ID = "workers"
 
@@ -37,15 +34,15 @@ class Workers:
         # Without the lock: a signal handler may ask on top of whoever holds it.
         return list(self._cells.values())
 
-    def ensure(self, definition: FlowDefinition, scope: CancelScope) -> None:
-        """Register the flow's worker in the database and start it; one that runs is left as it is.
+    def ensure(self, module: str, definition: FlowDefinition, scope: CancelScope) -> None:
+        """Register the worker of that module's flow in the database and start it; one that runs is left as it is.
 
         Blocks on I/O. Raises DatabaseError, ChildStartError, ActorDeadError while its supervisor is being restarted.
         """
         with self._lock:
             cell = self._cells.get(definition.slug)
         if cell is None:
-            cell = WorkerCell(definition, definition.max_concurrency or self._slots, self._world)
+            cell = WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world)
         elif cell.draining:
             cell.retire()  # deprecated: from now on it is another worker
         self._flow_store.register_worker(cell.worker_id, definition.slug, scope)
@@ -71,8 +68,8 @@ class Workers:
         for cell in self.cells():
             try:
                 cell.database_back()
-            except Exception:
-                logger.exception("%s: the database is back", cell.definition.slug)
+            except Exception as error:
+                cell.log.error("the database is back, and it failed for that", exc_info=error)
 
     def hurry(self) -> None:
         """The shutdown's deadline has come nearer."""

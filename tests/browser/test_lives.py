@@ -114,7 +114,8 @@ def test_a_lost_connection_is_said_and_made_again(page: Page) -> None:
     with web.serve(stage, ":0") as server:
         page.open(f"{server.url}/")
         page.shows("Live", "#link")
-    page.shows("Connection lost, as it was", "#link")
+    page.shows("Connection lost", "#link")
+    page.shows("This is how it was.", "#banner")
     assert "Ready and healthy" in page.text("h1")
     assert page.run("return document.body.classList.contains('stale')")
     stage.modules = (*stage.modules, module("late", "pending"))
@@ -122,6 +123,7 @@ def test_a_lost_connection_is_said_and_made_again(page: Page) -> None:
         page.shows("Not ready", "h1")
         page.shows("Live", "#link")
         assert not page.run("return document.body.classList.contains('stale')")
+        assert "This is how it was" not in page.text("#banner")
 
 
 def test_where_there_is_no_stream_to_be_had_it_asks_now_and_then(page: Page) -> None:

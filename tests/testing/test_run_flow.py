@@ -137,7 +137,13 @@ def test_the_context_is_a_workers() -> None:
     assert 0 <= first.deadline - now - 30 < 10
     assert 0 <= each.deadline - now - 60 < 10
     assert not each.cancelled.is_set()
-    assert each.logger.extra == {"run_id": str(run.id), "flow_slug": "two", "step_slug": "each"}
+    assert each.logger.extra == {
+        "pgflow_run_id": str(run.id),
+        "pgflow_slug": "two",
+        "pgflow_step": "each",
+        "pgflow_task_index": each.task_index,
+        "pgflow_attempt": 1,
+    }
 
 
 def test_it_runs_on_the_callers_thread_and_flows_may_run_flows() -> None:

@@ -44,7 +44,9 @@ function told(news) {
 
 function tick() {
   attr(linkState, "data-link", link);
-  say(word, linkText());
+  const words = linkText();
+  say(word, words);
+  overall.stale(link === "lost" && newsAt !== null ? `${words}. This is how it was.` : null);
   overall.tick();
   for (const section of Object.values(sections)) {
     section.tick?.();
@@ -56,7 +58,7 @@ function linkText() {
   if (link === "live") return "Live";
   if (link === "polling") return "Every 2 seconds";
   if (link === "connecting") return "Connecting";
-  return newsAt === null ? "Nobody answers" : `Connection lost, as it was ${span((Date.now() - newsAt) / 1000)} ago`;
+  return newsAt === null ? "Nobody answers" : `Connection lost ${span((Date.now() - newsAt) / 1000)} ago`;
 }
 
 follow(told);

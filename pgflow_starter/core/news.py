@@ -1,0 +1,24 @@
+"""`News`: what has been said already, so that a long outage is one line in a log and not one an attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+
+class News:
+    """Whether something is new. Each operation is atomic, so that two threads at worst both find it so."""
+
+    __slots__ = ("_said",)
+
+    def __init__(self) -> None:
+        self._said: Hashable = None
+
+    def says(self, fact: Hashable) -> bool:
+        """Whether this is not what was said last; from now on it is."""
+        was, self._said = self._said, fact
+        return was != fact
+
+    def over(self) -> bool:
+        """Whether something was said that is over now."""
+        was, self._said = self._said, None
+        return was is not None

@@ -1,0 +1,138 @@
+"""`Gauges`: what is measured when somebody looks: readiness, modules by status, tasks under way.
+
+OpenTelemetry's API neither removes a callback nor takes a second one for an instrument that is there, so all starters
+that tell the same provider share one: it adds up their modules and tasks, and says ready when all of them are.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
+from typing import Any
+
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from pgflow_starter.core.state import ModuleStatus, StarterStatus, WorkerState
+from pgflow_starter.telemetry import names
+
+_live: dict[int, weakref.ref[Gauges]] = {}
+"""Those of all starters that are told of. For the process, as its meter providers are; held weakly, so that it keeps
+no starter. No lock: each operation on it is atomic, and a forked child inherits it as it is."""
+
+
+class Gauges:
+    """One starter's. Reads what is published and asks nobody, so that looking never waits. Thread-safe."""
+
+    def __init__(
+        self,
+        meter_provider: Any,
+        status: Callable[[], StarterStatus],
+        workers: Callable[[], Sequence[WorkerState]],
+    ) -> None:
+        """`status` and `workers` are bound methods; whom they belong to is not kept alive."""
+        self._provider = meter_provider
+        self._pid = os.getpid()
+        self._status = weakref.WeakMethod(status)
+        self._workers = weakref.WeakMethod(workers)
+        self._terminated = False
+
+    def open(self) -> None:
+        """Told of from now on. Raises what the provider raises."""
+        _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
+        if self._provider is None:
+            _install_globally()
+        else:
+            _install(self._provider)
+
+    def close(self) -> None:
+        """Not told of any more: the starter has stopped. Idempotent."""
+        _live.pop(id(self), None)
+
+    def terminated(self) -> None:
+        """Told of as not ready from now on, whatever its modules say: it gave up, and nobody sees to them."""
+        self._terminated = True
+
+    @property
+    def provider(self) -> Any:
+        """Whom it is told to now."""
+        return metrics.get_meter_provider() if self._provider is None else self._provider
+
+    @property
+    def here(self) -> bool:
+        """Whether it runs in this process: a forked child has its parent's objects, and not its threads."""
+        return self._pid == os.getpid()
+
+    def status(self) -> StarterStatus | None:
+        """The published status; None when the starter is gone."""
+        status = self._status()
+        return None if status is None else status()
+
+    def workers(self) -> Sequence[WorkerState]:
+        """Its workers; none when the starter is gone."""
+        workers = self._workers()
+        return () if workers is None else workers()
+
+    def ready(self) -> bool:
+        """Whether all its modules are terminal, and somebody sees to them."""
+        status = self.status()
+        return status is not None and status.ready and not self._terminated
+
+
+def _forget(key: int, _: object) -> None:
+    _live.pop(key, None)
+
+
+@cache
+def _install_globally() -> None:
+    # Once: what stands in for a global provider keeps every meter that it is asked for.
+    _install(None)
+
+
+def _install(provider: Any) -> None:
+    """The callbacks; where they are there already, an SDK keeps the first."""
+    meter = metrics.get_meter(names.SCOPE, meter_provider=provider)
+    mine = partial(_mine, metrics.get_meter_provider if provider is None else _reference(provider))
+    meter.create_observable_gauge(
+        names.METRIC_READY, [partial(_ready, mine)], "1", "1 when every module is terminal, else 0."
+    )
+    meter.create_observable_gauge(names.METRIC_MODULES, [partial(_modules, mine)], "{module}", "Modules by status.")
+    meter.create_observable_up_down_counter(
+        names.METRIC_ACTIVE, [partial(_active, mine)], "{task}", "Tasks that were claimed and have not ended."
+    )
+
+
+def _reference(provider: Any) -> Callable[[], Any]:
+    try:
+        return weakref.ref(provider)
+    except TypeError:
+        return lambda: provider
+
+
+def _mine(provider: Callable[[], Any]) -> list[Gauges]:
+    asking = provider()
+    living = [gauges for reference in list(_live.values()) if (gauges := reference()) is not None]
+    return [gauges for gauges in living if gauges.here and gauges.provider is asking]
+
+
+def _ready(mine: Callable[[], list[Gauges]], _: CallbackOptions) -> Iterable[Observation]:
+    starters = mine()
+    return [Observation(int(all(g.ready() for g in starters)))] if starters else []
+
+
+def _modules(mine: Callable[[], list[Gauges]], _: CallbackOptions) -> Iterable[Observation]:
+    starters = mine()
+    statuses = [status for g in starters if (status := g.status()) is not None]
+    counts = Counter(state.status for status in statuses for state in status.modules)
+    return [Observation(counts[s], {names.MODULE_STATUS: str(s)}) for s in ModuleStatus] if statuses else []
+
+
+def _active(mine: Callable[[], list[Gauges]], _: CallbackOptions) -> Iterable[Observation]:
+    running: Counter[str] = Counter()
+    for gauges in mine():
+        for worker in gauges.workers():
+            running[worker.slug] += worker.running
+    return [Observation(n, {names.MESSAGING_DESTINATION: slug}) for slug, n in running.items()]

@@ -1,0 +1,1 @@
+"""What a starter tells OpenTelemetry and the log."""

@@ -1,0 +1,214 @@
+"""The instruments, read as an exporter would; and that they keep no starter."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+import pgflow_starter as pgflow
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.state import StarterStatus, WorkerState
+from pgflow_starter.telemetry.gauges import Gauges
+from tests.support.starters import QUICK, echo_job, running
+from tests.support.waiting import eventually
+from tests.telemetry.heard import Heard
+
+WAIT = 20.0
+
+
+def _ready(heard: Heard) -> list[int]:
+    return [p.value for p in heard.points("pgflow.starter.ready")]
+
+
+def _by(heard: Heard, name: str, attribute: str) -> dict[Any, Any]:
+    return {p.attributes[attribute]: p.value for p in heard.points(name)}
+
+
+def test_readiness_and_modules_by_status_are_those_of_the_snapshot(database: str, heard: Heard) -> None:
+    hangs, go = threading.Event(), threading.Event()
+
+    class Slow:
+        @staticmethod
+        def __pgflow_definition__() -> pgflow.FlowDefinition:
+            hangs.set()
+            go.wait(WAIT)
+            return echo_job("slow").__pgflow_definition__()
+
+    with running(database, flows=[Slow, object()], jobs=[echo_job()], **heard.settings) as starter:
+        assert hangs.wait(WAIT)
+        eventually(lambda: len([m for m in starter.status().modules if m.status.terminal]) == 2)
+        assert _ready(heard) == [0]
+        assert _by(heard, "pgflow.starter.module.count", "pgflow.starter.module.status") == {
+            "pending": 1,
+            "retrying": 0,
+            "succeeded": 1,
+            "failed_permanent": 1,
+        }
+        go.set()
+        starter.await_ready(WAIT)
+        assert _ready(heard) == [1]
+        assert _by(heard, "pgflow.starter.module.count", "pgflow.starter.module.status")["succeeded"] == 2
+    assert _ready(heard) == []
+
+
+def test_attempts_and_the_startup_are_measured_in_seconds(database: str, heard: Heard) -> None:
+    job = echo_job()
+    with running(database, flows=[object()], jobs=[job], **heard.settings) as starter:
+        starter.await_ready(WAIT)
+        eventually(lambda: heard.points("pgflow.starter.startup.duration"))
+        starter.retry_now(job)
+        eventually(lambda: sum(p.count for p in heard.points("pgflow.starter.attempt.duration")) == 3)
+        (startup,) = heard.points("pgflow.starter.startup.duration")
+    assert startup.count == 1
+    assert 0 < startup.sum < WAIT
+    attempts = heard.measured("pgflow.starter.attempt.duration")
+    good = (
+        ("pgflow.starter.module", "echo"),
+        ("pgflow.starter.module.status", "succeeded"),
+        ("pgflow.starter.module.type", "job"),
+    )
+    bad = (
+        ("error.type", "DefinitionError"),
+        ("pgflow.starter.module", "object"),
+        ("pgflow.starter.module.status", "failed_permanent"),
+        ("pgflow.starter.module.type", "flow"),
+    )
+    assert {attributes: point.count for attributes, point in attempts.items()} == {good: 2, bad: 1}
+    assert all(0 < point.sum < WAIT for point in attempts.values())
+
+
+def test_tasks_are_counted_while_they_run_and_measured_when_they_have(database: str, heard: Heard) -> None:
+    begun, go = threading.Semaphore(0), threading.Event()
+
+    @pgflow.job("slow", max_attempts=1)
+    def slow(message: Any, ctx: pgflow.TaskContext) -> float:
+        begun.release()
+        go.wait(WAIT)
+        return 1 / message  # type: ignore[no-any-return]
+
+    with running(database, jobs=[slow], signal_strategy="notify", **heard.settings) as starter:
+        starter.await_ready(WAIT)
+        runs = starter.client.enqueue_many(slow, [1, 0])
+        for _ in runs:
+            assert begun.acquire(timeout=WAIT)
+        assert _by(heard, "pgflow.worker.task.active", "messaging.destination.name") == {"slow": 2}
+        go.set()
+        for run in runs:
+            run.wait(WAIT)
+        eventually(lambda: _by(heard, "pgflow.worker.task.active", "messaging.destination.name") == {"slow": 0})
+        assert _by(heard, "pgflow.worker.wakeups", "messaging.destination.name")["slow"] >= 1
+        eventually(lambda: len(heard.points("messaging.process.duration")) == 2)
+    process = heard.measured("messaging.process.duration")
+    good = (
+        ("messaging.destination.name", "slow"),
+        ("messaging.operation.name", "process"),
+        ("messaging.system", "pgmq"),
+        ("pgflow.step", "slow"),
+    )
+    bad = (("error.type", "ZeroDivisionError"), *good)
+    assert {attributes: point.count for attributes, point in process.items()} == {good: 1, bad: 1}
+
+
+def test_starters_of_one_provider_are_added_up(server: Any, database: str, heard: Heard) -> None:
+    with (
+        running(database, jobs=[echo_job("a")], **heard.settings) as one,
+        running(database, jobs=[echo_job("b"), echo_job("c")], **heard.settings) as other,
+    ):
+        one.await_ready(WAIT)
+        other.await_ready(WAIT)
+        assert _by(heard, "pgflow.starter.module.count", "pgflow.starter.module.status")["succeeded"] == 3
+        assert set(_by(heard, "pgflow.worker.task.active", "messaging.destination.name")) == {"a", "b", "c"}
+        one.stop()
+        assert _by(heard, "pgflow.starter.module.count", "pgflow.starter.module.status")["succeeded"] == 2
+        elsewhere = Heard()
+        assert elsewhere.points("pgflow.starter.ready") == []
+        elsewhere.close()
+    with running(database, flows=[object()], **heard.settings) as third:
+        third.await_ready(WAIT)
+        assert _by(heard, "pgflow.starter.module.count", "pgflow.starter.module.status")["failed_permanent"] == 1
+
+
+def test_a_starter_that_has_stopped_is_kept_by_nobody(database: str, heard: Heard) -> None:
+    starter = pgflow.start(database, jobs=[echo_job()], **QUICK, **heard.settings)
+    starter.await_ready(WAIT)
+    gone = weakref.ref(starter._runtime)
+    starter.stop()
+    del starter
+
+    def collected() -> bool:
+        gc.collect()
+        return gone() is None
+
+    eventually(collected)
+
+
+class Told:
+    """Whose methods the gauges are given."""
+
+    def __init__(self, ready: bool) -> None:
+        self._ready = ready
+
+    def status(self) -> StarterStatus:
+        return StarterStatus(self._ready, self._ready, SystemClock().now(), None, ())
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        return ()
+
+
+def _provider() -> tuple[MeterProvider, InMemoryMetricReader]:
+    reader = InMemoryMetricReader()
+    return MeterProvider([reader], shutdown_on_exit=False), reader
+
+
+def _value(reader: InMemoryMetricReader) -> Any:
+    data = reader.get_metrics_data()
+    if data is None:
+        return None
+    metrics = data.resource_metrics[0].scope_metrics[0].metrics
+    points: list[Any] = [p for m in metrics for p in m.data.data_points if m.name == "pgflow.starter.ready"]
+    return points[0].value if points else None
+
+
+def test_one_that_gave_up_is_not_ready_and_one_that_was_dropped_not_there() -> None:
+    provider, reader = _provider()
+    told = Told(ready=True)
+    gauges = Gauges(provider, told.status, told.workers)
+    gauges.open()
+    assert _value(reader) == 1
+    gauges.terminated()
+    assert _value(reader) == 0
+    del gauges
+    gc.collect()
+    assert _value(reader) is None
+    provider.shutdown()
+
+
+def test_they_are_ready_when_each_of_them_is() -> None:
+    provider, reader = _provider()
+    yes, no = Told(ready=True), Told(ready=False)
+    first, second = Gauges(provider, yes.status, yes.workers), Gauges(provider, no.status, no.workers)
+    first.open()
+    assert _value(reader) == 1
+    second.open()
+    assert _value(reader) == 0
+    second.close()
+    assert _value(reader) == 1
+    first.close()
+    provider.shutdown()
+
+
+def test_a_forked_child_tells_nothing_of_its_parents(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, reader = _provider()
+    told = Told(ready=True)
+    gauges = Gauges(provider, told.status, told.workers)
+    gauges.open()
+    monkeypatch.setattr("pgflow_starter.telemetry.gauges.os.getpid", lambda: -1)
+    assert _value(reader) is None
+    gauges.close()
+    provider.shutdown()

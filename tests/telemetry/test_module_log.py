@@ -1,0 +1,137 @@
+"""Log lines: each names its module and slug, and a long outage is one warning."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import pgflow_starter as pgflow
+from pgflow_starter import DatabaseError, DefinitionError
+from pgflow_starter.actors.module_log import ModuleLog
+from pgflow_starter.core.news import News
+from tests.module_rig import AWAY, Rig
+from tests.support.starters import running
+from tests.support.waiting import eventually
+
+MODULES = "pgflow_starter.modules"
+WAIT = 20.0
+
+
+@pytest.fixture
+def rig(caplog: pytest.LogCaptureFixture) -> Iterator[Rig]:
+    caplog.set_level(logging.DEBUG, "pgflow_starter")
+    rig = Rig()
+    yield rig
+    rig.stop()
+
+
+def _lines(caplog: pytest.LogCaptureFixture, level: int, logger: str = MODULES) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == logger and r.levelno == level]
+
+
+def test_fifty_failed_attempts_are_one_warning(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    starting = DatabaseError("the database system is starting up", sqlstate="57P03", connection_lost=True)
+    rig.phases.on("worker", *[AWAY, AWAY, starting, AWAY, starting] * 10)
+    rig.start()
+    for _ in range(50):
+        delay = rig.ended()
+        assert delay is not None
+        rig.advance(delay)
+    assert rig.ended() is None
+    (warning,) = _lines(caplog, logging.WARNING)
+    assert warning == (
+        "shop (orders): retrying after attempt 1, phase worker: server closed the connection [OperationalError];"
+        " next attempt in 1.0 s"
+    )
+    assert _lines(caplog, logging.ERROR) == []
+    assert _lines(caplog, logging.INFO)[-1] == "shop (orders): succeeded in attempt 51"
+    levels = Counter(r.levelno for r in caplog.records)
+    assert levels[logging.WARNING] == 1
+    for record in caplog.records:
+        if record.name == MODULES:
+            assert record.__dict__["pgflow_module"] == "shop"
+            assert record.__dict__["pgflow_slug"] in (None, "orders")
+            assert record.__dict__["pgflow_attempt"] >= 1
+
+
+def test_each_turn_to_retrying_is_a_warning_of_its_own(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.phases.on("worker", AWAY, None, AWAY, None)
+    rig.start()
+    for _ in range(2):
+        delay = rig.ended()
+        assert delay is not None
+        rig.advance(delay)
+        assert rig.ended() is None
+        rig.board.retry_now("shop")
+    assert rig.ended() is None
+    assert len(_lines(caplog, logging.WARNING)) == 2
+
+
+def test_a_module_that_failed_for_good_is_an_error(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.phases.on("registry", DefinitionError("shop is no flow"))
+    rig.start()
+    rig.ended()
+    assert _lines(caplog, logging.ERROR) == [
+        "shop: failed_permanent after attempt 1, phase registry: shop is no flow [DefinitionError]"
+    ]
+
+
+def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "pgflow_starter")
+    away = DatabaseError("permission denied for table step_tasks", sqlstate="42501")
+    job = pgflow.job("echo")(lambda message, ctx: message)
+    with running(database, jobs=[job]) as starter:
+        starter.await_ready(WAIT)
+        (cell,) = starter._runtime._workers.cells()
+        store = starter._runtime._task_store
+        failing: dict[str, Any] = {"claim": store.claim, "settle": store.settle}
+        failures: Counter[str] = Counter()
+
+        def refuse(call: str) -> Any:
+            def refusing(*_: object) -> Any:
+                failures[call] += 1
+                raise away
+
+            return refusing
+
+        store.settle = refuse("settle")  # type: ignore[method-assign]
+        starter.client.enqueue(job, 1)
+        eventually(lambda: failures["settle"] > 20)
+        store.claim = refuse("claim")  # type: ignore[method-assign]
+
+        def polled_often() -> bool:
+            cell.poll_soon()
+            return failures["claim"] > 20
+
+        eventually(polled_often)
+        store.settle = failing["settle"]  # type: ignore[method-assign]
+        store.claim = failing["claim"]  # type: ignore[method-assign]
+        eventually(lambda: "echo: polling goes well again" in _lines(caplog, logging.INFO, "pgflow_starter.workers"))
+    loud = [r for r in caplog.records if r.name == "pgflow_starter.workers" and r.levelno > logging.INFO]
+    assert sorted(r.getMessage() for r in loud) == [
+        "echo: an outcome of step echo was refused: permission denied for table step_tasks",
+        "echo: polling: permission denied for table step_tasks",
+    ]
+    assert {r.__dict__["pgflow_module"] for r in loud} == {"echo"}
+
+
+def test_a_line_is_told_by_who_says_it(caplog: pytest.LogCaptureFixture) -> None:
+    log = ModuleLog(logging.getLogger("pgflow_starter.workers"), "100%s", "shop")
+    log.warning("%d of them", 2, queue="x")
+    (record,) = caplog.records
+    assert record.getMessage() == "100%s (shop): 2 of them"
+    assert record.funcName == "test_a_line_is_told_by_who_says_it"
+    assert record.__dict__["pgflow_queue"] == "x"
+
+
+def test_news_are_news_once_and_again_when_they_were_over() -> None:
+    news = News()
+    assert not news.over()
+    assert [news.says("a"), news.says("a"), news.says("b")] == [True, False, True]
+    assert news.over()
+    assert not news.over()
+    assert news.says("b")
