@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any, Protocol, Self
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import MissingExtraError
@@ -29,10 +31,19 @@ _LIMITS = {
 }
 
 
+class Closing(Protocol):
+    """A WSGI application that ends its streams when it is told to."""
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]: ...
+
+    def close(self) -> None:
+        """End them. Does not wait."""
+
+
 class Server:
     """A server on its own threads. A context manager that closes it. Thread-safe."""
 
-    def __init__(self, waitress_server: Any, sockets: dict[int, Any], application: Application) -> None:
+    def __init__(self, waitress_server: Any, sockets: dict[int, Any], application: Closing) -> None:
         self._server = waitress_server
         self._sockets = sockets
         self._application = application
@@ -78,15 +89,24 @@ def serve(starter: Source, address: str) -> Server:
     MissingExtraError without waitress.
     """
     where = parse_address(address)
-    try:
-        from waitress.server import create_server
-    except ImportError:
-        msg = "serving the page needs the extra web: pip install 'pgflow-starter[web]'"
-        raise MissingExtraError(msg) from None
-    application = Application(starter, SystemClock(), streams=STREAMS)
-    listening = bind(where)
+    _require_waitress()
+    return serve_application(Application(starter, SystemClock(), streams=STREAMS), bind(where))
+
+
+def serve_application(application: Closing, listening: socket.socket) -> Server:
+    """Serve an application on a socket that listens. The server's `close` closes both."""
+    from waitress.server import create_server
+
     sockets: dict[int, Any] = {}
     server = create_server(
         application, map=sockets, sockets=[listening], threads=THREADS, ident="pgflow-starter", **_LIMITS
     )
     return Server(server, sockets, application)
+
+
+def _require_waitress() -> None:
+    try:
+        import waitress.server  # noqa: F401
+    except ImportError:
+        msg = "serving the page needs the extra web: pip install 'pgflow-starter[web]'"
+        raise MissingExtraError(msg) from None
