@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from pgflow_starter import JsonFormatter
+from tests.support.programs import finished
 
 
 def _record(message: Any = "hello", *args: object, **fields: object) -> logging.LogRecord:
@@ -129,3 +132,11 @@ def test_dict_config_finds_it_by_name(capsys: pytest.CaptureFixture[str]) -> Non
     logger.warning("hello", extra={"pgflow_module": "shop"})
     logger.handlers.clear()
     assert json.loads(capsys.readouterr().out)["pgflow_module"] == "shop"
+
+
+def test_the_readme_s_configuration_leaves_our_loggers_on(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "dictConfig" in block]
+    program = "import logging.config\n" + example + "logging.getLogger('pgflow_starter.workers').warning('hello')\n"
+    done = finished("-c", program, cwd=tmp_path)
+    assert json.loads(done.stderr)["message"] == "hello"
