@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-pgbouncer lint bench chaos clean venv
+.PHONY: help demo test test-all test-pgbouncer lint docs bench chaos clean venv
 .DELETE_ON_ERROR:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make test-all        the tests on each of Python 3.11 to 3.14 that is here'
 	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
 	@echo 'make lint            ruff, mypy, import-linter'
+	@echo 'make docs            the documentation, into docs/_build/html'
 	@echo 'make bench           the measurements'
 	@echo 'make chaos           everything is broken under load for CHAOS_SECONDS=300; SEED= repeats a run'
 	@echo 'make clean           removes what the others made'
@@ -61,6 +62,10 @@ lint: $(STAMP)
 	@$(VENV_PYTHON) -m ruff format --check
 	@$(VENV_PYTHON) -m mypy
 	@$(VENV_PYTHON) -c 'from importlinter.cli import lint_imports_command as main; main()' --no-logo
+
+docs: $(STAMP)
+	@$(VENV_PYTHON) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+	@echo 'docs/_build/html/index.html'
 
 bench: $(STAMP)
 	@$(VENV_PYTHON) -m benchmarks
@@ -102,5 +107,5 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .venv-3.1[0-9] .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .venv-3.1[0-9] .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist docs/_build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

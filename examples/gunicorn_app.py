@@ -1,10 +1,11 @@
 """A web application under gunicorn: each of its processes enqueues reports, and runs them on threads of its own.
 
-    cd examples && PGFLOW_DSN='host=localhost dbname=shop' gunicorn gunicorn_app:app        # --preload works as well
+    export PGFLOW_DSN='host=localhost dbname=shop'
+    cd examples && gunicorn -c deploy/gunicorn.conf.py gunicorn_app:app                    # --preload works as well
     curl -d '{"title": "May", "seconds": 2}' localhost:8000/reports                        # {"run": "<id>"}
     curl localhost:8000/runs/<id>
 
-SIGTERM ends it: requests first, then the tasks that run (see gunicorn.conf.py).
+SIGTERM ends it: requests first, then the tasks that run (see deploy/gunicorn.conf.py).
 """
 
 import json

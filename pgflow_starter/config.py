@@ -19,25 +19,45 @@ class Settings:
     """The settings of a starter; all times in seconds. Made by `settings_from`, which checks them."""
 
     signal_strategy: SignalStrategy = SignalStrategy.POLLING
+    """How workers learn of messages: `polling`, or `notify` for LISTEN on one more connection, with a safety poll."""
     notify_throttle: float = 0.25
+    """Between two notifications of a queue; at 0 every insert notifies."""
     backoff: Backoff = field(default_factory=Backoff)
+    """The delay from a module's failed attempt to the next."""
     phase_timeout: float = 30.0
+    """Longest one phase of a registration may take before it is cancelled, to be tried again."""
     listen_conninfo: str | None = field(default=None, repr=False)
+    """The connection string for LISTEN, where `conninfo` leads to a transaction pooler; without it `conninfo`."""
     pool_size: int = 10
+    """Connections at most, the one for LISTEN apart."""
     max_concurrency: int = 10
+    """Tasks at a time of one worker; a flow's or job's own `max_concurrency` overrides it."""
     batch_size: int = 10
+    """Messages that one poll of a worker takes at most."""
     min_poll_interval: float = 1.0
+    """From one poll to the next while there are messages."""
     max_poll_interval: float = 5.0
+    """The same once there have been none for a while."""
     notify_fallback_interval: float = 30.0
+    """The safety poll under `notify`: notifications are hints, and some never come."""
     heartbeat_interval: float = 10.0
+    """Between two signs of life of a worker in the database."""
     recovery_interval: float = 15.0
+    """Between two looks for tasks whose worker has died."""
     stale_threshold: float = 60.0
+    """Age of a worker's last heartbeat from which on its tasks are run elsewhere."""
     shutdown_timeout: float = 30.0
+    """How long `stop()` lets running tasks end."""
     lazy: bool = False
+    """Start at the first call, once in each process that makes one: for servers that fork."""
     on_terminate: Callable[[StarterTerminated], object] | None = None
+    """Called with the `StarterTerminated` when the root supervisor gave up."""
     tracer_provider: Any = None
+    """OpenTelemetry's traces; without it the global provider."""
     meter_provider: Any = None
+    """OpenTelemetry's metrics; without it the global provider."""
     logger_provider: Any = None
+    """OpenTelemetry's logs; without it the global provider."""
 
 
 # name: (what it must be, least, most, least excluded); a day bounds what has no bound of its own.
@@ -69,6 +89,17 @@ def settings_from(conninfo: object, given: dict[str, Any]) -> Settings:
     return Settings(
         **{**given, "signal_strategy": SignalStrategy(given.get("signal_strategy", Settings().signal_strategy))}
     )
+
+
+def bounds(name: str) -> str:
+    """What a setting may be, in words; nothing where that is not a matter of numbers."""
+    if name in _COUNTS:
+        least, most = _COUNTS[name]
+        return f"{least} to {most:,}"
+    if name not in _NUMBERS:
+        return ""
+    low, high, exclusive = _NUMBERS[name]
+    return f"{'above ' if exclusive else ''}{low:g} to {high:,.0f} s"
 
 
 def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:

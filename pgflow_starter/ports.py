@@ -159,8 +159,11 @@ class TaskStore(Protocol):
         Raises UnknownFlowError, too, when the flow or the worker is in the database no more.
         """
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Write what became of tasks. Doing it again after a lost connection is no harm."""
+    def settle(self, outcomes: Sequence[Outcome], answers: int) -> None:
+        """Write what became of tasks, within `answers` times as long as a server may be silent.
+
+        Doing it again after a lost connection is no harm.
+        """
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
         """Make tasks that did not end claimable by others at once, their attempt not counted."""

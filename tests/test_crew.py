@@ -36,7 +36,7 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[list[Outcome]] = []
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, outcomes: Sequence[Outcome], answers: int) -> None:
         self.batches.append(list(outcomes))
 
     def __getattr__(self, name: str) -> Any:

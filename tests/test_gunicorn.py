@@ -27,7 +27,7 @@ pytestmark = pytest.mark.parametrize("options", [(), ("--preload",)], ids=["plai
 @contextmanager
 def gunicorn(database: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The example under gunicorn, and its port."""
-    command = ("-m", "gunicorn", "gunicorn_app:app", "--bind", "127.0.0.1:0", *options)
+    command = ("-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "gunicorn_app:app", "--bind", "127.0.0.1:0", *options)
     with running(*command, env={"PGFLOW_DSN": database}, cwd=ROOT / "examples") as server:
         said = read_until(server.stderr, "Listening at")
         found = re.search(r"Listening at: http://127\.0\.0\.1:(\d+)", said)

@@ -6,6 +6,7 @@ import logging
 import threading
 import tracemalloc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -39,10 +40,12 @@ class Store:
     def __init__(self) -> None:
         self.settled: list[Outcome] = []
         self.calls: list[int] = []
-        self.refuse: Callable[[Sequence[Outcome]], DatabaseError | None] = lambda _: None
+        self.answers: list[int] = []
+        self.refuse: Callable[[Sequence[Outcome]], Exception | None] = lambda _: None
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, outcomes: Sequence[Outcome], answers: int) -> None:
         self.calls.append(len(outcomes))
+        self.answers.append(answers)
         if error := self.refuse(outcomes):
             raise error
         self.settled += outcomes
@@ -113,12 +116,46 @@ def test_while_the_connection_is_lost_outcomes_wait_in_order() -> None:
     assert len(rig.outbox) == 0
 
 
-def test_a_connection_lost_while_writing_singly_loses_nothing() -> None:
+def test_what_the_server_does_not_answer_in_time_is_written_in_smaller_parts_and_given_longer() -> None:
     rig = Rig()
     rig.store.refuse = lost
+    for number in range(8):
+        rig.outbox.add(completed(number))
+    for _ in range(4):
+        assert not rig.outbox.flush()
+    assert rig.store.calls == [8, 4, 2, 1, 1, 1, 1, 1]
+    assert rig.store.answers == [1, 1, 1, 1, 2, 4, 8, 16]
+    rig.store.refuse = lambda batch: lost(batch) if len(batch) > 2 else None
+    while not rig.outbox.flush():
+        pass
+    assert rig.numbers() == [*range(8)]
+
+
+def test_what_the_driver_has_no_form_for_fails_its_own_task_only() -> None:
+    rig = Rig()
+    bad = replace(completed(1), output_json="€")
+    rig.store.refuse = lambda batch: UnicodeEncodeError("latin-1", "€", 0, 1, "no") if "€" in str(batch) else None
+    for outcome in (completed(0), bad, completed(2)):
+        rig.outbox.add(outcome)
+    assert rig.outbox.flush()
+    assert rig.numbers() == [0, 2, 1]
+    assert "\\u20ac" in rig.store.settled[-1].error
+
+
+def test_an_error_of_our_own_keeps_the_outcome_and_writes_the_others() -> None:
+    rig = Rig()
+    rig.store.refuse = lambda batch: RuntimeError("odd") if completed(0) in batch else None
+    rig.outbox.add(completed(0))
+    rig.outbox.add(completed(1))
+    assert not rig.outbox.flush()
+    assert (rig.numbers(), rig.stuck, len(rig.outbox)) == ([1], 1, 1)
+
+
+def test_a_connection_lost_while_writing_singly_loses_nothing() -> None:
+    rig = Rig()
     for number in range(3):
-        rig.outbox.put(completed(number))
-    errors = iter([DatabaseError("deadlock", sqlstate="40P01"), None, lost(())])
+        rig.outbox.add(completed(number))
+    errors = iter([DatabaseError("deadlock", sqlstate="40P01"), None, lost(()), lost(())])
     rig.store.refuse = lambda _: next(errors)
     assert not rig.outbox.flush()
     assert rig.numbers() == [0]

@@ -39,7 +39,7 @@ from pgflow_starter.config import Settings
 from pgflow_starter.core.children import ChildSpec, ChildType, SupervisorFlags
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.state import ChildInfo, SignalStrategy, WorkerState, phases_of
+from pgflow_starter.core.state import ChildInfo, ModuleStatus, SignalStrategy, WorkerState, phases_of
 from pgflow_starter.errors import StarterStopped, StarterTerminated
 from pgflow_starter.ports import Threaded
 from pgflow_starter.postgres.conninfo import Redactor
@@ -337,6 +337,8 @@ class Runtime:
         registration = self._registry.by_slug(slug)
         if registration is not None:
             cell = self.board.cells[registration.spec.key]
+            if cell.machine.state.status is not ModuleStatus.FAILED_PERMANENT:  # else nobody wires it again
+                self._workers.lost(slug)
             cell.lost.append(why)
             cell.tell(WorkerLost())
 

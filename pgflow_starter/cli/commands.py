@@ -8,7 +8,9 @@ from pgflow_starter import __version__
 from pgflow_starter.cli.db import db
 from pgflow_starter.cli.demo import demo
 from pgflow_starter.cli.failures import FailuresInOneLine
+from pgflow_starter.cli.flow import flow
 from pgflow_starter.cli.run import run
+from pgflow_starter.cli.status import status
 
 
 @click.group(cls=FailuresInOneLine, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -27,3 +29,5 @@ def commands() -> None:
 commands.add_command(demo)
 commands.add_command(db)
 commands.add_command(run)
+commands.add_command(flow)
+commands.add_command(status)

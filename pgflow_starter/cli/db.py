@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.options import dsn_option, stdout_console
 from pgflow_starter.postgres.install import install as install_into
 from pgflow_starter.postgres.inventory import Inventory
@@ -23,11 +24,14 @@ def db() -> None:
 def install(dsn: str) -> None:
     """Install what is missing, in one transaction; what is there stays as it is.
 
+    The pgflow core is fetched by npm, once, and kept. Exit code 0: flows can run here; 1: nothing was changed, and why.
+
     \b
     Example:
       pgflow-starter db install --dsn 'host=localhost dbname=shop user=owner'
     """
-    installed = install_into(dsn, progress=click.echo)
+    with busy("installing") as say:
+        installed = install_into(dsn, progress=say)
     _refuse_if_missing(installed.inventory)
 
 
@@ -40,7 +44,8 @@ def check(dsn: str) -> None:
     Example:
       pgflow-starter db check --dsn 'postgresql://worker@localhost/shop'
     """
-    inventory = look_into(dsn)
+    with busy("looking"):
+        inventory = look_into(dsn)
     stdout_console().print(_table(inventory))
     for note in inventory.notes:
         click.echo(f"Note: {note}")

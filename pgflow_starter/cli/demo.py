@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 
 import click
 from rich import box
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.app import Starter, start
+from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.demo_modules import MESSAGES, LoyaltyPoints, process_order, restock, send_email
 from pgflow_starter.cli.options import stdout_console
 from pgflow_starter.cli.telling import silence_module_log, summary
@@ -45,6 +47,7 @@ def demo(polling: bool) -> None:
     """Register flows and jobs on an embedded PostgreSQL, run real messages, show states and results.
 
     Needs no database, nothing but the extra `embedded`; the first time a network, for the pgflow core.
+    Exit code 0: all of it went as it should; 1: what did not.
 
     \b
     Example:
@@ -55,9 +58,11 @@ def demo(polling: bool) -> None:
     began = clock.monotonic()
     silence_module_log()
     click.echo("Starting an embedded PostgreSQL ...")
-    with EmbeddedPostgres(settings={"lock_timeout": LOCK_TIMEOUT}) as server:
-        dsn = server.conninfo()
-        install(dsn, progress=click.echo)
+    with ExitStack() as stack:
+        with busy("getting it ready") as say:
+            server = stack.enter_context(EmbeddedPostgres(settings={"lock_timeout": LOCK_TIMEOUT}))
+            dsn = server.conninfo()
+            install(dsn, progress=say)
         problems = _perform(dsn, strategy, console)
     if problems:
         raise click.ClickException(f"this is not how it should have gone: {'; '.join(problems)}")

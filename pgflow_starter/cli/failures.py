@@ -1,4 +1,4 @@
-"""Errors as one line with an exit code: 1, or 70 when the starter itself gave up. Never a traceback."""
+"""Errors as one line with an exit code: 1, or one that says more. Never a traceback."""
 
 from __future__ import annotations
 
@@ -10,10 +10,22 @@ from pgflow_starter.core.state import one_line
 from pgflow_starter.errors import PgflowError, StarterTerminated
 
 
+class NoAnswer(click.ClickException):
+    """Nobody answered, or not in time: what was asked for may be true or not."""
+
+    exit_code = 3
+
+
 class GaveUp(click.ClickException):
     """The starter itself has ended: the exit code tells who supervises this process to start it anew."""
 
     exit_code = 70
+
+
+class Interrupted(click.ClickException):
+    """Ctrl-C where there is something to say about it; the exit code is the one of shells."""
+
+    exit_code = 130
 
 
 class FailuresInOneLine(click.Group):

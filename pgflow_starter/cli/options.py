@@ -1,4 +1,4 @@
-"""What several commands have: the option `--dsn`, and a console."""
+"""What several commands have: the options `--dsn` and `--json`, and consoles."""
 
 from __future__ import annotations
 
@@ -36,9 +36,22 @@ def _readable(_: click.Context, __: click.Parameter, dsn: str) -> str:
     return dsn
 
 
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--json`, as the parameter `as_json`."""
+    option = click.option(
+        "--json", "as_json", is_flag=True, envvar="PGFLOW_JSON", show_envvar=True, help="Print it as JSON instead."
+    )
+    return option(command)
+
+
 def stdout_console() -> Console:
     """A console on standard output that shows texts as they are; wide enough for tables where it is no terminal."""
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = max(_NARROWEST_TABLE, shutil.get_terminal_size().columns)
     return console
+
+
+def stderr_console() -> Console:
+    """A console on standard error, for what is said beside the output."""
+    return Console(stderr=True, markup=False, highlight=False, emoji=False)

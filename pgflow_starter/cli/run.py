@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import ExitStack
 
 import click
 
@@ -15,6 +16,7 @@ from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import News, silence_module_log, summary, told
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleStatus, SignalStrategy
+from pgflow_starter.web import parse_address, serve
 
 logger = logging.getLogger("pgflow_starter.cli")
 
@@ -34,7 +36,16 @@ _LEVELS = {ModuleStatus.RETRYING: logging.WARNING, ModuleStatus.FAILED_PERMANENT
     show_envvar=True,
     help="Be notified of messages rather than poll for them: sooner, for one more connection.",
 )
-def run(modules: tuple[str, ...], dsn: str, notify: bool) -> None:
+@click.option(
+    "--http",
+    envvar="PGFLOW_HTTP",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    callback=lambda _, __, given: _address(given),
+    help="Serve the probes /livez, /readyz and /healthz, the status and a page there; :PORT is on loopback, seen from "
+    "this machine only.",
+)
+def run(modules: tuple[str, ...], dsn: str, notify: bool, http: str | None) -> None:
     """Register each MODULE, a dotted path to a flow or job, and run its messages until SIGTERM or SIGINT.
 
     Running tasks may end then, and the exit code is 0; it is 70 when the starter itself gave up, 2 for bad usage. The
@@ -43,6 +54,7 @@ def run(modules: tuple[str, ...], dsn: str, notify: bool) -> None:
     \b
     Example:
       pgflow-starter run shop.flows:order shop.jobs:send_email --notify --dsn 'host=localhost dbname=shop'
+      pgflow-starter run shop.flows:order --http 127.0.0.1:8080
     """
     _log_to_stderr()
     sys.path.insert(0, os.getcwd())
@@ -54,10 +66,22 @@ def run(modules: tuple[str, ...], dsn: str, notify: bool) -> None:
             starter = start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy))
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        with starter:
+        with ExitStack() as ends:
+            ends.callback(starter.stop)
+            if http:
+                server = ends.enter_context(serve(starter, http))
+                logger.info("serving the page and the probes at %s", server.url)
+                ends.callback(starter.stop)  # before the server: the probes say it while tasks end
             _watch(starter, signals)
             logger.info("stopping: running tasks may end; Ctrl-C leaves at once")
         logger.info("stopped")
+
+
+def _address(given: str | None) -> str | None:
+    try:
+        return given and str(parse_address(given))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _watch(starter: Starter, signals: Signals) -> None:

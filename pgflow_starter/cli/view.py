@@ -71,10 +71,11 @@ class _LiveTable:
 
     def _picture(self, status: StarterStatus) -> Group:
         # Below the table, for an error's reason takes more room than a column of a narrow terminal has.
-        return Group(_table(status, self._clock.now()), *map(_error, status.modules))
+        return Group(module_table(status, self._clock.now()), *map(module_error, status.modules))
 
 
-def _table(status: StarterStatus, now: datetime) -> Table:
+def module_table(status: StarterStatus, now: datetime) -> Table:
+    """A row for each module; `now` counts for what is still to come."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("module", overflow="fold")
     table.add_column("type")
@@ -94,7 +95,8 @@ def _table(status: StarterStatus, now: datetime) -> Table:
     return table
 
 
-def _error(state: ModuleState) -> Text:
+def module_error(state: ModuleState) -> Text:
+    """Its last error, which takes more room than a column of a narrow terminal has; nothing where it has none."""
     error = state.last_error
     if error is None:
         return Text(end="")

@@ -160,9 +160,10 @@ class ChildInfo:
 class WorkerState:
     """One worker of this process, at one moment.
 
-    `alive`: it claims tasks, or drains. `running` of its `slots` are taken; `completed` and `failed` count the outcomes
-    that were written since its module was first registered here, failed attempts each; `unwritten` ones wait for the
-    database. `abandoned`: threads of tasks that were given up and have not ended. `draining`: pgflow wants it to stop.
+    `alive`: it claims tasks, or drains; one that died is not alive until it is registered again. `running` of its
+    `slots` are taken; `completed` and `failed` count the outcomes that were written since its module was first
+    registered here, failed attempts each; `unwritten` ones wait for the database. `abandoned`: threads of tasks that
+    were given up and have not ended. `draining`: pgflow wants it to stop.
     """
 
     slug: str

@@ -27,7 +27,7 @@ def callers_transaction(connection: Any) -> Iterator[Connection]:
         redact = Redactor(
             connection.info.dsn, f"password='{password}'" if (password := connection.info.password) else ""
         )
-        with connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+        with psycopg.Cursor(connection, row_factory=psycopg.rows.tuple_row) as cursor:
             if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
                 # Opens the caller's transaction: a transaction() block on an idle connection would commit by itself.
                 cursor.execute("select")
@@ -37,7 +37,7 @@ def callers_transaction(connection: Any) -> Iterator[Connection]:
 
 
 class _OnCursor:
-    """A caller's connection, read with our row factory whatever its own is."""
+    """A caller's connection, used by a cursor of ours whatever its own factories make."""
 
     def __init__(self, connection: Any, cursor: Any) -> None:
         self.info = connection.info

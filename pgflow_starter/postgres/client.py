@@ -133,7 +133,15 @@ class Client:
         if len(chosen) != len(texts) or len(set(chosen)) != len(chosen):
             msg = f"run_ids must be as many as inputs and all different, got {len(chosen)} for {len(texts)} inputs"
             raise ValueError(msg)
-        return self._starts.start(self, slug, definition, texts, chosen, connection) if texts else []
+        if not texts:
+            return []
+        # Given ids in one order, whatever theirs: calls that start the same runs wait for each other, not in a circle.
+        order = range(len(chosen)) if run_ids is None else sorted(range(len(chosen)), key=chosen.__getitem__)
+        runs = self._starts.start(
+            self, slug, definition, [texts[i] for i in order], [chosen[i] for i in order], connection
+        )
+        by_id = {run.id: run for run in runs}
+        return [by_id[run_id] for run_id in chosen]
 
     def enqueue_many(
         self,
@@ -149,7 +157,7 @@ class Client:
     def run(self, run_id: UUID | str) -> Run:
         """The run of that id. Raises RunNotFoundError, ValueError for what is no UUID, PgflowError."""
         chosen = _uuid(run_id)
-        rows = self._rows(FIND, ([chosen],))
+        rows = self._rows(FIND, ([str(chosen)],))
         if not rows:
             raise _no_run(chosen)
         return run_of(rows[0], self)
@@ -157,7 +165,7 @@ class Client:
     def steps(self, run_id: UUID | str) -> tuple[StepRun, ...]:
         """As `Run.steps`, of the run of that id. Raises RunNotFoundError, PgflowError."""
         chosen = _uuid(run_id)
-        rows = self._rows(STEPS, (chosen,))
+        rows = self._rows(STEPS, (str(chosen),))
         if not rows:
             raise _no_run(chosen)
         return tuple(step_of(chosen, row) for row in rows)
@@ -211,7 +219,7 @@ class Client:
         try:
             with self._calls.database.connection(patience=seconds) as conn, conn.pipeline(), conn.transaction():
                 conn.execute(LIMIT_TIME, (f"{int(seconds * 1000)}ms",))
-                cursor = conn.execute(FIND, (list(run_ids),))
+                cursor = conn.execute(FIND, ([str(r) for r in run_ids],))
             rows: list[Any] = cursor.fetchall()
         except DatabaseError as error:
             passing = error.connection_lost or error.sqlstate == _QUERY_CANCELED or error.error_type in _PASSING
@@ -221,9 +229,9 @@ class Client:
         found: dict[UUID, Run | PgflowError] = {}
         for row in rows:
             try:
-                found[row[0]] = run_of(row, self)
+                found[UUID(row[0])] = run_of(row, self)
             except PgflowError as error:
-                found[row[0]] = error
+                found[UUID(row[0])] = error
         return found
 
 

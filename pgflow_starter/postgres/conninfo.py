@@ -32,13 +32,16 @@ _IN_DSN = re.compile(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'&]+)",
 
 
 def connect_options(conninfo: str) -> dict[str, Any]:
-    """The keyword arguments for a connection to `conninfo`: what the string does not set itself."""
+    """The keyword arguments for a connection to `conninfo`: what the string does not set itself.
+
+    And the encoding, whatever it says: what handlers return must not depend on that of a terminal.
+    """
     try:
         given = conninfo_to_dict(conninfo)
     except psycopg.Error:
         given = {}  # connecting will say what is wrong with it
     options = {k: v for k, v in _DEFAULTS.items() if k not in given}
-    return {**options, "autocommit": True, "prepare_threshold": None}
+    return {**options, "client_encoding": "utf8", "autocommit": True, "prepare_threshold": None}
 
 
 def answer_limit(conninfo: str) -> float:

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import psycopg
 
@@ -126,15 +127,19 @@ class Database:
         or the connection string's `tcp_user_timeout`; inf: for ever), then the connection breaks.
         """
         pool, conn = self._checkout(self._patience if patience is None else patience)
+        busy: Limit | None = None
         try:
             with self._limits.on(conn, self._answer_limit * answers) as busy:
                 interruptible: AbstractContextManager[None] = nullcontext()
                 if scope is not None:
-                    interruptible = scope.interruptible(lambda: self._cancel(conn, busy))
+                    interruptible = scope.interruptible(partial(self._cancel, conn, busy))
                 with interruptible:
                     yield conn
         except psycopg.Error as raised:
             error = translate(raised, self.redact)
+            if busy is not None and busy.given_up:
+                msg = f"the server did not answer within {self._answer_limit * answers:g} s, and was given up"
+                error = DatabaseError(msg, error_type="AnswerTimeout", connection_lost=True)
             if raised.sqlstate in UNPREPARED:
                 self._may_prepare = False  # a pooler that does not look like one
             if error.connection_lost:
@@ -244,14 +249,17 @@ class Database:
         options = {**self._options, "prepare_threshold": self._prepare_threshold}
 
         def connect() -> Connection:
-            return wanted.connect(self._conninfo, **options)
+            self._pace.reserve()  # waits for nobody, but whoever comes after it does while the server does not answer
+            conn = wanted.connect(self._conninfo, **options)
+            self._pace.give_back()
+            return conn
 
         def failed(error: psycopg.Error) -> None:
             # What the pool has may be good: a crowded server is there, else the probe shall tell.
             if crowded(error) and not pool.empty:
+                self._pace.give_back()
                 pool.make_do()
             else:
-                self._pace.reserve()  # what failed was an attempt like any other
                 self._prober.doubt()
 
         pool = Pool(connect, size=self._pool_size, clock=self._clock, failed=failed)

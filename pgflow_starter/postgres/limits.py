@@ -30,13 +30,14 @@ AGAIN_INTERVAL = 1.0
 
 
 class Limit:
-    """Until when (monotonic clock) one connection may be busy."""
+    """Until when (monotonic clock) one connection may be busy, and whether it was given up."""
 
-    __slots__ = ("conn", "deadline")
+    __slots__ = ("conn", "deadline", "given_up")
 
     def __init__(self, conn: Connection, deadline: float) -> None:
         self.conn = conn
         self.deadline = deadline
+        self.given_up = False
 
 
 class Limits:
@@ -129,6 +130,7 @@ class Limits:
         for limit in list(self._busy):
             if limit.deadline <= deadline:
                 broken = _shut_down(limit.conn)
+                limit.given_up = broken
                 limit.deadline = math.inf if broken else self._clock.monotonic() + AGAIN_INTERVAL
                 done = done and broken
         return done

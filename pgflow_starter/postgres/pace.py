@@ -7,8 +7,8 @@ from math import inf
 
 from pgflow_starter.ports import Clock
 
-INTERVAL = 0.52
-"""Seconds from one attempt to the next. A little more than half a second: threads do not start on the dot."""
+INTERVAL = 0.55
+"""Seconds from one attempt to the next. More than half a second: on a busy machine threads do not start on the dot."""
 
 
 class Pace:

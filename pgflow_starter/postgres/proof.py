@@ -16,6 +16,9 @@ TIMEOUT = 5.0
 ASKED_TIMEOUT = 30.0
 """Seconds after which it is sent again, should nobody have said whether it was."""
 
+AGAIN = 0.1
+"""Seconds after which it is sent again when it could not be; twice as many each time, up to TIMEOUT."""
+
 POOLED_TIMEOUT = 2.0
 """The same behind a pooler, where it may be that none ever does."""
 
@@ -44,6 +47,7 @@ class Proof:
         self._deadline: float | None = None
         self._asked = False
         self._timeout = TIMEOUT
+        self._again_in = AGAIN
 
     def begin(self, *, pooled: bool = False) -> None:
         """The connection is there, `pooled` or to the server itself, and listens to the channel."""
@@ -104,6 +108,8 @@ class Proof:
             if did:
                 self._deadline = now + self._timeout
             else:
+                # The pool that was to send it may be the one that broke with the last connection.
                 self._asked = False
-                self._next_at = now + TIMEOUT
+                self._next_at = now + self._again_in
+                self._again_in = min(2 * self._again_in, TIMEOUT)
         self._changed()

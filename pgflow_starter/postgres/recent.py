@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pgflow_starter.postgres.connection import Connection
-from pgflow_starter.postgres.stored import in_utc
+from pgflow_starter.postgres.stored import moment
 
 # pgflow has no index on started_at: a statement that takes too long on many runs is ended by its time limit.
 _RECENT = """
-select r.run_id, r.flow_slug, r.status, r.started_at, coalesce(r.completed_at, r.failed_at),
+select r.run_id::text, r.flow_slug, r.status, extract(epoch from r.started_at)::float8,
+       extract(epoch from coalesce(r.completed_at, r.failed_at))::float8,
        (select jsonb_agg(jsonb_build_array(s.step_slug, s.status, s.initial_tasks, s.remaining_tasks)
                          order by d.step_index)
         from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug) where s.run_id = r.run_id)
@@ -53,11 +54,11 @@ def recent_runs(conn: Connection, limit: int, seconds: float) -> tuple[RunSummar
     rows: list[Any] = cursor.fetchall()
     return tuple(
         RunSummary(
-            run_id,
+            UUID(run_id),
             slug,
             status,
-            started_at.astimezone(UTC),
-            in_utc(ended_at),
+            moment(started_at),
+            None if ended_at is None else moment(ended_at),
             tuple(StepSummary(*step) for step in steps or ()),
         )
         for run_id, slug, status, started_at, ended_at, steps in rows

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.features import INSTALL_HINT
 
+_READ_ONLY = "25006"
 _NOT_INSTALLED = ("3F000", "42883", "42P01")  # schema, function and table missing
 
 
@@ -15,7 +16,9 @@ def with_remedy(error: DatabaseError) -> DatabaseError:
     """The error with the remedy in its text, where there is one."""
     if error.sqlstate in _NOT_INSTALLED:
         remedy = f"pgmq or the pgflow core is missing in this database; {INSTALL_HINT}"
-    elif error.connection_lost:
+    elif error.sqlstate == _READ_ONLY:
+        remedy = "this transaction or server is read-only; connect to the primary, in a transaction that may write"
+    elif error.connection_lost and error.error_type not in ("PoolClosed", "AnswerTimeout"):
         remedy = "the database cannot be reached; check that it runs and what the connection string says"
     else:
         return error

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres.run import Run
-from pgflow_starter.postgres.stored import in_utc, stored_json
+from pgflow_starter.postgres.stored import moment, stored_json
 
 if TYPE_CHECKING:
     from pgflow_starter.postgres.client import Client
 
 COLUMNS = """
-r.run_id, r.flow_slug, r.status, r.input::text, r.output::text, {error},
-r.started_at, coalesce(r.completed_at, r.failed_at)
+r.run_id::text, r.flow_slug, r.status, r.input::text, r.output::text, {error},
+extract(epoch from r.started_at)::float8, extract(epoch from coalesce(r.completed_at, r.failed_at))::float8
 """
-"""What `run_of` reads, of a run `r`, its error apart."""
+"""What `run_of` reads, of a run `r`, its error apart; in forms that no DateStyle and no caller's adapter changes."""
 
 _ERROR = """
 (select t.error_message from pgflow.step_tasks t
  where t.run_id = r.run_id and t.status = 'failed' and r.status = 'failed' order by t.failed_at limit 1)
 """
-FIND = f"select {COLUMNS.format(error=_ERROR)} from pgflow.runs r where r.run_id = any(%s)"  # noqa: S608 - a constant
+FIND = f"select {COLUMNS.format(error=_ERROR)} from pgflow.runs r where r.run_id = any(%s::uuid[])"  # noqa: S608 - a constant
 """The rows of these runs, for `run_of`."""
 
 
@@ -30,14 +30,14 @@ def run_of(row: Any, client: Client) -> Run:
     """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
     run_id, slug, status, given, output, error, started_at, ended_at = row
     return Run(
-        run_id,
+        UUID(run_id),
         slug,
         status,
         stored_json(given, f"the input of run {run_id}"),
         stored_json(output, f"the output of run {run_id}"),
         error,
-        started_at.astimezone(UTC),
-        in_utc(ended_at),
+        moment(started_at),
+        None if ended_at is None else moment(ended_at),
         client,
         SystemClock().monotonic(),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -28,8 +27,16 @@ from pgflow_starter.postgres.runs import COLUMNS, FIND, run_of
 if TYPE_CHECKING:
     from pgflow_starter.postgres.client import Client
 
-RUNS_AN_ANSWER = 1000
-"""Runs that are started within the time for which a server may be silent."""
+SMALL = 10_000
+"""Characters of input up to which one run is started within the time for which a server may be silent."""
+
+LARGE_ANSWERS = 20
+"""Times as long as that what is larger, or more than one, may take."""
+
+TRIES = 10
+"""Times that runs are started which others start at the same moment."""
+
+_AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 
 # Those that are there already are left out. start_flow is not called at all unless the statement saw the flow's steps:
 # beside the flow's first compile it may see the flow by its foreign key and no steps yet, and such a run is completed
@@ -66,7 +73,7 @@ class Starts:
         UnknownFlowError, PgflowError.
         """
         with self._observer.sending(slug, run_ids) as headers:
-            given = _Given(client, slug, inputs, run_ids, headers)
+            given = _Given(client, slug, inputs, run_ids, headers, connection is not None)
             if connection is None:
                 return self._calls.elsewhere(partial(self._pooled, given, definition))
             with callers_transaction(connection) as conn:
@@ -91,7 +98,8 @@ class Starts:
                 compile_flow(conn, definition)  # before its starter came to it
                 return self._runs(conn, given)
 
-        runs = self._calls.resending(start, answers=math.ceil(len(given.run_ids) / RUNS_AN_ANSWER))
+        small = len(given.run_ids) == 1 and len(given.inputs[0]) <= SMALL
+        runs = self._calls.resending(start, answers=1 if small else LARGE_ANSWERS)
         self._started(given.slug)
         return runs
 
@@ -110,16 +118,21 @@ class Starts:
             raise PgflowError(msg) from None
 
     def _runs(self, conn: Connection, given: _Given) -> list[Run]:
-        try:
-            rows = _start(conn, given)
-        except psycopg.errors.UniqueViolation:
-            try:  # another call has just started one of them: the next statement sees that
+        tries = TRIES
+        while True:
+            tries -= 1
+            try:
                 rows = _start(conn, given)
+                return [run_of(rows[run_id], given.client) for run_id in given.run_ids]
             except psycopg.errors.UniqueViolation as error:
-                what = f"run {given.run_ids[0]}" if len(given.run_ids) == 1 else f"one of {len(given.run_ids)} runs"
-                msg = f"{what} exists, but this transaction began before it did and cannot see it: ask for it later"
-                raise PgflowError(msg) from error
-        return [run_of(rows[run_id], given.client) for run_id in given.run_ids]
+                # Another call has just started one of them: the next statement sees it, unless it sees the past only.
+                if not tries:
+                    what = f"run {given.run_ids[0]}" if len(given.run_ids) == 1 else f"one of {len(given.run_ids)} runs"
+                    msg = f"{what} exists, but this transaction began before it did and cannot see it: ask for it later"
+                    raise PgflowError(msg) from error
+            except _AGAIN:
+                if given.callers or not tries:
+                    raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +144,8 @@ class _Given:
     inputs: Sequence[str]
     run_ids: Sequence[UUID]
     headers: str | None
+    callers: bool
+    """Whether it is started in the caller's transaction."""
 
 
 def unknown_flow(slug: str) -> UnknownFlowError:
@@ -138,23 +153,23 @@ def unknown_flow(slug: str) -> UnknownFlowError:
     return UnknownFlowError(f"flow {slug!r} is not in the database: start a starter that has it, or check the slug")
 
 
-def _start(conn: Connection, given: _Given) -> dict[Any, Any]:
+def _start(conn: Connection, given: _Given) -> dict[UUID, Any]:
     """The rows of all, those that were there included, by id. Raises UnknownFlowError, PgflowError."""
-    parameters = {"slug": given.slug, "inputs": list(given.inputs), "run_ids": list(given.run_ids)}
+    parameters = {"slug": given.slug, "inputs": list(given.inputs), "run_ids": [str(r) for r in given.run_ids]}
     idle = conn.info.transaction_status == TransactionStatus.IDLE
     by_itself = idle and given.headers is None and len(given.run_ids) == 1
     # In a transaction of the caller's: a savepoint, for a run_id that is taken must not end it.
     with nullcontext() if by_itself else conn.transaction():
-        rows: dict[Any, Any] = {row[0]: row for row in conn.execute(_START, parameters).fetchall()}
+        rows = _by_id(conn.execute(_START, parameters).fetchall())
         if given.headers is not None and rows:
             set_headers(conn, given.slug, list(rows), given.headers)
         missing = [run_id for run_id in given.run_ids if run_id not in rows]
         return rows | _found(conn, given.slug, missing) if missing else rows
 
 
-def _found(conn: Connection, slug: str, run_ids: Sequence[UUID]) -> dict[Any, Any]:
+def _found(conn: Connection, slug: str, run_ids: Sequence[UUID]) -> dict[UUID, Any]:
     """The rows of runs that were not started, for they are there."""
-    rows: dict[Any, Any] = {row[0]: row for row in conn.execute(FIND, (run_ids,)).fetchall()}
+    rows = _by_id(conn.execute(FIND, ([str(r) for r in run_ids],)).fetchall())
     for run_id in run_ids:
         if run_id not in rows:
             raise unknown_flow(slug)
@@ -162,3 +177,7 @@ def _found(conn: Connection, slug: str, run_ids: Sequence[UUID]) -> dict[Any, An
             msg = f"run {run_id} is a run of flow {other!r}, not of {slug!r}"
             raise PgflowError(msg)
     return rows
+
+
+def _by_id(rows: list[Any]) -> dict[UUID, Any]:
+    return {UUID(row[0]): row for row in rows}

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pgflow_starter.postgres.stored import in_utc, stored_json
+from pgflow_starter.postgres.stored import moment, stored_json
 
 STEPS = """
 select s.step_slug, s.status,
@@ -20,8 +20,8 @@ select s.step_slug, s.status,
        end::text,
        (select t.error_message from pgflow.step_tasks t
         where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed' order by t.failed_at limit 1),
-       s.initial_tasks, s.remaining_tasks, s.started_at,
-       coalesce(s.completed_at, s.failed_at, (to_jsonb(s) ->> 'skipped_at')::timestamptz)
+       s.initial_tasks, s.remaining_tasks, extract(epoch from s.started_at)::float8,
+       extract(epoch from coalesce(s.completed_at, s.failed_at, (to_jsonb(s) ->> 'skipped_at')::timestamptz))::float8
 from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
 where s.run_id = %s order by d.step_index
 """
@@ -50,5 +50,13 @@ class StepRun:
 def step_of(run_id: UUID, row: Any) -> StepRun:
     """A row of `STEPS`. Raises PgflowError for JSON that goes beyond what Python parses."""
     slug, status, output, error, tasks, remaining, started_at, ended_at = row
-    told = stored_json(output, f"the output of step {slug!r} of run {run_id}")
-    return StepRun(slug, status, told, error, tasks, remaining, in_utc(started_at), in_utc(ended_at))
+    return StepRun(
+        slug,
+        status,
+        stored_json(output, f"the output of step {slug!r} of run {run_id}"),
+        error,
+        tasks,
+        remaining,
+        None if started_at is None else moment(started_at),
+        None if ended_at is None else moment(ended_at),
+    )

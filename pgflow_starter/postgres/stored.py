@@ -18,6 +18,6 @@ def stored_json(text: str | None, what: str) -> Any:
         raise PgflowError(msg) from unreadable
 
 
-def in_utc(moment: datetime | None) -> datetime | None:
-    """The same moment in UTC."""
-    return None if moment is None else moment.astimezone(UTC)
+def moment(epoch: float) -> datetime:
+    """Seconds since 1970 as a time in UTC, to the microsecond."""
+    return datetime.fromtimestamp(epoch, UTC)

@@ -42,7 +42,7 @@ select m.n,
        s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
        coalesce((select t.attempts_count from pgflow.step_tasks t
                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index), 0) + 1,
-       m.headers ->> s.msg_id::text
+       (m.headers -> s.msg_id::text)::text
 from messages m left join started s on true
 """
 _HEADERS = "jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
@@ -175,12 +175,12 @@ class PostgresTaskStore:
             tasks = self._inputs.tasks(conn, queue, steps, started)
         return Claimed(read, tasks, None if visible_in is None else float(visible_in))
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, outcomes: Sequence[Outcome], answers: int = 1) -> None:
         """Write what became of tasks, in one transaction and one round trip; it is all written or nothing."""
         ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
         completed = [o for o in ordered if o.kind is OutcomeKind.COMPLETED]
         others = [o for o in ordered if o.kind is not OutcomeKind.COMPLETED]
-        with self._database.connection() as conn:
+        with self._database.connection(answers=answers) as conn:
             if not others:
                 _complete(conn, completed)
                 return
@@ -217,6 +217,7 @@ class PostgresTaskStore:
         with self._database.connection() as conn:
             parameters = {"slugs": list(slugs), "own": list(own), "age": stale_threshold}
             rows: list[Any] = conn.execute(_STALLED, parameters).fetchall()
+        recovered = 0
         for run_id, step, index, slug, msg_id, worker, exhausted in rows:
             key = (run_id, step, index)
             with self._database.connection() as conn, conn.transaction():
@@ -231,7 +232,8 @@ class PostgresTaskStore:
                     conn.execute(_FAIL, (*key, _STALLED_TEXT))
                 else:
                     conn.execute(_REQUEUE, (*key, worker))
-        return len(rows)
+            recovered += 1
+        return recovered
 
     def heartbeat(self, workers: Sequence[tuple[UUID, str]]) -> set[UUID]:
         """Say that the workers (id, queue) are alive; those that pgflow wants to stop are returned."""

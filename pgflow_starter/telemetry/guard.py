@@ -23,7 +23,7 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if kind is None or not issubclass(kind, Exception):
+        if kind is None or not issubclass(kind, (Exception, SystemExit)):
             return False
         if kind not in self._told:
             self._told.add(kind)

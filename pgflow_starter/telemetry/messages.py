@@ -107,19 +107,20 @@ class OtelMessages:
     def _processing(self, task: Task, received: object | None) -> Iterator[Callable[[Outcome], None]]:
         providers, began = self._providers, self._clock.monotonic()
         span: Span = trace.INVALID_SPAN
+        sender = Context()
         ended: list[Outcome] = []
         with providers.guard:
             claim = received if isinstance(received, _Received) else _NOTHING_RECEIVED
-            sender = claim.senders.get(task.headers)
+            sender = claim.senders.get(task.headers) or _sender(task.headers)
             links = [Link(claim.context)] if claim.context.is_valid else []
             span = providers.tracer.start_span(
                 names.span_process(task.flow_slug),
-                _sender(task.headers) if sender is None else sender,
+                sender,
                 SpanKind.CONSUMER,
                 {**_facts(task.flow_slug, "process"), **_task(task)},
                 links,
             )
-        current = trace.set_span_in_context(span, Context())
+        current = trace.set_span_in_context(span, sender)
         token = attach(current)
         try:
             yield ended.append

@@ -61,6 +61,7 @@ class WorkerCell:
         self.ref: pykka.ActorRef[Any] | None = None
         self.claims_unsure = False
         self.unwired = False
+        self.lost = False
         self.draining = False
         self.retired = False
         self.stopping = False
@@ -90,7 +91,7 @@ class WorkerCell:
         return WorkerState(
             slug=self.definition.slug,
             worker_id=self.worker_id,
-            alive=ref is not None and ref.is_alive() and not self.unwired,
+            alive=ref is not None and ref.is_alive() and not (self.unwired or self.lost),
             slots=self.slots,
             running=len(self.flights),
             completed=self._completed,
@@ -114,7 +115,7 @@ class WorkerCell:
 
     def wire(self) -> None:
         """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
-        self.unwired = False
+        self.unwired = self.lost = False
         self.poll_soon()
 
     def retire(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from functools import partial
 
 from pgflow_starter.actors.threads import ThreadCache, run_patiently
@@ -124,23 +125,33 @@ class Crew:
         if flight.cancelled.is_set():  # given up before it began
             self._flights.ended_late()
             return
-        with self._messages.processing(flight.task, flight.received) as told:
-            outcome = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
-            if flight.timer is not None:
-                flight.timer.cancel()
-            landed = flight.land()
-            told(outcome if landed else failed(flight.task, "given up before it ended", "CancelledError"))
-        if not landed:
-            self._flights.ended_late()
+        # In a context of its own: what a handler leaves in it is no business of the next one on this thread.
+        if not Context().run(self._handle, flight):
             return
-        # First: a task that is neither under way nor in the outbox is taken for one that nobody knows.
-        self._outbox.add(outcome)
-        self._flights.remove(flight)
         if self._ready:
             self._outbox.flush_soon(self._soon)  # the next task may take its time
         else:
             self._landed()
             self._outbox.flush()
+
+    def _handle(self, flight: Flight) -> bool:
+        """Call the handler and put its outcome where it will be written; False where nobody wants it any more."""
+        landed = False
+        with self._messages.processing(flight.task, flight.received) as told:
+            outcome = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
+            if flight.timer is not None:
+                flight.timer.cancel()
+            landed = flight.land()
+            if landed:
+                # First: a task that is neither under way nor in the outbox is taken for one that nobody knows. And both
+                # before the span ends, for an exporter may hang.
+                self._outbox.add(outcome)
+                self._flights.remove(flight)
+                told(outcome)
+            else:
+                self._flights.ended_late()
+                told(failed(flight.task, "given up before it ended", "CancelledError"))
+        return landed
 
     def _overdue(self, flight: Flight, timeout: int) -> None:
         """On the timers' thread: the task took too long. Not by a message: the actor may wait in a claim, or stop."""

@@ -44,8 +44,8 @@ def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: 
         return failed(task, _told(error), type(error).__name__)
     try:
         return Outcome(task, OutcomeKind.COMPLETED, output_json=to_json(output))
-    except Exception as error:
-        return failed(task, f"the handler's output cannot be stored: {error}", type(error).__name__)
+    except BaseException as error:  # of an output's own methods
+        return failed(task, f"the handler's output cannot be stored: {_text_of(error)}", type(error).__name__)
 
 
 def failed(task: Task, text: str, error_type: str) -> Outcome:
@@ -60,5 +60,12 @@ def _told(error: BaseException) -> str:
         # the first frame is ours
         frames = traceback.format_list(traceback.extract_tb(error.__traceback__)[1:][-_TRACEBACK_FRAMES:])
         return error_text(own + "\n" + "".join(frames).rstrip())
-    except Exception:  # an exception whose own __str__ raises
+    except BaseException:  # an exception whose own __str__ raises
+        return type(error).__name__
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:
         return type(error).__name__

@@ -22,6 +22,9 @@ from pgflow_starter.worker.execution import failed
 
 BATCH = 50
 
+LONGEST = 32
+"""Times as long as a server may be silent: what a single outcome gets at most."""
+
 _DATA_ERRORS = ("22", "54")  # data exceptions and program limits, by SQLSTATE class
 
 
@@ -47,6 +50,8 @@ class Outbox:
         self._waiting: deque[Outcome] = deque()
         self._writing = threading.Lock()
         self._called = False
+        self._size = BATCH
+        self._answers = 1
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -84,15 +89,21 @@ class Outbox:
         False when something could not be written.
         """
         # Checked again after each release: an outcome put in while its writer was leaving must not wait for the next.
+        tries = 2
         while self._waiting and self._writing.acquire(blocking=wait):
             written: list[Outcome] = []
             try:
                 complete = self._write_batch(written)
+            except ConnectionLost:
+                complete = False
+                tries -= 1
+                if tries:
+                    continue  # the database may be there, and what was written may be so again
             finally:
                 self._writing.release()
-            if written:
-                self._tell_written(written)
-                self._settled(written)
+                if written:
+                    self._tell_written(written)
+                    self._settled(written)
             if not complete:
                 self._stuck()
                 return False
@@ -100,16 +111,14 @@ class Outbox:
 
     def _write_batch(self, written: list[Outcome]) -> bool:
         """Write what is there, and say what of it is `written`; False where something could not be."""
-        batch = list(self._waiting)[:BATCH]
+        batch = list(self._waiting)[: self._size]
         if not batch:
             return True
         try:
             self._settle(batch)
-        except DatabaseError as error:
-            if error.connection_lost:
-                if self._stalled.says("stalled"):
-                    self._log.warning("%d outcomes wait to be written: %s", len(self._waiting), error)
-                return False
+        except ConnectionLost:
+            raise
+        except Exception as error:
             if len(batch) > 1:
                 return self._write_singly(batch, written)
             return self._write_refused(batch[0], error)
@@ -118,46 +127,49 @@ class Outbox:
         return True
 
     def _settle(self, batch: Sequence[Outcome]) -> None:
-        """Once more where the connection broke: the database may be there, and what was written may be so again."""
+        """Raises ConnectionLost where it broke; then less is written at a time, and one that is alone gets longer.
+
+        For what breaks it may be our own limit to how long a server may be silent.
+        """
         try:
-            self._store.settle(batch)
+            self._store.settle(batch, self._answers)
         except DatabaseError as error:
             if not error.connection_lost:
                 raise
-            self._store.settle(batch)
+            if self._stalled.says("stalled"):
+                self._log.warning("%d outcomes wait to be written: %s", len(self._waiting), error)
+            if self._size > 1:
+                self._size = max(1, len(batch) // 2)
+            else:
+                self._answers = min(2 * self._answers, LONGEST)
+            raise ConnectionLost from error
+        self._size, self._answers = min(2 * self._size, BATCH), 1
 
     def _write_singly(self, batch: Sequence[Outcome], written: list[Outcome]) -> bool:
         """One of the batch was refused, and with it all: write each by itself, and put the refused ones last."""
         complete = True
         for outcome in batch:
             try:
-                self._store.settle([outcome])
-            except DatabaseError as error:
-                if error.connection_lost:
-                    return False
+                self._settle([outcome])
+            except ConnectionLost:
+                raise
+            except Exception as error:
                 complete = self._write_refused(outcome, error) and complete
                 continue
             self._drop([outcome])
             written.append(outcome)
         return complete
 
-    def _write_refused(self, outcome: Outcome, error: DatabaseError) -> bool:
-        """The database took exception to this outcome: to its data for good, to anything else for now."""
+    def _write_refused(self, outcome: Outcome, error: Exception) -> bool:
+        """Somebody took exception to this outcome: to its data for good, to anything else for now."""
         self._drop([outcome])
-        if (error.sqlstate or "").startswith(_DATA_ERRORS):
-            if outcome.kind is OutcomeKind.COMPLETED:
-                self._waiting.append(
-                    failed(outcome.task, f"the handler's output cannot be stored: {error}", error.error_type)
-                )
-                return True
-            if outcome.kind is OutcomeKind.FAILED:  # the delay of its retry is more than an integer holds
-                self._waiting.append(replace(outcome, kind=OutcomeKind.FAILED_FOR_GOOD))
-                return True
-        self._tell_refused(outcome.task, error)
-        self._waiting.append(outcome)
-        return False
+        instead = _instead_of(outcome, error) if _of_data(error) else None
+        if instead is None:
+            self._tell_refused(outcome.task, error)
+        self._waiting.append(instead or outcome)
+        return instead is not None
 
-    def _tell_refused(self, task: Task, error: DatabaseError) -> None:
+    def _tell_refused(self, task: Task, error: Exception) -> None:
         refused = (id(task), error_type(error))
         if refused not in self._refused:
             self._refused.add(refused)
@@ -174,3 +186,25 @@ class Outbox:
     def _drop(self, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
             self._waiting.remove(outcome)
+
+
+class ConnectionLost(Exception):  # noqa: N818 - what became of it, no error of its own
+    """The outcomes are kept."""
+
+
+def _of_data(error: Exception) -> bool:
+    if isinstance(error, DatabaseError):
+        return (error.sqlstate or "").startswith(_DATA_ERRORS)
+    return isinstance(error, ValueError | TypeError)  # the driver's: it has no form for this
+
+
+def _instead_of(outcome: Outcome, error: Exception) -> Outcome | None:
+    """The nearest outcome that may be taken; None after the last."""
+    if outcome.kind is OutcomeKind.COMPLETED:
+        return failed(outcome.task, f"the handler's output cannot be stored: {error}", type(error).__name__)
+    plain = outcome.error.encode("ascii", "backslashreplace").decode()
+    if plain != outcome.error:  # the database's own encoding may have no such character
+        return replace(outcome, error=plain)
+    if outcome.kind is OutcomeKind.FAILED:  # the delay of its retry is more than an integer holds
+        return replace(outcome, kind=OutcomeKind.FAILED_FOR_GOOD)
+    return None

@@ -72,9 +72,9 @@ class WorkerActor(Actor):
         left = [f.task for f in cell.flights.all() if f.land()]
         for flight in cell.flights.all():
             cell.flights.give_up(flight)
+        if not cell.outbox.flush(wait=True):
+            cell.log.error("%d outcomes could not be written", len(cell.outbox))
         try:
-            if not cell.outbox.flush(wait=True):
-                cell.log.error("%d outcomes could not be written", len(cell.outbox))
             if left:
                 cell.log.warning("%d tasks did not end in time and are given back", len(left))
                 world.store.give_back(cell.worker_id, left)

@@ -57,6 +57,12 @@ class Workers:
         if cell is not None:
             cell.wake()
 
+    def lost(self, slug: str) -> None:
+        """The queue's worker died; until it is wired again it counts as lost, although its supervisor restarts it."""
+        cell = self._cells.get(slug)
+        if cell is not None:
+            cell.lost = True
+
     def database_back(self) -> None:
         """The database is reachable again; what one worker's cell makes of it is no business of the others'."""
         for cell in self.cells():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import psycopg
-from opentelemetry import trace
+from opentelemetry import baggage, trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 import pgflow_starter as pgflow
+from pgflow_starter import PgflowClient
+from pgflow_starter.postgres.flows import compile_flow
 from pgflow_starter.postgres.headers import set_headers
 from tests.support.starters import running
 from tests.support.waiting import eventually
@@ -106,3 +109,42 @@ def test_a_pgmq_without_headers_is_left_alone(empty_database: str) -> None:
     with psycopg.connect(empty_database) as conn:
         conn.execute("create schema pgmq; create table pgmq.q_old (msg_id int, message jsonb)")
         set_headers(conn, "old", [], '{"traceparent": "00-1-1-01"}')
+
+
+def test_headers_that_anybody_wrote_are_no_reason_not_to_tell_of_the_task(database: str) -> None:
+    traced = Traced()
+    job = pgflow.job("any")(lambda message, ctx: dict(baggage.get_all()))
+    odd = ['"abc"', "[1]", "7", "null", "{}", '{"traceparent": 1}', '{"traceparent": "00-0-0"}', '{"baggage": "a=b"}']
+    with psycopg.connect(database, autocommit=True) as conn:
+        compile_flow(conn, job.__pgflow_definition__())
+        for headers in odd:
+            with conn.transaction():
+                conn.execute("select pgflow.start_flow('any', '1')")
+                conn.execute("update pgmq.q_any set headers = %s::jsonb where headers is null", (headers,))
+        with running(database, jobs=[job], tracer_provider=traced.provider):
+            traced.named("process any", len(odd))
+            eventually(lambda: not conn.execute("select from pgflow.runs where status <> 'completed'").fetchall())
+        outputs = conn.execute("select output -> 'any' from pgflow.runs where output -> 'any' <> '{}'").fetchall()
+    assert outputs == [({"a": "b"},)]
+
+
+def test_a_role_that_may_not_write_headers_sends_without_them(database: str) -> None:
+    traced = Traced()
+    job = pgflow.job("sent")(lambda message, ctx: message)
+    with psycopg.connect(database, autocommit=True) as admin:
+        compile_flow(admin, job.__pgflow_definition__())
+        role = f"sender_{uuid.uuid4().hex}"
+        for statement in (
+            "create role {} login",
+            "grant usage on schema pgmq, pgflow, realtime to {}",
+            "grant usage, create on schema pgmq to {}",
+            "grant select, insert on all tables in schema pgmq to {}",
+            "grant usage on all sequences in schema pgmq to {}",
+            "grant all on all tables in schema pgflow to {}",
+        ):
+            admin.execute(statement.format(role))
+        try:
+            with PgflowClient(f"{database} user={role}", tracer_provider=traced.provider) as client:
+                assert client.enqueue("sent", 1).status == "started"
+        finally:
+            admin.execute(f"drop owned by {role}; drop role {role}")

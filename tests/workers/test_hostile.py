@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import subprocess
 import sys
 import threading
@@ -12,6 +13,8 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.install import install
 from tests.support.starters import QUICK, echo_job, running
 from tests.support.waiting import eventually
 
@@ -142,6 +145,8 @@ def test_waiting_for_a_run_ends_in_time_although_the_table_is_locked(database: s
 FUZZ = """
 import signal, sys, threading, time
 import pgflow_starter as pgflow
+from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.install import install
 jobs = [pgflow.job(f"j{i}")(lambda message, ctx: message) for i in range(20)]
 starter = pgflow.start(sys.argv[1], jobs=jobs)
 starter.await_ready(20)
@@ -173,6 +178,8 @@ def test_stopping_on_top_of_stopping_from_a_signal_handler_never_hangs(database:
 INTERRUPTED = """
 import os, signal, sys, threading, time
 import pgflow_starter as pgflow
+from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.install import install
 entered = threading.Event()
 @pgflow.job("slow")
 def slow(message, ctx):
@@ -217,3 +224,63 @@ def test_the_worker_of_a_slug_is_not_mistaken_for_a_module_of_that_name(database
 
 def _heartbeat(admin: psycopg.Connection[tuple[object, ...]]) -> object:
     return admin.execute("select max(last_heartbeat_at) from pgflow.workers").fetchone()
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "euc_jp"])
+def test_what_the_databases_encoding_has_no_character_for_fails_its_own_run_only(
+    server: EmbeddedPostgres, encoding: str
+) -> None:
+    job = echo_job(max_attempts=1)
+    bad = pgflow.job("bad", max_attempts=1)(_raising)
+    name = f"in_{encoding}"
+    with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+        admin.execute(f"create database {name} encoding '{encoding}' lc_collate 'C' lc_ctype 'C' template template0")
+    conninfo = server.conninfo(name)
+    try:
+        install(conninfo)
+        with running(f"{conninfo} client_encoding={encoding}", jobs=[job, bad]) as starter:
+            with pytest.raises(pgflow.PgflowError):
+                starter.client.enqueue(job, "\N{SNOWMAN}")
+            odd = pgflow.job("odd", max_attempts=1)(lambda message, ctx: "\N{SNOWMAN}")
+            failed = starter.client.enqueue(bad, 1).wait(20)
+            assert failed.status == "failed"
+            assert "\\u2603" in str(failed.error)
+            assert starter.client.enqueue(job, "plain").wait(20).result == "plain"
+        with running(conninfo, jobs=[odd, job]) as starter:
+            unfit = starter.client.enqueue(odd, 1).wait(20)
+            assert unfit.status == "failed"
+            assert "cannot be stored" in str(unfit.error)
+            assert starter.client.enqueue(job, "plain").wait(20).result == "plain"
+    finally:
+        with psycopg.connect(server.conninfo(), autocommit=True) as admin:
+            admin.execute(f"drop database {name} with (force)")
+
+
+def _raising(message: Any, ctx: pgflow.TaskContext) -> None:
+    raise ValueError("\N{SNOWMAN}")
+
+
+def test_what_a_handler_leaves_in_its_context_is_not_there_for_the_next(database: str) -> None:
+    left: contextvars.ContextVar[str] = contextvars.ContextVar("left", default="nothing")
+
+    @pgflow.job("leaving", max_concurrency=1)
+    def leaving(message: Any, ctx: pgflow.TaskContext) -> str:
+        found = left.get()
+        left.set("something")
+        return found
+
+    with running(database, jobs=[leaving]) as starter:
+        runs = starter.client.enqueue_many(leaving, range(5))
+        assert {run.wait(20).result for run in runs} == {"nothing"}
+
+
+def test_an_output_whose_own_methods_raise_fails_its_task_at_once(database: str) -> None:
+    class Odd(dict[str, int]):
+        def items(self) -> Any:
+            raise SystemExit
+
+    job = pgflow.job("odd", max_attempts=1)(lambda message, ctx: Odd(a=1))
+    with running(database, jobs=[job]) as starter:
+        run = starter.client.enqueue(job, 1).wait(20)
+    assert run.status == "failed"
+    assert "SystemExit" in str(run.error) or "cannot be stored" in str(run.error)

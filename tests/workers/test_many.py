@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -72,3 +73,31 @@ def test_in_the_callers_transaction_they_come_and_go_with_it(database: str) -> N
 def test_a_flow_that_no_starter_has_come_to_yet_is_compiled(database: str) -> None:
     with pgflow.PgflowClient(database) as client:
         assert len(client.enqueue_many(echo_job(), [1, 2])) == 2
+
+
+def test_calls_that_start_the_same_runs_at_the_same_time_all_succeed(database: str) -> None:
+    job = echo_job()
+    ids = [uuid.uuid4() for _ in range(60)]
+    with running(database, jobs=[job]) as starter, ThreadPoolExecutor(6) as threads:
+        starter.await_ready(10)
+
+        def start(number: int) -> int:
+            mine = ids[number : number + 40] if number % 2 else ids[number : number + 40][::-1]
+            return len(starter.client.enqueue_many(job, range(40), run_ids=mine))
+
+        assert [*threads.map(start, [n % 20 for n in range(60)])] == [40] * 60
+    assert runs(database) == 59
+
+
+def test_neither_datestyle_nor_a_callers_own_adapters_hide_what_was_started(database: str) -> None:
+    job = echo_job()
+    with psycopg.connect(database, autocommit=True) as admin:
+        name = psycopg.sql.Identifier(admin.info.dbname)
+        admin.execute(psycopg.sql.SQL("alter database {} set datestyle = 'SQL, DMY'").format(name))
+    with running(database, jobs=[job]) as starter, psycopg.connect(database, cursor_factory=psycopg.RawCursor) as own:
+        assert starter.client.enqueue(job, 1).wait(20).ended_at is not None
+        own.adapters.register_loader("uuid", psycopg.types.string.TextLoader)
+        own.adapters.register_loader("timestamptz", psycopg.types.string.TextLoader)
+        run = starter.client.enqueue(job, 2, connection=own)
+        own.commit()
+        assert starter.client.run(run.id).wait(20).started_at == run.started_at

@@ -1,0 +1,120 @@
+"""What a running starter answers at its `/status`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pgflow_starter.core.state import (
+    ErrorClass,
+    ModuleError,
+    ModuleState,
+    ModuleStatus,
+    ModuleType,
+    Outage,
+    Phase,
+    StarterStatus,
+    one_line,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLine:
+    """One worker, as it is told over HTTP."""
+
+    slug: str
+    state: str
+    slots: int
+    running: int
+    completed: int
+    failed: int
+    unwritten: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer. `data` is all of it; `now` the moment of it on the starter's own clock.
+
+    `status` is None for a starter that has ended: `ended` says why.
+    """
+
+    data: dict[str, Any]
+    now: datetime
+    status: StarterStatus | None
+    workers: tuple[WorkerLine, ...] = ()
+    ended: str = ""
+
+    @property
+    def well(self) -> bool:
+        """Whether it is ready and healthy, and no worker is lost."""
+        s = self.status
+        return s is not None and s.ready and s.healthy and all(w.state != "lost" for w in self.workers)
+
+
+def read(body: bytes, now: datetime) -> Answer:
+    """The answer in this JSON; `now` counts where it does not tell its own. Raises ValueError for anything else."""
+    data = json.loads(body)
+    try:
+        if "reason" in data and "modules" not in data:
+            return Answer(data, now, None, (), one_line(f"{data['error']}: {data['reason']}"))
+        told = _moment(data.get("now")) or now
+        return Answer(data, told, _status(data), tuple(map(_worker, data.get("workers", ()))))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _status(data: dict[str, Any]) -> StarterStatus:
+    outage = data.get("outage")
+    return StarterStatus(
+        ready=data["ready"],
+        healthy=data["healthy"],
+        started_at=_moment(data["started_at"]) or _NEVER,
+        ready_at=_moment(data["ready_at"]),
+        modules=tuple(map(_module, data["modules"])),
+        outage=None if outage is None else Outage(_moment(outage["since"]) or _NEVER, outage["reason"]),
+    )
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+def _module(data: dict[str, Any]) -> ModuleState:
+    error = data["last_error"]
+    return ModuleState(
+        module=data["module"],
+        slug=data["slug"],
+        type=ModuleType(data["type"]),
+        status=ModuleStatus(data["status"]),
+        attempts=data["attempts"],
+        phase=None if data["phase"] is None else Phase(data["phase"]),
+        last_error=None if error is None else _error(error),
+        next_attempt_at=_moment(data["next_attempt_at"]),
+        updated_at=_moment(data["updated_at"]) or _NEVER,
+    )
+
+
+def _error(data: dict[str, Any]) -> ModuleError:
+    return ModuleError(
+        ErrorClass(data["error_class"]),
+        Phase(data["phase"]),
+        data["reason"],
+        data["error_type"],
+        _moment(data["at"]) or _NEVER,
+    )
+
+
+def _worker(data: dict[str, Any]) -> WorkerLine:
+    state = next((word for word in ("draining", "lost") if data[word]), "running")
+    counts = (int(data[name]) for name in ("slots", "running", "completed", "failed", "unwritten"))
+    return WorkerLine(data["slug"], state, *counts)
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"a time without a zone: {text}")
+    return moment

@@ -1,0 +1,87 @@
+"""What a person sees of something that takes longer than a second: a line that moves, gone when it is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from pgflow_starter.cli.options import stderr_console
+from pgflow_starter.clock import SystemClock
+
+SHOWN_AFTER = 1.0
+"""Seconds until it is shown."""
+
+_FRAMES = 8.0
+
+
+class Busy:
+    """The moving line. `say` may be called from the thread that made it."""
+
+    def __init__(self, words: str, clock: SystemClock) -> None:
+        self._began = clock.monotonic()
+        self._clock = clock
+        self._words = words
+        self._spinner = Spinner("dots")
+        # Nothing is redirected: what goes to standard output may go to a file.
+        self._live = Live(
+            get_renderable=self._picture,
+            console=stderr_console(),
+            refresh_per_second=_FRAMES,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._show_late, name="pgflow-busy", daemon=True)
+
+    def say(self, line: str) -> None:
+        """A line to standard output, above the moving one."""
+        with self._lock:
+            shown = self._live.is_started
+            self._live.stop()
+            click.echo(line)
+            if shown:
+                self._live.start()
+
+    def start(self) -> None:
+        """Show it in a second."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take it away. Returns when it is gone."""
+        self._done.set()
+        self._thread.join()
+        self._live.stop()
+
+    def _show_late(self) -> None:
+        if not self._done.wait(SHOWN_AFTER):
+            with self._lock:
+                self._live.start()
+
+    def _picture(self) -> Spinner:
+        self._spinner.update(text=Text(f"{self._words} ({self._clock.monotonic() - self._began:.0f} s)"))
+        return self._spinner
+
+
+@contextmanager
+def busy(words: str) -> Iterator[Callable[[str], None]]:
+    """Show the words and the time while the block lasts, on a terminal alone: elsewhere they would be noise.
+
+    Gives a function that prints a line to standard output meanwhile, for the thread of the block.
+    """
+    if not stderr_console().is_terminal:
+        yield click.echo
+        return
+    line = Busy(words, SystemClock())
+    line.start()
+    try:
+        yield line.say
+    finally:
+        line.stop()

@@ -1,0 +1,113 @@
+"""`flow graph`: a flow's steps, kinds and dependencies, drawn or as Mermaid."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pgflow_starter.cli.drawing import Row, drawing
+from pgflow_starter.cli.mermaid import mermaid
+from pgflow_starter.cli.options import stdout_console
+from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
+from pgflow_starter.core.flow import Flow, Job
+from pgflow_starter.core.modules import definition_of
+from pgflow_starter.errors import DefinitionError
+
+
+@click.command(short_help="Draw the steps of a flow and what they wait for.")
+@click.argument("module", metavar="MODULE")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "mermaid"]),
+    envvar="PGFLOW_FORMAT",
+    show_envvar=True,
+    help="How to draw it; without it for the terminal where there is one, else as Mermaid.",
+)
+def graph(module: str, form: str | None) -> None:
+    """Draw the graph of MODULE, a dotted path to a flow or job: steps, kinds, and what each waits for.
+
+    Needs no database. The current folder is on the import path; what MODULE prints goes to standard error. Exit code 0,
+    or 1 when MODULE cannot be loaded or is no flow.
+
+    \b
+    Example:
+      pgflow-starter flow graph shop.flows:order
+      pgflow-starter flow graph shop.flows:order --format mermaid > order.mmd
+    """
+    sys.path.insert(0, os.getcwd())
+    flow = _loaded(module)
+    console = stdout_console()
+    if (form or ("terminal" if console.is_terminal else "mermaid")) == "mermaid":
+        click.echo(mermaid(flow), nl=False)
+        return
+    click.echo(_headline(flow))
+    console.print(_table(flow, console))
+
+
+def _loaded(path: str) -> FlowDefinition:
+    try:
+        # The drawing may go to a file: nothing else may.
+        with contextlib.redirect_stdout(sys.stderr):
+            return definition_of(path)
+    except SystemExit as error:
+        raise DefinitionError(f"importing {path!r} raised SystemExit: {error}") from None
+    except DefinitionError as error:
+        there = _flows_in(path)
+        if not there:
+            raise
+        raise DefinitionError(f"{error}; it holds {', '.join(there)}") from None
+
+
+def _flows_in(path: str) -> list[str]:
+    """What a Python module that is no flow itself has at hand, as paths."""
+    found = vars(sys.modules[path]) if path in sys.modules else {}
+    return [f"{path}:{name}" for name, value in found.items() if isinstance(value, Flow | Job)]
+
+
+def _headline(flow: FlowDefinition) -> str:
+    steps = "1 step" if len(flow.steps) == 1 else f"{len(flow.steps)} steps"
+    times = f"attempts {flow.max_attempts}, base delay {flow.base_delay} s, timeout {flow.timeout} s"
+    return f"{flow.kind} {flow.slug}: {steps}, {times}"
+
+
+def _table(flow: FlowDefinition, console: Console) -> Table:
+    rows = drawing(flow)
+    if not console.encoding.lower().startswith("utf"):
+        rows = tuple(row.in_ascii() for row in rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    table.add_column("step", overflow="fold")
+    table.add_column("kind")
+    table.add_column("waits for", overflow="fold")
+    if any(map(_options, flow.steps)):
+        table.add_column("its own options", overflow="fold")
+    for row in rows:
+        table.add_row(Text(row.text, style="cyan"), *_cells(row)[: len(table.columns) - 1])
+    return table
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    step = row.step
+    if step is None:
+        return ()
+    waits_for = ", ".join(step.depends_on)
+    kind = "map over the input" if step.kind is StepKind.MAP and not waits_for else str(step.kind)
+    return step.slug, kind, waits_for, _options(step)
+
+
+def _options(step: StepDefinition) -> str:
+    named = {
+        "attempts {}": step.max_attempts,
+        "base delay {} s": step.base_delay,
+        "timeout {} s": step.timeout,
+        "start delay {} s": step.start_delay,
+    }
+    return ", ".join(words.format(value) for words, value in named.items() if value is not None)

@@ -1,0 +1,168 @@
+"""`flow start`: a run of a flow or job, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+
+from pgflow_starter.app.client import PgflowClient
+from pgflow_starter.cli.busy import busy
+from pgflow_starter.cli.failures import Interrupted, NoAnswer
+from pgflow_starter.cli.options import dsn_option, json_option
+from pgflow_starter.cli.run_view import RunView, run_view
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.state import one_line
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.run import Run
+
+PATIENCE = 10.0
+"""Seconds that the start waits for a database that is away."""
+
+GLANCE = 1.0
+"""Seconds that a look at the steps may wait for it."""
+
+FRAME = 1.0
+"""Seconds until the first look at the steps, and from one to the next."""
+
+FOR_EVER = "forever"
+
+
+def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = math.inf if value == FOR_EVER else float(value)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        # Without a number it takes the next word for one.
+        raise click.BadParameter(f"{value!r} is no number of seconds; write --wait at the end, or --wait={FOR_EVER}")
+    return seconds
+
+
+@click.command(short_help="Start a run of a flow or job, and wait for its output.")
+@click.argument("slug", metavar="SLUG")
+@click.argument("given", metavar="JSON")
+@dsn_option
+@click.option(
+    "--wait",
+    callback=_seconds,
+    is_flag=False,
+    flag_value=FOR_EVER,
+    envvar="PGFLOW_WAIT",
+    show_envvar=True,
+    metavar="[SECONDS]",
+    help=f"Wait for the run's end, so many seconds at most; alone, or as '{FOR_EVER}', without end.",
+)
+@click.option(
+    "--run-id",
+    type=click.UUID,
+    envvar="PGFLOW_RUN_ID",
+    show_envvar=True,
+    help="The run's id, chosen by you: where that run is there already, nothing is started and it is told.",
+)
+@json_option
+def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | None, as_json: bool) -> None:
+    """Start a run of the flow or job SLUG with the input JSON ('-': standard input, '@FILE': a file).
+
+    The run's id goes to standard output, then, with --wait, its output; how its steps stand goes to standard error
+    when it takes longer than a second. A starter that has the flow must have been there once; to run it, one must be
+    there now.
+
+    \b
+    Exit codes:
+      0  the run is started; with --wait: completed
+      1  the run failed, or could not be started
+      2  bad usage, an input that is no JSON among it
+      3  --wait was over before the run was; the run goes on
+    \b
+    Example:
+      pgflow-starter flow start order '{"order_id": 7}' --wait 30
+      pgflow-starter flow start send_email @message.json --run-id 5b0d… --json
+    """
+    value = _json(given)
+    with PgflowClient(dsn, patience=PATIENCE) as client:
+        with busy("asking the database"):
+            try:
+                run = client.start_flow(slug, value, run_id=run_id)
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
+        if not as_json:
+            click.echo(str(run.id))
+        waited = None if wait is None else _finished(run, wait, dsn)
+    if as_json:
+        click.echo(json.dumps(_told(waited or run), ensure_ascii=False))
+    elif waited is not None and waited.status == "completed":
+        click.echo(json.dumps(waited.output, ensure_ascii=False))
+    if waited is not None:
+        _end(waited, wait)
+
+
+def _json(given: str) -> Any:
+    """The input. Raises UsageError."""
+    try:
+        if given == "-":
+            given = sys.stdin.read()
+        elif given.startswith("@"):
+            given = Path(given[1:]).read_text(encoding="utf-8")
+        return json.loads(given)
+    except OSError as error:
+        raise click.UsageError(f"the input cannot be read: {error.strerror}: {error.filename!r}") from None
+    except (ValueError, RecursionError) as error:
+        hint = "write '{\"order_id\": 7}', '-' for standard input, '@FILE' for a file"
+        raise click.UsageError(f"the input is no JSON ({one_line(str(error))}): {hint}") from None
+
+
+def _finished(run: Run, seconds: float, dsn: str) -> Run:
+    """The run once it is finished, or as it is when that takes too long. Raises PgflowError, Interrupted."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + seconds
+    try:
+        # A client of its own for the looks, for they shall not wait as long as the start may.
+        with PgflowClient(dsn, patience=GLANCE) as glancing, run_view(run, clock) as view:
+            while True:
+                left = deadline - clock.monotonic()
+                try:
+                    return run.wait(max(0.0, min(left, FRAME)))
+                except TimeoutError:
+                    if left <= FRAME:
+                        return run
+                _look(glancing, run, view)
+    except KeyboardInterrupt:
+        raise Interrupted(f"run {run.id} goes on, and nobody waits for it here any more") from None
+
+
+def _look(client: PgflowClient, run: Run, view: RunView) -> None:
+    try:
+        view.show(client.steps(run.id))
+    except DatabaseError as error:
+        view.away(one_line(str(error)))
+
+
+def _told(run: Run) -> dict[str, Any]:
+    return {
+        "id": str(run.id),
+        "flow_slug": run.flow_slug,
+        "status": run.status,
+        "input": run.input,
+        "output": run.output,
+        "error": run.error,
+        "started_at": run.started_at.isoformat(),
+        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+    }
+
+
+def _end(run: Run, wait: float | None) -> None:
+    """Raise what makes the exit code, for a run that is not completed."""
+    if run.status == "failed":
+        # Below the first line is where it was raised, for whoever looks into the database.
+        why = (run.error or "").partition("\n")[0]
+        raise click.ClickException(f"the run failed: {one_line(why) or 'no task says why'}")
+    if not run.finished:
+        raise NoAnswer(f"the run is not finished after {wait:g} s and goes on: does a starter run that has it?")

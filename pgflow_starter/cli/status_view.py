@@ -1,0 +1,135 @@
+"""A starter's answers before a person's eyes: once, as a live table, or as a line for each change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Protocol
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pgflow_starter.cli.answer import Answer, WorkerLine
+from pgflow_starter.cli.status_url import StatusUrl
+from pgflow_starter.cli.telling import News, told
+from pgflow_starter.cli.view import module_error, module_table
+from pgflow_starter.core.state import StarterStatus, one_line
+from pgflow_starter.ports import Clock
+
+_WORKER_COLOURS = {"running": "green", "draining": "yellow", "lost": "red"}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+class StatusView(Protocol):
+    """Shows one answer after the other. For one thread."""
+
+    def show(self, answer: Answer) -> None:
+        """The starter as it is now."""
+
+    def away(self, reason: str) -> None:
+        """Nobody answered."""
+
+
+@contextmanager
+def status_view(url: StatusUrl, console: Console, clock: Clock) -> Iterator[StatusView]:
+    """The view that fits the console, for the duration of the block."""
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield _Lines(url, console, clock)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield _LiveTable(url, live)
+
+
+def picture(url: StatusUrl, answer: Answer) -> RenderableType:
+    """All that a person wants to see of it."""
+    status = answer.status
+    if status is None:
+        return Text.assemble(f"{url}: ", ("the starter has ended", "red"), f", {answer.ended}")
+    parts: list[RenderableType] = [_headline(url, status, answer)]
+    if status.outage is not None:
+        since = _lasting(status.outage.since, answer.now)
+        parts.append(Text(f"the database is away for {since}: {one_line(status.outage.reason)}", style="yellow"))
+    if status.modules:
+        parts += [module_table(status, answer.now), *(module_error(m) for m in status.modules if m.last_error)]
+    if answer.workers:
+        parts.append(_worker_table(answer.workers))
+    return Group(*parts)
+
+
+def headline(url: StatusUrl, answer: Answer) -> str:
+    """Where it stands, in one line."""
+    return f"{url}: the starter has ended, {answer.ended}" if answer.status is None else _words(url, answer.status)
+
+
+def _headline(url: StatusUrl, status: StarterStatus, answer: Answer) -> Text:
+    line = Text(_words(url, status), style="green" if answer.well else "red")
+    line.append(f", started {_lasting(status.started_at, answer.now)} ago", style="default")
+    return line
+
+
+def _words(url: StatusUrl, status: StarterStatus) -> str:
+    return f"{url}: {'ready' if status.ready else 'not ready'}, {'healthy' if status.healthy else 'not healthy'}"
+
+
+def _worker_table(workers: Sequence[WorkerLine]) -> Table:
+    table = Table("worker of", "state", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("running", "done", "failed", "not written"):
+        table.add_column(name, justify="right")
+    for w in workers:
+        state = Text(w.state, style=_WORKER_COLOURS[w.state])
+        numbers = (f"{w.running} of {w.slots}", f"{w.completed:,}", f"{w.failed:,}", f"{w.unwritten:,}")
+        table.add_row(Text(w.slug), state, *numbers)
+    return table
+
+
+def _lasting(since: datetime, now: datetime) -> str:
+    seconds = max(0.0, (now - since).total_seconds())
+    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+class _LiveTable:
+    def __init__(self, url: StatusUrl, live: Live) -> None:
+        self._url = url
+        self._live = live
+        self._last: RenderableType = Text()
+
+    def show(self, answer: Answer) -> None:
+        self._last = picture(self._url, answer)
+        self._live.update(self._last, refresh=True)
+
+    def away(self, reason: str) -> None:
+        self._live.update(Group(self._last, Text(f"this is old: {reason}", style="red")), refresh=True)
+
+
+class _Lines:
+    def __init__(self, url: StatusUrl, console: Console, clock: Clock) -> None:
+        self._url = url
+        self._console = console
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._news = News()
+        self._headline = ""
+
+    def show(self, answer: Answer) -> None:
+        self._head(headline(self._url, answer))
+        if answer.status is not None:
+            for state in self._news.of(answer.status):
+                self._say(told(state, answer.now))
+
+    def away(self, reason: str) -> None:
+        self._head(reason)
+
+    def _head(self, line: str) -> None:
+        if line != self._headline:
+            self._headline = line
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        self._console.print(Text(f"{self._clock.monotonic() - self._began:6.2f} s  {line}"), soft_wrap=True)

@@ -1,0 +1,24 @@
+"""Probes, a page and JSON over HTTP that say where a starter stands. Read only.
+
+server = pgflow_starter.web.serve(starter, "127.0.0.1:8080")   # by itself, with the extra web
+app = pgflow_starter.web.application(starter)                   # WSGI, to be mounted in another application
+"""
+
+from __future__ import annotations
+
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.web.address import parse_address
+from pgflow_starter.web.application import STREAMS, Application
+from pgflow_starter.web.server import Server, serve
+from pgflow_starter.web.source import Source
+
+__all__ = ["Application", "Server", "Source", "application", "parse_address", "serve"]
+
+
+def application(starter: Source, *, streams: int = STREAMS) -> Application:
+    """A WSGI application for a starter, to be served by any WSGI server under any prefix. Thread-safe.
+
+    Each of the `streams` of live news that it allows at a time holds one of the server's threads: give it fewer than
+    half of them, and 0 where there is one thread only. Who finds no free one polls.
+    """
+    return Application(starter, SystemClock(), streams=streams)

@@ -1,0 +1,109 @@
+"""`Application`: the WSGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pgflow_starter.errors import PgflowError
+from pgflow_starter.ports import Clock
+from pgflow_starter.web.assets import assets
+from pgflow_starter.web.events import HEARTBEAT, Streams, ended
+from pgflow_starter.web.probes import Probes
+from pgflow_starter.web.response import Response, json_data, text
+from pgflow_starter.web.runs import RecentRuns
+from pgflow_starter.web.snapshot import Snapshots
+from pgflow_starter.web.source import Source
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+STREAMS = 2
+"""Streams at a time where nobody says how many threads there are."""
+
+RETRY_AFTER = 15
+"""Seconds after which it is worth asking for a stream again."""
+
+_METHODS = ("GET", "HEAD")
+
+
+class Application:
+    """Serves a starter's probes, its status as JSON and as a page. Changes nothing. Thread-safe.
+
+    Nothing but `/runs` waits for the database, and `/events` lasts; so neither can keep a probe waiting as long as the
+    server has threads left. `close` ends the streams.
+    """
+
+    def __init__(self, source: Source, clock: Clock, *, streams: int = STREAMS, heartbeat: float = HEARTBEAT) -> None:
+        self._snapshots = Snapshots(source, clock)
+        self._streams = Streams(self._snapshots, clock, limit=streams, heartbeat=heartbeat)
+        self._runs = RecentRuns(source, clock)
+        probes = Probes(source, clock)
+        self._probes = {"/livez": probes.livez, "/readyz": probes.readyz, "/healthz": probes.healthz}
+        self._assets = assets()
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        response = self._answer(environ)
+        start_response(f"{response.status.value} {response.status.phrase}", response.header_list())
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return []
+        return [response.body] if isinstance(response.body, bytes) else response.body
+
+    def close(self) -> None:
+        """End the streams; all else goes on. Does not wait. Idempotent."""
+        self._streams.close()
+
+    def _answer(self, environ: Mapping[str, Any]) -> Response:
+        path = environ.get("PATH_INFO", "")
+        found = self._find(path, environ)
+        if found is None:
+            return text(HTTPStatus.NOT_FOUND, "not found")
+        if environ["REQUEST_METHOD"] not in _METHODS:
+            return text(HTTPStatus.METHOD_NOT_ALLOWED, "read only: GET and HEAD", Allow=", ".join(_METHODS))
+        try:
+            return found()
+        except PgflowError as error:
+            if path in self._probes:
+                return text(HTTPStatus.SERVICE_UNAVAILABLE, "{error}: {reason}".format(**ended(error)))
+            return json_data(HTTPStatus.SERVICE_UNAVAILABLE, ended(error))
+
+    def _find(self, path: str, environ: Mapping[str, Any]) -> Callable[[], Response] | None:
+        if path in self._probes:
+            return self._probes[path]
+        if path in self._assets:
+            return partial(self._assets.__getitem__, path)
+        if not path:
+            return partial(_to_folder, environ.get("SCRIPT_NAME", ""))
+        if path == "/events":
+            return partial(self._events, environ)
+        return {"/status": self._status, "/runs": self._listing}.get(path)
+
+    def _status(self) -> Response:
+        facts = self._snapshots.look()
+        return Response(HTTPStatus.OK, "application/json", self._snapshots.write(facts).encode())
+
+    def _listing(self) -> Response:
+        return json_data(HTTPStatus.OK, self._runs.current().to_dict())
+
+    def _events(self, environ: Mapping[str, Any]) -> Response:
+        self._snapshots.look()  # one that has ended is told by the status, before there is a stream
+        headers = {"X-Accel-Buffering": "no"}
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return Response(HTTPStatus.OK, "text/event-stream", (), headers)
+        # waitress knows when the other side has gone; elsewhere the next write finds out.
+        gone = environ.get("waitress.client_disconnected", bool)
+        stream = self._streams.open(gone) if environ.get("wsgi.multithread") else None
+        if stream is None:
+            said = "no more streams at a time: ask for /status now and then"
+            return text(HTTPStatus.SERVICE_UNAVAILABLE, said, Retry_After=str(RETRY_AFTER))
+        return Response(HTTPStatus.OK, "text/event-stream", stream, headers)
+
+
+def _to_folder(script_name: str) -> Response:
+    """From the mount point to the folder that the page's addresses are relative to."""
+    own_name = script_name.rpartition("/")[2].encode("latin-1", "replace")
+    return text(HTTPStatus.PERMANENT_REDIRECT, "the page is here", Location=f"./{quote(own_name)}/")

@@ -1,0 +1,57 @@
+// Each flow's graph. A job is one step: its name says it all.
+
+import { attr, el, fill, heading, pill, say, show } from "./dom.js";
+import { drawn } from "./graph.js";
+import { plural } from "./times.js";
+import { MODULE } from "./tones.js";
+
+// A graph that is wider than its place is scrolled, with the keyboard too.
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) attr(target, "tabindex", target.scrollWidth > target.clientWidth ? "0" : null);
+});
+
+export function flows(section) {
+  const count = heading(section, "flows", "Flows");
+  const graphs = el("div", { class: "flows" });
+  const jobs = el("p", { class: "jobs" });
+  const none = el("p", { class: "none" }, "None yet: a flow is known when its module's first phase is over.");
+  section.append(graphs, jobs, none);
+  return {
+    count,
+    set(status) {
+      const states = new Map(status.modules.filter((m) => m.slug).map((m) => [m.slug, m.status]));
+      const items = status.flows.filter((flow) => flow.kind === "flow");
+      const single = status.flows.filter((flow) => flow.kind !== "flow").map((flow) => flow.slug);
+      fill(graphs, items.map((flow) => ({ flow, state: states.get(flow.slug) })), ({ flow }) => flow.slug, card);
+      say(jobs, single.length ? `Jobs, of one step each: ${single.join(", ")}` : "");
+      say(count, items.length);
+      show(graphs, items.length > 0);
+      show(jobs, single.length > 0);
+      show(none, status.flows.length === 0);
+    },
+  };
+}
+
+function card() {
+  const name = el("h3", { class: "name" });
+  const size = el("span", { class: "muted" });
+  const state = pill();
+  const canvas = el("div", { class: "canvas", role: "group" });
+  widths.observe(canvas);
+  const node = el("article", { class: "flow" }, el("header", {}, name, size, state.node), canvas);
+  let shape = "";
+  return {
+    node,
+    set({ flow, state: status }) {
+      show(state.node, status !== undefined && status !== "succeeded");
+      if (status !== undefined) state.set(...MODULE[status]);
+      const wanted = JSON.stringify(flow);
+      if (wanted === shape) return;
+      shape = wanted;
+      say(name, flow.slug);
+      say(size, plural(flow.steps.length, "step"));
+      attr(canvas, "aria-label", `Graph of ${flow.slug}`);
+      canvas.replaceChildren(drawn(flow));
+    },
+  };
+}

@@ -1,0 +1,69 @@
+// The workers: what they run, and what they have done.
+
+import { attr, el, fill, heading, pill, say, show } from "./dom.js";
+import { number } from "./times.js";
+
+const COLUMNS = ["Worker", "State", "Tasks running", "Tasks done", "Failed attempts", "Notes"];
+
+export function workers(section) {
+  const count = heading(section, "workers", "Workers");
+  const head = el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...COLUMNS.map((c) => el("th", { scope: "col", role: "columnheader" }, c))));
+  const body = el("tbody", { role: "rowgroup" });
+  const table = el("table", { class: "workers", role: "table", "aria-labelledby": "workers-title" }, head, body);
+  const none = el("p", { class: "none" }, "None yet: a worker starts when its module registers.");
+  section.append(table, none);
+  return {
+    count,
+    set(status) {
+      const items = [...status.workers].sort((a, b) => b.lost - a.lost);
+      fill(body, items, (worker) => worker.slug, row);
+      say(count, items.length);
+      show(table, items.length > 0);
+      show(none, items.length === 0);
+    },
+  };
+}
+
+function row() {
+  const name = el("span", { class: "name" });
+  const state = pill();
+  const level = el("span", { class: "level" });
+  const running = el("span");
+  const [done, failed, notes] = ["number", "number", "notes"].map((c) => el("td", { role: "cell", class: c }));
+  const node = el(
+    "tr",
+    { role: "row" },
+    el("th", { scope: "row", role: "rowheader" }, name),
+    el("td", { role: "cell", class: "status" }, state.node),
+    el("td", { role: "cell", class: "running" }, el("span", { class: "meter", "aria-hidden": "true" }, level), running),
+    done,
+    failed,
+    notes,
+  );
+  return {
+    node,
+    set(worker) {
+      say(name, worker.slug);
+      name.title = `worker ${worker.worker_id}`;
+      state.set(...stateOf(worker));
+      attr(node, "data-tone", worker.lost ? "bad" : null);
+      level.style.setProperty("width", `${(100 * Math.min(worker.running, worker.slots)) / Math.max(1, worker.slots)}%`);
+      say(running, `${worker.running} of ${worker.slots} running`);
+      say(done, `${number(worker.completed)} done`);
+      say(failed, `${number(worker.failed)} failed`);
+      attr(failed, "data-some", worker.failed > 0 ? "" : null);
+      const said = [];
+      if (worker.unwritten) said.push(`${number(worker.unwritten)} done but not written yet: the database has to take them`);
+      if (worker.abandoned) said.push(`${number(worker.abandoned)} given up, still holding a thread`);
+      if (worker.lost) said.push("its module registers again");
+      say(notes, said.join("; "));
+      show(notes, said.length > 0);
+    },
+  };
+}
+
+function stateOf(worker) {
+  if (worker.lost) return ["bad", "lost"];
+  if (worker.draining) return ["warn", worker.alive ? "draining" : "retired"];
+  return worker.running ? ["busy", "working"] : ["good", "idle"];
+}

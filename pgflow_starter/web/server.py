@@ -1,0 +1,88 @@
+"""`serve`: the application on a waitress of its own."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Self
+
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.errors import MissingExtraError
+from pgflow_starter.web.address import Address, bind, parse_address
+from pgflow_starter.web.application import Application
+from pgflow_starter.web.source import Source
+
+THREADS = 8
+STREAMS = THREADS // 2
+"""The rest is for what is answered at once; `/runs` takes one more thread at most."""
+
+ENDS_WITHIN = 5.0
+"""Seconds that requests get to end when the server is closed."""
+
+_LIMITS = {
+    "channel_request_lookahead": 1,  # so that a stream learns that its reader has gone
+    "connection_limit": 500,
+    "channel_timeout": 60,
+    "max_request_body_size": 65536,
+    "max_request_header_size": 32768,
+    "outbuf_high_watermark": 2**20,  # what is kept for a reader of a stream that does not read
+    "asyncore_use_poll": True,
+}
+
+
+class Server:
+    """A server on its own threads. A context manager that closes it. Thread-safe."""
+
+    def __init__(self, waitress_server: Any, sockets: dict[int, Any], application: Application) -> None:
+        self._server = waitress_server
+        self._sockets = sockets
+        self._application = application
+        host, port = waitress_server.effective_host, int(waitress_server.effective_port)
+        self.url = f"http://{Address(host, port)}"
+        self._closed = threading.Lock()
+        self._thread = threading.Thread(target=waitress_server.run, name="pgflow-web", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Server({self.url!r})"
+
+    def close(self) -> None:
+        """End the streams, let requests end for up to 5 s, stop listening. Idempotent; returns when done."""
+        if self._closed.acquire(blocking=False):
+            self._application.close()
+            self._server.task_dispatcher.shutdown(timeout=ENDS_WITHIN)
+            # Sockets belong to the thread that polls them.
+            self._server.trigger.pull_trigger(self._close_sockets)
+        self._thread.join(ENDS_WITHIN)
+
+    def _close_sockets(self) -> None:
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()  # a thread may wait for this channel's reader to read
+        for part in list(self._sockets.values()):
+            part.close()
+
+
+def serve(starter: Source, address: str) -> Server:
+    """Serve a starter's probes and page on `HOST:PORT`, on loopback where no host is given; port 0 takes a free one.
+
+    Returns at once, listening. Raises ValueError for what is no address, SetupError when it cannot be listened on,
+    MissingExtraError without waitress.
+    """
+    where = parse_address(address)
+    try:
+        from waitress.server import create_server
+    except ImportError:
+        msg = "serving the page needs the extra web: pip install 'pgflow-starter[web]'"
+        raise MissingExtraError(msg) from None
+    application = Application(starter, SystemClock(), streams=STREAMS)
+    listening = bind(where)
+    sockets: dict[int, Any] = {}
+    server = create_server(
+        application, map=sockets, sockets=[listening], threads=THREADS, ident="pgflow-starter", **_LIMITS
+    )
+    return Server(server, sockets, application)

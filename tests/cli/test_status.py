@@ -1,0 +1,229 @@
+"""`status`: what a running starter says over HTTP, as a table, as JSON, and live."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pgflow_starter.cli.status_url import parse
+from pgflow_starter.core.state import (
+    ErrorClass,
+    ModuleError,
+    ModuleState,
+    ModuleStatus,
+    ModuleType,
+    Outage,
+    Phase,
+    StarterStatus,
+)
+from tests.support.commands import call
+from tests.support.programs import read_until, running
+from tests.support.stub_web import Reply, StubWeb, stub_web
+from tests.support.terminal import on_terminal
+
+PROGRAM = ("-m", "pgflow_starter")
+NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+ERROR = ModuleError(ErrorClass.TRANSIENT, Phase.NOTIFY_DB, "the queue is [locked]", "55P03", NOW)
+DONE = ModuleState("order", "order", ModuleType.FLOW, ModuleStatus.SUCCEEDED, 2, None, None, None, NOW)
+RETRYING = replace(
+    DONE, status=ModuleStatus.RETRYING, last_error=ERROR, next_attempt_at=NOW + timedelta(seconds=7), attempts=3
+)
+WORKER = {
+    "slug": "order",
+    "worker_id": "5b0d5f7e-0000-4000-8000-000000000000",
+    "alive": True,
+    "lost": False,
+    "draining": False,
+    "slots": 10,
+    "running": 3,
+    "completed": 1234,
+    "failed": 5,
+    "unwritten": 0,
+    "abandoned": 0,
+}
+WELL = StarterStatus(True, True, NOW - timedelta(minutes=3), NOW, (DONE,))
+UNWELL = replace(WELL, ready=False, modules=(DONE, replace(RETRYING, module="press")))
+
+
+def answer(status: StarterStatus = WELL, **more: Any) -> bytes:
+    """The JSON of a starter's `/status`."""
+    told = {"now": NOW.isoformat(), **status.to_dict(), "workers": [WORKER], "children": [], "flows": [], **more}
+    return json.dumps(told).encode()
+
+
+class Starter:
+    """What the stub says for it."""
+
+    reply: Reply = ("200 OK", answer())
+
+    def __call__(self) -> Reply:
+        return self.reply
+
+
+@pytest.fixture
+def starter() -> Starter:
+    return Starter()
+
+
+@pytest.fixture
+def web(starter: Starter) -> Iterator[StubWeb]:
+    with stub_web(starter) as stub:
+        yield stub
+
+
+def test_what_is_well_is_exit_code_0_and_a_table(web: StubWeb) -> None:
+    result = call("status", f"http://127.0.0.1:{web.port}/")
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines() if line.strip()]
+    assert lines[0] == f"http://127.0.0.1:{web.port}/status: ready, healthy, started 3 min ago"
+    assert "order flow succeeded 2" in lines
+    assert lines[-1] == "order running 3 of 10 1,234 5 0"
+
+
+def test_what_is_not_ready_is_exit_code_1_and_says_all_of_it(web: StubWeb, starter: Starter) -> None:
+    outage = Outage(NOW - timedelta(seconds=90), "Connection refused")
+    starter.reply = ("200 OK", answer(replace(UNWELL, outage=outage)))
+    result = call("status", env={"PGFLOW_URL": f"127.0.0.1:{web.port}"})
+    assert result.exit_code == 1
+    assert "not ready, healthy" in result.stdout
+    assert "the database is away for 90 s: Connection refused" in result.stdout
+    assert "in 7.0 s" in result.stdout
+    assert "press, last error: phase notify_db: the queue is [locked] [55P03]" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("status", "worker"),
+    [(replace(WELL, healthy=False), WORKER), (WELL, {**WORKER, "alive": False, "lost": True})],
+    ids=["not healthy", "a worker is lost"],
+)
+def test_ready_alone_is_not_well(web: StubWeb, starter: Starter, status: StarterStatus, worker: Any) -> None:
+    starter.reply = ("200 OK", answer(status, workers=[worker]))
+    assert call("status", f"127.0.0.1:{web.port}").exit_code == 1
+
+
+def test_a_starter_that_has_ended_says_so(web: StubWeb, starter: Starter) -> None:
+    ended = {"error": "StarterTerminated", "reason": "the starter's supervisor gave up"}
+    starter.reply = ("503 Service Unavailable", json.dumps(ended).encode())
+    result = call("status", f"127.0.0.1:{web.port}")
+    assert result.exit_code == 1
+    assert "the starter has ended, StarterTerminated: the starter's supervisor gave up" in result.stdout
+    assert json.loads(call("status", f"127.0.0.1:{web.port}", "--json").stdout) == ended
+
+
+def test_as_json_it_is_what_the_starter_said_in_one_line(web: StubWeb, starter: Starter) -> None:
+    starter.reply = ("200 OK", answer(UNWELL, something="new"))
+    result = call("status", f"127.0.0.1:{web.port}", "--json")
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    assert json.loads(result.stdout) == json.loads(starter.reply[1])
+
+
+def test_credentials_are_sent_and_never_shown(web: StubWeb, starter: Starter) -> None:
+    url = f"http://me:hush%20hush@127.0.0.1:{web.port}/shop/?token=hush"
+    result = call("status", url)
+    assert web.requests == [("/shop/status", "token=hush", "Basic bWU6aHVzaCBodXNo")]
+    starter.reply = ("401 Unauthorized", b"")
+    refused = call("status", url)
+    assert refused.exit_code == 3
+    assert f"no status from http://127.0.0.1:{web.port}/shop/status: the answer is 401 Unauthorized" in refused.stderr
+    assert "hush" not in result.output + refused.output
+
+
+def test_another_host_is_not_given_the_credentials(web: StubWeb, starter: Starter) -> None:
+    with stub_web(lambda: ("200 OK", answer())) as other:
+        starter.reply = ("302 Found", b"")
+        web.headers.append(("Location", f"http://127.0.0.1:{other.port}/status"))
+        assert call("status", f"http://me:hush@127.0.0.1:{web.port}").exit_code == 0
+    assert [authorization for _, _, authorization in other.requests] == [None]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"hello", b"[]", b"{}", b"null", answer().replace(b"succeeded", b"unheard of"), b"\xff", answer(modules=[7])],
+    ids=lambda body: body[:12].decode("latin-1"),
+)
+def test_what_no_starter_would_say_is_exit_code_3(web: StubWeb, starter: Starter, body: bytes) -> None:
+    starter.reply = ("200 OK", body)
+    result = call("status", f"127.0.0.1:{web.port}")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "what answers there is no status of a starter; is a starter there" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_nobody_there_is_exit_code_3_in_one_line() -> None:
+    result = call("status", "127.0.0.1:1")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith("Error: no status from http://127.0.0.1:1/status: Connection refused; is a starter")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_who_takes_the_call_and_says_nothing_is_not_waited_for_longer_than_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        result = call("status", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.2")
+    assert result.exit_code == 3
+    assert "timed out" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("localhost:8080", "http://localhost:8080/status"),
+        ("shop.example", "http://shop.example/status"),
+        ("https://shop.example/", "https://shop.example/status"),
+        ("https://shop.example/flows/status", "https://shop.example/flows/status"),
+        ("http://[::1]:80/a/b/", "http://[::1]:80/a/b/status"),
+        ("http://me:secret@here/?a=b", "http://here/status"),
+    ],
+)
+def test_an_address_may_be_the_page_s_or_the_status_s(given: str, shown: str) -> None:
+    assert str(parse(given)) == shown
+
+
+# Watching
+
+
+def test_elsewhere_than_on_a_terminal_watching_tells_each_change(web: StubWeb, starter: Starter) -> None:
+    starter.reply = ("200 OK", answer(UNWELL))
+    with running(*PROGRAM, "status", f"127.0.0.1:{web.port}", "--watch", "--interval", "0.1") as program:
+        before = read_until(program.stdout, "press (flow): retrying, attempt 3 failed in phase notify_db")
+        starter.reply = ("500 Oops", b"")
+        read_until(program.stdout, "the answer is 500 Oops")
+        starter.reply = ("200 OK", answer())
+        after = read_until(program.stdout, "/status: ready, healthy")
+        program.send_signal(signal.SIGINT)
+        rest, errors = program.communicate()
+    assert (program.returncode, rest, errors) == (0, "", "")
+    assert [len(told.splitlines()) for told in (before, after)] == [3, 1]
+
+
+def test_the_exit_code_of_watching_is_that_of_the_last_answer(web: StubWeb, starter: Starter) -> None:
+    starter.reply = ("200 OK", answer(UNWELL))
+    command = ("status", f"127.0.0.1:{web.port}", "--watch", "--interval", "0.1", "--json")
+    with running(*PROGRAM, *command) as program:
+        assert json.loads(read_until(program.stdout, "}"))["ready"] is False
+        program.send_signal(signal.SIGINT)
+        program.communicate()
+    assert program.returncode == 1
+
+
+def test_on_a_terminal_the_table_changes_in_place(web: StubWeb, starter: Starter) -> None:
+    starter.reply = ("200 OK", answer(UNWELL))
+    with on_terminal(*PROGRAM, "status", f"127.0.0.1:{web.port}", "--watch", "--interval", "0.1") as screen:
+        screen.read_until("not ready, healthy")
+        screen.read_until("in 7.0 s")
+        starter.reply = ("404 Nothing", b"")
+        screen.read_until("this is old: ")
+        starter.reply = ("200 OK", answer())
+        screen.read_until("status: ready, healthy")
+        screen.process.send_signal(signal.SIGINT)
+        shown = screen.rest()
+    assert screen.process.returncode == 0
+    assert "\x1b[2K" in shown
+    assert "Traceback" not in shown

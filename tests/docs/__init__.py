@@ -1,0 +1,1 @@
+"""The pages of docs/, and that what they say is so."""

@@ -1,0 +1,29 @@
+"""The command line in this process."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+from click.testing import CliRunner, Result
+
+from pgflow_starter.cli.commands import commands
+
+_DATABASE = ("PGFLOW_DSN", "PGHOST", "PGDATABASE", "PGUSER", "PGPASSWORD")
+
+
+def call(*arguments: str, env: dict[str, str] | None = None, input: str | None = None) -> Result:
+    """The command's exit code and output, without any database or address named by the environment."""
+    cleared: dict[str, str | None] = dict.fromkeys((*_DATABASE, "PGFLOW_URL"))
+    return CliRunner().invoke(commands, list(arguments), env={**cleared, **(env or {})}, input=input)
+
+
+def check(line: str) -> click.Context:
+    """What the command line `pgflow-starter ...` says, without doing it. Raises click.UsageError for bad usage."""
+    program, *words = shlex.split(line.partition(" | ")[0].partition(" > ")[0])
+    assert program == "pgflow-starter", line
+    command: click.Command = commands
+    context = click.Context(commands, info_name=program)
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    return command.make_context(command.name, words, parent=context)

@@ -1,0 +1,23 @@
+"""What examples/deploy deploys, and where a starter that it starts listens."""
+
+from __future__ import annotations
+
+from pgflow_starter.config import Settings
+from tests.support.commands import check
+from tests.support.programs import ROOT
+
+FOLDER = ROOT / "examples" / "deploy"
+MODULES = ("shop:order", "shop:send_email")
+GIVING_BACK = 2.0
+"""Seconds beyond the shutdown_timeout that a stop may take."""
+
+NEEDED = Settings().shutdown_timeout + GIVING_BACK
+"""Seconds that whoever ends a process has to wait for it."""
+
+
+def listens_at(command: str) -> tuple[str, int]:
+    """The host and port of `pgflow-starter run ... --http`, whose modules must be those that are deployed."""
+    given = check(command).params
+    assert given["modules"] == MODULES
+    host, _, port = given["http"].rpartition(":")
+    return host, int(port)

@@ -1,0 +1,1 @@
+"""Tests of the probes, the page and the JSON over HTTP."""

@@ -1,0 +1,137 @@
+"""`Stage`: a starter that says what a test wants it to say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pgflow_starter import (
+    ChildInfo,
+    FlowDefinition,
+    ModuleError,
+    ModuleState,
+    ModuleStatus,
+    Outage,
+    PgflowError,
+    RunSummary,
+    StarterStatus,
+    StepDefinition,
+    StepSummary,
+    WorkerState,
+)
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.state import ErrorClass, ModuleType, Phase
+
+STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@dataclass(eq=False)
+class Stage:
+    """Fulfils `web.Source`; what is set on it is told at once. `end` lets it be stopped or terminated."""
+
+    modules: tuple[ModuleState, ...] = ()
+    workers_: tuple[WorkerState, ...] = ()
+    children: tuple[ChildInfo, ...] = ()
+    flows: tuple[FlowDefinition, ...] = ()
+    outage: Outage | None = None
+    runs: tuple[RunSummary, ...] | PgflowError = ()
+    end: PgflowError | None = None
+    started_at: datetime = STARTED
+    asked: list[float] = field(default_factory=list)
+
+    @property
+    def client(self) -> Stage:
+        self._check()
+        return self
+
+    def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> Sequence[RunSummary]:
+        self.asked.append(patience)
+        if isinstance(self.runs, PgflowError):
+            raise self.runs
+        return self.runs[:limit]
+
+    def status(self) -> StarterStatus:
+        self._check()
+        return StarterStatus(self.ready(), self.healthy(), self.started_at, None, self.modules, self.outage)
+
+    def ready(self) -> bool:
+        self._check()
+        return all(m.status.terminal for m in self.modules)
+
+    def healthy(self) -> bool:
+        self._check()
+        return not self.modules or any(m.status is ModuleStatus.SUCCEEDED for m in self.modules)
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        self._check()
+        return self.workers_
+
+    def which_children(self) -> tuple[ChildInfo, ...]:
+        self._check()
+        return self.children
+
+    def definitions(self) -> tuple[FlowDefinition, ...]:
+        self._check()
+        return self.flows
+
+    def _check(self) -> None:
+        if self.end is not None:
+            raise self.end
+
+
+def module(name: str, status: str = "succeeded", *, reason: str = "", code: str = "55P03", **more: Any) -> ModuleState:
+    """A module; with a reason it has an error, and `retrying` has it tried again in 20 seconds."""
+    now = SystemClock().now()
+    kind = ErrorClass.PERMANENT if status == "failed_permanent" else ErrorClass.TRANSIENT
+    error = ModuleError(kind, Phase.WORKER, reason, code, now) if reason else None
+    state = ModuleState(name, name, ModuleType.FLOW, ModuleStatus(status), 1, None, error, None, now)
+    if status == "retrying":
+        state = replace(state, attempts=7, next_attempt_at=now + timedelta(seconds=20))
+    return replace(state, **more)
+
+
+def worker(slug: str, **more: Any) -> WorkerState:
+    """A worker that has nothing to do."""
+    return replace(WorkerState(slug, UUID(int=7), True, 10, 0, 0, 0, 0, 0, False), **more)
+
+
+def tree(names: Sequence[str], restarts: int = 0) -> tuple[ChildInfo, ...]:
+    """The supervision tree of a starter with these modules."""
+    return (
+        ChildInfo("root", None, "supervisor", 0, True),
+        *(ChildInfo(name, "root", "worker", 0, True) for name in ("timers", "database", "listener", "housekeeper")),
+        ChildInfo("workers", "root", "supervisor", 0, True),
+        ChildInfo("modules", "root", "supervisor", 0, True),
+        ChildInfo("starter", "root", "worker", restarts, True),
+        *(ChildInfo(name, "workers", "worker", restarts, True) for name in names),
+        *(ChildInfo(f"{name}#{i}", "modules", "worker", 0, True) for i, name in enumerate(names)),
+    )
+
+
+def flow(slug: str, steps: dict[str, list[str]], kind: str = "flow") -> FlowDefinition:
+    """A flow of these steps and what each depends on; a name that begins with `each` is a map step."""
+    return FlowDefinition(
+        slug,
+        tuple(
+            StepDefinition(name, lambda i, c: None, depends_on=tuple(on), kind="map" if "each" in name else "single")  # type: ignore[arg-type]
+            for name, on in steps.items()
+        ),
+        kind=ModuleType(kind),
+    )
+
+
+def run(number: int, slug: str, status: str, steps: dict[str, tuple[str, int | None, int | None]]) -> RunSummary:
+    """A run that began `number` seconds ago."""
+    began = SystemClock().now() - timedelta(seconds=number)
+    ended = None if status == "started" else began + timedelta(seconds=1.4)
+    return RunSummary(
+        UUID(int=number + (number << 100)),
+        slug,
+        status,
+        began,
+        ended,
+        tuple(StepSummary(name, *rest) for name, rest in steps.items()),
+    )

@@ -1,0 +1,117 @@
+"""Server-sent events: when they come, when they end, and who gets none."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pgflow_starter import StarterStopped, web
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.web import Application
+from pgflow_starter.web.server import STREAMS, THREADS
+from tests.support.waiting import eventually
+from tests.web.client import get, stream
+from tests.web.stage import Stage, module, worker
+from tests.web.test_http import asked
+
+
+def told(reader: Any) -> list[str]:
+    """The statuses of the modules in the next event."""
+    name, data = reader.event()
+    assert name == "status"
+    return [m["status"] for m in json.loads(data)["modules"]]
+
+
+def test_a_stream_begins_with_the_status_and_tells_each_change() -> None:
+    stage = Stage(modules=(module("order", "pending"),))
+    with web.serve(stage, ":0") as server, stream(server.url) as reader:
+        assert reader.response.status == 200
+        assert reader.response.headers["content-type"] == "text/event-stream"
+        assert told(reader) == ["pending"]
+        stage.modules = (module("order", "retrying", reason="locked"),)
+        assert told(reader) == ["retrying"]
+        stage.workers_ = (worker("order"),)
+        stage.modules = (module("order"),)
+        assert told(reader) == ["succeeded"]
+
+
+def test_what_has_not_changed_is_not_told_again_but_a_heartbeat_says_that_it_lasts() -> None:
+    stage = Stage(modules=(module("order"),))
+    app = Application(stage, SystemClock(), heartbeat=0.5)
+    environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/events", "wsgi.multithread": True}
+    events: Any = app(environ, lambda status, headers, exc_info=None: lambda data: None)
+    first = next(events)
+    assert first.startswith(b"retry: 2000\nevent: status\ndata: {")
+    stage.modules = (replace(stage.modules[0]),)  # equal, and another
+    second = next(events)
+    assert second.startswith(b": heartbeat\nevent: heartbeat\ndata: 20")
+    app.close()
+    assert list(events) == []
+    events.close()
+
+
+def test_a_stream_ends_with_the_starter_and_says_so() -> None:
+    stage = Stage()
+    with web.serve(stage, ":0") as server, stream(server.url) as reader:
+        assert told(reader) == []
+        stage.end = StarterStopped("the starter was stopped")
+        assert reader.event() == ("ended", '{"error": "StarterStopped", "reason": "the starter was stopped"}')
+        assert reader.event() == ("", "")
+        assert get(server.url, "/events").status == 503
+
+
+def test_a_server_that_is_closed_ends_its_streams_at_once() -> None:
+    with web.serve(Stage(), ":0") as server, stream(server.url) as reader:
+        assert told(reader) == []
+        server.close()
+        assert reader.event() == ("", "")
+
+
+def test_streams_leave_threads_for_the_probes_and_who_finds_none_free_is_told_when_to_come_again() -> None:
+    stage = Stage()
+    with web.serve(stage, ":0") as server, ExitStack() as open_:
+        readers = [open_.enter_context(stream(server.url)) for _ in range(STREAMS)]
+        assert [told(reader) for reader in readers] == [[]] * STREAMS
+        for _ in range(THREADS):
+            refused = get(server.url, "/events")
+            assert (refused.status, refused.headers["retry-after"]) == (503, "15")
+        for _ in range(50):
+            assert get(server.url, "/livez").status == get(server.url, "/status").status == 200
+
+
+def test_readers_that_go_leave_their_places_to_the_next() -> None:
+    with web.serve(Stage(), ":0") as server:
+        places = server._application._streams._free
+        for _ in range(3):
+            with ExitStack() as open_:
+                readers = [open_.enter_context(stream(server.url)) for _ in range(STREAMS)]
+                assert [reader.response.status for reader in readers] == [200] * STREAMS
+            eventually(lambda: places._value == STREAMS, 3, "all the places")
+
+
+@pytest.mark.parametrize("multithread", [False, None])
+def test_a_server_of_one_thread_gives_no_streams(multithread: object) -> None:
+    app = web.application(Stage())
+    statuses: list[str] = []
+    environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/events", "wsgi.multithread": multithread}
+    list(app(environ, lambda status, headers, exc_info=None: statuses.append(status) or (lambda data: None)))  # type: ignore[func-returns-value]
+    assert statuses == ["503 Service Unavailable"]
+
+
+def test_asking_for_the_headers_takes_no_place() -> None:
+    app = web.application(Stage(), streams=1)
+    for _ in range(3):
+        assert asked(app, "/events", "HEAD")[0] == "200 OK"
+    assert asked(app, "/events")[0] == "200 OK"
+
+
+def test_an_application_that_is_closed_opens_no_streams_and_answers_all_else() -> None:
+    app = web.application(Stage())
+    app.close()
+    app.close()
+    assert asked(app, "/events")[0] == "503 Service Unavailable"
+    assert asked(app, "/readyz")[0] == "200 OK"
