@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import logging.config
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from pgflow_starter import JsonFormatter
+from tests.support.pages import DOCS, blocks
 from tests.support.programs import finished
 
 
@@ -134,9 +134,8 @@ def test_dict_config_finds_it_by_name(capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(capsys.readouterr().out)["pgflow_module"] == "shop"
 
 
-def test_the_readme_s_configuration_leaves_our_loggers_on(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (example,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "dictConfig" in block]
-    program = "import logging.config\n" + example + "logging.getLogger('pgflow_starter.workers').warning('hello')\n"
+def test_the_configuration_of_the_guide_leaves_our_loggers_on(tmp_path: Path) -> None:
+    (example,) = [block for block in blocks(DOCS / "how-to/logs.md") if block.file == "log_config.py"]
+    program = f"{example.text}\nlogging.getLogger('pgflow_starter.workers').warning('hello')\n"
     done = finished("-c", program, cwd=tmp_path)
     assert json.loads(done.stderr)["message"] == "hello"
