@@ -16,13 +16,14 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-pgbouncer lint docs bench chaos clean venv
+.PHONY: help demo test test-all test-browser test-pgbouncer lint docs bench chaos clean venv
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo            the main job on an embedded PostgreSQL, nothing else needed'
 	@echo 'make test            every test; PYTEST_ARGS="-k name" for some, PROCESSES=0 for one after the other, PG=16'
 	@echo 'make test-all        the tests on each of Python 3.11 to 3.14 that is here'
+	@echo 'make test-browser    the tests of the page, for which a Chromium and its driver have to be installed'
 	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
 	@echo 'make lint            ruff, mypy, import-linter'
 	@echo 'make docs            the documentation, into docs/_build/html'
@@ -36,7 +37,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	@PGFLOW_TEST_PG='$(PG)' $(VENV_PYTHON) -m pytest -n '$(PROCESSES)' --dist worksteal $(PYTEST_ARGS)
 
-# They say how to install pgbouncer where it is missing.
+# These two say how to install what is missing.
+test-browser: $(STAMP)
+	@PGFLOW_TEST_PG='$(PG)' $(VENV_PYTHON) -m pytest $(PYTEST_ARGS) tests/browser
+
 test-pgbouncer: $(STAMP)
 	@PGFLOW_TEST_PG='$(PG)' $(VENV_PYTHON) -m pytest $(PYTEST_ARGS) tests/pgbouncer
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import crashing, hanging, recovering, starting, telling, working
+from benchmarks import crashing, hanging, probing, recovering, starting, telling, working
 from benchmarks.figures import Figure, header
 from benchmarks.server import databases
 from pgflow_starter.errors import PgflowError
@@ -20,7 +20,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=5, help="of each figure; the median is shown (default 5)")
     parser.add_argument("--modules", type=int, nargs="*", default=[1, 10, 100], help="numbers of modules to start")
-    parser.add_argument("--only", choices=("starting", "recovering", "working", "telling"), help="one of the tables")
+    parser.add_argument(
+        "--only", choices=("starting", "recovering", "working", "telling", "probing"), help="one of the tables"
+    )
     parser.add_argument("--long", action="store_true", help="outages of 60 and 45 s too: some 10 minutes more")
     parser.add_argument("--json", action="store_true", help="print raw figures")
     arguments = parser.parse_args()
@@ -35,6 +37,8 @@ def main() -> int:
             told["working"] = _table(arguments, "working", _working(arguments))
         if arguments.only in (None, "telling"):
             told["telling"] = _table(arguments, "telling", telling.measure(arguments.repetitions))
+        if arguments.only in (None, "probing"):
+            told["probing"] = _table(arguments, "probing", probing.measure(arguments.repetitions))
     except PgflowError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

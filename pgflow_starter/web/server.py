@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Any, Protocol, Self
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import MissingExtraError
@@ -29,16 +31,26 @@ _LIMITS = {
 }
 
 
+class Closing(Protocol):
+    """A WSGI application that ends its streams when it is told to."""
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]: ...
+
+    def close(self) -> None:
+        """End them. Does not wait."""
+
+
 class Server:
     """A server on its own threads. A context manager that closes it. Thread-safe."""
 
-    def __init__(self, waitress_server: Any, sockets: dict[int, Any], application: Application) -> None:
+    def __init__(self, waitress_server: Any, sockets: dict[int, Any], application: Closing) -> None:
         self._server = waitress_server
         self._sockets = sockets
         self._application = application
         host, port = waitress_server.effective_host, int(waitress_server.effective_port)
         self.url = f"http://{Address(host, port)}"
         self._closed = threading.Lock()
+        self._waking = threading.Lock()
         self._thread = threading.Thread(target=waitress_server.run, name="pgflow-web", daemon=True)
         self._thread.start()
 
@@ -56,15 +68,18 @@ class Server:
         if self._closed.acquire(blocking=False):
             self._application.close()
             self._server.task_dispatcher.shutdown(timeout=ENDS_WITHIN)
-            # Sockets belong to the thread that polls them.
-            self._server.trigger.pull_trigger(self._close_sockets)
+            # Sockets belong to the thread that polls them. It may be awake and take the call before the pipe that wakes
+            # it is written to: that pipe must not be closed by then, its number may be another file's.
+            with self._waking:
+                self._server.trigger.pull_trigger(self._close_sockets)
         self._thread.join(ENDS_WITHIN)
 
     def _close_sockets(self) -> None:
-        for channel in list(self._server.active_channels.values()):
-            channel.handle_close()  # a thread may wait for this channel's reader to read
-        for part in list(self._sockets.values()):
-            part.close()
+        with self._waking:
+            for channel in list(self._server.active_channels.values()):
+                channel.handle_close()  # a thread may wait for this channel's reader to read
+            for part in list(self._sockets.values()):
+                part.close()
 
 
 def serve(starter: Source, address: str) -> Server:
@@ -74,15 +89,24 @@ def serve(starter: Source, address: str) -> Server:
     MissingExtraError without waitress.
     """
     where = parse_address(address)
-    try:
-        from waitress.server import create_server
-    except ImportError:
-        msg = "serving the page needs the extra web: pip install 'pgflow-starter[web]'"
-        raise MissingExtraError(msg) from None
-    application = Application(starter, SystemClock(), streams=STREAMS)
-    listening = bind(where)
+    _require_waitress()
+    return serve_application(Application(starter, SystemClock(), streams=STREAMS), bind(where))
+
+
+def serve_application(application: Closing, listening: socket.socket) -> Server:
+    """Serve an application on a socket that listens. The server's `close` closes both."""
+    from waitress.server import create_server
+
     sockets: dict[int, Any] = {}
     server = create_server(
         application, map=sockets, sockets=[listening], threads=THREADS, ident="pgflow-starter", **_LIMITS
     )
     return Server(server, sockets, application)
+
+
+def _require_waitress() -> None:
+    try:
+        import waitress.server  # noqa: F401
+    except ImportError:
+        msg = "serving the page needs the extra web: pip install 'pgflow-starter[web]'"
+        raise MissingExtraError(msg) from None

@@ -85,6 +85,7 @@ def test_streams_leave_threads_for_the_probes_and_who_finds_none_free_is_told_wh
 
 def test_readers_that_go_leave_their_places_to_the_next() -> None:
     with web.serve(Stage(), ":0") as server:
+        assert isinstance(server._application, Application)
         places = server._application._streams._free
         for _ in range(3):
             with ExitStack() as open_:

@@ -18,7 +18,8 @@ export function banner(section) {
     facts.append(el("div", {}, el("dt", {}, name), value));
     return value;
   });
-  section.append(mark, announced, facts);
+  const stale = el("p", { class: "stale-note", hidden: "" });
+  section.append(mark, announced, stale, facts);
   let status = null;
 
   function overall(tone, text, why) {
@@ -53,9 +54,14 @@ export function banner(section) {
       show(outage, false);
       const [text, why] =
         told.error === "StarterStopped"
-          ? ["Stopped", "The starter was stopped: nothing registers and no task runs in this process."]
-          : ["Terminated", `The starter has ended: ${told.reason}. Start its process anew; its log tells why.`];
+          ? ["Stopped", "The starter was stopped: nothing registers and no task runs in this process. Below is what was last known."]
+          : ["Terminated", `The starter has ended: ${told.reason}. Start its process anew; its log tells why. Below is what was last known.`];
       overall("bad", text, why);
+    },
+    // Words for a page that nobody feeds any more; null while somebody does. Not announced: they change each second.
+    stale(words) {
+      show(stale, words !== null);
+      say(stale, words);
     },
     tick() {
       if (status === null) return;

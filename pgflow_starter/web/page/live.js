@@ -11,6 +11,7 @@ export function follow(told) {
   let streamTimer = 0;
   let heardAt = Date.now();
   let round = 0;
+  let lost = false;
 
   function listen() {
     clearTimeout(streamTimer);
@@ -47,9 +48,14 @@ export function follow(told) {
     const answer = await ask("status");
     if (mine !== round) return;
     pollTimer = setTimeout(poll, POLL_EVERY);
-    if (answer === null) told({ link: "lost" });
-    else if (answer.error) heard("polling", { ended: answer });
-    else heard("polling", { status: answer });
+    if (answer === null) {
+      lost = true;
+      told({ link: "lost" });
+      return;
+    }
+    heard("polling", answer.error ? { ended: answer } : { status: answer });
+    if (lost) listen(); // somebody is there again: who knows, with a stream too
+    lost = false;
   }
 
   function stopPolling() {

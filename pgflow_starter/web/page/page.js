@@ -17,6 +17,7 @@ const linkState = at("link");
 const word = el("span");
 linkState.append(el("span", { class: "dot", "aria-hidden": "true" }), word);
 let link = "connecting";
+const LINKS = { connecting: "Connecting", live: "Live", polling: "Every 2 seconds", lost: "Connection lost" };
 let newsAt = null;
 
 for (const [id, section] of Object.entries(sections)) {
@@ -44,19 +45,14 @@ function told(news) {
 
 function tick() {
   attr(linkState, "data-link", link);
-  say(word, linkText());
-  overall.tick();
+  say(word, LINKS[link]);
+  const silent = link === "lost" && newsAt !== null;
+  overall.stale(silent ? `Nobody has answered for ${span((Date.now() - newsAt) / 1000)}. This is how it was.` : null);
+  if (!silent) overall.tick();
   for (const section of Object.values(sections)) {
-    section.tick?.();
+    if (!silent) section.tick?.();
     section.countAgain();
   }
-}
-
-function linkText() {
-  if (link === "live") return "Live";
-  if (link === "polling") return "Every 2 seconds";
-  if (link === "connecting") return "Connecting";
-  return newsAt === null ? "Nobody answers" : `Connection lost, as it was ${span((Date.now() - newsAt) / 1000)} ago`;
 }
 
 follow(told);

@@ -40,6 +40,8 @@ function row() {
     failed,
     notes,
   );
+  let width = 0;
+  level.style.setProperty("width", "0%");
   return {
     node,
     set(worker) {
@@ -47,7 +49,11 @@ function row() {
       name.title = `worker ${worker.worker_id}`;
       state.set(...stateOf(worker));
       attr(node, "data-tone", worker.lost ? "bad" : null);
-      level.style.setProperty("width", `${(100 * Math.min(worker.running, worker.slots)) / Math.max(1, worker.slots)}%`);
+      const wanted = (100 * Math.min(worker.running, worker.slots)) / Math.max(1, worker.slots);
+      if (wanted !== width) {
+        width = wanted;
+        level.style.setProperty("width", `${width}%`);
+      }
       say(running, `${worker.running} of ${worker.slots} running`);
       say(done, `${number(worker.completed)} done`);
       say(failed, `${number(worker.failed)} failed`);
