@@ -1,5 +1,6 @@
 """Tables made from the code, so that they say what it does: settings, commands, names of the telemetry."""
 
+import inspect
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -66,7 +67,7 @@ def _command(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
         return
     usage = " ".join((*path, *(p.make_metavar(click.Context(command)) for p in _arguments(command))))
     yield from (f"### `{' '.join(path[1:])}`", "", "```text", f"{usage} [OPTIONS]", "```", "")
-    yield from _help(command.help or "")
+    yield from _help(inspect.cleandoc(command.help or ""))
     yield from ("", "| option | variable | |", "|---|---|---|")
     for option in command.params:
         if isinstance(option, click.Option):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pgflow_starter.web
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -10,10 +11,13 @@ import pgflow_starter
 import pgflow_starter.supervision
 import pgflow_starter.testing
 
-_MADE_BY_US = {"Starter", "StarterProxy", "Job", "Run", "ModuleActor", "StarterActor", "SupervisorActor", "WorkerState"}
+_MADE_BY_US = (
+    {"Starter", "StarterProxy", "Job", "Run", "ModuleActor", "StarterActor", "SupervisorActor"}  # pgflow_starter
+    | {"Server", "Application"}  # pgflow_starter.web
+)
 """Classes that nobody else makes: how is no part of what they promise."""
 
-_ROOMS = (pgflow_starter, pgflow_starter.supervision, pgflow_starter.testing)
+_ROOMS = (pgflow_starter, pgflow_starter.supervision, pgflow_starter.testing, pgflow_starter.web)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
