@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import pgflow_starter.web
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
@@ -10,6 +9,7 @@ from sphinx.environment import BuildEnvironment
 import pgflow_starter
 import pgflow_starter.supervision
 import pgflow_starter.testing
+import pgflow_starter.web
 
 _MADE_BY_US = (
     {"Starter", "StarterProxy", "Job", "Run", "ModuleActor", "StarterActor", "SupervisorActor"}  # pgflow_starter
