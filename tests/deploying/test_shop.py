@@ -7,6 +7,7 @@ import signal
 from urllib.request import urlopen
 
 import pgflow_starter as pgflow
+from tests.support.commands import call
 from tests.support.deployed import FOLDER, MODULES
 from tests.support.programs import read_until, running
 
@@ -20,6 +21,10 @@ def test_it_registers_runs_answers_and_drains(database: str) -> None:
         for probe in ("livez", "readyz", "healthz"):
             with urlopen(f"{found[0]}/{probe}", timeout=10) as response:
                 assert response.status == 200
+        told = call("status", found[0])
+        assert told.exit_code == 0
+        assert f"{found[0]}/status: ready, healthy" in told.stdout
+        assert "send_email   running   0 of 10" in told.stdout
         with pgflow.PgflowClient(database) as client:
             order = {"customer": "ada", "lines": [{"pieces": 2, "cents": 1900}]}
             assert client.start_flow("order", order).wait(10).result == {"customer": "ada", "cents": 3800}
