@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PG ?= 18
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 CHAOS_SECONDS ?= 300
 SEED ?=
 
@@ -14,7 +15,7 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-pgbouncer lint bench chaos clean venv
+.PHONY: help demo test test-all test-pgbouncer lint bench bench-full chaos clean venv
 .DELETE_ON_ERROR:
 
 help:
@@ -23,7 +24,8 @@ help:
 	@echo 'make test-all        the tests on each of Python 3.11 to 3.14 that is here'
 	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
 	@echo 'make lint            ruff, mypy, import-linter'
-	@echo 'make bench           the measurements'
+	@echo 'make bench           the measurements, in some five minutes; BENCH_ARGS="--only starting" for some'
+	@echo 'make bench-full      all of them, with five repetitions and long outages: more than half an hour'
 	@echo 'make chaos           everything is broken under load for CHAOS_SECONDS=300; SEED= repeats a run'
 	@echo 'make clean           removes what the others made'
 
@@ -61,7 +63,10 @@ lint: $(STAMP)
 	@$(VENV_PYTHON) -c 'from importlinter.cli import lint_imports_command as main; main()' --no-logo
 
 bench: $(STAMP)
-	@$(VENV_PYTHON) -m benchmarks
+	@$(VENV_PYTHON) -m benchmarks $(BENCH_ARGS)
+
+bench-full: $(STAMP)
+	@$(VENV_PYTHON) -m benchmarks --full $(BENCH_ARGS)
 
 chaos: $(STAMP)
 	@$(VENV_PYTHON) -m tests.chaos --seconds '$(CHAOS_SECONDS)' $(if $(SEED),--seed '$(SEED)')
