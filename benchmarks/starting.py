@@ -2,7 +2,7 @@
 
 Cold is a fresh database each time, so flows and queues are created and notifications enabled; warm is a process that
 is started again on the same database. Each start is a process of its own, whose imports do not count; the floor is the
-best of several numbers of threads, by medians. Ours and the floor take turns, so that a drift of the machine meets both.
+best of several numbers of threads, by medians. Ours and the floor take turns: a drift of the machine meets both.
 The original, an Elixir program measured on another day, found its flows there, as ours does when warm.
 
     python -m benchmarks.starting CONNINFO STRATEGY MODULES
