@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from enum import IntEnum
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -119,6 +120,18 @@ def run_patiently(threads: ThreadCache, timers: Timers, call: Callable[[], objec
         timers.after(AGAIN_INTERVAL, partial(run_patiently, threads, timers, call))
 
 
+class Turn(IntEnum):
+    """Who goes first in a lane: what goes on with something that has begun, what begins, what may be made later."""
+
+    GOES_ON = 0
+    BEGINS = 1
+    LATER = 2
+
+
+LATER_AT_LEAST = 8
+"""Of so many calls that begin in a lane one is of those that may be made later, if one waits."""
+
+
 class LanePlace:
     """One call of a lane."""
 
@@ -130,23 +143,31 @@ class LanePlace:
 
 
 class Lane:
-    """A queue in front of a ThreadCache that lets `width` calls run at a time, in order. Thread-safe."""
+    """A queue in front of a ThreadCache that lets `width` calls run at a time, in order. Thread-safe.
+
+    In order of their turn, then as they came; but one in eight is of those that may be made later.
+    """
 
     def __init__(self, threads: ThreadCache, width: int) -> None:
         self._threads = threads
         self._free = width
-        self._waiting: deque[LanePlace] = deque()
+        self._lines: tuple[deque[LanePlace], ...] = tuple(deque() for _ in Turn)
+        self._begun = 0
         self._lock = threading.Lock()
 
-    def run(self, call: Callable[[], object]) -> LanePlace:
+    def run(self, call: Callable[[], object], turn: Turn = Turn.BEGINS) -> LanePlace:
         """Run the call when there is room. Raises RuntimeError when there is no thread; the call is dropped then."""
-        place = LanePlace(call)
+        return self.enter(LanePlace(call), turn)
+
+    def enter(self, place: LanePlace, turn: Turn) -> LanePlace:
+        """As `run`, for a call that is to leave its own place."""
+        line = self._lines[turn]
         with self._lock:
-            self._waiting.append(place)
+            line.append(place)
             try:
                 self._pump()
             except RuntimeError:
-                self._waiting.remove(place)
+                line.remove(place)
                 raise
         return place
 
@@ -159,27 +180,36 @@ class Lane:
         with self._lock:
             if not place.left:
                 place.left = True
-                if place in self._waiting:
-                    self._waiting.remove(place)
-                    return False
+                for line in self._lines:
+                    if place in line:
+                        line.remove(place)
+                        return False
                 self._free += 1
             self._pump()
         return True
 
     def _pump(self) -> None:
         """Under the lock: who comes while a thread is asked for would take the place for taken, and wait for ever."""
-        if self._free > 0 and self._waiting:
+        if self._free > 0 and any(self._lines):
             self._threads.run(self._work)
             self._free -= 1
+
+    def _next(self) -> LanePlace | None:
+        """Under the lock: whose turn it is."""
+        self._begun += 1
+        later = self._lines[Turn.LATER]
+        if later and self._begun % LATER_AT_LEAST == 0:
+            return later.popleft()
+        return next((line.popleft() for line in self._lines if line), None)
 
     def _work(self) -> None:
         """Run waiting calls on this thread until there is none, or until this thread's place was given away."""
         while True:
             with self._lock:
-                if not self._waiting:
+                place = self._next()
+                if place is None:
                     self._free += 1
                     return
-                place = self._waiting.popleft()
             try:
                 place.call()
             except BaseException:

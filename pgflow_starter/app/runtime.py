@@ -105,7 +105,8 @@ class Runtime:
         )
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
-        self._flow_store = PostgresFlowStore(self.database)
+        self._lane = Lane(self._threads, settings.pool_size)
+        self._flow_store = PostgresFlowStore(self.database, self.clock)
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self._task_store = PostgresTaskStore(self.database)
         self._workers = self._make_workers()
@@ -229,6 +230,7 @@ class Runtime:
             self.clock,
             self._timers,
             self._threads,
+            self._lane,
             policy,
             s.batch_size,
             self.shutdown,
@@ -255,7 +257,8 @@ class Runtime:
             unit=uniform_unit,
             timers=self._timers,
             threads=self._threads,
-            lane=Lane(self._threads, s.pool_size),
+            lane=self._lane,
+            listening=Lane(self._threads, s.pool_size),
             observer=self._observer,
             redact=self._redact,
         )

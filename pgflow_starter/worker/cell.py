@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import pykka
 
 from pgflow_starter.actors.phase_job import PhaseScope
-from pgflow_starter.actors.threads import AGAIN_INTERVAL, run_patiently
+from pgflow_starter.actors.threads import AGAIN_INTERVAL, LanePlace, Turn, run_patiently
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import UnknownFlowError
@@ -89,7 +89,8 @@ class WorkerCell:
     def wire(self) -> None:
         """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
         self.unwired = False
-        self.poll_soon()
+        if self.ref is not None:  # else its first actor polls
+            self.poll_soon()
 
     def retire(self) -> None:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
@@ -117,21 +118,33 @@ class WorkerCell:
         if self._poll_asked or self.stopping:
             return
         self._poll_asked = True
+        place = LanePlace(lambda: self.crew.serve(lambda: self._poll(place)))
         try:
-            self._world.threads.run(partial(self.crew.serve, self._poll))
+            self._world.lane.enter(place, Turn.LATER)
         except RuntimeError as error:
             self._poll_asked = False
             self.tell(Polled(error=error))
 
-    def _poll(self) -> None:
+    def _poll(self, place: LanePlace) -> bool:
+        """Claim tasks; whether there are some, which this thread is to run: not in the place of another's poll."""
         self._poll_asked = False
         try:
             claimed = self.claim()
         except BaseException as error:
             self.tell(Polled(error=error))
-        else:
-            if claimed is not None:
-                self.tell(Polled(claimed))
+            return False
+        if claimed is None:
+            return False
+        self.tell(Polled(claimed))
+        if claimed.tasks:
+            self._leave(place)
+        return bool(claimed.tasks)
+
+    def _leave(self, place: LanePlace) -> None:
+        try:
+            self._world.lane.leave(place)
+        except RuntimeError:  # no thread for the next who polls
+            self._world.timers.after(AGAIN_INTERVAL, partial(self._leave, place))
 
     def stop_claiming(self) -> None:
         """From now on; a claim under way is interrupted, on a thread of the cache. Does not wait."""
