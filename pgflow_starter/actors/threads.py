@@ -128,40 +128,43 @@ class Turn(IntEnum):
     LATER = 2
 
 
-LATER_AT_LEAST = 8
-"""Of so many calls that begin in a lane one is of those that may be made later, if one waits."""
+LATER_SHARE = 8
+"""Of so many places of a lane one is kept for calls that may be made later."""
 
 
 class LanePlace:
     """One call of a lane."""
 
-    __slots__ = ("call", "left")
+    __slots__ = ("call", "left", "turn")
 
-    def __init__(self, call: Callable[[], object]) -> None:
+    def __init__(self, call: Callable[[], object], turn: Turn = Turn.BEGINS) -> None:
         self.call = call
+        self.turn = turn
         self.left = False
 
 
 class Lane:
     """A queue in front of a ThreadCache that lets `width` calls run at a time, in order. Thread-safe.
 
-    In order of their turn, then as they came; but one in eight is of those that may be made later.
+    In order of their turn, then as they came. Those that may be made later get one place of eight, however many others
+    there are, and all of them while there are none.
     """
 
     def __init__(self, threads: ThreadCache, width: int) -> None:
         self._threads = threads
         self._free = width
         self._lines: tuple[deque[LanePlace], ...] = tuple(deque() for _ in Turn)
-        self._begun = 0
+        self._running = [0 for _ in Turn]
+        self._kept = max(1, width // LATER_SHARE)
         self._lock = threading.Lock()
 
     def run(self, call: Callable[[], object], turn: Turn = Turn.BEGINS) -> LanePlace:
         """Run the call when there is room. Raises RuntimeError when there is no thread; the call is dropped then."""
-        return self.enter(LanePlace(call), turn)
+        return self.enter(LanePlace(call, turn))
 
-    def enter(self, place: LanePlace, turn: Turn) -> LanePlace:
+    def enter(self, place: LanePlace) -> LanePlace:
         """As `run`, for a call that is to leave its own place."""
-        line = self._lines[turn]
+        line = self._lines[place.turn]
         with self._lock:
             line.append(place)
             try:
@@ -180,27 +183,38 @@ class Lane:
         with self._lock:
             if not place.left:
                 place.left = True
-                for line in self._lines:
-                    if place in line:
-                        line.remove(place)
-                        return False
+                line = self._lines[place.turn]
+                if place in line:
+                    line.remove(place)
+                    return False
+                self._running[place.turn] -= 1
                 self._free += 1
             self._pump()
         return True
 
     def _pump(self) -> None:
         """Under the lock: who comes while a thread is asked for would take the place for taken, and wait for ever."""
-        if self._free > 0 and any(self._lines):
+        if self._free > 0 and self._line() is not None:
             self._threads.run(self._work)
             self._free -= 1
 
-    def _next(self) -> LanePlace | None:
+    def _line(self) -> deque[LanePlace] | None:
         """Under the lock: whose turn it is."""
-        self._begun += 1
-        later = self._lines[Turn.LATER]
-        if later and self._begun % LATER_AT_LEAST == 0:
-            return later.popleft()
-        return next((line.popleft() for line in self._lines if line), None)
+        *others, later = self._lines
+        if later and (self._running[Turn.LATER] < self._kept or not (any(others) or any(self._running[: Turn.LATER]))):
+            return later
+        return next((line for line in others if line), None)
+
+    def _next(self) -> LanePlace | None:
+        """Under the lock: the next call, for this thread."""
+        line = self._line()
+        if line is None:
+            return None
+        place = line.popleft()
+        self._running[place.turn] += 1
+        with suppress(RuntimeError):  # this thread comes back for it
+            self._pump()
+        return place
 
     def _work(self) -> None:
         """Run waiting calls on this thread until there is none, or until this thread's place was given away."""
@@ -218,3 +232,4 @@ class Lane:
                 if place.left:
                     return
                 place.left = True
+                self._running[place.turn] -= 1

@@ -14,6 +14,7 @@ import pykka
 from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.actors.threads import AGAIN_INTERVAL, LanePlace, Turn, run_patiently
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.state import SignalStrategy
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import UnknownFlowError
 from pgflow_starter.ports import Timer
@@ -61,6 +62,7 @@ class WorkerCell:
         self._claiming = threading.Lock()
         self._scope = PhaseScope()
         self._poll_asked = False
+        self._polled = False
         self._hungry = False
         self._trailing: Timer | None = None
         self._root_delays = root_delays(definition)
@@ -72,7 +74,14 @@ class WorkerCell:
         self.stopping = False
         self._scope = PhaseScope()
         self._poll_asked = False
-        self.poll_soon()
+        if self._polled or self._world.policy.strategy is SignalStrategy.POLLING:
+            self.poll_soon()
+        else:  # its module asks for a poll when LISTEN is in force, unless that comes to nothing
+            self._world.timers.after(self._world.policy.least, self._poll_first)
+
+    def _poll_first(self) -> None:
+        if not self._polled:
+            self.poll_soon()
 
     def tell(self, message: object) -> None:
         """Send to the current incarnation; lost on a dead one, whose successor polls anyway."""
@@ -118,9 +127,9 @@ class WorkerCell:
         if self._poll_asked or self.stopping:
             return
         self._poll_asked = True
-        place = LanePlace(lambda: self.crew.serve(lambda: self._poll(place)))
+        place = LanePlace(lambda: self.crew.serve(lambda: self._poll(place)), Turn.LATER)
         try:
-            self._world.lane.enter(place, Turn.LATER)
+            self._world.lane.enter(place)
         except RuntimeError as error:
             self._poll_asked = False
             self.tell(Polled(error=error))
@@ -128,6 +137,7 @@ class WorkerCell:
     def _poll(self, place: LanePlace) -> bool:
         """Claim tasks; whether there are some, which this thread is to run: not in the place of another's poll."""
         self._poll_asked = False
+        self._polled = True
         try:
             claimed = self.claim()
         except BaseException as error:
