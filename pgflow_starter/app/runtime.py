@@ -69,6 +69,9 @@ it is started still gives up, for a restart takes a millisecond or so."""
 HOUSEKEEPER_SHUTDOWN = 0.5
 """Seconds that the housekeeper gets to stop: what it may be waiting for is of no use any more."""
 
+LISTENING = 32
+"""Modules that wait for LISTEN at a time: those that come together are listened to in one query."""
+
 LEFTOVER_TIMEOUT = 0.2
 """Seconds for threads that should be gone already when a starter has stopped."""
 
@@ -258,7 +261,7 @@ class Runtime:
             timers=self._timers,
             threads=self._threads,
             lane=self._lane,
-            listening=Lane(self._threads, s.pool_size),
+            listening=Lane(self._threads, LISTENING),
             observer=self._observer,
             redact=self._redact,
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
@@ -90,9 +90,13 @@ class OtelAttempt:
         self._tracer = tracer
         self._redact = redact
 
-    @contextmanager
-    def phase(self, phase: Phase) -> Iterator[None]:
+    def phase(self, phase: Phase) -> AbstractContextManager[None]:
         """A child span around the phase, current on its thread, so that the SQL's own spans are below it."""
+        # Without a provider an attempt has no span, and all that follows would be for nothing.
+        return self._phase(phase) if self.span.get_span_context().is_valid else nullcontext()
+
+    @contextmanager
+    def _phase(self, phase: Phase) -> Iterator[None]:
         span: Span = trace.INVALID_SPAN
         parent = trace.set_span_in_context(self.span, Context())
         with guarded():
