@@ -5,6 +5,7 @@ PG ?= 18
 PYTEST_ARGS ?=
 # Each with a server of its own. Most of the time a test waits, so there may be more than cores.
 PROCESSES ?= 3
+BENCH_ARGS ?=
 CHAOS_SECONDS ?= 300
 SEED ?=
 
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all test-browser test-pgbouncer lint docs bench chaos clean venv
+.PHONY: help demo test test-all test-browser test-pgbouncer lint docs bench bench-full chaos clean venv
 .DELETE_ON_ERROR:
 
 help:
@@ -27,7 +28,8 @@ help:
 	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
 	@echo 'make lint            ruff, mypy, import-linter'
 	@echo 'make docs            the documentation, into docs/_build/html'
-	@echo 'make bench           the measurements'
+	@echo 'make bench           the measurements, in some five minutes; BENCH_ARGS="--only starting" for some'
+	@echo 'make bench-full      all of them, with five repetitions and long outages: more than half an hour'
 	@echo 'make chaos           everything is broken under load for CHAOS_SECONDS=300; SEED= repeats a run'
 	@echo 'make clean           removes what the others made'
 
@@ -72,7 +74,10 @@ docs: $(STAMP)
 	@echo 'docs/_build/html/index.html'
 
 bench: $(STAMP)
-	@$(VENV_PYTHON) -m benchmarks
+	@$(VENV_PYTHON) -m benchmarks $(BENCH_ARGS)
+
+bench-full: $(STAMP)
+	@$(VENV_PYTHON) -m benchmarks --full $(BENCH_ARGS)
 
 chaos: $(STAMP)
 	@$(VENV_PYTHON) -m tests.chaos --seconds '$(CHAOS_SECONDS)' $(if $(SEED),--seed '$(SEED)')

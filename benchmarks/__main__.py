@@ -5,85 +5,89 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import subprocess
 import sys
-from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks import crashing, hanging, probing, recovering, starting, telling, working
+from benchmarks.child import cost
 from benchmarks.figures import Figure, header
-from benchmarks.server import databases
+from benchmarks.plan import FULL, SHORT
+from benchmarks.plots import draw
+from benchmarks.tables import TABLES
 from pgflow_starter.errors import PgflowError
+
+Tables = dict[str, list[dict[str, Any]]]
 
 
 def main() -> int:
-    """Run the benchmarks and print them; `--json` prints the raw figures instead."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=5, help="of each figure; the median is shown (default 5)")
-    parser.add_argument("--modules", type=int, nargs="*", default=[1, 10, 100], help="numbers of modules to start")
-    parser.add_argument(
-        "--only", choices=("starting", "recovering", "working", "telling", "probing"), help="one of the tables"
-    )
-    parser.add_argument("--long", action="store_true", help="outages of 60 and 45 s too: some 10 minutes more")
-    parser.add_argument("--json", action="store_true", help="print raw figures")
-    arguments = parser.parse_args()
+    """Measure and print the tables, each in a process of its own; 1 where one could not be measured."""
+    arguments = _parser().parse_args()
     logging.disable(logging.CRITICAL)
-    told: dict[str, list[dict[str, Any]]] = {}
     try:
-        if arguments.only in (None, "starting"):
-            told["starting"] = _starting(arguments)
-        if arguments.only in (None, "recovering"):
-            told["recovering"] = _table(arguments, "recovering", _recovering(arguments))
-        if arguments.only in (None, "working"):
-            told["working"] = _table(arguments, "working", _working(arguments))
-        if arguments.only in (None, "telling"):
-            told["telling"] = _table(arguments, "telling", telling.measure(arguments.repetitions))
-        if arguments.only in (None, "probing"):
-            told["probing"] = _table(arguments, "probing", probing.measure(arguments.repetitions))
+        if arguments.only:
+            tables = {arguments.only: _measured(arguments.only, full=arguments.full, quiet=arguments.json == "-")}
+        else:
+            tables = _each_by_itself(arguments)
+        if arguments.json:
+            text = json.dumps(tables, indent=2)
+            if arguments.json == "-":
+                print(text)
+            else:
+                Path(arguments.json).write_text(text + "\n", encoding="utf-8")
+        if arguments.plots:
+            for path in draw(tables, Path(arguments.plots)):
+                print(path, file=sys.stderr)
     except PgflowError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    if arguments.json:
-        print(json.dumps(told, indent=2))
     return 0
 
 
-def _starting(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    rows = []
-    _say(arguments, starting.HEADER)
-    with databases() as fresh:
-        for strategy in ("polling", "notify"):
-            for count in arguments.modules:
-                row = starting.measure(fresh, strategy, count, arguments.repetitions)
-                rows.append(row.to_dict())
-                _say(arguments, row.line())
-    return rows
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", choices=TABLES, metavar="TABLE", help=f"one of them: {', '.join(TABLES)}")
+    parser.add_argument("--full", action="store_true", help="five of each, all numbers of modules, outages of a minute")
+    parser.add_argument("--peers", action="store_true", help="other job runners on the same server, too")
+    parser.add_argument("--json", metavar="FILE", help="write the raw figures there; - prints them and no table")
+    parser.add_argument("--plots", metavar="DIR", help="write plots there")
+    return parser
 
 
-def _table(arguments: argparse.Namespace, name: str, measured: Iterator[Figure]) -> list[dict[str, Any]]:
+def _each_by_itself(arguments: argparse.Namespace) -> Tables:
+    """So that none finds memory, threads or a processor that another has warmed."""
+    tables: Tables = {}
+    with TemporaryDirectory() as folder:
+        raw = Path(folder) / "figures.json"
+        for name in TABLES:
+            if name == "peers" and not arguments.peers:
+                continue
+            command = [sys.executable, "-m", "benchmarks", "--only", name, "--json", str(raw)]
+            command += ["--full"] if arguments.full else []
+            if subprocess.run(command, stdout=sys.stderr if arguments.json == "-" else None, check=False).returncode:
+                msg = f"table {name!r} could not be measured"
+                raise PgflowError(msg)
+            tables |= json.loads(raw.read_text(encoding="utf-8"))
+    return tables
+
+
+def _measured(table: str, *, full: bool, quiet: bool) -> list[dict[str, Any]]:
     rows = []
-    _say(arguments, header(name))
-    for figure in measured:
+
+    def keep(figure: Figure) -> None:
         rows.append(figure.to_dict())
-        _say(arguments, figure.line())
+        if not quiet:
+            print(figure.line(), flush=True)
+
+    if not quiet:
+        print(header(table), flush=True)
+    for figure in TABLES[table](FULL if full else SHORT):
+        keep(figure)
+    taken = cost()
+    keep(Figure("(this table's own process: CPU)", [taken["cpu"]], None, "s"))
+    keep(Figure("(its peak memory)", [taken["peak_mb"]], None, "MB"))
     return rows
-
-
-def _recovering(arguments: argparse.Namespace) -> Iterator[Figure]:
-    yield from crashing.enduring()
-    with databases() as fresh:
-        yield crashing.answering(fresh, arguments.repetitions)
-        yield from hanging.measure(fresh, arguments.repetitions)
-    yield from recovering.measure(arguments.repetitions, long=arguments.long)
-
-
-def _working(arguments: argparse.Namespace) -> Iterator[Figure]:
-    with databases() as fresh:
-        yield from working.measure(fresh, arguments.repetitions)
-
-
-def _say(arguments: argparse.Namespace, line: str) -> None:
-    if not arguments.json:
-        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,10 @@ class Figure:
     target: float | None
     unit: str
     at_least: bool = False
+    series: str = ""
+    """The line of a plot that this is a point of, at `x`."""
+
+    x: float | None = None
 
     @property
     def median(self) -> float:

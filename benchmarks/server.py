@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 
+import psutil
 import psycopg
 
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
@@ -33,3 +34,20 @@ def databases() -> Iterator[FreshDatabase]:
                 admin.execute(f"drop database {name} with (force)")
 
         yield fresh
+
+
+def postmaster(conninfo: str) -> psutil.Process:
+    """The server's first process, the parent of all others."""
+    with psycopg.connect(conninfo) as conn:
+        parent = psutil.Process(conn.info.backend_pid).parent()
+    assert parent is not None
+    return parent
+
+
+def processor_time(server: psutil.Process) -> float:
+    """Seconds of processor time that all processes of the server have taken, those that have ended included."""
+    total = 0.0
+    for process in [server, *server.children()]:
+        with suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:4])
+    return total

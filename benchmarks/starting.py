@@ -1,109 +1,100 @@
-"""From `start()` to ready, beside the same statements on plain psycopg connections.
+"""From `start()` to ready, beside the floor that `registering` is.
 
-The floor is the best of several numbers of threads, each with a connection of its own, which together do for all
-modules what the phases do in the database: find out what is installed, create the flow, register its worker, enable
-its notification, and LISTEN to all queues on one more connection. Connecting counts on both sides. Each repetition
-has a fresh database, so all flows are created.
+Cold is a fresh database each time, so flows and queues are created and notifications enabled; warm is a process that
+is started again on the same database. Each start is a process of its own, whose imports do not count; the floor is the
+best of several numbers of threads, by medians. Ours and the floor take turns: a drift of the machine meets both.
+The original, an Elixir program measured on another day, found its flows there, as ours does when warm.
+
+    python -m benchmarks.starting CONNINFO STRATEGY MODULES
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
-from uuid import uuid4
-
-import psycopg
-from psycopg import sql
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 import pgflow_starter as pgflow
+from benchmarks.child import measured_by, tell
+from benchmarks.figures import Figure
+from benchmarks.modules import jobs
+from benchmarks.plan import Plan
 from benchmarks.server import FreshDatabase
-from pgflow_starter.postgres import pgmq
-from pgflow_starter.postgres.features import detect
-from pgflow_starter.postgres.flows import REGISTER_WORKER, compile_flow
 
 THREADS = (1, 2, 4, 10)
-THROTTLE_MS = 250
-HEADER = f"{'start → ready':<22} {'ours ms':>9} {'spread':>14} {'floor ms':>9} {'threads':>8} {'ratio':>6}"
+TARGET = 1.6
+PATIENCE = 240.0
+ORIGINAL = {
+    ("notify", 1): 6.8,
+    ("notify", 10): 24.0,
+    ("notify", 100): 145.0,
+    ("notify", 1000): 1447.0,
+    ("polling", 1): 2.8,
+    ("polling", 10): 8.6,
+    ("polling", 100): 60.0,
+    ("polling", 1000): 562.0,
+}
+"""Its milliseconds."""
+
+Database = Callable[[], AbstractContextManager[str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure: ours and the floor's repetitions in seconds, and how many threads the floor was best with."""
-
-    strategy: str
-    modules: int
-    ours: list[float]
-    floor: list[float]
-    floor_threads: int
-
-    @property
-    def ratio(self) -> float:
-        """Ours to the floor's, by medians."""
-        return statistics.median(self.ours) / statistics.median(self.floor)
-
-    def line(self) -> str:
-        """The row of the table."""
-        ours, floor = statistics.median(self.ours) * 1e3, statistics.median(self.floor) * 1e3
-        spread = f"{min(self.ours) * 1e3:.0f} to {max(self.ours) * 1e3:.0f}"
-        what = f"{self.strategy}, N = {self.modules}"
-        return f"{what:<22} {ours:>9.1f} {spread:>14} {floor:>9.1f} {self.floor_threads:>8} {self.ratio:>6.2f}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready data."""
-        return {**asdict(self), "ratio": self.ratio}
+def measure(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
+    """Each figure as soon as it is known."""
+    for strategy in ("polling", "notify"):
+        for count in plan.cold:
+            yield from _compared(fresh, "cold", strategy, count, plan.repetitions)
+        for count in plan.warm:
+            with ExitStack() as stack:
+                conninfo = stack.enter_context(fresh())
+                measured_by("starting", conninfo, strategy, count)
+                same: Database = lambda: nullcontext(conninfo)  # noqa: E731, B023 # used before the next one
+                yield from _compared(same, "warm", strategy, count, plan.repetitions)
 
 
-def measure(fresh: FreshDatabase, strategy: str, count: int, repetitions: int) -> Row:
-    """Measure ours and each floor in turn, so that a drift of the machine meets all alike."""
-    jobs = [pgflow.job(f"job_{i}")(_echo) for i in range(count)]
-    ours: list[float] = []
-    floors: dict[int, list[float]] = {n: [] for n in THREADS if n <= max(count, 1)}
+def _compared(database: Database, how: str, strategy: str, count: int, repetitions: int) -> Iterator[Figure]:
+    ours: list[dict[str, float]] = []
+    floors: dict[int, list[float]] = {n: [] for n in THREADS if n <= count}
     for _ in range(repetitions):
-        with fresh() as conninfo:
-            ours.append(_ours(conninfo, strategy, jobs))
+        with database() as conninfo:
+            ours.append(measured_by("starting", conninfo, strategy, count))
         for threads, seconds in floors.items():
-            with fresh() as conninfo:
-                seconds.append(_floor(conninfo, strategy, jobs, threads))
+            with database() as conninfo:
+                seconds.append(measured_by("registering", conninfo, strategy, count, threads)["seconds"])
     best = min(floors, key=lambda n: statistics.median(floors[n]))
-    return Row(strategy, count, ours, floors[best], best)
+    what = f"{strategy}, {how}, N = {count}"
+    times = [o["seconds"] for o in ours]
+    floor = statistics.median(floors[best])
+    target = TARGET if count >= 100 else None
+    yield Figure(f"{what}: beside the floor", [t / floor for t in times], target, "x")
+    original = ORIGINAL[strategy, count] if how == "warm" and count >= 100 else None
+    yield Figure(f"{what}: ready after", [t * 1e3 for t in times], original, "ms", series=f"{strategy}, {how}", x=count)
+    yield Figure(
+        f"{what}: the floor, {best} threads",
+        [t * 1e3 for t in floors[best]],
+        None,
+        "ms",
+        series=f"floor of {strategy}, {how}",
+        x=count,
+    )
+    if count >= 100:
+        yield Figure(f"{what}: CPU of the process", [o["cpu"] for o in ours], None, "s")
+        yield Figure(f"{what}: its peak memory", [o["peak_mb"] for o in ours], None, "MB")
 
 
-def _echo(message: Any, ctx: pgflow.TaskContext) -> Any:
-    return message
-
-
-def _ours(conninfo: str, strategy: str, jobs: list[pgflow.Job]) -> float:
+def main() -> None:
+    """Start, await ready, and tell the seconds."""
+    conninfo, strategy, count = sys.argv[1:]
+    modules = jobs(int(count))
     began = time.perf_counter()
-    starter = pgflow.start(conninfo, jobs=jobs, signal_strategy=strategy)
-    try:
-        starter.await_ready(timeout=120)
+    with pgflow.start(conninfo, jobs=modules, signal_strategy=strategy) as starter:
+        starter.await_ready(timeout=PATIENCE)
         seconds = time.perf_counter() - began
-        if not all(m.status == "succeeded" for m in starter.status().modules):
-            raise pgflow.PgflowError("a module failed")
-    finally:
-        starter.stop()
-    return seconds
+        assert all(m.status == "succeeded" for m in starter.status().modules)
+        tell(seconds=seconds)
 
 
-def _floor(conninfo: str, strategy: str, jobs: list[pgflow.Job], threads: int) -> float:
-    def register(mine: list[pgflow.Job]) -> None:
-        with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as conn:
-            for job in mine:
-                compile_flow(conn, job.__pgflow_definition__())
-                conn.execute(REGISTER_WORKER, (uuid4(), job.slug, job.slug))
-                if strategy == "notify":
-                    detect(conn)
-                    pgmq.enable_notify(conn, job.slug, THROTTLE_MS)
-
-    began = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(register, jobs[i::threads]) for i in range(threads)]:
-            done.result()
-    if strategy == "notify":
-        with psycopg.connect(conninfo, autocommit=True) as conn:
-            names = [sql.SQL("listen {}").format(sql.Identifier(pgmq.channel(job.slug))) for job in jobs]
-            conn.execute(sql.SQL("; ").join(names))
-    return time.perf_counter() - began
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -18,11 +18,13 @@ import psycopg
 import pgflow_starter as pgflow
 from benchmarks.figures import Figure, percentile
 from benchmarks.floor import plain_listener, plain_worker
+from benchmarks.modules import echo
+from benchmarks.plan import Plan
+from benchmarks.queued import await_end, queued, rate
 from benchmarks.server import FreshDatabase
 from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.flows import compile_flow
 
-JOBS = 5_000
 PIPELINED = 50
 """Tasks a round trip of the floor."""
 
@@ -34,19 +36,13 @@ IDLE_SECONDS = 10.0
 PATIENCE = 120.0
 _never = threading.Event()
 
-_ENQUEUE = "select count(*) from generate_series(1, %s) i, lateral pgflow.start_flow(%s, to_jsonb(i))"
-_OPEN = "select count(*) from pgflow.runs where status = 'started'"
-# By the database's clock on both sides: from the first claim to the last record.
-_RATE = """
-select count(*) / extract(epoch from max(completed_at) - min(started_at)) from pgflow.step_tasks
-where status = 'completed'
-"""
 _CONNECTIONS = "select count(*) from pg_stat_activity where application_name = 'pgflow_starter'"
 
 
-def measure(fresh: FreshDatabase, repetitions: int) -> Iterator[Figure]:
+def measure(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
     """Each figure as soon as it is known."""
-    yield from _jobs(fresh, repetitions)
+    repetitions = plan.repetitions
+    yield from _jobs(fresh, repetitions, plan.jobs)
     yield from _latency(fresh, repetitions)
     yield _three_steps(fresh, repetitions)
     yield _map(fresh, repetitions)
@@ -55,48 +51,23 @@ def measure(fresh: FreshDatabase, repetitions: int) -> Iterator[Figure]:
     yield _memory(fresh)
 
 
-def _jobs(fresh: FreshDatabase, repetitions: int) -> Iterator[Figure]:
+def _jobs(fresh: FreshDatabase, repetitions: int, count: int) -> Iterator[Figure]:
     ours, floor = [], []
     for _ in range(repetitions):
-        with _queued(fresh, JOBS) as (conninfo, job):
+        with queued(fresh, count) as (conninfo, job):
             with plain_worker(conninfo, job.slug) as worker:
                 worker.drain(PIPELINED)
-            floor.append(_rate(conninfo))
-        with _queued(fresh, JOBS) as (conninfo, job):
+            floor.append(rate(conninfo))
+        with queued(fresh, count) as (conninfo, job):
             with pgflow.start(conninfo, jobs=[job], signal_strategy="notify"):
-                _await_end(conninfo)
-            ours.append(_rate(conninfo))
+                await_end(conninfo)
+            ours.append(rate(conninfo))
     enough = min(2000.0, 2000 / 2200 * statistics.median(floor))
-    yield Figure(f"{JOBS} queued no-op jobs, one process, concurrency 10", ours, round(enough), "/s", at_least=True)
+    yield Figure(f"{count} queued no-op jobs, one process, concurrency 10", ours, round(enough), "/s", at_least=True)
     yield Figure(
         "the same beside the floor", [o / f for o, f in zip(ours, floor, strict=True)], 0.9, "x", at_least=True
     )
     yield Figure("the floor: claimed and completed by 50, pipelined", floor, None, "/s")
-
-
-@contextmanager
-def _queued(fresh: FreshDatabase, count: int) -> Iterator[tuple[str, pgflow.Job]]:
-    job = pgflow.job("noop")(_echo)
-    with fresh() as conninfo:
-        with psycopg.connect(conninfo, autocommit=True) as conn:
-            compile_flow(conn, job.__pgflow_definition__())
-            conn.execute(_ENQUEUE, (count, job.slug))
-            conn.execute("vacuum analyze")
-        yield conninfo, job
-
-
-def _rate(conninfo: str) -> float:
-    with psycopg.connect(conninfo) as conn:
-        row: Any = conn.execute(_RATE).fetchone()
-    return float(row[0])
-
-
-def _await_end(conninfo: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    with psycopg.connect(conninfo, autocommit=True) as conn:
-        while conn.execute(_OPEN).fetchone() != (0,):
-            if _never.wait(0.1) or time.monotonic() > deadline:
-                raise pgflow.PgflowError("the runs did not end")
 
 
 def _latency(fresh: FreshDatabase, repetitions: int) -> Iterator[Figure]:
@@ -160,9 +131,9 @@ class _Told:
 
 def _three_steps(fresh: FreshDatabase, repetitions: int) -> Figure:
     flow = pgflow.Flow("three")
-    flow.step(slug="one")(_echo)
-    flow.step(slug="two", depends_on=["one"])(_echo)
-    flow.step(slug="three", depends_on=["two"])(_echo)
+    flow.step(slug="one")(echo)
+    flow.step(slug="two", depends_on=["one"])(echo)
+    flow.step(slug="three", depends_on=["two"])(echo)
     ratios = []
     for _ in range(repetitions):
         ours, floor = [], []
@@ -200,7 +171,7 @@ def _map(fresh: FreshDatabase, repetitions: int) -> Figure:
 
 def _mapped(fresh: FreshDatabase, count: int, run: Callable[[str, pgflow.Flow, str], float]) -> float:
     flow = pgflow.Flow("mapped")
-    flow.map(slug="each")(_echo)
+    flow.map(slug="each")(echo)
     with fresh() as conninfo:
         return run(conninfo, flow, str(list(range(count))))
 
@@ -246,7 +217,7 @@ def _failing(fresh: FreshDatabase, repetitions: int) -> Figure:
 
 
 def _idle(fresh: FreshDatabase) -> Iterator[Figure]:
-    jobs = [pgflow.job(f"job_{i}")(_echo) for i in range(100)]
+    jobs = [pgflow.job(f"job_{i}")(echo) for i in range(100)]
     with fresh() as conninfo, pgflow.start(conninfo, jobs=jobs, signal_strategy="notify") as starter:
         starter.await_ready(PATIENCE)
         _never.wait(1.0)
@@ -275,7 +246,3 @@ def _memory(fresh: FreshDatabase) -> Figure:
         command = [sys.executable, "-c", _ONE_WORKER, conninfo]
         told = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ}).stdout
     return Figure("RSS of a process with one worker, after 200 jobs", [float(told)], 45, "MB")
-
-
-def _echo(message: Any, ctx: pgflow.TaskContext) -> Any:
-    return message

@@ -19,6 +19,7 @@ html_theme = "furo"
 html_title = f"pgflow_starter {version}"
 html_copy_source = False
 html_show_sphinx = False
+smartquotes = False  # what is an option shall stay one
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 

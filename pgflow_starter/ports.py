@@ -140,6 +140,9 @@ class Compiled:
 class FlowStore(Protocol):
     """Flows and workers in the database; for phases. Blocks on I/O; thread-safe."""
 
+    def expect(self, slug: str, *, notify: bool) -> None:
+        """This flow is about to be compiled, and to `notify`; does not wait."""
+
     def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
         """Create the flow or verify its shape. Raises ShapeMismatchError, NotInstalledError, DatabaseError."""
 

@@ -129,6 +129,7 @@ class Rig:
             timers=self.timers,
             threads=self.threads,
             lane=Lane(self.threads, width),
+            listening=Lane(self.threads, width),
             observer=self.probe,
             redact=lambda text: text.replace("secret", "***"),
         )

@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from pgflow_starter.actors import threads as threads_module
-from pgflow_starter.actors.threads import Lane, ThreadCache, run_patiently
+from pgflow_starter.actors.threads import Lane, ThreadCache, Turn, run_patiently
 from pgflow_starter.testing import ManualTimers
 from tests.support.waiting import eventually
 
@@ -190,6 +190,29 @@ def test_a_lane_runs_as_many_as_it_is_wide_and_the_rest_in_order(cache: ThreadCa
         begun = [call.begun.is_set() for call in made]
         assert not any(begun[position + 2 :])
         made[position].go_on.set()
+
+
+def test_what_goes_on_goes_first_and_what_may_be_made_later_keeps_one_place(
+    cache: ThreadCache, calls: Callable[[], Call]
+) -> None:
+    lane = Lane(cache, 2)
+    first, second, begins, goes_on, later, last = [calls() for _ in range(6)]
+    for call in (first, second):
+        lane.run(call, Turn.BEGINS)
+        assert call.begun.wait(WAIT)
+    lane.run(later, Turn.LATER)
+    lane.run(last, Turn.LATER)
+    lane.run(begins, Turn.BEGINS)
+    lane.run(goes_on, Turn.GOES_ON)
+    first.go_on.set()
+    assert later.begun.wait(WAIT)
+    second.go_on.set()
+    assert goes_on.begun.wait(WAIT)
+    assert not begins.begun.is_set()
+    goes_on.go_on.set()
+    assert begins.begun.wait(WAIT)
+    later.go_on.set()
+    assert last.begun.wait(WAIT)
 
 
 def test_a_call_that_raises_frees_its_place(cache: ThreadCache) -> None:

@@ -1,5 +1,6 @@
 """Tables made from the code, so that they say what it does: settings, commands, names of the telemetry."""
 
+import inspect
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -15,11 +16,19 @@ from sphinx.util.docutils import SphinxDirective
 from pgflow_starter import config
 from pgflow_starter.cli.commands import commands
 from pgflow_starter.telemetry import names
+from pgflow_starter.telemetry.gauges import Gauges
+from pgflow_starter.telemetry.instruments import instruments_of
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
-    for name, lines in {"settings": settings, "commands": every_command, "telemetry-names": telemetry}.items():
+    tables = {
+        "settings": settings,
+        "commands": every_command,
+        "instruments": every_instrument,
+        "telemetry-names": telemetry,
+    }
+    for name, lines in tables.items():
         app.add_directive(name, type(name, (Generated,), {"lines": staticmethod(lines)}))
     return {"parallel_read_safe": True}
 
@@ -66,7 +75,7 @@ def _command(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
         return
     usage = " ".join((*path, *(p.make_metavar(click.Context(command)) for p in _arguments(command))))
     yield from (f"### `{' '.join(path[1:])}`", "", "```text", f"{usage} [OPTIONS]", "```", "")
-    yield from _help(command.help or "")
+    yield from _help(inspect.cleandoc(command.help or ""))
     yield from ("", "| option | variable | |", "|---|---|---|")
     for option in command.params:
         if isinstance(option, click.Option):
@@ -100,9 +109,47 @@ def _marked(text: str) -> Iterator[tuple[bool, str]]:
             yield verbatim, line
 
 
+def every_instrument() -> Iterator[str]:
+    """A row for each instrument, as the code asks OpenTelemetry for it."""
+    meter = _Meter()
+    instruments_of(meter)
+    gauges = Gauges(meter, meter.status, meter.workers)
+    gauges.open()
+    gauges.close()
+    yield from ("## Instruments", "", "| name | kind | unit | |", "|---|---|---|---|")
+    yield from (f"| `{name}` | {kind} | `{unit}` | {told} |" for name, kind, unit, told in sorted(meter.made))
+    yield ""
+
+
+class _Meter:
+    """A provider and its meter that write down what is asked of them."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, str, str, str]] = []
+
+    def get_meter(self, *_: object, **__: object) -> "_Meter":
+        return self
+
+    def status(self) -> Any: ...
+
+    def workers(self) -> Any: ...
+
+    def create_histogram(self, name: str, unit: str, description: str, **_: object) -> None:
+        self.made.append((name, "histogram", unit, description))
+
+    def create_counter(self, name: str, unit: str, description: str) -> None:
+        self.made.append((name, "counter", unit, description))
+
+    def create_observable_gauge(self, name: str, _: object, unit: str, description: str) -> None:
+        self.made.append((name, "gauge", unit, description))
+
+    def create_observable_up_down_counter(self, name: str, _: object, unit: str, description: str) -> None:
+        self.made.append((name, "up-down counter", unit, description))
+
+
 def telemetry() -> Iterator[str]:
     """Lists of the names in telemetry/names.py, by what they are."""
-    kinds = {"SPAN": "Spans", "EVENT": "Events", "METRIC": "Instruments"}
+    kinds = {"SPAN": "Spans", "EVENT": "Events"}
     for kind, heading in kinds.items():
         values = [value for name, value in vars(names).items() if name.startswith(f"{kind}_")]
         values += [

@@ -9,11 +9,15 @@ from sphinx.environment import BuildEnvironment
 import pgflow_starter
 import pgflow_starter.supervision
 import pgflow_starter.testing
+import pgflow_starter.web
 
-_MADE_BY_US = {"Starter", "StarterProxy", "Job", "Run", "ModuleActor", "StarterActor", "SupervisorActor", "WorkerState"}
+_MADE_BY_US = (
+    {"Starter", "StarterProxy", "Job", "Run", "ModuleActor", "StarterActor", "SupervisorActor"}  # pgflow_starter
+    | {"Server", "Application"}  # pgflow_starter.web
+)
 """Classes that nobody else makes: how is no part of what they promise."""
 
-_ROOMS = (pgflow_starter, pgflow_starter.supervision, pgflow_starter.testing)
+_ROOMS = (pgflow_starter, pgflow_starter.supervision, pgflow_starter.testing, pgflow_starter.web)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

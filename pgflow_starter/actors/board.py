@@ -17,7 +17,7 @@ import pykka
 
 from pgflow_starter.actors.messages import ModuleMessage, RetryNow
 from pgflow_starter.core.machine import Machine
-from pgflow_starter.core.modules import ModuleSpec
+from pgflow_starter.core.modules import ModuleSpec, module_identity
 from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase, StarterStatus
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.ports import AttemptObserver, Clock, Reachability
@@ -70,7 +70,7 @@ class Board:
         self.cells = tuple(
             ModuleCell(spec, Machine(state, phases)) for spec, state in zip(specs, self._states, strict=True)
         )
-        self._by_identity = {_identity(cell.spec.module): cell for cell in self.cells}
+        self._by_identity = {module_identity(cell.spec.module): cell for cell in self.cells}
         # the first listed counts, so it is put in last
         self._by_name = {cell.spec.name: cell for cell in reversed(self.cells)}
         self._version = 0
@@ -128,7 +128,7 @@ class Board:
 
     def find(self, module: object) -> ModuleCell | None:
         """The module's cell: by identity, then by name, then by slug, the first listed. Never waits."""
-        found = self._by_identity.get(_identity(module))
+        found = self._by_identity.get(module_identity(module))
         if found is not None or not isinstance(module, str):
             return found
         named = self._by_name.get(module)
@@ -188,11 +188,6 @@ class Board:
         open_ = [s for s in self._states if not s.status.terminal]
         shown = "; ".join(_told(s, now) for s in open_)
         return f"not ready after {timeout:g} s: {len(open_)} of {len(self._states)} modules are not terminal: {shown}"
-
-
-def _identity(module: object) -> object:
-    """What is equal for one and the same module: strings are compared by value, all else by identity."""
-    return module if isinstance(module, str) else id(module)
 
 
 def _initial(spec: ModuleSpec, now: datetime) -> ModuleState:

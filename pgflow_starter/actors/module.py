@@ -33,7 +33,7 @@ from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 
 @dataclass(frozen=True, slots=True)
 class ModuleWorld:
-    """What the module actors of a starter share."""
+    """What the module actors of a starter share; `listening` is the lane of those who wait for LISTEN."""
 
     board: Board
     phases: Phases
@@ -44,6 +44,7 @@ class ModuleWorld:
     timers: Timers
     threads: ThreadCache
     lane: Lane
+    listening: Lane
     observer: Observer
     redact: Redact
 
@@ -195,7 +196,8 @@ class ModuleActor(Actor):
         job = PhaseJob(cell, phase, token, world.phase_timeout, world.timers)
         cell.job = job
         try:
-            job.start(world.phases, world.threads, world.lane)
+            lane = world.listening if phase is Phase.NOTIFY_REGISTER else world.lane
+            job.start(world.phases, world.threads, lane)
         except RuntimeError as error:  # no thread to be had: an attempt that failed, and not for ever
             job.error, job.done = TransientError(f"no thread for phase {phase}: {error}"), True
             self._reported(job)

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from pgflow_starter.actors.board import ModuleCell
 from pgflow_starter.actors.messages import PhaseOverdue, PhaseReported
-from pgflow_starter.actors.threads import Lane, LanePlace, ThreadCache
+from pgflow_starter.actors.threads import Lane, LanePlace, ThreadCache, Turn
+from pgflow_starter.core.flow import Flow, Job
 from pgflow_starter.core.state import Phase
 from pgflow_starter.errors import TransientError
 from pgflow_starter.ports import Phases, Timer, Timers
@@ -62,11 +63,18 @@ class PhaseJob:
         self._place: tuple[Lane, LanePlace] | None = None
 
     def start(self, phases: Phases, threads: ThreadCache, lane: Lane) -> None:
-        """Run on a thread. A definition may hang, so it gets one at once; the rest share the pool's connections."""
-        if self.phase is Phase.REGISTRY:
+        """Run on a thread. A definition may hang, so it gets one at once; the rest share the pool's connections.
+
+        That of our own classes cannot hang, and is asked here.
+        """
+        if self.phase is Phase.REGISTRY and type(self._cell.spec.module) in {Flow, Job}:
+            self._run(phases)
+        elif self.phase is Phase.REGISTRY:
             threads.run(lambda: self._run(phases))
         else:
-            self._place = lane, lane.run(lambda: self._run(phases))
+            # A module that has begun is finished before another begins: what was seen of it is still so.
+            turn = Turn.BEGINS if self.phase is Phase.WORKER else Turn.GOES_ON
+            self._place = lane, lane.run(lambda: self._run(phases), turn)
 
     def watch(self) -> None:
         """Arm the timer that tells when the phase is overdue (again, after a restart of its actor)."""

@@ -26,6 +26,7 @@ class FlowRegistry:
     def __init__(self, specs: Iterable[ModuleSpec] = ()) -> None:
         self._lock = threading.Lock()
         self._by_slug: dict[str, Registration] = {}
+        self._by_key: dict[int, Registration] = {}
         # Modules register at the same time, yet of two with one slug the first listed shall have it. Where the slug is
         # known before any user code ran, it is kept for that one.
         self._reserved: dict[str, ModuleSpec] = {}
@@ -44,10 +45,11 @@ class FlowRegistry:
                     " give one of them another slug, or list the module once"
                 )
                 raise SlugTakenError(msg)
-            for slug in [s for s, r in self._by_slug.items() if r.spec.key == spec.key]:
-                del self._by_slug[slug]
+            before = self._by_key.get(spec.key)
+            if before is not None:
+                del self._by_slug[before.definition.slug]
             registration = Registration(spec, definition)
-            self._by_slug[definition.slug] = registration
+            self._by_slug[definition.slug] = self._by_key[spec.key] = registration
             return registration
 
     def unregister(self, module: object) -> None:
@@ -55,7 +57,7 @@ class FlowRegistry:
         with self._lock:
             found = self._find(module)
             if found is not None:
-                del self._by_slug[found.definition.slug]
+                del self._by_slug[found.definition.slug], self._by_key[found.spec.key]
 
     def get(self, module: object) -> Registration | None:
         """The registration of a module, given as itself, by its name or by its slug."""
@@ -69,8 +71,7 @@ class FlowRegistry:
 
     def of(self, spec: ModuleSpec) -> Registration:
         """The registration of a starter's entry. Raises KeyError when it has none."""
-        with self._lock:
-            found = next((r for r in self._by_slug.values() if r.spec.key == spec.key), None)
+        found = self._by_key.get(spec.key)
         if found is None:
             raise KeyError(spec.name)
         return found

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
+from enum import IntEnum
 from functools import partial
 from queue import Empty, SimpleQueue
 
@@ -122,34 +123,57 @@ def run_patiently(threads: ThreadCache, timers: Timers, call: Callable[[], objec
         timers.after(AGAIN_INTERVAL, partial(run_patiently, threads, timers, call))
 
 
+class Turn(IntEnum):
+    """Who goes first in a lane: what goes on with something that has begun, what begins, what may be made later."""
+
+    GOES_ON = 0
+    BEGINS = 1
+    LATER = 2
+
+
+LATER_SHARE = 8
+"""Of so many places of a lane one is kept for calls that may be made later."""
+
+
 class LanePlace:
     """One call of a lane."""
 
-    __slots__ = ("call", "left")
+    __slots__ = ("call", "left", "turn")
 
-    def __init__(self, call: Callable[[], object]) -> None:
+    def __init__(self, call: Callable[[], object], turn: Turn = Turn.BEGINS) -> None:
         self.call = call
+        self.turn = turn
         self.left = False
 
 
 class Lane:
-    """A queue in front of a ThreadCache that lets `width` calls run at a time, in order. Thread-safe."""
+    """A queue in front of a ThreadCache that lets `width` calls run at a time, in order. Thread-safe.
+
+    In order of their turn, then as they came. Those that may be made later get one place of eight, however many others
+    there are, and all of them while there are none.
+    """
 
     def __init__(self, threads: ThreadCache, width: int) -> None:
         self._threads = threads
         self._free = width
-        self._waiting: deque[LanePlace] = deque()
+        self._lines: tuple[deque[LanePlace], ...] = tuple(deque() for _ in Turn)
+        self._running = [0 for _ in Turn]
+        self._kept = max(1, width // LATER_SHARE)
         self._lock = threading.Lock()
 
-    def run(self, call: Callable[[], object]) -> LanePlace:
+    def run(self, call: Callable[[], object], turn: Turn = Turn.BEGINS) -> LanePlace:
         """Run the call when there is room. Raises RuntimeError when there is no thread; the call is dropped then."""
-        place = LanePlace(call)
+        return self.enter(LanePlace(call, turn))
+
+    def enter(self, place: LanePlace) -> LanePlace:
+        """As `run`, for a call that is to leave its own place."""
+        line = self._lines[place.turn]
         with self._lock:
-            self._waiting.append(place)
+            line.append(place)
             try:
                 self._pump()
             except RuntimeError:
-                self._waiting.remove(place)
+                line.remove(place)
                 raise
         return place
 
@@ -162,27 +186,47 @@ class Lane:
         with self._lock:
             if not place.left:
                 place.left = True
-                if place in self._waiting:
-                    self._waiting.remove(place)
+                line = self._lines[place.turn]
+                if place in line:
+                    line.remove(place)
                     return False
+                self._running[place.turn] -= 1
                 self._free += 1
             self._pump()
         return True
 
     def _pump(self) -> None:
         """Under the lock: who comes while a thread is asked for would take the place for taken, and wait for ever."""
-        if self._free > 0 and self._waiting:
+        if self._free > 0 and self._line() is not None:
             self._threads.run(self._work)
             self._free -= 1
+
+    def _line(self) -> deque[LanePlace] | None:
+        """Under the lock: whose turn it is."""
+        *others, later = self._lines
+        if later and (self._running[Turn.LATER] < self._kept or not (any(others) or any(self._running[: Turn.LATER]))):
+            return later
+        return next((line for line in others if line), None)
+
+    def _next(self) -> LanePlace | None:
+        """Under the lock: the next call, for this thread."""
+        line = self._line()
+        if line is None:
+            return None
+        place = line.popleft()
+        self._running[place.turn] += 1
+        with suppress(RuntimeError):  # this thread comes back for it
+            self._pump()
+        return place
 
     def _work(self) -> None:
         """Run waiting calls on this thread until there is none, or until this thread's place was given away."""
         while True:
             with self._lock:
-                if not self._waiting:
+                place = self._next()
+                if place is None:
                     self._free += 1
                     return
-                place = self._waiting.popleft()
             try:
                 place.call()
             except BaseException:
@@ -191,3 +235,4 @@ class Lane:
                 if place.left:
                     return
                 place.left = True
+                self._running[place.turn] -= 1

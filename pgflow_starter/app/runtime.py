@@ -72,6 +72,9 @@ it is started still gives up, for a restart takes a millisecond or so."""
 HOUSEKEEPER_SHUTDOWN = 0.5
 """Seconds that the housekeeper gets to stop: what it may be waiting for is of no use any more."""
 
+LISTENING = 32
+"""Modules that wait for LISTEN at a time: those that come together are listened to in one query."""
+
 LEFTOVER_TIMEOUT = 0.2
 """Seconds for threads that should be gone already when a starter has stopped."""
 
@@ -112,7 +115,8 @@ class Runtime:
         )
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
-        self._flow_store = PostgresFlowStore(self.database)
+        self._lane = Lane(self._threads, settings.pool_size)
+        self._flow_store = PostgresFlowStore(self.database, self.clock)
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self._task_store = PostgresTaskStore(self.database)
         self._workers = self._make_workers()
@@ -265,6 +269,7 @@ class Runtime:
             self.clock,
             self._timers,
             self._threads,
+            self._lane,
             policy,
             s.batch_size,
             self.shutdown,
@@ -291,7 +296,8 @@ class Runtime:
             unit=uniform_unit,
             timers=self._timers,
             threads=self._threads,
-            lane=Lane(self._threads, s.pool_size),
+            lane=self._lane,
+            listening=Lane(self._threads, LISTENING),
             observer=self._observer,
             redact=self._redact,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.run import Run
 
 PATIENCE = 10.0
-"""Seconds that the start waits for a database that is away."""
+"""Seconds that the start waits for the database's answer, yes or no."""
 
 GLANCE = 1.0
 """Seconds that a look at the steps may wait for it."""
@@ -87,6 +88,8 @@ def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | No
       pgflow-starter flow start send_email @message.json --run-id 5b0d… --json
     """
     value = _json(given)
+    # What is wrong is told once, as the command's own error.
+    logging.getLogger("pgflow_starter").addHandler(logging.NullHandler())
     with PgflowClient(dsn, patience=PATIENCE) as client:
         with busy("asking the database"):
             try:

@@ -32,10 +32,12 @@ def module_specs(flows: Iterable[Any], jobs: Iterable[Any]) -> tuple[ModuleSpec,
     listed = [(ModuleType.FLOW, m) for m in _list("flows", flows)] + [(ModuleType.JOB, m) for m in _list("jobs", jobs)]
     specs: list[ModuleSpec] = []
     problems: list[str] = []
+    seen: set[object] = set()
     for type_, module in listed:
-        name = module_name(module)
-        if any(same_module(s.module, module) for s in specs):
+        name, identity = module_name(module), module_identity(module)
+        if identity in seen:
             problems.append(f"{name!r} is listed twice")
+        seen.add(identity)
         specs.append(ModuleSpec(len(specs), module, name, type_))
     if problems:
         raise ValueError("; ".join(dict.fromkeys(problems)))
@@ -51,7 +53,12 @@ def _list(what: str, modules: Iterable[Any]) -> list[Any]:
 
 def same_module(one: object, other: object) -> bool:
     """Identity; for strings equality."""
-    return one is other or (isinstance(one, str) and isinstance(other, str) and one == other)
+    return module_identity(one) == module_identity(other)
+
+
+def module_identity(module: object) -> object:
+    """What is equal for one and the same module, while it lives: strings go by value, all else by identity."""
+    return module if isinstance(module, str) else id(module)
 
 
 def module_name(module: Any) -> str:

@@ -1,23 +1,31 @@
-"""Flows and workers in the database: what the registration phases do there."""
+"""Flows and workers in the database: what the registration phases do there.
+
+Modules that register at the same time share a look at what is there: whoever needs one looks for all who are about to.
+What has to be made is made for each by itself, so that none waits for another's lock or fails of another's error."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.errors import NotInstalledError, ShapeMismatchError
-from pgflow_starter.ports import CancelScope, Compiled
+from pgflow_starter.ports import CancelScope, Clock, Compiled
 from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
-from pgflow_starter.postgres.features import detect
+from pgflow_starter.postgres.features import Features, detect
+from pgflow_starter.postgres.foresight import Foresight, Known
 
-# A stored flow with its steps and whether its queue exists; no row for an unknown slug.
+# Stored flows with their steps and whether their queue exists; no row for an unknown slug.
 _STORED = """
-select f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
+select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
        exists (select from pgmq.meta where queue_name = f.flow_slug),
        coalesce((select jsonb_agg(jsonb_build_array(s.step_slug, s.step_type, s.opt_max_attempts, s.opt_base_delay,
                                                     s.opt_timeout, s.opt_start_delay,
@@ -26,7 +34,7 @@ select f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
                                                           order by 1))
                                   order by s.step_index)
                  from pgflow.steps s where s.flow_slug = f.flow_slug), '[]')
-from pgflow.flows f where f.flow_slug = %s
+from pgflow.flows f where f.flow_slug = any(%s)
 """
 # Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.
 _CREATE_FLOW = "select count(*) from pgflow.create_flow(%s, %s, %s, %s)"
@@ -41,46 +49,106 @@ _OPTIONS = ("max_attempts", "base_delay", "timeout")
 _STEP_OPTIONS = (*_OPTIONS, "start_delay")
 
 
+_MISSING_STATES = ("3F000", "42P01", "42883")  # schema, table, function
+
+
 class PostgresFlowStore:
     """`ports.FlowStore` on a Database. Blocks on I/O; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
+        self._features: Features | None = None
+        self._stored: Foresight[_Stored] = Foresight(clock)
+        self._throttles: Foresight[int] = Foresight(clock)
+
+    def expect(self, slug: str, *, notify: bool) -> None:
+        """This flow is about to be compiled, and to `notify`; does not wait."""
+        self._stored.expect(slug)
+        if notify:
+            self._throttles.expect(slug)
 
     def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
         """Create the flow or verify its shape; the definition that is in force, with the options that are stored.
 
         Raises ShapeMismatchError, NotInstalledError, DatabaseError.
         """
-        with self._database.connection(scope, answers=inf) as conn:
-            return compile_flow(conn, definition)
+        known = self._stored.take(definition.slug)
+        if known is not None and known.value is not None and known.value.queue:
+            return _verify(definition, known.value)
+        with self._connection(scope) as conn:
+            self._detected(conn)
+            if known is None:
+                known = self._look(conn, definition.slug)
+            return _compile(conn, definition, known.value)
 
     def register_worker(self, worker_id: UUID, slug: str, scope: CancelScope) -> None:
         """Make the worker known to pgflow. Raises DatabaseError."""
-        with self._database.connection(scope, answers=inf) as conn:
+        with self._connection(scope) as conn:
             conn.execute(REGISTER_WORKER, (worker_id, slug, slug))
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify. Raises NotInstalledError for a pgmq without it, DatabaseError."""
-        with self._database.connection(scope, answers=inf) as conn:
-            if not detect(conn).notify:
+        known = self._throttles.take(queue)
+        if known is not None and known.value == throttle_ms:
+            return
+        with self._connection(scope) as conn:
+            if not self._detected(conn).notify:
+                self._features = None  # it may be upgraded
                 msg = "pgmq is too old for the notify strategy, without enable_notify_insert: upgrade it or use polling"
                 raise NotInstalledError(msg)
-            pgmq.enable_notify(conn, queue, throttle_ms)
+            if known is None:
+                pgmq.enable_notify(conn, queue, throttle_ms)
+            else:
+                pgmq.enable_notify_anew(conn, queue, throttle_ms)
+
+    @contextmanager
+    def _connection(self, scope: CancelScope) -> Iterator[Connection]:
+        with self._database.connection(scope, answers=inf) as conn:
+            try:
+                yield conn
+            except psycopg.Error as error:
+                self._stored.forget()
+                self._throttles.forget()
+                self._features = None  # what is installed may have been replaced under us
+                if error.sqlstate in _MISSING_STATES:
+                    detect(conn)  # says what is missing
+                raise
+
+    def _detected(self, conn: Connection) -> Features:
+        features = self._features
+        if features is None:
+            features = self._features = detect(conn)
+        return features
+
+    def _look(self, conn: Connection, slug: str) -> Known[_Stored]:
+        """At this flow, and at all that are expected; at their notifications as well."""
+        at = self._clock.monotonic()
+        slugs = self._stored.to_read()
+        found = _stored(conn, [slug, *slugs])
+        self._stored.put(slugs, found, at)
+        notify = self._throttles.to_read()
+        if notify and self._detected(conn).notify:
+            self._throttles.put(notify, pgmq.throttles(conn, notify), at)
+        return Known(found.get(slug), at)
 
 
 def compile_flow(conn: Connection, definition: FlowDefinition) -> Compiled:
     """Create the flow or verify its shape, on a connection of the caller's. Raises as `PostgresFlowStore.compile`."""
     detect(conn)
-    stored = _stored(conn, definition.slug)
+    return _compile(conn, definition, _stored(conn, [definition.slug]).get(definition.slug))
+
+
+def _compile(conn: Connection, definition: FlowDefinition, stored: _Stored | None) -> Compiled:
+    """Create what is not stored, or verify it."""
     if stored is None or not stored.queue:
-        with conn.transaction():
+        with conn.pipeline(), conn.transaction():
             conn.execute(pgmq.LIMIT_LOCKS)
             conn.execute(
                 _CREATE_FLOW, (definition.slug, definition.max_attempts, definition.base_delay, definition.timeout)
             )
             # Read again under the lock: another process may have compiled it meanwhile, and another shape at that.
-            stored = _stored(conn, definition.slug)
+            stored = _stored(conn, [definition.slug]).get(definition.slug)
             if stored is None or not stored.steps:
                 _add_steps(conn, definition)
                 return Compiled(True, definition)
@@ -88,7 +156,7 @@ def compile_flow(conn: Connection, definition: FlowDefinition) -> Compiled:
 
 
 class _Stored:
-    def __init__(self, row: tuple[Any, ...]) -> None:
+    def __init__(self, row: Sequence[Any]) -> None:
         self.options = dict(zip(_OPTIONS, row[:3], strict=True))
         self.queue: bool = row[3]
         self.steps = {
@@ -97,27 +165,15 @@ class _Stored:
         }
 
 
-def _stored(conn: Connection, slug: str) -> _Stored | None:
-    row = conn.execute(_STORED, (slug,)).fetchone()
-    return None if row is None else _Stored(row)
+def _stored(conn: Connection, slugs: Sequence[str]) -> dict[str, _Stored]:
+    rows: list[Any] = conn.execute(_STORED, (list(slugs),)).fetchall()
+    return {slug: _Stored(row) for slug, *row in rows}
 
 
 def _add_steps(conn: Connection, definition: FlowDefinition) -> None:
-    with conn.pipeline():
-        for s in definition.steps:
-            conn.execute(
-                _ADD_STEP,
-                (
-                    definition.slug,
-                    s.slug,
-                    list(s.depends_on),
-                    s.max_attempts,
-                    s.base_delay,
-                    s.timeout,
-                    s.start_delay,
-                    str(s.kind),
-                ),
-            )
+    for s in definition.steps:
+        options = s.max_attempts, s.base_delay, s.timeout, s.start_delay
+        conn.execute(_ADD_STEP, (definition.slug, s.slug, list(s.depends_on), *options, str(s.kind)))
 
 
 def _verify(definition: FlowDefinition, stored: _Stored) -> Compiled:

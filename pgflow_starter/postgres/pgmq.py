@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from pgflow_starter.postgres.connection import Connection
 
 # How long creating or enabling waits for other sessions on the queue before it counts as failed (SQLSTATE 55P03).
 LIMIT_LOCKS = "set local lock_timeout = '2s'"
 
-# True when trigger and throttle row are as wanted; the table is UNLOGGED, so a crash of the server empties it.
-_ENABLED = """
-select exists (select from pg_trigger where tgrelid = to_regclass(format('pgmq.%%I', 'q_' || %(queue)s::text))
-               and tgname = 'trigger_notify_queue_insert_listeners' and tgenabled <> 'D')
-   and exists (select from pgmq.notify_insert_throttle
-               where queue_name = %(queue)s and throttle_interval_ms = %(throttle_ms)s)
+# Queues that have both trigger and throttle row; the table is UNLOGGED, so a crash of the server empties it.
+_THROTTLES = """
+select n.queue_name, n.throttle_interval_ms from pgmq.notify_insert_throttle n
+where n.queue_name = any(%s)
+  and exists (select from pg_trigger where tgrelid = to_regclass(format('pgmq.%%I', 'q_' || n.queue_name))
+              and tgname = 'trigger_notify_queue_insert_listeners' and tgenabled <> 'D')
 """
 
 # Enabling is not safe for concurrent calls on one queue (deadlocks), unless the queue's lock is taken first.
@@ -33,15 +36,25 @@ def notify(conn: Connection, name: str) -> None:
 
 def enable_notify(conn: Connection, queue: str, throttle_ms: int) -> bool:
     """Let inserts notify at most every `throttle_ms`; False when that was so already. Waits 2 s for a lock."""
-    wanted = {"queue": queue, "throttle_ms": throttle_ms}
-    row = conn.execute(_ENABLED, wanted).fetchone()
-    if row is not None and row[0]:
+    if throttles(conn, [queue]).get(queue) == throttle_ms:
         return False
-    with conn.transaction():
+    enable_notify_anew(conn, queue, throttle_ms)
+    return True
+
+
+def enable_notify_anew(conn: Connection, queue: str, throttle_ms: int) -> None:
+    """The same without a look at what is so already."""
+    wanted = {"queue": queue, "throttle_ms": throttle_ms}
+    with conn.pipeline(), conn.transaction():
         conn.execute(LIMIT_LOCKS)
         conn.execute(_LOCK_QUEUE, wanted)
         conn.execute(_ENABLE, wanted)
-    return True
+
+
+def throttles(conn: Connection, queues: Sequence[str]) -> dict[str, int]:
+    """The milliseconds between the notifications of those of these queues that notify."""
+    rows: list[Any] = conn.execute(_THROTTLES, (list(queues),)).fetchall()
+    return dict(rows)
 
 
 def disable_notify(conn: Connection, queue: str) -> None:

@@ -36,6 +36,7 @@ class Subscriptions:
         self._lock = threading.Lock()
         self._queues: dict[str, Subscription] = {}
         self._by_channel: dict[str, Subscription] = {}
+        self._fresh: dict[str, Subscription] = {}
         self._dropped: list[str] = []
         self.changed = False
 
@@ -49,6 +50,7 @@ class Subscriptions:
             subscription.wake = wake
             if not subscription.in_force:
                 subscription.waiting.append(answer)
+                self._fresh[queue] = subscription
                 self.changed = True
             return not subscription.in_force
 
@@ -57,6 +59,7 @@ class Subscriptions:
         with self._lock:
             subscription = self._queues.pop(queue, None)
             if subscription is not None:
+                self._fresh.pop(queue, None)
                 del self._by_channel[subscription.channel]
                 self._dropped.append(subscription.channel)
                 self.changed = True
@@ -65,7 +68,8 @@ class Subscriptions:
         """Those that are not listened to yet, and channels to listen to no more."""
         with self._lock:
             self.changed = False
-            fresh = [s for s in self._queues.values() if not s.in_force]
+            fresh = list(self._fresh.values())
+            self._fresh.clear()
             dropped = [c for c in self._dropped if c not in self._by_channel]
             self._dropped.clear()
         return fresh, dropped
@@ -88,6 +92,7 @@ class Subscriptions:
             for subscription in self._queues.values():
                 subscription.in_force = False
                 subscription.waiting.clear()
+            self._fresh = dict(self._queues)
             self.changed = bool(self._queues)
         for answer in answers:
             answer.put(error)

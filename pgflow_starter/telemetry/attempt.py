@@ -113,7 +113,10 @@ class OtelAttempt:
         with providers.guard:
             if providers.instruments is not None:
                 kept = (names.MODULE, names.MODULE_TYPE, names.MODULE_STATUS, names.ERROR_TYPE)
-                providers.instruments.attempt.record(seconds, {k: attributes[k] for k in kept if k in attributes})
+                measured = {k: attributes[k] for k in kept if k in attributes}
+                providers.instruments.attempt.record(
+                    seconds, measured, trace.set_span_in_context(self._span, Context())
+                )
 
     def cut_short(self) -> None:
         """The span ends as it is; does nothing to an attempt that has ended."""

@@ -17,8 +17,10 @@ class JsonFormatter(logging.Formatter):
     `exception`, `stack`, `trace_id`, `span_id` and the record's own fields, such as `pgflow_module`.
 
     The span is the one that is current where the record is formatted: on the thread that logs, unless a QueueHandler
-    lies between. Never raises: what is no JSON is told by its `repr`, and without that by its class. For
-    `logging.config.dictConfig`: `{"formatters": {"json": {"()": "pgflow_starter.JsonFormatter"}}}`. Thread-safe.
+    lies between. Never raises: what is no JSON is told by its `repr`, and without that by its class. Thread-safe.
+
+    `logging.config.dictConfig` finds it as `{"formatters": {"json": {"()": "pgflow_starter.JsonFormatter"}}}`; it needs
+    `"disable_existing_loggers": False` there, for this package's loggers exist by then.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -120,7 +120,8 @@ class OtelMessages:
                 {**_facts(task.flow_slug, "process"), **_task(task)},
                 links,
             )
-        token = attach(trace.set_span_in_context(span, sender))
+        current = trace.set_span_in_context(span, sender)
+        token = attach(current)
         try:
             yield ended.append
         finally:
@@ -132,7 +133,7 @@ class OtelMessages:
                 span.end()
             with providers.guard:
                 if providers.metrics and providers.instruments is not None:
-                    providers.instruments.process.record(seconds, _measured(task, ended))
+                    providers.instruments.process.record(seconds, _measured(task, ended), current)
 
 
 @dataclass(frozen=True, slots=True)

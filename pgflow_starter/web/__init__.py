@@ -19,6 +19,7 @@ def application(starter: Source, *, streams: int = STREAMS) -> Application:
     """A WSGI application for a starter, to be served by any WSGI server under any prefix. Thread-safe.
 
     Each of the `streams` of live news that it allows at a time holds one of the server's threads: give it fewer than
-    half of them, and 0 where there is one thread only. Who finds no free one polls.
+    half of them. Who finds none free polls. Where a server that stops waits for open requests, as gunicorn does for
+    its `graceful_timeout`, give it 0, or call the application's `close` as soon as it begins to stop.
     """
     return Application(starter, SystemClock(), streams=streams)

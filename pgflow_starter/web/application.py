@@ -94,8 +94,7 @@ class Application:
         headers = {"X-Accel-Buffering": "no"}
         if environ["REQUEST_METHOD"] == "HEAD":
             return Response(HTTPStatus.OK, "text/event-stream", (), headers)
-        # waitress knows when the other side has gone; elsewhere the next write finds out.
-        gone = environ.get("waitress.client_disconnected", bool)
+        gone = environ.get("waitress.client_disconnected")
         stream = self._streams.open(gone) if environ.get("wsgi.multithread") else None
         if stream is None:
             said = "no more streams at a time: ask for /status now and then"

@@ -18,6 +18,9 @@ LOOK_EVERY = 0.25
 HEARTBEAT = 15.0
 """Seconds without news after which a stream says that it is still there."""
 
+BLIND_HEARTBEAT = 3.0
+"""The same where only writing finds out whether the reader has gone, and frees the thread that it held."""
+
 RETRY_MS = 2000
 
 
@@ -40,8 +43,11 @@ class Streams:
         self.closing = threading.Event()
         self._free = threading.Semaphore(limit)
 
-    def open(self, disconnected: Callable[[], bool]) -> Stream | None:
-        """A new stream, None when there is no room. It has to be closed, as WSGI servers do."""
+    def open(self, disconnected: Callable[[], bool] | None) -> Stream | None:
+        """A new stream, None when there is no room. It has to be closed, as WSGI servers do.
+
+        `disconnected` tells whether its reader has gone, where the server knows.
+        """
         if self.closing.is_set() or not self._free.acquire(blocking=False):
             return None
         return Stream(self, disconnected, self._free.release)
@@ -54,9 +60,10 @@ class Streams:
 class Stream:
     """An iterator over messages. Blocks between them; one thread at a time."""
 
-    def __init__(self, streams: Streams, disconnected: Callable[[], bool], release: Callable[[], None]) -> None:
+    def __init__(self, streams: Streams, disconnected: Callable[[], bool] | None, release: Callable[[], None]) -> None:
         self._streams = streams
-        self._disconnected = disconnected
+        self._disconnected = disconnected or bool
+        self._heartbeat = streams.heartbeat if disconnected else min(streams.heartbeat, BLIND_HEARTBEAT)
         self._release: Callable[[], None] | None = release
         self._told: Facts | None = None
         self._spoke_at = 0.0
@@ -96,7 +103,7 @@ class Stream:
             return f"retry: {RETRY_MS}\n{_status(streams.snapshots.write(facts))}"
         if facts != before:
             return _status(streams.snapshots.write(facts))
-        if streams.clock.monotonic() - self._spoke_at >= streams.heartbeat:
+        if streams.clock.monotonic() - self._spoke_at >= self._heartbeat:
             # The comment is for proxies; a page is not told of comments, and has to know that it is not cut off.
             return f": heartbeat\nevent: heartbeat\ndata: {streams.clock.now().isoformat()}\n\n"
         return None

@@ -13,11 +13,11 @@ import pykka
 
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.actors.phase_job import PhaseScope
-from pgflow_starter.actors.threads import AGAIN_INTERVAL, run_patiently
+from pgflow_starter.actors.threads import AGAIN_INTERVAL, LanePlace, Turn, run_patiently
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.news import News
-from pgflow_starter.core.state import WorkerState
+from pgflow_starter.core.state import SignalStrategy, WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import UnknownFlowError
 from pgflow_starter.ports import Timer
@@ -72,6 +72,7 @@ class WorkerCell:
         self._claiming = threading.Lock()
         self._scope = PhaseScope()
         self._poll_asked = False
+        self._polled = False
         self._hungry = False
         self._trailing: Timer | None = None
         self._root_delays = root_delays(definition)
@@ -83,7 +84,14 @@ class WorkerCell:
         self.stopping = False
         self._scope = PhaseScope()
         self._poll_asked = False
-        self.poll_soon()
+        if self._polled or self._world.policy.strategy is SignalStrategy.POLLING:
+            self.poll_soon()
+        else:  # its module asks for a poll when LISTEN is in force, unless that comes to nothing
+            self._world.timers.after(self._world.policy.least, self._poll_first)
+
+    def _poll_first(self) -> None:
+        if not self._polled:
+            self.poll_soon()
 
     def state(self) -> WorkerState:
         """A snapshot. Never waits."""
@@ -116,7 +124,8 @@ class WorkerCell:
     def wire(self) -> None:
         """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
         self.unwired = self.lost = False
-        self.poll_soon()
+        if self.ref is not None:  # else its first actor polls
+            self.poll_soon()
 
     def retire(self) -> None:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
@@ -145,21 +154,34 @@ class WorkerCell:
         if self._poll_asked or self.stopping:
             return
         self._poll_asked = True
+        place = LanePlace(lambda: self.crew.serve(lambda: self._poll(place)), Turn.LATER)
         try:
-            self._world.threads.run(partial(self.crew.serve, self._poll))
+            self._world.lane.enter(place)
         except RuntimeError as error:
             self._poll_asked = False
             self.tell(Polled(error=error))
 
-    def _poll(self) -> None:
+    def _poll(self, place: LanePlace) -> bool:
+        """Claim tasks; whether there are some, which this thread is to run: not in the place of another's poll."""
         self._poll_asked = False
+        self._polled = True
         try:
             claimed = self.claim()
         except BaseException as error:
             self.tell(Polled(error=error))
-        else:
-            if claimed is not None:
-                self.tell(Polled(claimed))
+            return False
+        if claimed is None:
+            return False
+        self.tell(Polled(claimed))
+        if claimed.tasks:
+            self._leave(place)
+        return bool(claimed.tasks)
+
+    def _leave(self, place: LanePlace) -> None:
+        try:
+            self._world.lane.leave(place)
+        except RuntimeError:  # no thread for the next who polls
+            self._world.timers.after(AGAIN_INTERVAL, partial(self._leave, place))
 
     def stop_claiming(self) -> None:
         """From now on; a claim under way is interrupted, on a thread of the cache. Does not wait."""

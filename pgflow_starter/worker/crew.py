@@ -96,13 +96,13 @@ class Crew:
                 tasks.append(flight.task)
         self._returned(tasks)
 
-    def serve(self, first: Callable[[], object] | None = None) -> None:
-        """Call `first`, which may launch tasks, then run what is ready, on this thread. Blocks while handlers run."""
+    def serve(self, first: Callable[[], bool] | None = None) -> None:
+        """Run what is ready on this thread, unless `first` says that it launched nothing. Blocks while handlers run."""
         me = threading.get_ident()
         self._serving.add(me)
         try:
-            if first is not None:
-                first()
+            if first is not None and not first():
+                return
             while (flight := self._next()) is not None:
                 self._call()
                 self._run(flight)

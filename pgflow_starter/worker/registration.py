@@ -45,7 +45,9 @@ class RegistrationPhases:
     def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
         """Run one phase; the slug from the registry phase."""
         if phase is Phase.REGISTRY:
-            return self._registry.register(spec, self._definition(spec)).definition.slug
+            slug = self._registry.register(spec, self._definition(spec)).definition.slug
+            self._flow_store.expect(slug, notify=self._listener is not None)
+            return slug
         definition = self._registry.of(spec).definition
         if phase is Phase.WORKER:
             self._start_worker(spec, definition, scope)

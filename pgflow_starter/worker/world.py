@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.ports import Clock, MessageObserver, TaskStore, Timers
 from pgflow_starter.worker.polling import PollPolicy
 
@@ -20,13 +20,14 @@ class Shutdown:
 
 @dataclass(frozen=True, slots=True)
 class WorkerWorld:
-    """What the workers of a starter share."""
+    """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database."""
 
     store: TaskStore
     messages: MessageObserver
     clock: Clock
     timers: Timers
     threads: ThreadCache
+    lane: Lane
     policy: PollPolicy
     batch_size: int
     shutdown: Shutdown

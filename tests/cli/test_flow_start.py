@@ -17,7 +17,7 @@ from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.install import install
 from tests.support.commands import call
 from tests.support.databases import FAST, memory_folder
-from tests.support.programs import read_until, running
+from tests.support.programs import finished, read_until, running
 from tests.support.starters import running as starter_running
 
 PROGRAM = ("-m", "pgflow_starter")
@@ -165,3 +165,11 @@ def test_a_database_without_pgflow_names_the_command_that_installs_it(empty_data
     assert (result.exit_code, result.stdout) == (1, "")
     assert "pgflow-starter db install" in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_database_that_cannot_be_reached_is_one_line_without_the_password() -> None:
+    done = finished(*PROGRAM, "flow", "start", "greet", "{}", "--dsn", "postgresql://me:hush-hush@127.0.0.1:1/shop")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the database cannot be reached; check that it runs" in done.stderr
+    assert "hush" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1

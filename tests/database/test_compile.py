@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres.flows import PostgresFlowStore
 from tests.support.database import NoScope, opened
 from tests.support.starters import running, state
@@ -26,7 +27,7 @@ def _flow(slug: str = "f", **steps: dict[str, Any]) -> pgflow.FlowDefinition:
 
 def test_a_flow_is_created_once_and_verified_from_then_on(database: str) -> None:
     with opened(database) as db:
-        store = PostgresFlowStore(db)
+        store = PostgresFlowStore(db, SystemClock())
         assert store.compile(_flow(), NoScope()).created
         again = store.compile(_flow(), NoScope())
         assert not again.created
@@ -36,7 +37,7 @@ def test_a_flow_is_created_once_and_verified_from_then_on(database: str) -> None
 
 def test_dependencies_named_in_another_order_are_the_same_shape(database: str) -> None:
     with opened(database) as db:
-        store = PostgresFlowStore(db)
+        store = PostgresFlowStore(db, SystemClock())
         store.compile(_flow(a={}, b={}, c={"depends_on": ("a", "b")}), NoScope())
         assert not store.compile(_flow(b={}, a={}, c={"depends_on": ("b", "a")}), NoScope()).created
 
@@ -57,7 +58,7 @@ def test_another_shape_is_refused_and_the_steps_that_differ_are_named(
     database: str, steps: dict[str, Any], words: str
 ) -> None:
     with opened(database) as db:
-        store = PostgresFlowStore(db)
+        store = PostgresFlowStore(db, SystemClock())
         store.compile(_flow(a={}, b={"depends_on": ("a",)}), NoScope())
         with pytest.raises(pgflow.ShapeMismatchError, match=words):
             store.compile(_flow(**steps), NoScope())
@@ -76,7 +77,7 @@ def test_options_that_differ_are_told_once_and_the_database_wins(
         raise RuntimeError
 
     with opened(database) as db:
-        PostgresFlowStore(db).compile(job(2).__pgflow_definition__(), NoScope())
+        PostgresFlowStore(db, SystemClock()).compile(job(2).__pgflow_definition__(), NoScope())
     changed = job(5)
     with caplog.at_level(logging.WARNING, "pgflow_starter"), running(database, jobs=[changed]) as starter:
         starter.await_ready(10)
@@ -91,7 +92,7 @@ def test_options_that_differ_are_told_once_and_the_database_wins(
 
 def test_a_shape_that_differs_is_a_permanent_failure(database: str) -> None:
     with opened(database) as db:
-        PostgresFlowStore(db).compile(_flow("shaped", a={}), NoScope())
+        PostgresFlowStore(db, SystemClock()).compile(_flow("shaped", a={}), NoScope())
     flow = pgflow.Flow("shaped")
     flow.step(slug="other")(_handler)
     with running(database, flows=[flow]) as starter:
@@ -105,7 +106,7 @@ def test_a_shape_that_differs_is_a_permanent_failure(database: str) -> None:
 
 def test_a_queue_that_is_gone_is_made_again(database: str) -> None:
     with opened(database) as db, psycopg.connect(database, autocommit=True) as admin:
-        store = PostgresFlowStore(db)
+        store = PostgresFlowStore(db, SystemClock())
         store.compile(_flow(), NoScope())
         admin.execute("select pgmq.drop_queue('f')")
         store.compile(_flow(), NoScope())
@@ -120,7 +121,7 @@ def test_of_two_shapes_compiled_at_once_one_wins_whole(database: str) -> None:
     def compile_one(definition: pgflow.FlowDefinition) -> None:
         together.wait(10)
         try:
-            outcomes.append(PostgresFlowStore(db).compile(definition, NoScope()).created)
+            outcomes.append(PostgresFlowStore(db, SystemClock()).compile(definition, NoScope()).created)
         except pgflow.ShapeMismatchError as error:
             outcomes.append(error)
 

@@ -6,12 +6,15 @@ import json
 import logging
 import logging.config
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from pgflow_starter import JsonFormatter
+from tests.support.pages import DOCS, blocks
+from tests.support.programs import finished
 
 
 def _record(message: Any = "hello", *args: object, **fields: object) -> logging.LogRecord:
@@ -129,3 +132,10 @@ def test_dict_config_finds_it_by_name(capsys: pytest.CaptureFixture[str]) -> Non
     logger.warning("hello", extra={"pgflow_module": "shop"})
     logger.handlers.clear()
     assert json.loads(capsys.readouterr().out)["pgflow_module"] == "shop"
+
+
+def test_the_configuration_of_the_guide_leaves_our_loggers_on(tmp_path: Path) -> None:
+    (example,) = [block for block in blocks(DOCS / "how-to/logs.md") if block.file == "log_config.py"]
+    program = f"{example.text}\nlogging.getLogger('pgflow_starter.workers').warning('hello')\n"
+    done = finished("-c", program, cwd=tmp_path)
+    assert json.loads(done.stderr)["message"] == "hello"

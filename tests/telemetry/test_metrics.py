@@ -115,6 +115,23 @@ def test_tasks_are_counted_while_they_run_and_measured_when_they_have(database: 
     assert {attributes: point.count for attributes, point in process.items()} == {good: 1, bad: 1}
 
 
+def test_durations_lead_to_examples_of_their_spans(database: str, heard: Heard) -> None:
+    job = echo_job()
+    with running(database, jobs=[job], **heard.settings) as starter:
+        starter.client.enqueue(job, 1).wait(WAIT)
+    data = heard.reader.get_metrics_data()  # once: examples are told once
+    assert data is not None
+    found = {
+        metric.name: {exemplar.span_id for point in metric.data.data_points for exemplar in point.exemplars}
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+    }
+    for instrument, name in (
+        ("messaging.process.duration", "process"),
+        ("pgflow.starter.attempt.duration", "register"),
+    ):
+        assert found[instrument] == {span.context.span_id for span in heard.spans(f"{name} echo")}
+
+
 def test_starters_of_one_provider_are_added_up(server: Any, database: str, heard: Heard) -> None:
     with (
         running(database, jobs=[echo_job("a")], **heard.settings) as one,

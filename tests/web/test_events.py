@@ -11,8 +11,11 @@ import pytest
 
 from pgflow_starter import StarterStopped, web
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.testing import ManualClock
 from pgflow_starter.web import Application
+from pgflow_starter.web.events import BLIND_HEARTBEAT, HEARTBEAT, Streams
 from pgflow_starter.web.server import STREAMS, THREADS
+from pgflow_starter.web.snapshot import Snapshots
 from tests.support.waiting import eventually
 from tests.web.client import get, stream
 from tests.web.stage import Stage, module, worker
@@ -92,6 +95,23 @@ def test_readers_that_go_leave_their_places_to_the_next() -> None:
                 readers = [open_.enter_context(stream(server.url)) for _ in range(STREAMS)]
                 assert [reader.response.status for reader in readers] == [200] * STREAMS
             eventually(lambda: places._value == STREAMS, 3, "all the places")
+
+
+def test_where_only_writing_finds_out_that_a_reader_has_gone_it_is_done_often() -> None:
+    clock = ManualClock()
+    streams = Streams(Snapshots(Stage(), clock), clock, limit=2, look_every=0.001)
+    told, blind = streams.open(lambda: False), streams.open(None)
+    assert told is not None
+    assert blind is not None
+    for stream_ in (told, blind):
+        assert next(stream_).startswith(b"retry: ")
+    clock.advance(BLIND_HEARTBEAT)
+    assert next(blind).startswith(b": heartbeat")
+    assert told._news() is None
+    clock.advance(HEARTBEAT)
+    assert next(told).startswith(b": heartbeat")
+    for stream_ in (told, blind):
+        stream_.close()
 
 
 @pytest.mark.parametrize("multithread", [False, None])

@@ -1,0 +1,56 @@
+"""The tables by name: each a generator of figures, on a server of its own where it needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from benchmarks import (
+    asking,
+    crashing,
+    hanging,
+    holding,
+    importing,
+    probing,
+    recovering,
+    starting,
+    telling,
+    throughput,
+    working,
+)
+from benchmarks.figures import Figure
+from benchmarks.plan import Plan
+from benchmarks.server import FreshDatabase, databases
+
+
+def on_a_server(measure: Callable[[FreshDatabase, Plan], Iterator[Figure]]) -> Callable[[Plan], Iterator[Figure]]:
+    """The same with a server for as long as it takes."""
+
+    def measured(plan: Plan) -> Iterator[Figure]:
+        with databases() as fresh:
+            yield from measure(fresh, plan)
+
+    return measured
+
+
+def _breaking(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
+    yield crashing.answering(fresh, plan.repetitions)
+    yield from hanging.measure(fresh, plan.repetitions)
+
+
+def _recovering(plan: Plan) -> Iterator[Figure]:
+    yield from crashing.enduring()
+    yield from on_a_server(_breaking)(plan)
+    yield from recovering.measure(plan.repetitions, long=plan.long)
+
+
+TABLES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
+    "importing": importing.measure,
+    "starting": on_a_server(starting.measure),
+    "asking": on_a_server(asking.measure),
+    "holding": on_a_server(holding.measure),
+    "working": on_a_server(working.measure),
+    "throughput": on_a_server(throughput.measure),
+    "recovering": _recovering,
+    "telling": lambda plan: telling.measure(plan.repetitions),
+    "probing": lambda plan: probing.measure(plan.repetitions),
+}

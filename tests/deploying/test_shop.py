@@ -1,0 +1,33 @@
+"""The program that all of them start: it runs what it should, and ends in time when it is told to."""
+
+from __future__ import annotations
+
+import re
+import signal
+from urllib.request import urlopen
+
+import pgflow_starter as pgflow
+from tests.support.commands import call
+from tests.support.deployed import FOLDER, MODULES
+from tests.support.programs import read_until, running
+
+
+def test_it_registers_runs_answers_and_drains(database: str) -> None:
+    command = ("-m", "pgflow_starter", "run", *MODULES, "--notify", "--http", "127.0.0.1:0")
+    with running(*command, env={"PGFLOW_DSN": database}, cwd=FOLDER) as program:
+        said = read_until(program.stderr, "ready: 2 of 2 modules succeeded")
+        found = re.search(r"http://127\.0\.0\.1:\d+", said)
+        assert found is not None
+        for probe in ("livez", "readyz", "healthz"):
+            with urlopen(f"{found[0]}/{probe}", timeout=10) as response:
+                assert response.status == 200
+        told = call("status", found[0])
+        assert told.exit_code == 0
+        assert f"{found[0]}/status: ready, healthy" in told.stdout
+        assert "send_email   running   0 of 10" in told.stdout
+        with pgflow.PgflowClient(database) as client:
+            order = {"customer": "ada", "lines": [{"pieces": 2, "cents": 1900}]}
+            assert client.start_flow("order", order).wait(10).result == {"customer": "ada", "cents": 3800}
+        program.send_signal(signal.SIGTERM)
+        program.communicate()
+    assert program.returncode == 0
