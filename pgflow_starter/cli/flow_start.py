@@ -17,6 +17,7 @@ from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import Interrupted, NoAnswer
 from pgflow_starter.cli.options import dsn_option, json_option
 from pgflow_starter.cli.run_view import RunView, run_view
+from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import one_line
 from pgflow_starter.errors import DatabaseError
@@ -166,6 +167,6 @@ def _end(run: Run, wait: float | None) -> None:
     if run.status == "failed":
         # Below the first line is where it was raised, for whoever looks into the database.
         why = (run.error or "").partition("\n")[0]
-        raise click.ClickException(f"the run failed: {one_line(why) or 'no task says why'}")
+        raise click.ClickException(f"the run failed: {visible(one_line(why)) or 'no task says why'}")
     if not run.finished:
         raise NoAnswer(f"the run is not finished after {wait:g} s and goes on: does a starter run that has it?")
