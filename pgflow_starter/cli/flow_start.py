@@ -90,7 +90,8 @@ def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | No
     """
     value = _json(given)
     # What is wrong is told once, as the command's own error.
-    logging.getLogger("pgflow_starter").addHandler(logging.NullHandler())
+    for name in ("pgflow_starter", "psycopg"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     with PgflowClient(dsn, patience=PATIENCE) as client:
         with busy("asking the database"):
             try:

@@ -25,11 +25,12 @@ def call(*arguments: str, env: dict[str, str] | None = None, input: str | None =
 @contextmanager
 def _logging_as_it_was() -> Iterator[None]:
     """A command's process is its own, and it sets up logging as it likes; this one has other tests."""
-    package, modules = (logging.getLogger(name) for name in ("pgflow_starter", "pgflow_starter.modules"))
-    handlers, level = list(package.handlers), modules.level
+    loggers = [logging.getLogger(name) for name in ("pgflow_starter", "pgflow_starter.modules", "psycopg")]
+    before = [(logger, list(logger.handlers), logger.level) for logger in loggers]
     yield
-    package.handlers[:] = handlers
-    modules.setLevel(level)
+    for logger, handlers, level in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
 
 
 def check(line: str) -> click.Context:
