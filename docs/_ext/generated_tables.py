@@ -73,7 +73,7 @@ def _command(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
         for name in command.list_commands(click.Context(command)):
             yield from _command(command.commands[name], (*path, name))
         return
-    usage = " ".join((*path, *(p.make_metavar(click.Context(command)) for p in _arguments(command))))
+    usage = " ".join((*path, *(p.metavar or p.human_readable_name for p in _arguments(command))))
     yield from (f"### `{' '.join(path[1:])}`", "", "```text", f"{usage} [OPTIONS]", "```", "")
     yield from _help(inspect.cleandoc(command.help or ""))
     yield from ("", "| option | variable | |", "|---|---|---|")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pgflow_starter.cli.telling import visible
 from pgflow_starter.core.state import (
     ErrorClass,
     ModuleError,
@@ -58,7 +59,7 @@ def read(body: bytes, now: datetime) -> Answer:
     data = json.loads(body)
     try:
         if "reason" in data and "modules" not in data:
-            return Answer(data, now, None, (), one_line(f"{data['error']}: {data['reason']}"))
+            return Answer(data, now, None, (), visible(one_line(f"{data['error']}: {data['reason']}")))
         told = _moment(data.get("now")) or now
         return Answer(data, told, _status(data), tuple(map(_worker, data.get("workers", ()))))
     except (KeyError, TypeError, AttributeError) as error:
@@ -73,8 +74,14 @@ def _status(data: dict[str, Any]) -> StarterStatus:
         started_at=_moment(data["started_at"]) or _NEVER,
         ready_at=_moment(data["ready_at"]),
         modules=tuple(map(_module, data["modules"])),
-        outage=None if outage is None else Outage(_moment(outage["since"]) or _NEVER, outage["reason"]),
+        outage=None
+        if outage is None
+        else Outage(_moment(outage["since"]) or _NEVER, visible(one_line(outage["reason"]))),
     )
+
+
+def _outage(data: dict[str, Any]) -> Outage:
+    return Outage(_moment(data["since"]) or _NEVER, visible(one_line(data["reason"])))
 
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -83,8 +90,8 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 def _module(data: dict[str, Any]) -> ModuleState:
     error = data["last_error"]
     return ModuleState(
-        module=data["module"],
-        slug=data["slug"],
+        module=visible(data["module"]),
+        slug=None if data["slug"] is None else visible(data["slug"]),
         type=ModuleType(data["type"]),
         status=ModuleStatus(data["status"]),
         attempts=data["attempts"],
@@ -99,8 +106,8 @@ def _error(data: dict[str, Any]) -> ModuleError:
     return ModuleError(
         ErrorClass(data["error_class"]),
         Phase(data["phase"]),
-        data["reason"],
-        data["error_type"],
+        visible(one_line(data["reason"])),
+        visible(data["error_type"]),
         _moment(data["at"]) or _NEVER,
     )
 
@@ -108,7 +115,7 @@ def _error(data: dict[str, Any]) -> ModuleError:
 def _worker(data: dict[str, Any]) -> WorkerLine:
     state = next((word for word in ("draining", "lost") if data[word]), "running")
     counts = (int(data[name]) for name in ("slots", "running", "completed", "failed", "unwritten"))
-    return WorkerLine(data["slug"], state, *counts)
+    return WorkerLine(visible(data["slug"]), state, *counts)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -17,6 +17,7 @@ from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import Interrupted, NoAnswer
 from pgflow_starter.cli.options import dsn_option, json_option
 from pgflow_starter.cli.run_view import RunView, run_view
+from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import one_line
 from pgflow_starter.errors import DatabaseError
@@ -89,7 +90,8 @@ def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | No
     """
     value = _json(given)
     # What is wrong is told once, as the command's own error.
-    logging.getLogger("pgflow_starter").addHandler(logging.NullHandler())
+    for name in ("pgflow_starter", "psycopg"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
     with PgflowClient(dsn, patience=PATIENCE) as client:
         with busy("asking the database"):
             try:
@@ -166,6 +168,6 @@ def _end(run: Run, wait: float | None) -> None:
     if run.status == "failed":
         # Below the first line is where it was raised, for whoever looks into the database.
         why = (run.error or "").partition("\n")[0]
-        raise click.ClickException(f"the run failed: {one_line(why) or 'no task says why'}")
+        raise click.ClickException(f"the run failed: {visible(one_line(why)) or 'no task says why'}")
     if not run.finished:
         raise NoAnswer(f"the run is not finished after {wait:g} s and goes on: does a starter run that has it?")

@@ -43,6 +43,11 @@ def told(state: ModuleState, now: datetime) -> str:
     return ", ".join(words)
 
 
+def visible(text: str) -> str:
+    """The text without what would move a terminal's cursor or change its colours: it may be anybody's."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
 def until(moment: datetime, now: datetime) -> str:
     """How long it is until then, in seconds."""
     return f"{max(0.0, (moment - now).total_seconds()):.1f} s"

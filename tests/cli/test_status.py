@@ -117,6 +117,19 @@ def test_a_starter_that_has_ended_says_so(web: StubWeb, starter: Starter) -> Non
     assert json.loads(call("status", f"127.0.0.1:{web.port}", "--json").stdout) == ended
 
 
+def test_what_a_starter_says_moves_no_cursor(web: StubWeb, starter: Starter) -> None:
+    evil = "\x1b[2J\x9b31m"
+    error = replace(ERROR, reason=f"{evil} ERROR", error_type=evil)
+    state = replace(RETRYING, module=evil, slug=evil, last_error=error)
+    starter.reply = ("200 OK", answer(replace(UNWELL, modules=(state,), outage=Outage(NOW, evil))))
+    shown = call("status", f"127.0.0.1:{web.port}").output
+    starter.reply = ("503 Gone", json.dumps({"error": evil, "reason": evil}).encode())
+    shown += call("status", f"127.0.0.1:{web.port}").output
+    assert "\x1b" not in shown
+    assert "\x9b" not in shown
+    assert "[2J" in shown
+
+
 def test_as_json_it_is_what_the_starter_said_in_one_line(web: StubWeb, starter: Starter) -> None:
     starter.reply = ("200 OK", answer(UNWELL, something="new"))
     result = call("status", f"127.0.0.1:{web.port}", "--json")
