@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks import asking, crashing, hanging, holding, importing, recovering, starting, throughput, working
 from benchmarks.figures import Figure
+from benchmarks.peers import lanes
 from benchmarks.plan import Plan
 from benchmarks.server import FreshDatabase, databases
 
@@ -39,4 +40,5 @@ TABLES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "working": on_a_server(working.measure),
     "throughput": on_a_server(throughput.measure),
     "recovering": _recovering,
+    "peers": on_a_server(lanes.measure),
 }
