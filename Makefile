@@ -116,5 +116,5 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .venv-3.1[0-9] .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist docs/_build *.egg-info
+	rm -rf .venv .venv-3.1[0-9] .venv-peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist docs/_build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

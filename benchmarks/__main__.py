@@ -24,7 +24,6 @@ Tables = dict[str, list[dict[str, Any]]]
 def main() -> int:
     """Measure and print the tables, each in a process of its own; 1 where one could not be measured."""
     arguments = _parser().parse_args()
-    logging.disable(logging.CRITICAL)
     try:
         if arguments.only:
             tables = {arguments.only: _measured(arguments.only, full=arguments.full, quiet=arguments.json == "-")}
@@ -91,4 +90,5 @@ def _measured(table: str, *, full: bool, quiet: bool) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
     sys.exit(main())

@@ -18,6 +18,7 @@ from benchmarks import (
     working,
 )
 from benchmarks.figures import Figure
+from benchmarks.peers import lanes
 from benchmarks.plan import Plan
 from benchmarks.server import FreshDatabase, databases
 
@@ -53,4 +54,5 @@ TABLES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "recovering": _recovering,
     "telling": lambda plan: telling.measure(plan.repetitions),
     "probing": lambda plan: probing.measure(plan.repetitions),
+    "peers": on_a_server(lanes.measure),
 }
