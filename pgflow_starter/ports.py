@@ -79,8 +79,8 @@ class AttemptObserver(Protocol):
 class Observer(Protocol):
     """Watches a starter. Must be quick and never raise into it; called from many threads."""
 
-    def started(self, modules: Sequence[ModuleSpec]) -> None:
-        """The starter began."""
+    def started(self, modules: Sequence[ModuleSpec]) -> Callable[[], None]:
+        """The starter began; what it returns tells the rest, on a thread that may take its time."""
 
     def asking(self) -> object | None:
         """On the thread of who asks for an attempt: what `attempt` shall know of the asker."""

@@ -77,7 +77,8 @@ class Probe:
         self.endings: SimpleQueue[tuple[ModuleState, float | None]] = SimpleQueue()
         self.fail_once: BaseException | None = None
 
-    def started(self, modules: Sequence[ModuleSpec]) -> None: ...
+    def started(self, modules: Sequence[ModuleSpec]) -> Callable[[], None]:
+        return lambda: None
 
     def ready(self, states: Sequence[ModuleState], seconds: float) -> None: ...
 

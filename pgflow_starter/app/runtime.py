@@ -29,7 +29,7 @@ from pgflow_starter.actors.module import ModuleActor, ModuleWorld
 from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.actors.starter import STARTER_ID, StarterActor
 from pgflow_starter.actors.supervisor import DynamicSupervisorActor, SupervisorActor
-from pgflow_starter.actors.threads import Lane, ThreadCache
+from pgflow_starter.actors.threads import Lane, ThreadCache, run_patiently
 from pgflow_starter.actors.timers import TimerThread
 from pgflow_starter.actors.tree import Tree
 from pgflow_starter.app.client import PgflowClient
@@ -130,10 +130,9 @@ class Runtime:
 
     def start(self) -> None:
         """Start the tree on the root's own thread; returns at once."""
-        self._observer.started(self.specs)
+        tell = self._observer.started(self.specs)
         with self._guard:
             self._gauges.open()
-        self.board.announce_if_empty()
         self.database.watch(self._workers.database_back)
         self.database.watch(self._tell_modules_database_back)
         root = partial(
@@ -148,9 +147,14 @@ class Runtime:
         try:
             self.database.revive()
             self._root = start_linked(root, self._link, wait=False)
+            run_patiently(self._threads, self._timers, partial(self._tell_started, tell))
         except BaseException:
             self._close_parts()  # no thread to be had, or a signal's exception: nobody will ever stop it
             raise
+
+    def _tell_started(self, tell: Callable[[], None]) -> None:
+        tell()
+        self.board.announce_if_empty()
 
     def stop(self, timeout: float) -> None:
         """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""

@@ -12,7 +12,7 @@ a starter outlives whoever started it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentelemetry import trace
@@ -46,8 +46,8 @@ class OtelObserver:
         """The root span's, for links to it."""
         return trace.get_current_span(self._root).get_span_context()
 
-    def started(self, modules: Sequence[ModuleSpec]) -> None:
-        """The root span, ended at once; linked to what the caller has current."""
+    def started(self, modules: Sequence[ModuleSpec]) -> Callable[[], None]:
+        """The root span, linked to what the caller has current; ended at once, by the call returned: an exporter may wait."""
         if self._providers.traces:
             with self._providers.guard:
                 attributes = {names.MODULE_COUNT: len(modules)}
@@ -55,8 +55,14 @@ class OtelObserver:
                 span = self._providers.tracer.start_span(
                     names.SPAN_START, Context(), SpanKind.INTERNAL, attributes, links
                 )
-                span.end()
                 self._root = trace.set_span_in_context(span, Context())
+                end = nanoseconds(self._clock)
+                return lambda: self._end(span, end)
+        return _nothing
+
+    def _end(self, span: Span, at: int) -> None:
+        with self._providers.guard:
+            span.end(at)
 
     def asking(self) -> object | None:
         """What the calling thread has current, for `attempt`."""
@@ -106,6 +112,10 @@ class OtelObserver:
             body = f"ready after {seconds:.3g} s"
             providers.events.tell(names.EVENT_READY, attributes, span, at=end, body=body)
             span.end(end)
+
+
+def _nothing() -> None:
+    """There is no span."""
 
 
 def _links(*contexts: object | None) -> list[Link]:
