@@ -58,6 +58,7 @@ class ModuleActor(Actor):
         super().__init__()
         self._cell = cell
         self._world = world
+        self._cancelled = False
 
     def name(self) -> str:
         return f"pgflow-module-{self._cell.spec.name}"
@@ -67,6 +68,7 @@ class ModuleActor(Actor):
         self.actor_ref.tell(Begin())
 
     def cancel(self) -> None:
+        self._cancelled = True  # what is cut short by that is no failed attempt; a successor would find its result
         job = self._cell.job
         if job is not None and not job.done:
             _abandon(job, self._world)
@@ -78,7 +80,7 @@ class ModuleActor(Actor):
             case Begin():
                 self._resume()
             case PhaseReported(job):
-                if job is self._cell.job:
+                if job is self._cell.job and not self._cancelled:
                     self._reported(job)
             case PhaseOverdue(job):
                 if job is self._cell.job and not job.done:
