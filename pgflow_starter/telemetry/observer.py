@@ -47,7 +47,7 @@ class OtelObserver:
         return trace.get_current_span(self._root).get_span_context()
 
     def started(self, modules: Sequence[ModuleSpec]) -> Callable[[], None]:
-        """The root span, linked to what the caller has current. To be ended by what it returns: an exporter may wait."""
+        """The root span, linked to what the caller has current. What it returns ends it: an exporter may take long."""
         if self._providers.traces:
             with self._providers.guard:
                 attributes = {names.MODULE_COUNT: len(modules)}
