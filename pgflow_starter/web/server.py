@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 from collections.abc import Iterable
@@ -90,7 +91,7 @@ def serve(starter: Source, address: str) -> Server:
     """
     where = parse_address(address)
     _require_waitress()
-    return serve_application(Application(starter, SystemClock(), streams=STREAMS), bind(where))
+    return serve_application(Application(starter, SystemClock(), streams=STREAMS, lasts=math.inf), bind(where))
 
 
 def serve_application(application: Closing, listening: socket.socket) -> Server:
