@@ -121,7 +121,7 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     if not isinstance(given.get("backoff", Backoff()), Backoff):
         yield f"backoff must be a Backoff, got {given['backoff']!r}"
     for name, method in _PROVIDERS.items():
-        if given.get(name) is not None and not callable(getattr(given[name], method, None)):
+        if given.get(name) is not None and not _offers(given[name], method):
             yield f"{name} must be an OpenTelemetry provider with {method}(), got {type(given[name]).__name__}"
     bad: set[str] = set()
     for name in (*_NUMBERS, *_COUNTS):
@@ -141,6 +141,13 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     least = 3 * values["heartbeat_interval"] if "heartbeat_interval" not in bad else 0
     if not bad & {"stale_threshold"} and not _at_least(values["stale_threshold"], least):
         yield f"stale_threshold must be at least 3 * heartbeat_interval = {least!r}, got {values['stale_threshold']!r}"
+
+
+def _offers(provider: object, method: str) -> bool:
+    try:
+        return callable(getattr(provider, method, None))
+    except Exception:  # somebody's own __getattr__
+        return False
 
 
 def _at_least(value: float, least: float) -> bool:

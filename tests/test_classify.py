@@ -144,6 +144,7 @@ def test_what_a_definition_raises_is_permanent_and_what_nobody_foresaw_elsewhere
         (DefinitionError("shop is not a flow"), "DefinitionError", "shop is not a flow"),
         (DefinitionError(), "DefinitionError", "DefinitionError"),
         (DatabaseError("it is\n\tgone\n", error_type="OperationalError"), "OperationalError", "it is gone"),
+        (DefinitionError("\x1b[31mred\x9b0m\x00 \x07 \x7f\x85end"), "DefinitionError", "[31mred0m end"),
     ],
 )
 def test_an_error_is_told_in_one_line(error: BaseException, type_: str, text: str) -> None:

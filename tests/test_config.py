@@ -148,3 +148,13 @@ def test_every_bad_setting_is_named_at_once() -> None:
     problems = str(told.value).split("; ")
     assert len(problems) == len(bad) + 1
     assert all(any(name in problem for problem in problems) for name in bad)
+
+
+@pytest.mark.parametrize("name", ["tracer_provider", "meter_provider", "logger_provider"])
+def test_a_provider_that_raises_when_it_is_looked_at_is_refused_by_name(name: str) -> None:
+    class Odd:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    with pytest.raises(ValueError, match=rf"{name} must be an OpenTelemetry provider with .*, got Odd"):
+        made(**{name: Odd()})

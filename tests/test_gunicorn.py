@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ import pytest
 import pgflow_starter as pgflow
 from tests.support.programs import ROOT, read_until, running
 from tests.support.waiting import eventually
+from tests.web.client import get, stream
 
 ENDS_WITHIN = 10.0
 
@@ -97,3 +99,55 @@ def test_a_request_learns_what_became_of_its_run_and_where_the_starter_stands(
         server.send_signal(signal.SIGTERM)
         server.communicate()
     assert server.returncode == 0
+
+
+PAGE_APP = """
+import os, pgflow_starter as pgflow
+from pgflow_starter import web
+
+@pgflow.job("slow", timeout=60)
+def slow(message, ctx):
+    ctx.cancelled.wait(50)
+
+starter = pgflow.start(os.environ["PGFLOW_DSN"], jobs=[slow], shutdown_timeout=1, lazy=True)
+app = web.application(starter)
+"""
+
+PAGE_SETTINGS = """
+worker_class = "gthread"
+workers = 1
+threads = 4
+graceful_timeout = 18
+
+def post_worker_init(worker):
+    from page_app import starter
+    starter.ready()
+
+def worker_exit(server, worker):
+    from page_app import starter
+    starter.stop()
+    server.log.info("the starter has stopped")
+"""
+
+
+def test_an_open_page_holds_up_no_drain(database: str, options: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "page_app.py").write_text(PAGE_APP)
+    (tmp_path / "settings.py").write_text(PAGE_SETTINGS)
+    command = ("-m", "gunicorn", "-c", "settings.py", "page_app:app", "--bind", "127.0.0.1:0", *options)
+    with running(*command, env={"PGFLOW_DSN": database}, cwd=tmp_path) as server:
+        found = re.search(r"http://127\.0\.0\.1:\d+", read_until(server.stderr, "Listening at"))
+        assert found is not None
+        eventually(lambda: get(found[0], "/readyz").status == 200, 30, "a starter that is ready")
+        with pgflow.PgflowClient(database) as client:
+            client.enqueue("slow", {})
+        eventually(lambda: rows(database, "select from pgflow.step_tasks where status = 'started'"), 10, "a task")
+        with stream(found[0], timeout=30) as reader:
+            assert reader.event()[0] == "status"
+            server.send_signal(signal.SIGTERM)
+            heard = list(iter(reader.event, ("", "")))
+            assert heard[-1][0] == "again"
+        _, errors = server.communicate()
+    assert server.returncode == 0, errors
+    assert "the starter has stopped" in errors
+    assert rows(database, "select status from pgflow.step_tasks") == [("queued",)]
+    assert rows(database, "select from pgflow.workers where deprecated_at is null") == []

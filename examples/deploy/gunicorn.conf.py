@@ -8,7 +8,8 @@ worker_class = "gthread"
 workers = 2
 threads = 4
 # After SIGTERM a process that has not ended by then is killed. First its requests end, then the starter's tasks: give
-# both their time, so more than the starter's shutdown_timeout (20 there) and the longest request together.
+# both their time, so more than the starter's shutdown_timeout (20 there) and the longest request together; the page's
+# stream, where that is mounted, is a request of 10 seconds.
 graceful_timeout = 35
 
 

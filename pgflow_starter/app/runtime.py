@@ -78,6 +78,9 @@ LISTENING = 32
 LEFTOVER_TIMEOUT = 0.2
 """Seconds for threads that should be gone already when a starter has stopped."""
 
+FROM_OUTSIDE = "it was stopped from outside"
+"""What is said of a root that ended without an error of its own."""
+
 
 class Runtime:
     """One starter's parts and their life. Thread-safe; made and started once."""
@@ -211,7 +214,9 @@ class Runtime:
 
     def _take_down(self, reason: BaseException | None) -> None:
         if not self._stop_asked:
-            logger.critical("the starter has terminated: %s", self._redact(str(reason)))
+            logger.critical(
+                "the starter has terminated: %s", self._redact(str(FROM_OUTSIDE if reason is None else reason))
+            )
             self._gauges.terminated()
             self.incidents.died("", ROOT_ID, reason, restarting=False)
             self.board.close(partial(_terminated, reason))
@@ -396,6 +401,7 @@ def _supervisor(
 
 
 def _terminated(reason: BaseException | None) -> StarterTerminated:
-    error = StarterTerminated(f"the starter's supervisor gave up: {reason}")
+    why = f"gave up: {reason}" if reason is not None else f"has ended: {FROM_OUTSIDE}"
+    error = StarterTerminated(f"the starter's supervisor {why}")
     error.__cause__ = reason
     return error

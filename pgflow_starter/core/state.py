@@ -178,9 +178,13 @@ class WorkerState:
     draining: bool
 
 
+# A terminal obeys them, and texts come from databases and from others' errors. Those that are white space are folded.
+_CONTROLS = {sign: None for sign in (*range(0x20), *range(0x7F, 0xA0)) if not chr(sign).isspace()}
+
+
 def one_line(text: str, limit: int = 500) -> str:
-    """The text with its white space folded, cut at `limit` characters: fit for a log line or a state."""
-    folded = " ".join(text.split())
+    """The text without control characters and its white space folded, cut at `limit`: fit for a log line or a state."""
+    folded = " ".join(text.translate(_CONTROLS).split())
     return folded if len(folded) <= limit else folded[: limit - 1] + "…"
 
 

@@ -36,7 +36,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             told["exception"] = self._traceback(record)
         if record.stack_info:
-            told["stack"] = str(record.stack_info)
+            told["stack"] = _stack(record)
         try:
             return json.dumps(told, default=_shown, allow_nan=False)
         except Exception:  # a NaN, a loop, an integer of more digits than Python writes, a key that is no text
@@ -63,6 +63,13 @@ def _message(record: logging.LogRecord) -> str:
         return record.getMessage()
     except Exception as error:
         return f"{_shown(record.msg)} (its arguments do not fit: {type(error).__name__})"
+
+
+def _stack(record: logging.LogRecord) -> str:
+    try:
+        return str(record.stack_info)
+    except Exception:
+        return _shown(record.stack_info)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.ports import Clock
 from pgflow_starter.web.assets import assets
-from pgflow_starter.web.events import HEARTBEAT, Streams, ended
+from pgflow_starter.web.events import HEARTBEAT, LASTS, Streams, ended
 from pgflow_starter.web.probes import Probes
 from pgflow_starter.web.response import Response, json_data, text
 from pgflow_starter.web.runs import RecentRuns
@@ -34,12 +34,20 @@ class Application:
     """Serves a starter's probes, its status as JSON and as a page. Changes nothing. Thread-safe.
 
     Nothing but `/runs` waits for the database, and `/events` lasts; so neither can keep a probe waiting as long as the
-    server has threads left. `close` ends the streams.
+    server has threads left. A stream ends by itself after `lasts` seconds; `close` ends all of them.
     """
 
-    def __init__(self, source: Source, clock: Clock, *, streams: int = STREAMS, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(
+        self,
+        source: Source,
+        clock: Clock,
+        *,
+        streams: int = STREAMS,
+        heartbeat: float = HEARTBEAT,
+        lasts: float = LASTS,
+    ) -> None:
         self._snapshots = Snapshots(source, clock)
-        self._streams = Streams(self._snapshots, clock, limit=streams, heartbeat=heartbeat)
+        self._streams = Streams(self._snapshots, clock, limit=streams, heartbeat=heartbeat, lasts=lasts)
         self._runs = RecentRuns(source, clock)
         probes = Probes(source, clock)
         self._probes = {"/livez": probes.livez, "/readyz": probes.readyz, "/healthz": probes.healthz}
@@ -54,7 +62,10 @@ class Application:
         return [response.body] if isinstance(response.body, bytes) else response.body
 
     def close(self) -> None:
-        """End the streams; all else goes on. Does not wait. Idempotent."""
+        """End the streams within a quarter of a second and open no more; all else goes on. Does not wait. Idempotent.
+
+        For servers that tell when they begin to stop: those that wait for open requests then need not wait for streams.
+        """
         self._streams.close()
 
     def _answer(self, environ: Mapping[str, Any]) -> Response:

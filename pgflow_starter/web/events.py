@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from typing import Self
@@ -21,7 +22,15 @@ HEARTBEAT = 15.0
 BLIND_HEARTBEAT = 3.0
 """The same where only writing finds out whether the reader has gone, and frees the thread that it held."""
 
-RETRY_MS = 2000
+LASTS = 10.0
+"""Seconds that a stream lasts where another's server serves it: one that stops waits for open requests, and nobody
+tells us that it does."""
+
+RETRY_MS = 500
+"""Milliseconds until a reader comes again after a stream's end: it is to miss little."""
+
+AGAIN = "event: again\ndata: this stream has lasted long enough; open another\n\n"
+"""Tells an end that is planned from a connection that is lost."""
 
 
 class Streams:
@@ -35,11 +44,13 @@ class Streams:
         limit: int,
         look_every: float = LOOK_EVERY,
         heartbeat: float = HEARTBEAT,
+        lasts: float = math.inf,
     ) -> None:
         self.snapshots = snapshots
         self.clock = clock
         self.look_every = look_every
         self.heartbeat = heartbeat
+        self.lasts = lasts
         self.closing = threading.Event()
         self._free = threading.Semaphore(limit)
 
@@ -67,6 +78,7 @@ class Stream:
         self._release: Callable[[], None] | None = release
         self._told: Facts | None = None
         self._spoke_at = 0.0
+        self._ends_at = streams.clock.monotonic() + streams.lasts
         self._ended = False
 
     def __iter__(self) -> Self:
@@ -101,6 +113,9 @@ class Stream:
             return f"event: ended\ndata: {json.dumps(ended(error))}\n\n"
         if before is None:
             return f"retry: {RETRY_MS}\n{_status(streams.snapshots.write(facts))}"
+        if streams.clock.monotonic() >= self._ends_at:
+            self._ended = True
+            return AGAIN
         if facts != before:
             return _status(streams.snapshots.write(facts))
         if streams.clock.monotonic() - self._spoke_at >= self._heartbeat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 from collections.abc import Iterable
@@ -23,7 +24,8 @@ ENDS_WITHIN = 5.0
 _LIMITS = {
     "channel_request_lookahead": 1,  # so that a stream learns that its reader has gone
     "connection_limit": 500,
-    "channel_timeout": 60,
+    "channel_timeout": 10,  # who asks nothing, or reads nothing of its answer, makes room for others
+    "cleanup_interval": 2,
     "max_request_body_size": 65536,
     "max_request_header_size": 32768,
     "outbuf_high_watermark": 2**20,  # what is kept for a reader of a stream that does not read
@@ -90,17 +92,20 @@ def serve(starter: Source, address: str) -> Server:
     """
     where = parse_address(address)
     _require_waitress()
-    return serve_application(Application(starter, SystemClock(), streams=STREAMS), bind(where))
+    return serve_application(Application(starter, SystemClock(), streams=STREAMS, lasts=math.inf), bind(where))
 
 
 def serve_application(application: Closing, listening: socket.socket) -> Server:
     """Serve an application on a socket that listens. The server's `close` closes both."""
     from waitress.server import create_server
 
+    from pgflow_starter.web.channel import OneAnswerChannel
+
     sockets: dict[int, Any] = {}
     server = create_server(
         application, map=sockets, sockets=[listening], threads=THREADS, ident="pgflow-starter", **_LIMITS
     )
+    server.channel_class = OneAnswerChannel
     return Server(server, sockets, application)
 
 

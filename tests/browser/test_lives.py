@@ -19,7 +19,9 @@ from pgflow_starter import StarterStopped, StarterTerminated, web
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.install import install
-from pgflow_starter.web.server import STREAMS
+from pgflow_starter.web import Application
+from pgflow_starter.web.address import bind, parse_address
+from pgflow_starter.web.server import STREAMS, serve_application
 from tests.browser.chromium import Page
 from tests.browser.scenes import healthy, many
 from tests.support.databases import FAST, memory_folder
@@ -124,6 +126,32 @@ def test_a_lost_connection_is_said_and_made_again(page: Page) -> None:
         page.shows("Live", "#link")
         assert not page.run("return document.body.classList.contains('stale')")
         assert "This is how it was" not in page.text("#banner")
+
+
+def test_streams_that_end_as_planned_are_no_loss(page: Page) -> None:
+    stage = healthy()
+    app = Application(stage, SystemClock(), lasts=0.6)
+    asked: list[str] = []
+
+    def listening(environ: Any, start_response: Any) -> Any:
+        asked.append(environ["PATH_INFO"])
+        return app(environ, start_response)
+
+    listening.close = app.close  # type: ignore[attr-defined]
+    with serve_application(listening, bind(parse_address(":0"))) as server:  # type: ignore[arg-type]
+        page.open(f"{server.url}/")
+        page.shows("Live", "#link")
+        page.run(
+            "window.links = []; new MutationObserver(() => links.push(document.getElementById('link').textContent))"
+            ".observe(document.getElementById('link'), {subtree: true, childList: true, characterData: true})"
+        )
+        eventually(lambda: asked.count("/events") > 4, 20, "streams again and again")
+        assert page.run("return window.links") == []
+        assert page.text("#link") == "Live"
+        assert "/status" not in asked
+        stage.modules = (*stage.modules, module("late", "pending"))
+        page.shows("Not ready", "h1")
+    page.shows("Connection lost", "#link")
 
 
 def test_where_there_is_no_stream_to_be_had_it_asks_now_and_then(page: Page) -> None:

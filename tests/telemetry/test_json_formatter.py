@@ -110,6 +110,7 @@ def _deep() -> list[Any]:
         _record(exc_info="what"),
         _record(exc_info=True),
         _record(stack_info=object()),
+        _record(stack_info=Vicious()),
     ],
 )
 def test_it_never_raises(record: logging.LogRecord) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,7 @@ from pgflow_starter import StarterStopped, web
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.testing import ManualClock
 from pgflow_starter.web import Application
-from pgflow_starter.web.events import BLIND_HEARTBEAT, HEARTBEAT, Streams
+from pgflow_starter.web.events import BLIND_HEARTBEAT, HEARTBEAT, LASTS, Streams
 from pgflow_starter.web.server import STREAMS, THREADS
 from pgflow_starter.web.snapshot import Snapshots
 from tests.support.waiting import eventually
@@ -48,7 +49,7 @@ def test_what_has_not_changed_is_not_told_again_but_a_heartbeat_says_that_it_las
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/events", "wsgi.multithread": True}
     events: Any = app(environ, lambda status, headers, exc_info=None: lambda data: None)
     first = next(events)
-    assert first.startswith(b"retry: 2000\nevent: status\ndata: {")
+    assert first.startswith(b"retry: 500\nevent: status\ndata: {")
     stage.modules = (replace(stage.modules[0]),)  # equal, and another
     second = next(events)
     assert second.startswith(b": heartbeat\nevent: heartbeat\ndata: 20")
@@ -112,6 +113,25 @@ def test_where_only_writing_finds_out_that_a_reader_has_gone_it_is_done_often() 
     assert next(told).startswith(b": heartbeat")
     for stream_ in (told, blind):
         stream_.close()
+
+
+def test_below_another_server_a_stream_ends_by_itself_and_leaves_its_place() -> None:
+    clock, stage = ManualClock(), Stage(modules=(module("order", "pending"),))
+    app = Application(stage, clock, streams=1)
+    environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/events", "wsgi.multithread": True}
+    for _ in range(2):
+        events: Any = app(environ, lambda status, headers, exc_info=None: lambda data: None)
+        assert next(events).startswith(b"retry: 500\nevent: status\n")
+        clock.advance(LASTS)
+        stage.modules = (replace(stage.modules[0], attempts=stage.modules[0].attempts + 1),)  # news puts no end off
+        assert [part.partition(b"\n")[0] for part in events] == [b"event: again"]
+        events.close()
+
+
+def test_our_own_server_ends_its_streams_itself_so_they_last() -> None:
+    with web.serve(Stage(), ":0") as server:
+        assert isinstance(server._application, Application)
+        assert server._application._streams.lasts == math.inf
 
 
 @pytest.mark.parametrize("multithread", [False, None])

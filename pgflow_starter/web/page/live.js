@@ -12,13 +12,16 @@ export function follow(told) {
   let heardAt = Date.now();
   let round = 0;
   let lost = false;
+  let planned = false; // the stream has said that it ends now: another is opened, and nothing is lost
 
   function listen() {
     clearTimeout(streamTimer);
     stream?.close();
     stream = new EventSource("events");
     heardAt = Date.now();
+    planned = false;
     stream.addEventListener("status", (event) => {
+      planned = false;
       stopPolling();
       heard("live", { status: JSON.parse(event.data) });
     });
@@ -27,7 +30,12 @@ export function follow(told) {
       heard("live", { ended: JSON.parse(event.data) });
       instead();
     });
-    stream.addEventListener("error", instead);
+    stream.addEventListener("again", () => (planned = true));
+    stream.addEventListener("error", () => {
+      // Once: by itself it asks again soon. When that fails too there is no stream to be had, or nobody.
+      if (planned && stream.readyState === EventSource.CONNECTING) planned = false;
+      else instead();
+    });
   }
 
   function heard(link, news) {
