@@ -56,27 +56,27 @@ class Answer:
 
 def read(body: bytes, now: datetime) -> Answer:
     """The answer in this JSON; `now` counts where it does not tell its own. Raises ValueError for anything else."""
-    data = json.loads(body)
     try:
+        data = json.loads(body)
+        json.dumps(data)  # what is nested too deeply to be told again is refused here
         if "reason" in data and "modules" not in data:
             return Answer(data, now, None, (), visible(one_line(f"{data['error']}: {data['reason']}")))
         told = _moment(data.get("now")) or now
         return Answer(data, told, _status(data), tuple(map(_worker, data.get("workers", ()))))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def _status(data: dict[str, Any]) -> StarterStatus:
     outage = data.get("outage")
     return StarterStatus(
-        ready=data["ready"],
-        healthy=data["healthy"],
+        # Nothing but a plain yes: the exit code rests on it.
+        ready=data["ready"] is True,
+        healthy=data["healthy"] is True,
         started_at=_moment(data["started_at"]) or _NEVER,
         ready_at=_moment(data["ready_at"]),
         modules=tuple(map(_module, data["modules"])),
-        outage=None
-        if outage is None
-        else Outage(_moment(outage["since"]) or _NEVER, visible(one_line(outage["reason"]))),
+        outage=None if outage is None else _outage(outage),
     )
 
 
@@ -94,7 +94,7 @@ def _module(data: dict[str, Any]) -> ModuleState:
         slug=None if data["slug"] is None else visible(data["slug"]),
         type=ModuleType(data["type"]),
         status=ModuleStatus(data["status"]),
-        attempts=data["attempts"],
+        attempts=int(data["attempts"]),
         phase=None if data["phase"] is None else Phase(data["phase"]),
         last_error=None if error is None else _error(error),
         next_attempt_at=_moment(data["next_attempt_at"]),

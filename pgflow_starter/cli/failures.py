@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
+import sys
 from typing import Any
 
 import click
@@ -29,13 +34,43 @@ class Interrupted(click.ClickException):
 
 
 class FailuresInOneLine(click.Group):
-    """A group whose commands may raise PgflowError: its message is for people already, and free of passwords."""
+    """A group whose commands may raise PgflowError: its message is for people already, and free of passwords.
+
+    Ctrl-C is one line too, and so is an output that cannot be written, to a disk that is full.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
+        _write_what_cannot_be_encoded()
         try:
             return super().invoke(ctx)
         except PgflowError as error:
             raise failure(error) from None
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted") from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # click ends quietly then: who reads has had enough
+            _drop_what_is_left()
+            where = "" if error.filename is None else f": {error.filename!r}"
+            raise click.ClickException(f"{one_line(error.strerror or str(error))}{where}") from None
+
+
+def _write_what_cannot_be_encoded() -> None:
+    """What an old terminal has no sign for is shown as an escape: names and reasons may hold anything."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_what_is_left() -> None:
+    """Else the interpreter's exit would try to write it once more, and complain in its own words."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+        return
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def failure(error: PgflowError) -> click.ClickException:

@@ -18,6 +18,7 @@ from pgflow_starter.cli.options import stdout_console
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.flow import Flow, Job
 from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.state import text_of
 from pgflow_starter.errors import DefinitionError
 
 
@@ -57,13 +58,15 @@ def _loaded(path: str) -> FlowDefinition:
         # The drawing may go to a file: nothing else may.
         with contextlib.redirect_stdout(sys.stderr):
             return definition_of(path)
-    except SystemExit as error:
-        raise DefinitionError(f"importing {path!r} raised SystemExit: {error}") from None
+    except KeyboardInterrupt:
+        raise
     except DefinitionError as error:
         there = _flows_in(path)
         if not there:
             raise
         raise DefinitionError(f"{error}; it holds {', '.join(there)}") from None
+    except BaseException as error:  # SystemExit, or the module's own
+        raise DefinitionError(f"importing {path!r} raised {type(error).__name__}: {text_of(error)}") from None
 
 
 def _flows_in(path: str) -> list[str]:

@@ -8,14 +8,14 @@ import math
 import sys
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import click
 
 from pgflow_starter.app.client import PgflowClient
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import Interrupted, NoAnswer
-from pgflow_starter.cli.options import dsn_option, json_option
+from pgflow_starter.cli.options import dsn_option, json_line, json_option
 from pgflow_starter.cli.run_view import RunView, run_view
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
@@ -79,40 +79,54 @@ def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | No
 
     \b
     Exit codes:
-      0  the run is started; with --wait: completed
-      1  the run failed, or could not be started
-      2  bad usage, an input that is no JSON among it
-      3  --wait was over before the run was; the run goes on
+      0    the run is started; with --wait: completed
+      1    the run failed, or could not be started
+      2    bad usage, an input that is no JSON among it
+      3    --wait was over before the run was; the run goes on
+      130  Ctrl-C; what is told then is the run's id
     \b
     Example:
       pgflow-starter flow start order '{"order_id": 7}' --wait 30
       pgflow-starter flow start send_email @message.json --run-id 5b0d… --json
     """
     value = _json(given)
+    # Chosen here, for it has to be told also where the answer does not come.
+    run_id = run_id or uuid4()
     # What is wrong is told once, as the command's own error.
     for name in ("pgflow_starter", "psycopg"):
         logging.getLogger(name).addHandler(logging.NullHandler())
     with PgflowClient(dsn, patience=PATIENCE) as client:
-        with busy("asking the database"):
-            try:
-                run = client.start_flow(slug, value, run_id=run_id)
-            except ValueError as error:
-                raise click.UsageError(str(error)) from None
+        run = _started(client, slug, value, run_id)
         if not as_json:
             click.echo(str(run.id))
         waited = None if wait is None else _finished(run, wait, dsn)
     if as_json:
-        click.echo(json.dumps(_told(waited or run), ensure_ascii=False))
+        click.echo(json_line(_told(waited or run)))
     elif waited is not None and waited.status == "completed":
-        click.echo(json.dumps(waited.output, ensure_ascii=False))
+        click.echo(json_line(waited.output))
     if waited is not None:
         _end(waited, wait)
+
+
+def _started(client: PgflowClient, slug: str, value: Any, run_id: UUID) -> Run:
+    """The run, which is there now. Raises PgflowError, UsageError, Interrupted."""
+    try:
+        with busy("asking the database"):
+            return client.start_flow(slug, value, run_id=run_id)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"run {run_id} may be started or not; the same command with --run-id {run_id} starts it once at most"
+        ) from None
 
 
 def _json(given: str) -> Any:
     """The input. Raises UsageError."""
     try:
         if given == "-":
+            if sys.stdin is None:
+                raise click.UsageError("the input cannot be read: standard input is closed")
             given = sys.stdin.read()
         elif given.startswith("@"):
             given = Path(given[1:]).read_text(encoding="utf-8")

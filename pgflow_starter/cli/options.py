@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +44,16 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--json", "as_json", is_flag=True, envvar="PGFLOW_JSON", show_envvar=True, help="Print it as JSON instead."
     )
     return option(command)
+
+
+def json_line(value: Any) -> str:
+    """The value as JSON that standard output can encode."""
+    line = json.dumps(value, ensure_ascii=False)
+    try:
+        line.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return line
 
 
 def stdout_console() -> Console:

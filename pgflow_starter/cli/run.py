@@ -6,10 +6,12 @@ import logging
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 
 import click
 
 from pgflow_starter.app import Starter, start
+from pgflow_starter.cli.failures import Interrupted
 from pgflow_starter.cli.kinds import flows_and_jobs
 from pgflow_starter.cli.options import dsn_option
 from pgflow_starter.cli.signals import Signals, handled
@@ -48,8 +50,15 @@ _LEVELS = {ModuleStatus.RETRYING: logging.WARNING, ModuleStatus.FAILED_PERMANENT
 def run(modules: tuple[str, ...], dsn: str, notify: bool, http: str | None) -> None:
     """Register each MODULE, a dotted path to a flow or job, and run its messages until SIGTERM or SIGINT.
 
-    Running tasks may end then, and the exit code is 0; it is 70 when the starter itself gave up, 2 for bad usage. The
-    current folder is on the import path. States go to standard error; SIGUSR1 prints there what every thread does.
+    Running tasks may end then; Ctrl-C meanwhile gives them back, to be run again, and leaves. The current folder is on
+    the import path. States go to standard error; SIGUSR1 prints there what every thread does.
+
+    \b
+    Exit codes:
+      0    stopped by a signal, and running tasks could end
+      2    bad usage
+      70   the starter itself gave up
+      130  Ctrl-C while running tasks were to end
 
     \b
     Example:
@@ -66,15 +75,28 @@ def run(modules: tuple[str, ...], dsn: str, notify: bool, http: str | None) -> N
             starter = start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy))
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        with ExitStack() as ends:
-            ends.callback(starter.stop)
-            if http:
-                server = ends.enter_context(serve(starter, http))
-                logger.info("serving the page and the probes at %s", server.url)
-                ends.callback(starter.stop)  # before the server: the probes say it while tasks end
-            _watch(starter, signals)
-            logger.info("stopping: running tasks may end; Ctrl-C leaves at once")
+        try:
+            with ExitStack() as ends:
+                ends.push(partial(_stop, starter))
+                if http:
+                    server = ends.enter_context(serve(starter, http))
+                    logger.info("serving the page and the probes at %s", server.url)
+                    ends.push(partial(_stop, starter))  # before the server: the probes say it while tasks end
+                _watch(starter, signals)
+                logger.info("stopping: running tasks may end; Ctrl-C leaves at once")
+        except KeyboardInterrupt:
+            raise Interrupted("left before the running tasks had ended: they are given back, to be run again") from None
         logger.info("stopped")
+
+
+def _stop(starter: Starter, raised: type[BaseException] | None, *_: object) -> None:
+    """Stop the starter; its tasks get no time to end once Ctrl-C has come a second time, here or before."""
+    try:
+        starter.stop(0 if raised is not None and issubclass(raised, KeyboardInterrupt) else None)
+    except KeyboardInterrupt:
+        # Else the interpreter's exit would wait for the tasks all the same.
+        starter.stop(0)
+        raise
 
 
 def _address(given: str | None) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 
@@ -11,7 +10,7 @@ import click
 from pgflow_starter.cli.answer import Answer
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
-from pgflow_starter.cli.options import json_option, stdout_console
+from pgflow_starter.cli.options import json_line, json_option, stdout_console
 from pgflow_starter.cli.status_url import StatusUrl, parse
 from pgflow_starter.cli.status_view import picture, status_view
 from pgflow_starter.clock import SystemClock
@@ -61,10 +60,11 @@ def status(url: StatusUrl, as_json: bool, watch: bool, interval: float, timeout:
 
     \b
     Exit codes, after --watch of the last answer:
-      0  ready and healthy, and no worker is lost
-      1  anything else that a starter said, that it has ended among it
-      2  bad usage
-      3  no answer, or none of a starter
+      0    ready and healthy, and no worker is lost
+      1    anything else that a starter said, that it has ended among it
+      2    bad usage
+      3    no answer, or none of a starter
+      130  Ctrl-C before the answer, without --watch
     \b
     Example:
       pgflow-starter status localhost:8080
@@ -104,7 +104,7 @@ def _watch(url: StatusUrl, interval: float, timeout: float, as_json: bool) -> in
 
 
 def _print_json(answer: Answer) -> None:
-    click.echo(json.dumps(answer.data, ensure_ascii=False))
+    click.echo(json_line(answer.data))
 
 
 def _code(answer: Answer) -> int:

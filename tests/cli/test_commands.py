@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgflow_starter import PgflowClient, Run, UnknownFlowError
 from pgflow_starter.cli import demo, demo_modules, kinds
 from pgflow_starter.cli.commands import commands
+from pgflow_starter.clock import SystemClock
 from tests.support.commands import call
 from tests.support.programs import finished, read_until, running
 from tests.support.waiting import eventually
@@ -36,6 +38,11 @@ def press(given, ctx):
     print("press begun", flush=True)
     ctx.cancelled.wait(1.0)
     return "pressed"
+
+@pgflow.job("sleep", timeout=60)
+def sleep(given, ctx):
+    print("sleep begun", flush=True)
+    threading.Event().wait(50)
 
 class Exits:
     @staticmethod
@@ -212,6 +219,31 @@ def test_sigterm_lets_the_running_task_end_and_exits_with_0(database: str, folde
     with PgflowClient(database) as client:
         assert run is not None
         assert client.run(run.id).result == "pressed"
+
+
+@pytest.mark.parametrize("more", [(), ("--http", ":0")], ids=["alone", "with a page"])
+def test_the_second_ctrl_c_gives_the_tasks_back_and_leaves(database: str, folder: Path, more: tuple[str, ...]) -> None:
+    command = ("run", "shop:sleep", "--notify", *more)
+    clock = SystemClock()
+    with running(*PROGRAM, *command, env={"PGFLOW_DSN": database}, cwd=folder) as program:
+        run = eventually(sent(database, "sleep"))
+        read_until(program.stdout, "sleep begun")
+        program.send_signal(signal.SIGINT)
+        read_until(program.stderr, "Ctrl-C leaves at once")
+        began = clock.monotonic()
+        program.send_signal(signal.SIGINT)
+        _, log = program.communicate()
+        took = clock.monotonic() - began
+    assert program.returncode == 130
+    assert took < 6  # the task would take 50 s, and the starter would wait 30 s for it
+    assert log.splitlines()[-1].startswith("Error: left before the running tasks had ended")
+    assert "Traceback" not in log
+    with PgflowClient(database) as client:
+        assert run is not None
+        assert [step.status for step in client.steps(run.id)] == ["started"]
+    with psycopg.connect(database) as connection:
+        tasks = connection.execute("select status from pgflow.step_tasks where run_id = %s", [run.id]).fetchall()
+    assert tasks == [("queued",)]
 
 
 def test_each_module_counts_as_what_its_definition_says_and_failures_show(database: str, folder: Path) -> None:

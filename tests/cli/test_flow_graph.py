@@ -133,6 +133,20 @@ def drawn(graph: dict[str, tuple[str, ...]]) -> list[str]:
     return [f"{row.text:<8} {row.step.slug if row.step else ''}".rstrip() for row in drawing(flow_of(graph))]
 
 
+@pytest.mark.parametrize(
+    ("source", "code", "words"),
+    [
+        ("class Odd(BaseException): pass\nraise Odd('so it is')", 1, "importing 'odd' raised Odd: so it is"),
+        ("raise SystemExit('so it is')", 1, "importing 'odd' raised SystemExit: so it is"),
+        ("raise KeyboardInterrupt", 130, "interrupted"),
+    ],
+)
+def test_a_module_may_raise_anything(tmp_path: Path, source: str, code: int, words: str) -> None:
+    (tmp_path / "odd.py").write_text(source)
+    done = finished("-P", *PROGRAM, "odd", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"Error: {words}\n")
+
+
 def test_branches_part_and_meet_again() -> None:
     assert drawn({"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c"), "e": ("d",)}) == [
         "●        a",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,3 +175,42 @@ def test_a_database_that_cannot_be_reached_is_one_line_without_the_password() ->
     assert "the database cannot be reached; check that it runs" in done.stderr
     assert "hush" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_while_the_database_is_asked_tells_the_run_s_id() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"host=127.0.0.1 port={silent.getsockname()[1]} user=me dbname=shop"
+        with running(*PROGRAM, "flow", "start", "greet", "{}", env={"PGFLOW_DSN": dsn}) as program:
+            taken, _ = silent.accept()
+            with taken:
+                program.send_signal(signal.SIGINT)
+                said, error = program.communicate()
+    assert (program.returncode, said) == (130, "")
+    found = re.fullmatch(r"Error: run (\S+) may be started or not; .* --run-id (\S+) starts it once at most\n", error)
+    assert found is not None, error
+    assert UUID(found[1]) == UUID(found[2])
+
+
+def test_ctrl_c_while_a_database_is_looked_into_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"host=127.0.0.1 port={silent.getsockname()[1]} user=me dbname=shop"
+        with running(*PROGRAM, "db", "check", env={"PGFLOW_DSN": dsn}) as program:
+            taken, _ = silent.accept()
+            with taken:
+                program.send_signal(signal.SIGINT)
+                said = program.communicate()
+    assert (program.returncode, *said) == (130, "", "Error: interrupted\n")
+
+
+def test_a_standard_input_that_is_closed_is_one_line() -> None:
+    closed = "import os, sys; os.close(0); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    done = finished("-c", closed, *PROGRAM, "flow", "start", "greet", "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == "Error: the input cannot be read: standard input is closed"
+
+
+def test_an_output_in_letters_that_the_terminal_lacks_is_escaped(shop: str) -> None:
+    env = {"PGFLOW_DSN": shop, "PYTHONIOENCODING": "ascii"}
+    done = finished(*PROGRAM, "flow", "start", "greet", '"ada"', "--wait", "10", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout.splitlines()[1]) == {"greet": {"grüß": "ada"}}

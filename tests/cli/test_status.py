@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pgflow_starter.cli.status_url import parse
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import (
     ErrorClass,
     ModuleError,
@@ -24,9 +31,10 @@ from pgflow_starter.core.state import (
     StarterStatus,
 )
 from tests.support.commands import call
-from tests.support.programs import read_until, running
+from tests.support.programs import environment, read_until, running
 from tests.support.stub_web import Reply, StubWeb, stub_web
 from tests.support.terminal import on_terminal
+from tests.support.waiting import eventually
 
 PROGRAM = ("-m", "pgflow_starter")
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -197,6 +205,147 @@ def test_who_takes_the_call_and_says_nothing_is_not_waited_for_longer_than_said(
 )
 def test_an_address_may_be_the_page_s_or_the_status_s(given: str, shown: str) -> None:
     assert str(parse(given)) == shown
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "http://alice:123/hunter2@host",
+        "alice:123/hunter2@host",
+        "http://alice:123?hunter2@host",
+        "http://alice:123#hunter2@host",
+        "http://alice:hun?ter2@host",
+    ],
+)
+def test_an_address_that_may_have_part_of_a_password_after_its_host_is_refused_and_not_shown(given: str) -> None:
+    result = call("status", given)
+    assert result.exit_code == 2
+    assert "is not shown" in result.stderr
+    for part in ("hunter2", "ter2", "alice", "123"):
+        assert part not in result.output
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("http://host/ü", "its path or query has letters that an address cannot have"),
+        ("http://host/?ü", "its path or query has letters that an address cannot have"),
+        ("http://é..x", "its host is no name of a host"),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_said(given: str, words: str) -> None:
+    result = call("status", given)
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_a_redirection_without_end_is_one_line(web: StubWeb, starter: Starter) -> None:
+    starter.reply = ("302 Found", b"")
+    web.headers.append(("Location", "/status"))
+    result = call("status", f"127.0.0.1:{web.port}")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (3, 1)
+    assert "would lead to an infinite loop" in result.stderr
+
+
+@contextmanager
+def dripping() -> Iterator[int]:
+    """The port of a server that sends a head without end, a byte every 20 ms."""
+    over = threading.Event()
+
+    def drip() -> None:
+        taken, _ = listener.accept()
+        with taken, contextlib.suppress(OSError):
+            taken.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while not over.wait(0.02):
+                taken.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, name="dripping", daemon=True)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            over.set()
+            thread.join(10)
+
+
+def test_who_drips_a_head_is_not_waited_for_longer_than_said() -> None:
+    clock = SystemClock()
+    with dripping() as port:
+        began = clock.monotonic()
+        result = call("status", f"127.0.0.1:{port}", "--timeout", "0.3")
+        took = clock.monotonic() - began
+        # The question's own thread ends with it: who watches asks again and again.
+        eventually(lambda: not any(thread.name == "pgflow-status" for thread in threading.enumerate()), 5)
+    assert result.exit_code == 3
+    assert "timed out: no whole answer within 0.3 s" in result.stderr
+    assert took < 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[" * 200_000, answer(workers=[{**WORKER, "slots": float("inf")}]), answer(modules=[{"a": "b"}])],
+    ids=["nested deeply", "infinite", "a module of nothing"],
+)
+def test_numbers_and_depths_that_are_too_large_are_no_status(web: StubWeb, starter: Starter, body: bytes) -> None:
+    starter.reply = ("200 OK", body)
+    result = call("status", f"127.0.0.1:{web.port}")
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (3, "", 1)
+    assert "what answers there is no status of a starter" in result.stderr
+
+
+@pytest.mark.parametrize("word", ["ready", "healthy"])
+def test_a_word_is_no_yes(web: StubWeb, starter: Starter, word: str) -> None:
+    starter.reply = ("200 OK", answer(WELL, **{word: "no"}))
+    assert call("status", f"127.0.0.1:{web.port}").exit_code == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+def test_what_the_output_cannot_encode_is_escaped(web: StubWeb, starter: Starter, encoding: str) -> None:
+    state = replace(RETRYING, module="größe", last_error=replace(ERROR, reason="„x“ fehlt 日本 \U0001f600 \udce9"))
+    starter.reply = ("200 OK", answer(replace(UNWELL, modules=(state,))))
+    command = (*PROGRAM, "status", f"127.0.0.1:{web.port}")
+    table, told = (
+        subprocess.run(
+            [sys.executable, *command, *more],
+            env=environment({"PYTHONIOENCODING": encoding}),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        for more in ((), ("--json",))
+    )
+    codec = encoding.partition(":")[0]
+    assert (table.returncode, table.stderr, told.returncode, told.stderr) == (1, b"", 1, b"")
+    assert ("gr\\xf6\\xdfe" if codec == "ascii" else "größe") in table.stdout.decode(codec)
+    assert json.loads(told.stdout.decode(codec)) == json.loads(starter.reply[1])
+
+
+def test_ctrl_c_while_nobody_answers_is_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with running(*PROGRAM, "status", address, "--timeout", "50") as program:
+            taken, _ = silent.accept()
+            with taken:
+                program.send_signal(signal.SIGINT)
+                said = program.communicate()
+    assert (program.returncode, *said) == (130, "", "Error: interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["table", "json"])
+def test_an_output_that_cannot_be_written_is_one_line(web: StubWeb, more: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, *PROGRAM, "status", f"127.0.0.1:{web.port}", *more],
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
 
 
 # Watching
