@@ -72,9 +72,6 @@ it is started still gives up, for a restart takes a millisecond or so."""
 HOUSEKEEPER_SHUTDOWN = 0.5
 """Seconds that the housekeeper gets to stop: what it may be waiting for is of no use any more."""
 
-LISTENING = 32
-"""Modules that wait for LISTEN at a time: those that come together are listened to in one query."""
-
 LEFTOVER_TIMEOUT = 0.2
 """Seconds for threads that should be gone already when a starter has stopped."""
 
@@ -306,7 +303,7 @@ class Runtime:
             timers=self._timers,
             threads=self._threads,
             lane=self._lane,
-            listening=Lane(self._threads, LISTENING),
+            listening=Lane(self._threads, s.pool_size),
             observer=self._observer,
             redact=self._redact,
         )
