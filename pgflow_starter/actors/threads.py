@@ -169,6 +169,11 @@ class Lane:
         """As `run`, for a call that is to leave its own place."""
         line = self._lines[place.turn]
         with self._lock:
+            if self._free > 0 and not any(self._lines):
+                self._threads.run(partial(self._work, place))
+                self._free -= 1
+                self._running[place.turn] += 1
+                return place
             line.append(place)
             try:
                 self._pump()
@@ -219,14 +224,15 @@ class Lane:
             self._pump()
         return place
 
-    def _work(self) -> None:
-        """Run waiting calls on this thread until there is none, or until this thread's place was given away."""
+    def _work(self, place: LanePlace | None = None) -> None:
+        """Run this call, then those that wait, until there is none or until this thread's place was given away."""
         while True:
-            with self._lock:
-                place = self._next()
-                if place is None:
-                    self._free += 1
-                    return
+            if place is None:
+                with self._lock:
+                    place = self._next()
+                    if place is None:
+                        self._free += 1
+                        return
             try:
                 place.call()
             except BaseException:
@@ -236,3 +242,4 @@ class Lane:
                     return
                 place.left = True
                 self._running[place.turn] -= 1
+            place = None

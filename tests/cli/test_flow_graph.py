@@ -143,7 +143,7 @@ def drawn(graph: dict[str, tuple[str, ...]]) -> list[str]:
 )
 def test_a_module_may_raise_anything(tmp_path: Path, source: str, code: int, words: str) -> None:
     (tmp_path / "odd.py").write_text(source)
-    done = finished("-P", *PROGRAM, "odd", cwd=tmp_path)
+    done = finished("-P", *PROGRAM, "flow", "graph", "odd", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (code, "", f"Error: {words}\n")
 
 
