@@ -163,9 +163,10 @@ class Runtime:
             # Never later than promised first, but sooner if somebody is in a hurry now.
             self.shutdown.deadline = min(self.shutdown.deadline, deadline)
             self._workers.hurry()
-            return
-        self._stop_asked = True
-        self.shutdown.deadline = deadline
+        else:
+            self.shutdown.deadline = deadline
+            self._stop_asked = True
+        # Each time: a signal's exception may have interrupted the one before anywhere.
         self.board.close(lambda: StarterStopped("the starter was stopped"))
         self.database.hurry()
         self._root.stop(block=False)

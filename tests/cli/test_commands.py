@@ -243,7 +243,7 @@ def test_the_second_ctrl_c_gives_the_tasks_back_and_leaves(database: str, folder
         assert [step.status for step in client.steps(run.id)] == ["started"]
     with psycopg.connect(database) as connection:
         tasks = connection.execute("select status from pgflow.step_tasks where run_id = %s", [run.id]).fetchall()
-    assert tasks == [("queued",)]
+    assert tasks == [("queued",)], log
 
 
 def test_each_module_counts_as_what_its_definition_says_and_failures_show(database: str, folder: Path) -> None:
