@@ -13,8 +13,8 @@ from pgflow_starter.telemetry.providers import Providers
 class PgflowClient(Client):
     """Starts and reads runs, over a small pool of its own that opens with the first call. Thread-safe.
 
-    Every error is a PgflowError or TimeoutError. While the database is away a call waits up to `patience` seconds for
-    it. A context manager: `close` ends the pool; one that is dropped without has it ended, too, with a ResourceWarning.
+    Every error is a PgflowError or TimeoutError. While the database is away a call waits for the next look at it, up to
+    `patience` seconds. A context manager: `close` ends the pool; one that is dropped does so, with a warning.
     It belongs to the process of its first call: in a child forked from that one calls raise ForkedError. What it sends
     is told to `tracer_provider`, by default OpenTelemetry's global one.
     """

@@ -68,7 +68,6 @@ def test_a_plot_gets_the_points_of_each_line_in_order() -> None:
 
 
 def test_plots_are_written_where_there_are_figures(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     rows = [Figure("a", [1.0], None, "ms", series="ours", x=10).to_dict()]
     assert draw({"starting": rows}, tmp_path / "plots") == [tmp_path / "plots" / "starting.png"]
 
