@@ -111,7 +111,7 @@ def serve_application(application: Closing, listening: socket.socket) -> Server:
 
 def _require_waitress() -> None:
     try:
-        import waitress.server  # noqa: F401
+        import waitress.server  # noqa: F401 - to see whether it is there
     except ImportError:
         msg = "serving the page needs the extra web: pip install 'pgflow-starter[web]'"
         raise MissingExtraError(msg) from None
