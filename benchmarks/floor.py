@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from pgflow_starter.postgres import pgmq
-from pgflow_starter.postgres.flows import REGISTER_WORKER
+from pgflow_starter.postgres.flows import REGISTER_WORKERS
 
 Connection = psycopg.Connection[Any]
 
@@ -35,7 +35,7 @@ class PlainWorker:
         self.conn: Connection = psycopg.connect(conninfo, autocommit=True)
         self.queue = queue
         self.worker_id = uuid4()
-        self.conn.execute(REGISTER_WORKER, (self.worker_id, queue, queue))
+        self.conn.execute(REGISTER_WORKERS, ([self.worker_id], [queue]))
 
     def claim(self, quantity: int) -> list[Any]:
         """Read messages and start their tasks, in one statement."""

@@ -63,8 +63,11 @@ def _attempts(providers: Providers) -> Callable[[], object]:
     def attempt() -> None:
         told = observer.attempt(state, None, observer.asking())
         for phase in Phase:
-            with told.phase(phase):
-                pass
+            watched = told.phase(phase)
+            if watched is not None:
+                with watched.current():
+                    pass
+                watched.ended(None)
         told.ended(state, None)
 
     return attempt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,17 +57,39 @@ class CancelScope(Protocol):
 
 
 class Phases(Protocol):
-    """The four phases of a registration, each idempotent. Called on phase threads, one phase of a module at a time."""
+    """The four phases of a registration, each idempotent. Thread-safe; called for one phase of a module at a time."""
+
+    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], str | None] | None:
+        """What is left to be done for it, if nobody has to be waited for, as `run`; None otherwise."""
 
     def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
         """Run one phase; the slug once it is known. Raises what `core.classify` can judge."""
 
+    def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
+        """Run the worker phase for each where all is as it has to be; those for which it is not done take `run`.
+
+        Raises what keeps them all from it, as `run`.
+        """
+
+    def listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None:
+        """Have the notify_register phase done. Does not wait; `done` is told once, perhaps on another thread."""
+
+
+class PhaseObserver(Protocol):
+    """Watches one phase."""
+
+    def current(self) -> AbstractContextManager[None]:
+        """Around what this thread does for it."""
+
+    def ended(self, error: BaseException | None) -> None:
+        """How it ended. Called once."""
+
 
 class AttemptObserver(Protocol):
-    """Watches one attempt. `phase` is entered on the phase's thread, the rest is told on the module's actor."""
+    """Watches one attempt. `phase` is called on whichever thread, the rest is told on the module's actor."""
 
-    def phase(self, phase: Phase) -> AbstractContextManager[None]:
-        """Around one phase; sees what it raises."""
+    def phase(self, phase: Phase) -> PhaseObserver | None:
+        """A phase begins; None where nobody watches it."""
 
     def ended(self, state: ModuleState, delay: float | None) -> None:
         """The attempt's result; `delay` seconds until the next, where one is scheduled."""
@@ -140,14 +162,17 @@ class Compiled:
 class FlowStore(Protocol):
     """Flows and workers in the database; for phases. Blocks on I/O; thread-safe."""
 
-    def expect(self, slug: str, *, notify: bool) -> None:
-        """This flow is about to be compiled, and to `notify`; does not wait."""
-
     def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
         """Create the flow or verify its shape. Raises ShapeMismatchError, NotInstalledError, DatabaseError."""
 
-    def register_worker(self, worker_id: UUID, slug: str, scope: CancelScope) -> None:
-        """Make the worker known to pgflow; again is no harm."""
+    def verify(self, definitions: Sequence[FlowDefinition], scope: CancelScope) -> Mapping[str, Compiled]:
+        """Those that are stored already, by slug, and in the same shape. Raises NotInstalledError, DatabaseError."""
+
+    def register_workers(self, workers: Sequence[tuple[UUID, str]], scope: CancelScope) -> None:
+        """Make the workers (id, slug) known to pgflow; again is no harm."""
+
+    def notifies(self, queue: str, throttle_ms: int) -> bool:
+        """Whether `verify` saw a moment ago that it does, as `enable_notify` would have it. Does not wait."""
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify, at most every `throttle_ms` milliseconds (0: every one)."""
@@ -160,6 +185,12 @@ class TaskStore(Protocol):
         """Read up to `quantity` visible messages and start their tasks.
 
         Raises UnknownFlowError, too, when the flow or the worker is in the database no more.
+        """
+
+    def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
+        """For each worker (id, queue): in how many seconds its queue has a visible message, None when it has none.
+
+        0 also where the claim will fail.
         """
 
     def settle(self, outcomes: Sequence[Outcome], answers: int) -> None:
@@ -192,8 +223,11 @@ class TaskStore(Protocol):
 class QueueListener(Protocol):
     """The one LISTEN connection of a process. Thread-safe."""
 
-    def listen(self, queue: str, wake: Callable[[], object], timeout: float, scope: CancelScope) -> None:
-        """Call `wake` for each notification of the queue; returns once LISTEN is in force. Raises DatabaseError."""
+    def listen(self, queue: str, wake: Callable[[], object], done: Callable[[BaseException | None], object]) -> None:
+        """Call `wake` for each notification of the queue. Does not wait.
+
+        `done` is told once, perhaps from another thread: None once LISTEN is in force, or a DatabaseError.
+        """
 
     def unlisten(self, queue: str) -> None:
         """Stop calling; does not wait."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
@@ -15,6 +15,7 @@ from pykka.messages import ProxyCall
 
 from pgflow_starter import Backoff, DatabaseError, ModuleActor, ModuleState
 from pgflow_starter.actors.board import Board, ModuleCell
+from pgflow_starter.actors.crowd import Crowd
 from pgflow_starter.actors.module import ModuleWorld
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.modules import ModuleSpec, module_specs
@@ -68,6 +69,15 @@ class ScriptedPhases:
             raise line
         return "orders" if phase is Phase.REGISTRY else None
 
+    def at_once(self, spec: ModuleSpec, phase: Phase) -> None: ...
+
+    def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
+        return [False for _ in specs]
+
+    def listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None:
+        self.ran.append((spec.name, Phase.NOTIFY_REGISTER))
+        done(None)
+
 
 class Probe:
     """`ports.Observer` and `AttemptObserver`: what ended, in a queue; `fail_once` makes the next call raise."""
@@ -91,8 +101,7 @@ class Probe:
             raise error
         return self
 
-    def phase(self, phase: Phase) -> AbstractContextManager[None]:
-        return nullcontext()
+    def phase(self, phase: Phase) -> None: ...
 
     def ended(self, state: ModuleState, delay: float | None) -> None:
         self.endings.put((state, delay))
@@ -120,6 +129,7 @@ class Rig:
         clock = self.timers.clock
         specs = module_specs(modules or ("shop",), ())
         self.board = Board(specs, phases_of(strategy), clock, NoOutage(), self.probe.ready)
+        lane = Lane(self.threads, width)
         world = ModuleWorld(
             board=self.board,
             phases=self.phases,
@@ -129,8 +139,8 @@ class Rig:
             unit=self.unit,
             timers=self.timers,
             threads=self.threads,
-            lane=Lane(self.threads, width),
-            listening=Lane(self.threads, width),
+            lane=lane,
+            crowd=Crowd(self.phases, lane),
             observer=self.probe,
             redact=lambda text: text.replace("secret", "***"),
         )

@@ -11,6 +11,7 @@ from typing import Any
 from pgflow_starter.actors.attempt_log import log_began, log_turned
 from pgflow_starter.actors.base import Actor
 from pgflow_starter.actors.board import Board, ModuleCell
+from pgflow_starter.actors.crowd import Crowd
 from pgflow_starter.actors.messages import (
     Begin,
     DatabaseBack,
@@ -27,13 +28,13 @@ from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.classify import classify, error_type, reason
 from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleStatus, Phase
-from pgflow_starter.errors import PhaseTimeoutError, TransientError
+from pgflow_starter.errors import PhaseTimeoutError
 from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleWorld:
-    """What the module actors of a starter share; `listening` is the lane of those who wait for LISTEN."""
+    """What the module actors of a starter share."""
 
     board: Board
     phases: Phases
@@ -44,7 +45,7 @@ class ModuleWorld:
     timers: Timers
     threads: ThreadCache
     lane: Lane
-    listening: Lane
+    crowd: Crowd
     observer: Observer
     redact: Redact
 
@@ -195,14 +196,12 @@ class ModuleActor(Actor):
 
     def _run_phase(self, phase: Phase, token: int) -> None:
         world, cell = self._world, self._cell
-        job = PhaseJob(cell, phase, token, world.phase_timeout, world.timers)
+        job = PhaseJob(cell, phase, token, phases=world.phases, timers=world.timers, timeout=world.phase_timeout)
         cell.job = job
         try:
-            lane = world.listening if phase is Phase.NOTIFY_REGISTER else world.lane
-            job.start(world.phases, world.threads, lane)
-        except RuntimeError as error:  # no thread to be had: an attempt that failed, and not for ever
-            job.error, job.done = TransientError(f"no thread for phase {phase}: {error}"), True
-            self._reported(job)
+            job.start(world.threads, world.lane, world.crowd.enter)
+        except RuntimeError as error:
+            job.refused(error)
 
 
 def _abandon(job: PhaseJob, world: ModuleWorld) -> None:

@@ -1,4 +1,4 @@
-"""`PhaseJob`: one phase of one attempt on its thread. It outlives the actor that started it."""
+"""`PhaseJob`: one phase of one attempt, wherever it is carried out. It outlives the actor that started it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from pgflow_starter.actors.board import ModuleCell
 from pgflow_starter.actors.messages import PhaseOverdue, PhaseReported
-from pgflow_starter.actors.threads import Lane, LanePlace, ThreadCache, Turn
-from pgflow_starter.core.flow import Flow, Job
+from pgflow_starter.actors.threads import Lane, ThreadCache, Turn
 from pgflow_starter.core.state import Phase
 from pgflow_starter.errors import TransientError
-from pgflow_starter.ports import Phases, Timer, Timers
+from pgflow_starter.ports import PhaseObserver, Phases, Timer, Timers
 
 
 class PhaseScope:
@@ -21,14 +20,14 @@ class PhaseScope:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cancel: Callable[[], None] | None = None
-        self._cancelled = False
+        self.cancelled = False
 
     @contextmanager
     def interruptible(self, cancel: Callable[[], None]) -> Iterator[None]:
         """While inside, `cancel` interrupts; at once when the phase was given up already."""
         with self._lock:
             self._cancel = cancel
-            late = self._cancelled
+            late = self.cancelled
         if late:
             cancel()
         try:
@@ -40,71 +39,138 @@ class PhaseScope:
     def cancel(self) -> None:
         """Interrupt the phase. May block for the network's time: not for an actor's or the timers' thread."""
         with self._lock:
-            self._cancelled = True
+            self.cancelled = True
             cancel = self._cancel
         if cancel is not None:
             cancel()
 
 
 class PhaseJob:
-    """Runs the phase, keeps its result, and tells the module's current actor."""
+    """Has the phase carried out, keeps its result, and tells the module's current actor."""
 
-    def __init__(self, cell: ModuleCell, phase: Phase, token: int, timeout: float, timers: Timers) -> None:
+    def __init__(
+        self,
+        cell: ModuleCell,
+        phase: Phase,
+        token: int,
+        *,
+        phases: Phases,
+        timers: Timers,
+        timeout: float,
+    ) -> None:
+        self.cell = cell
         self.phase = phase
         self.token = token
         self.done = False
         self.slug: str | None = None
         self.error: BaseException | None = None
-        self.scope = PhaseScope()
-        self._cell = cell
-        self._timeout = timeout
+        self._phases = phases
         self._timers = timers
+        self._timeout = timeout
+        self._scope: PhaseScope | None = None
+        self._leave: Callable[[], bool] | None = None
+        self._abandoned = False
+        self._begun = False
+        self._ending = threading.Lock()
         self._timer: Timer | None = None
-        self._place: tuple[Lane, LanePlace] | None = None
+        self._observer: PhaseObserver | None = None
 
-    def start(self, phases: Phases, threads: ThreadCache, lane: Lane) -> None:
-        """Run on a thread. A definition may hang, so it gets one at once; the rest share the pool's connections.
+    def start(self, threads: ThreadCache, lane: Lane, together: Callable[[PhaseJob], None]) -> None:
+        """Carry it out here if nobody has to be waited for. Raises RuntimeError when there is no thread.
 
-        That of our own classes cannot hang, and is asked here.
+        A definition may hang, so it gets a thread at once; workers are started `together`; the rest shares the lane.
         """
-        if self.phase is Phase.REGISTRY and type(self._cell.spec.module) in {Flow, Job}:
-            self._run(phases)
+        if self.phase is Phase.WORKER:
+            together(self)
+        elif self.phase is Phase.NOTIFY_REGISTER:
+            self.begin()
+            try:
+                self._phases.listen(self.cell.spec, self.report)
+            except BaseException as error:
+                self.report(error)
+        elif (at_once := self._phases.at_once(self.cell.spec, self.phase)) is not None:
+            self._observe()
+            self._run(at_once)
         elif self.phase is Phase.REGISTRY:
-            threads.run(lambda: self._run(phases))
+            threads.run(self.run)
         else:
-            # A module that has begun is finished before another begins: what was seen of it is still so.
-            turn = Turn.BEGINS if self.phase is Phase.WORKER else Turn.GOES_ON
-            self._place = lane, lane.run(lambda: self._run(phases), turn)
+            self.alone(lane)
+
+    def in_line(self, leave: Callable[[], bool]) -> None:
+        """Somebody will carry it out. `leave` gives its place away; False when it had not begun, then it never will.
+
+        It may raise RuntimeError: then it must be called again.
+        """
+        self._leave = leave
+
+    def alone(self, lane: Lane) -> None:
+        """Carry it out in a place of the lane. Raises RuntimeError when there is no thread."""
+        self._scope = PhaseScope()
+        if self._abandoned:  # `abandon` sets this and then looks for a scope: one of the two sees the other
+            self._scope.cancel()
+        # A module that has begun is finished before another begins: what was seen of it is still so.
+        place = lane.run(self.run, Turn.GOES_ON)
+        self.in_line(lambda: lane.leave(place))
+
+    def run(self) -> None:
+        """Carry it out on this thread, alone."""
+        scope = self._scope = self._scope or PhaseScope()
+        self.begin(scope)
+        self._run(lambda: self._phases.run(self.cell.spec, self.phase, scope))
+
+    def begin(self, scope: PhaseScope | None = None) -> None:
+        """From now on it is observed and may be overdue, and `scope` interrupts it; then another may take its place."""
+        self._scope = scope
+        if not self._begun:
+            self._begun = True
+            self._observe()
+            self.watch()
 
     def watch(self) -> None:
         """Arm the timer that tells when the phase is overdue (again, after a restart of its actor)."""
         if not self.done:
-            self._timer = self._timers.after(self._timeout, lambda: self._cell.tell(PhaseOverdue(self)))
+            self._timer = self._timers.after(self._timeout, lambda: self.cell.tell(PhaseOverdue(self)))
 
     def abandon(self) -> None:
-        """Interrupt it and give its place in the lane away. May block: not for an actor's thread."""
-        if self._place is not None:
-            lane, place = self._place
-            if not lane.leave(place):
-                self._report(TransientError(f"phase {self.phase} was cancelled before it began"))
-                return
-        self.scope.cancel()
+        """Interrupt it and give its place in the line away. May block: not for an actor's thread."""
+        self._abandoned = True
+        if self._leave is not None and not self._leave():
+            self.report(TransientError(f"phase {self.phase} was cancelled before it began"))
+            return
+        scope = self._scope
+        if scope is not None:
+            scope.cancel()
+        elif self.phase is Phase.NOTIFY_REGISTER:  # nobody's thread is held up by it
+            self.report(TransientError(f"phase {self.phase} was cancelled"))
 
-    def _run(self, phases: Phases) -> None:
-        error: BaseException | None = None
-        try:
-            self.watch()
-            attempt = self._cell.attempt
-            around: AbstractContextManager[None] = nullcontext() if attempt is None else attempt.phase(self.phase)
-            with around:
-                self.slug = phases.run(self._cell.spec, self.phase, self.scope)
-        except BaseException as raised:
-            error = raised
-        self._report(error)
+    def refused(self, error: RuntimeError) -> None:
+        """There is no thread to be had: an attempt that failed, and not for ever."""
+        self.report(TransientError(f"no thread for phase {self.phase}: {error}"))
 
-    def _report(self, error: BaseException | None) -> None:
+    def report(self, error: BaseException | None) -> None:
+        """It has ended; the first word counts."""
+        if not self._ending.acquire(blocking=False):
+            return
         if self._timer is not None:
             self._timer.cancel()
+        if self._observer is not None:
+            self._observer.ended(error)
         self.error = error
         self.done = True
-        self._cell.tell(PhaseReported(self))
+        self.cell.tell(PhaseReported(self))
+
+    def _observe(self) -> None:
+        attempt = self.cell.attempt
+        if attempt is not None:
+            self._observer = attempt.phase(self.phase)
+
+    def _run(self, call: Callable[[], str | None]) -> None:
+        error: BaseException | None = None
+        observer = self._observer
+        around: AbstractContextManager[None] = nullcontext() if observer is None else observer.current()
+        try:
+            with around:
+                self.slug = call()
+        except BaseException as raised:
+            error = raised
+        self.report(error)

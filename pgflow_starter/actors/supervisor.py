@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from pykka.messages import ProxyCall
 from pgflow_starter.actors.base import told
 from pgflow_starter.actors.children import Child
 from pgflow_starter.actors.nursery import Nursery
-from pgflow_starter.actors.supervision_errors import ChildStartError
+from pgflow_starter.actors.supervision_errors import ChildStartError, SupervisionError
 from pgflow_starter.core.children import ChildSpec, Strategy
 from pgflow_starter.core.state import ChildInfo
 
@@ -42,6 +43,15 @@ class SupervisorActor(Nursery):
         if child is None:
             return self.start_child(spec)
         return child.ref if child.ref is not None else self.restart_child(spec.id)
+
+    def ensure_children(self, specs: Sequence[ChildSpec]) -> list[str]:
+        """The ids of those that run, started if need be; why another does not, `ensure_child` tells."""
+        running = []
+        for spec in specs:
+            with contextlib.suppress(ChildStartError, SupervisionError):
+                self.ensure_child(spec)
+                running.append(spec.id)
+        return running
 
     def terminate_child(self, child_id: str) -> None:
         """Stop a child and keep its spec (a temporary one's is dropped). Raises SupervisionError for an unknown id."""

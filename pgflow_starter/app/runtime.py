@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pgflow_starter.actors.board import Board
+from pgflow_starter.actors.crowd import Crowd
 from pgflow_starter.actors.guardian import GuardianActor
 from pgflow_starter.actors.link import Link, start_linked
 from pgflow_starter.actors.messages import DatabaseBack, WorkerLost, WorkerRetired
@@ -54,6 +55,7 @@ from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.worker.housekeeper import HousekeeperActor, Rhythm
+from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.polling import PollPolicy
 from pgflow_starter.worker.registration import RegistrationPhases
 from pgflow_starter.worker.workers import SUPERVISOR_ID as WORKERS_ID
@@ -277,6 +279,7 @@ class Runtime:
             self._timers,
             self._threads,
             self._lane,
+            Lookout(self._task_store, self._lane, self._timers, policy.least),
             policy,
             s.batch_size,
             self.shutdown,
@@ -292,7 +295,6 @@ class Runtime:
             self._workers,
             self._listener,
             throttle_ms=self._throttle_ms,
-            listen_timeout=s.phase_timeout,
         )
         return ModuleWorld(
             board=self.board,
@@ -304,7 +306,7 @@ class Runtime:
             timers=self._timers,
             threads=self._threads,
             lane=self._lane,
-            listening=Lane(self._threads, s.pool_size),
+            crowd=Crowd(registration, self._lane),
             observer=self._observer,
             redact=self._redact,
         )

@@ -1,12 +1,12 @@
 """Flows and workers in the database: what the registration phases do there.
 
-Modules that register at the same time share a look at what is there: whoever needs one looks for all who are about to.
-What has to be made is made for each by itself, so that none waits for another's lock or fails of another's error."""
+Modules that register at the same time share a look at what is there, and their workers are written together. What has
+to be made is made for each by itself, so that none waits for another's lock or fails of another's error."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import inf
 from typing import Any
@@ -21,7 +21,7 @@ from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.features import Features, detect
-from pgflow_starter.postgres.foresight import Foresight, Known
+from pgflow_starter.postgres.foresight import Foresight
 
 # Stored flows with their steps and whether their queue exists; no row for an unknown slug.
 _STORED = """
@@ -39,9 +39,10 @@ from pgflow.flows f where f.flow_slug = any(%s)
 # Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.
 _CREATE_FLOW = "select count(*) from pgflow.create_flow(%s, %s, %s, %s)"
 _ADD_STEP = "select count(*) from pgflow.add_step(%s, %s, %s::text[], %s, %s, %s, %s, %s)"
-# The worker's row; again is no harm, and one that was stopped is a worker anew.
-REGISTER_WORKER = """
-insert into pgflow.workers as w (worker_id, queue_name, function_name) values (%s, %s, %s)
+# Workers' rows; again is no harm, and one that was stopped is a worker anew.
+REGISTER_WORKERS = """
+insert into pgflow.workers as w (worker_id, queue_name, function_name)
+select id, slug, slug from unnest(%s::uuid[], %s::text[]) as given (id, slug)
 on conflict (worker_id) do update set last_heartbeat_at = now()
 """
 
@@ -62,12 +63,6 @@ class PostgresFlowStore:
         self._stored: Foresight[_Stored] = Foresight(clock)
         self._throttles: Foresight[int] = Foresight(clock)
 
-    def expect(self, slug: str, *, notify: bool) -> None:
-        """This flow is about to be compiled, and to `notify`; does not wait."""
-        self._stored.expect(slug)
-        if notify:
-            self._throttles.expect(slug)
-
     def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
         """Create the flow or verify its shape; the definition that is in force, with the options that are stored.
 
@@ -78,14 +73,39 @@ class PostgresFlowStore:
             return _verify(definition, known.value)
         with self._connection(scope) as conn:
             self._detected(conn)
-            if known is None:
-                known = self._look(conn, definition.slug)
-            return _compile(conn, definition, known.value)
+            stored = _stored(conn, [definition.slug]).get(definition.slug) if known is None else known.value
+            return _compile(conn, definition, stored)
 
-    def register_worker(self, worker_id: UUID, slug: str, scope: CancelScope) -> None:
-        """Make the worker known to pgflow. Raises DatabaseError."""
+    def verify(self, definitions: Sequence[FlowDefinition], scope: CancelScope) -> dict[str, Compiled]:
+        """Those that are stored already, by slug, and in the same shape. Raises NotInstalledError, DatabaseError.
+
+        What is seen of the others, and of all their notifications, is kept for a moment.
+        """
+        at = self._clock.monotonic()
+        slugs = [definition.slug for definition in definitions]
         with self._connection(scope) as conn:
-            conn.execute(REGISTER_WORKER, (worker_id, slug, slug))
+            notify = self._detected(conn).notify
+            found = _stored(conn, slugs)
+            throttles = pgmq.throttles(conn, slugs) if notify else {}
+        verified = {}
+        for definition in definitions:
+            stored = found.get(definition.slug)
+            if stored is not None and stored.queue:
+                with suppress(ShapeMismatchError):
+                    verified[definition.slug] = _verify(definition, stored)
+        self._stored.put([slug for slug in slugs if slug not in verified], found, at)
+        if notify:
+            self._throttles.put(slugs, throttles, at)
+        return verified
+
+    def register_workers(self, workers: Sequence[tuple[UUID, str]], scope: CancelScope) -> None:
+        """Make the workers (id, slug) known to pgflow. Raises DatabaseError."""
+        with self._connection(scope) as conn:
+            conn.execute(REGISTER_WORKERS, ([worker_id for worker_id, _ in workers], [slug for _, slug in workers]))
+
+    def notifies(self, queue: str, throttle_ms: int) -> bool:
+        """Whether `verify` saw a moment ago that it does, as `enable_notify` would have it. Does not wait."""
+        return self._throttles.take_if(queue, throttle_ms)
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify. Raises NotInstalledError for a pgmq without it, DatabaseError."""
@@ -120,17 +140,6 @@ class PostgresFlowStore:
         if features is None:
             features = self._features = detect(conn)
         return features
-
-    def _look(self, conn: Connection, slug: str) -> Known[_Stored]:
-        """At this flow, and at all that are expected; at their notifications as well."""
-        at = self._clock.monotonic()
-        slugs = self._stored.to_read()
-        found = _stored(conn, [slug, *slugs])
-        self._stored.put(slugs, found, at)
-        notify = self._throttles.to_read()
-        if notify and self._detected(conn).notify:
-            self._throttles.put(notify, pgmq.throttles(conn, notify), at)
-        return Known(found.get(slug), at)
 
 
 def compile_flow(conn: Connection, definition: FlowDefinition) -> Compiled:

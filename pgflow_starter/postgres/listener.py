@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from queue import Empty
 from typing import Protocol
 from uuid import uuid4
 
@@ -21,7 +20,7 @@ import psycopg
 from psycopg import sql
 
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError, PgflowError, SetupError
-from pgflow_starter.ports import CancelScope, Clock, Died, ListenObserver, Reachability
+from pgflow_starter.ports import Clock, Died, ListenObserver, Reachability
 from pgflow_starter.postgres.connection import Connection, gated
 from pgflow_starter.postgres.conninfo import Redactor, answer_limit, connect_options
 from pgflow_starter.postgres.errors import crowded, translate
@@ -109,29 +108,22 @@ class Listener:
             if self._thread is None and self._queues.queues():
                 self._start()
 
-    def listen(self, queue: str, wake: Callable[[], object], timeout: float, scope: CancelScope) -> None:
-        """Call `wake` on the listener's thread for each notification of the queue; returns once LISTEN is in force.
+    def listen(self, queue: str, wake: Callable[[], object], done: Answer) -> None:
+        """Call `wake` on the listener's thread for each notification of the queue. Does not wait.
 
-        Idempotent: the newest `wake` counts. Raises DatabaseError after `timeout` seconds or when connecting fails,
-        ListenUnsupportedError when notifications do not arrive because a transaction pooler is in between.
+        `done` is told once, perhaps on that thread: None once LISTEN is in force, else a DatabaseError when connecting
+        fails or ListenUnsupportedError when notifications do not arrive because a transaction pooler is in between.
+        Idempotent: the newest `wake` counts. Raises RuntimeError when there is no thread to be had.
         """
-        answer: Answer = Answer()
         with self._lock:
-            if self._closed:
-                raise _is_closed()
-            if not self._queues.want(queue, wake, answer):
-                return
-            if self._thread is None:
+            closed = self._closed
+            waits = not closed and self._queues.want(queue, wake, done)
+            if waits and self._thread is None:
                 self._start()
-        self._interrupt()
-        late = DatabaseError(f"LISTEN was not in force within {timeout:g} s", error_type="ListenTimeout")
-        with scope.interruptible(lambda: answer.put(late)):
-            try:
-                error = answer.get(timeout=timeout)
-            except Empty:
-                error = late
-        if error is not None:
-            raise error
+        if waits:
+            self._interrupt()
+        else:
+            done(_is_closed() if closed else None)
 
     def unlisten(self, queue: str) -> None:
         """Stop calling; does not wait."""

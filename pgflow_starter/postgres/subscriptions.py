@@ -6,14 +6,14 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from functools import partial
 
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.postgres.pgmq import channel
 
 logger = logging.getLogger("pgflow_starter.listener")
 
-Answer = SimpleQueue[PgflowError | None]
+Answer = Callable[[PgflowError | None], object]
 
 
 @dataclass(eq=False, slots=True)
@@ -41,7 +41,7 @@ class Subscriptions:
         self.changed = False
 
     def want(self, queue: str, wake: Callable[[], object], answer: Answer) -> bool:
-        """Add a queue or replace its wake; False when LISTEN is in force already, else `answer` will get the result."""
+        """Add a queue or replace its wake; False when LISTEN is in force already, else `answer` is told the result."""
         with self._lock:
             subscription = self._queues.get(queue)
             if subscription is None:
@@ -82,7 +82,7 @@ class Subscriptions:
                 subscription.in_force = True
                 subscription.waiting.clear()
         for answer in answers:
-            answer.put(None)
+            _call(partial(answer, None))
 
     def lost(self, error: PgflowError) -> bool:
         """No connection: who waits gets the error. True when some queue had been listened to."""
@@ -95,7 +95,7 @@ class Subscriptions:
             self._fresh = dict(self._queues)
             self.changed = bool(self._queues)
         for answer in answers:
-            answer.put(error)
+            _call(partial(answer, error))
         return had
 
     def queues(self) -> list[str]:
@@ -118,8 +118,8 @@ class Subscriptions:
             _call(subscription.wake)
 
 
-def _call(wake: Callable[[], object]) -> None:
+def _call(call: Callable[[], object]) -> None:
     try:
-        wake()
+        call()
     except Exception:
-        logger.exception("waking a worker raised")
+        logger.exception("telling or waking a worker raised")

@@ -48,11 +48,18 @@ from messages m left join started s on true
 _HEADERS = "jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
 # Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
 _WIRED = """
-exists (select from pgflow.workers where worker_id = %(worker)s)
-and exists (select from pgflow.flows where flow_slug = %(queue)s)
-and exists (select from pgmq.meta where queue_name = %(queue)s)
+exists (select from pgflow.workers where worker_id = {worker})
+and exists (select from pgflow.flows where flow_slug = {queue})
+and exists (select from pgmq.meta where queue_name = {queue})
 """
-_IS_WIRED = f"select {_WIRED}"
+_IS_WIRED = f"select {_WIRED.format(worker='%(worker)s', queue='%(queue)s')}"
+# Of many queues and workers at a time; the queues' tables are named in the text.
+_LOOK = """
+select case when {wired} then extract(epoch from case given.n {firsts} end - clock_timestamp()) else 0 end
+from unnest(%(workers)s::uuid[], %(queues)s::text[]) with ordinality as given (worker, queue, n)
+order by given.n
+"""
+_FIRST = "when {n} then (select min(vt) from pgmq.{queue})"
 _UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, function missing; unknown worker
 # start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
 _EXTEND = "select count(*) from pgflow.set_vt_batch(%s, %s::bigint[], %s::integer[])"
@@ -175,6 +182,22 @@ class PostgresTaskStore:
             tasks = self._inputs.tasks(conn, queue, steps, started)
         return Claimed(read, tasks, None if visible_in is None else float(visible_in))
 
+    def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
+        """For each worker (id, queue): in how many seconds its queue has a visible message, None when it has none.
+
+        0 also where the claim will fail. Raises DatabaseError, too, for all when the table of one queue is missing.
+        """
+        firsts = [
+            sql.SQL(_FIRST).format(n=sql.Literal(n), queue=sql.Identifier(f"q_{queue}"))
+            for n, (_, queue) in enumerate(workers, start=1)
+        ]
+        wired = sql.SQL(_WIRED.format(worker="given.worker", queue="given.queue"))
+        statement = sql.SQL(_LOOK).format(wired=wired, firsts=sql.SQL(" ").join(firsts))
+        parameters = {"workers": [worker for worker, _ in workers], "queues": [queue for _, queue in workers]}
+        with self._database.connection() as conn:
+            rows: list[Any] = conn.execute(statement, parameters, prepare=False).fetchall()
+        return [None if seconds is None else float(seconds) for (seconds,) in rows]
+
     def settle(self, outcomes: Sequence[Outcome], answers: int = 1) -> None:
         """Write what became of tasks, in one transaction and one round trip; it is all written or nothing."""
         ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
@@ -290,7 +313,7 @@ def _claim_statement(queue: str, has_flow_input: bool, has_headers: bool) -> str
             queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if has_flow_input else "null"),
             headers=sql.SQL(_HEADERS if has_headers else "null::jsonb"),
-            wired=sql.SQL(_WIRED),
+            wired=sql.SQL(_WIRED.format(worker="%(worker)s", queue="%(queue)s")),
         )
         .as_string()
     )

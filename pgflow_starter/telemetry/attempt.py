@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
 
-from pgflow_starter.core.classify import classify, error_type, reason
 from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase
 from pgflow_starter.ports import Clock, Redact
 from pgflow_starter.telemetry import events, names
 from pgflow_starter.telemetry.failures import failure
 from pgflow_starter.telemetry.moments import nanoseconds
+from pgflow_starter.telemetry.phase import OtelPhase
 from pgflow_starter.telemetry.providers import Providers
 
 _ENDINGS = {
@@ -27,15 +25,12 @@ _ENDINGS = {
 CUT_SHORT = "StarterStopped"
 """The error type of an attempt that was under way when its starter stopped."""
 
-_nothing: AbstractContextManager[None] = nullcontext()
-
 
 class Unheard:
     """`ports.AttemptObserver` where nobody listens."""
 
-    def phase(self, phase: Phase) -> AbstractContextManager[None]:
+    def phase(self, phase: Phase) -> None:
         """Nothing."""
-        return _nothing
 
     def ended(self, state: ModuleState, delay: float | None) -> None:
         """Nothing."""
@@ -60,32 +55,21 @@ class OtelAttempt:
         """For links to it."""
         return self._span.get_span_context()
 
-    @contextmanager
-    def phase(self, phase: Phase) -> Iterator[None]:
-        """A child span around the phase, current on its thread, so that the SQL's own spans are below it."""
+    def phase(self, phase: Phase) -> OtelPhase | None:
+        """A child span around the phase."""
         providers = self._providers
+        if not providers.traces:
+            return None
         span: Span = trace.INVALID_SPAN
-        parent = trace.set_span_in_context(self._span, Context())
         with providers.guard:
+            parent = trace.set_span_in_context(self._span, Context())
             attributes: dict[str, Any] = {
                 names.PHASE: str(phase),
                 names.MODULE: self._before.module,
                 names.ATTEMPT: self._before.attempts,
             }
             span = providers.tracer.start_span(names.span_phase(phase), parent, SpanKind.INTERNAL, attributes)
-        token = attach(trace.set_span_in_context(span, Context()))
-        try:
-            yield
-        except BaseException as error:
-            with providers.guard:
-                told = {**failure(error_type(error)), names.ERROR_CLASS: str(classify(error, phase))}
-                span.set_attributes(told)
-                span.set_status(Status(StatusCode.ERROR, self._redact(reason(error))))
-            raise
-        finally:
-            detach(token)
-            with providers.guard:
-                span.end()
+        return OtelPhase(providers, span, phase, self._redact)
 
     def ended(self, state: ModuleState, delay: float | None) -> None:
         """The closing event, the end of the span, and the duration."""

@@ -85,13 +85,13 @@ class WorkerCell:
         self._scope = PhaseScope()
         self._poll_asked = False
         if self._polled or self._world.policy.strategy is SignalStrategy.POLLING:
-            self.poll_soon()
+            self.look_soon()
         else:  # its module asks for a poll when LISTEN is in force, unless that comes to nothing
             self._world.timers.after(self._world.policy.least, self._poll_first)
 
     def _poll_first(self) -> None:
         if not self._polled:
-            self.poll_soon()
+            self.look_soon()
 
     def state(self) -> WorkerState:
         """A snapshot. Never waits."""
@@ -124,8 +124,8 @@ class WorkerCell:
     def wire(self) -> None:
         """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
         self.unwired = self.lost = False
-        if self.ref is not None:  # else its first actor polls
-            self.poll_soon()
+        if self.ref is not None:  # else its first actor does
+            self.look_soon()
 
     def retire(self) -> None:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
@@ -149,6 +149,27 @@ class WorkerCell:
                 self._trailing.cancel()
             self._trailing = self._world.timers.after(trailing, self.poll_soon)
 
+    @property
+    def wired_as(self) -> tuple[UUID, str]:
+        """The worker's id and its queue."""
+        return self.worker_id, self.definition.slug
+
+    def look_soon(self) -> None:
+        """Have somebody look whether there is something to claim. Does not wait."""
+        if self.claims_unsure:
+            self.poll_soon()
+        elif not self.stopping:
+            self._world.lookout.look_for(self)
+
+    def saw_nothing(self, visible_in: float | None) -> None:
+        """There is nothing to claim yet; in so many seconds, where it is known."""
+        self._polled = True
+        self.tell(Polled(Claimed(0, (), visible_in)))
+
+    def no_thread(self, error: RuntimeError) -> None:
+        """There is no thread that could look, or claim."""
+        self.tell(Polled(error=error))
+
     def poll_soon(self) -> None:
         """Have a thread claim tasks and run them; one that is on its way serves all who ask. Does not wait."""
         if self._poll_asked or self.stopping:
@@ -159,7 +180,7 @@ class WorkerCell:
             self._world.lane.enter(place)
         except RuntimeError as error:
             self._poll_asked = False
-            self.tell(Polled(error=error))
+            self.no_thread(error)
 
     def _poll(self, place: LanePlace) -> bool:
         """Claim tasks; whether there are some, which this thread is to run: not in the place of another's poll."""

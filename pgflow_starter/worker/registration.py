@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.flow import Flow, Job
 from pgflow_starter.core.modules import ModuleSpec, definition_of
 from pgflow_starter.core.state import Phase
-from pgflow_starter.ports import CancelScope, FlowStore, QueueListener
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.ports import CancelScope, Compiled, FlowStore, QueueListener
 from pgflow_starter.worker.workers import Workers
 
 logger = logging.getLogger("pgflow_starter.registration")
@@ -31,33 +34,71 @@ class RegistrationPhases:
         listener: QueueListener | None,
         *,
         throttle_ms: int,
-        listen_timeout: float,
     ) -> None:
         self._registry = registry
         self._flow_store = flow_store
         self._workers = workers
         self._listener = listener
         self._throttle_ms = throttle_ms
-        self._listen_timeout = listen_timeout
         self._importing = threading.Lock()
         self._warned: dict[str, tuple[str, ...]] = {}
 
-    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
-        """Run one phase; the slug from the registry phase."""
+    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], str | None] | None:
+        """What is left to be done for it, if nobody has to be waited for; None otherwise."""
         if phase is Phase.REGISTRY:
-            slug = self._registry.register(spec, self._definition(spec)).definition.slug
-            self._flow_store.expect(slug, notify=self._listener is not None)
-            return slug
-        definition = self._registry.of(spec).definition
-        if phase is Phase.WORKER:
-            self._start_worker(spec, definition, scope)
-        elif phase is Phase.NOTIFY_DB:
-            self._flow_store.enable_notify(definition.slug, self._throttle_ms, scope)
-        elif self._listener is not None:
-            wake = partial(self._workers.wake, definition.slug)
-            self._listener.listen(definition.slug, wake, self._listen_timeout, scope)
-            wake()  # what came before LISTEN was in force was announced to nobody
+            # A definition of our own classes cannot hang.
+            return partial(self._register, spec) if isinstance(spec.module, Flow | Job) else None
+        if phase is Phase.NOTIFY_DB and self._flow_store.notifies(self._slug(spec), self._throttle_ms):
+            return _nothing
         return None
+
+    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
+        """Run one of the first three phases; the slug from the registry phase."""
+        if phase is Phase.REGISTRY:
+            return self._register(spec)
+        if phase is Phase.WORKER:
+            self._start_worker(spec, scope)
+        elif phase is Phase.NOTIFY_DB:
+            self._flow_store.enable_notify(self._slug(spec), self._throttle_ms, scope)
+        return None
+
+    def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
+        """Start the workers of flows that are stored in the right shape, if they have none yet; for whom it is done.
+
+        Raises DatabaseError when the database is away.
+        """
+        try:
+            definitions = [self._registry.of(spec).definition for spec in specs]
+            compiled = self._flow_store.verify(definitions, scope)
+            wanted = []
+            for spec, definition in zip(specs, definitions, strict=True):
+                if definition.slug in compiled:
+                    wanted.append((spec.name, self._in_force(spec, compiled[definition.slug])))
+            running = self._workers.ensure_new(wanted, scope)
+            return [definition.slug in running for definition in definitions]
+        except Exception as error:
+            if isinstance(error, DatabaseError) and error.connection_lost:
+                raise
+            return [False] * len(specs)  # each by itself meets the error that is its own
+
+    def listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None:
+        """Have LISTEN in force for the module's queue, which `done` is told. Does not wait."""
+        slug = self._slug(spec)
+        wake = partial(self._workers.wake, slug)
+
+        def answer(error: BaseException | None) -> None:
+            if error is None:
+                self._workers.look(slug)  # what came before LISTEN was in force was announced to nobody
+            done(error)
+
+        if self._listener is not None:
+            self._listener.listen(slug, wake, answer)
+
+    def _slug(self, spec: ModuleSpec) -> str:
+        return self._registry.of(spec).definition.slug
+
+    def _register(self, spec: ModuleSpec) -> str:
+        return self._registry.register(spec, self._definition(spec)).definition.slug
 
     def _definition(self, spec: ModuleSpec) -> FlowDefinition:
         if not isinstance(spec.module, str):
@@ -71,11 +112,19 @@ class RegistrationPhases:
             if mine:
                 self._importing.release()
 
-    def _start_worker(self, spec: ModuleSpec, definition: FlowDefinition, scope: CancelScope) -> None:
-        compiled = self._flow_store.compile(definition, scope)
+    def _start_worker(self, spec: ModuleSpec, scope: CancelScope) -> None:
+        compiled = self._flow_store.compile(self._registry.of(spec).definition, scope)
+        self._workers.ensure(spec.name, self._in_force(spec, compiled), scope)
+
+    def _in_force(self, spec: ModuleSpec, compiled: Compiled) -> FlowDefinition:
+        slug = compiled.definition.slug
         # Said once, not at each attempt.
-        if compiled.differences and self._warned.get(definition.slug) != compiled.differences:
-            self._warned[definition.slug] = compiled.differences
-            log = ModuleLog(logger, spec.name, definition.slug)
-            log.warning("flow %r: %s; the database wins", definition.slug, "; ".join(compiled.differences))
-        self._workers.ensure(spec.name, compiled.definition, scope)
+        if compiled.differences and self._warned.get(slug) != compiled.differences:
+            self._warned[slug] = compiled.differences
+            log = ModuleLog(logger, spec.name, slug)
+            log.warning("flow %r: %s; the database wins", slug, "; ".join(compiled.differences))
+        return compiled.definition
+
+
+def _nothing() -> None:
+    """All is so already."""

@@ -48,7 +48,7 @@ class WorkerActor(Actor):
         match message:
             case PollDue(token):
                 if token == self._token:
-                    self._cell.poll_soon()
+                    self._cell.look_soon()
             case Polled(claimed, error):
                 self._polled(claimed, error)
             case _:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from pgflow_starter.actors.tree import Tree
@@ -42,20 +42,38 @@ class Workers:
         with self._lock:
             cell = self._cells.get(definition.slug)
         if cell is None:
-            cell = WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world)
+            cell = self._new_cell(module, definition)
         elif cell.draining:
             cell.retire()  # deprecated: from now on it is another worker
-        self._flow_store.register_worker(cell.worker_id, definition.slug, scope)
+        self._flow_store.register_workers([(cell.worker_id, definition.slug)], scope)
         with self._lock:
             self._cells[definition.slug] = cell
         cell.wire()
         self._tree.call(SUPERVISOR_ID, "ensure_child", self._spec(cell), timeout=self._call_timeout)
+
+    def ensure_new(self, wanted: Sequence[tuple[str, FlowDefinition]], scope: CancelScope) -> set[str]:
+        """As `ensure` for each that has no worker yet; the slugs of those whose worker runs now. Raises as `ensure`."""
+        with self._lock:
+            cells = [self._new_cell(module, d) for module, d in wanted if d.slug not in self._cells]
+        if not cells:
+            return set()
+        self._flow_store.register_workers([(cell.worker_id, cell.definition.slug) for cell in cells], scope)
+        with self._lock:
+            self._cells |= {cell.definition.slug: cell for cell in cells}
+        specs = [self._spec(cell) for cell in cells]
+        return set(self._tree.call(SUPERVISOR_ID, "ensure_children", specs, timeout=self._call_timeout))
 
     def wake(self, slug: str) -> None:
         """A notification for that queue came."""
         cell = self._cells.get(slug)
         if cell is not None:
             cell.wake()
+
+    def look(self, slug: str) -> None:
+        """There may be something in that queue, though nobody said so."""
+        cell = self._cells.get(slug)
+        if cell is not None:
+            cell.look_soon()
 
     def lost(self, slug: str) -> None:
         """The queue's worker died; until it is wired again it counts as lost, although its supervisor restarts it."""
@@ -79,6 +97,9 @@ class Workers:
     def specs(self) -> list[ChildSpec]:
         """The child specs of all workers there are, for a supervisor that is started again."""
         return [self._spec(cell) for cell in self.cells()]
+
+    def _new_cell(self, module: str, definition: FlowDefinition) -> WorkerCell:
+        return WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world)
 
     def _spec(self, cell: WorkerCell) -> ChildSpec:
         start: Callable[[], object] = partial(WorkerActor.start, cell, self._world)

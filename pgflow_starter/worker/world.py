@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.ports import Clock, MessageObserver, TaskStore, Timers
+from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.polling import PollPolicy
 
 
@@ -28,6 +29,7 @@ class WorkerWorld:
     timers: Timers
     threads: ThreadCache
     lane: Lane
+    lookout: Lookout
     policy: PollPolicy
     batch_size: int
     shutdown: Shutdown

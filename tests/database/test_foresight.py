@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter import ports as pgflow_ports
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres import flows as flows_module
 from pgflow_starter.postgres import pgmq
@@ -21,15 +24,23 @@ def _definition(slug: str, *steps: str) -> pgflow.FlowDefinition:
 
 def test_what_was_read_for_another_is_given_once() -> None:
     foresight: Foresight[str] = Foresight(ManualTimers().clock)
-    for slug in ("a", "b", "c"):
-        foresight.expect(slug)
     assert foresight.take("a") is None
-    assert foresight.to_read() == ["b", "c"]
-    assert foresight.to_read() == []
     foresight.put(["b", "c"], {"b": "there"}, 0.0)
     assert foresight.take("b") == Known("there", 0.0)
     assert foresight.take("b") is None
     assert foresight.take("c") == Known(None, 0.0)
+
+
+def test_what_is_as_wanted_is_taken_and_anything_else_left() -> None:
+    timers = ManualTimers()
+    foresight: Foresight[int] = Foresight(timers.clock)
+    foresight.put(["a", "b", "c"], {"a": 250, "c": 250}, timers.clock.monotonic())
+    assert foresight.take_if("a", 250)
+    assert not foresight.take_if("a", 250)
+    assert not foresight.take_if("b", 250)
+    assert not foresight.take_if("c", 100)
+    timers.advance(MAX_AGE)
+    assert not foresight.take_if("c", 250)
 
 
 def test_what_was_read_too_long_ago_or_before_an_error_does_not_count() -> None:
@@ -47,7 +58,7 @@ def test_flows_that_are_so_already_cost_one_look_together(database: str, monkeyp
     slugs = [f"f{i}" for i in range(5)]
     with opened(database) as db:
         store = PostgresFlowStore(db, SystemClock())
-        for slug in slugs:
+        for slug in slugs[:4]:
             store.compile(_definition(slug), NoScope())
             store.enable_notify(slug, 250, NoScope())
         looks: list[list[str]] = []
@@ -59,21 +70,38 @@ def test_flows_that_are_so_already_cost_one_look_together(database: str, monkeyp
 
         monkeypatch.setattr(flows_module, "_stored", counted)
         monkeypatch.setattr(pgmq, "enable_notify", None)
-        for slug in slugs:
-            store.expect(slug, notify=True)
-        for slug in slugs[1:]:
-            assert not store.compile(_definition(slug), NoScope()).created
-            store.enable_notify(slug, 250, NoScope())
-        assert [sorted(wanted) for wanted in looks] == [slugs]
+        verified = store.verify([_definition(slug) for slug in slugs], NoScope())
+        assert sorted(verified) == slugs[:4]
+        assert not any(compiled.created or compiled.differences for compiled in verified.values())
+        assert looks == [slugs]
+        assert [store.notifies(slug, 250) for slug in slugs] == [True] * 4 + [False]
 
 
-def test_another_shape_is_refused_by_what_was_read_for_another(database: str) -> None:
+def test_what_one_look_saw_of_a_flow_that_is_missing_spares_it_another(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(database) as db:
+        store = PostgresFlowStore(db, SystemClock())
+        assert store.verify([_definition("f")], NoScope()) == {}
+        seen: list[object] = []
+        compile_ = flows_module._compile
+
+        def watched(*given: Any) -> pgflow_ports.Compiled:
+            seen.append(given[2])
+            return compile_(*given)
+
+        monkeypatch.setattr(flows_module, "_compile", watched)
+        assert store.compile(_definition("f"), NoScope()).created
+        assert seen == [None]
+
+
+def test_another_shape_is_not_verified_and_is_refused_by_what_was_seen(database: str) -> None:
     with opened(database) as db:
         store = PostgresFlowStore(db, SystemClock())
         for slug in ("one", "two"):
             store.compile(_definition(slug, "a", "b"), NoScope())
-            store.expect(slug, notify=False)
-        store.compile(_definition("one", "a", "b"), NoScope())
+        verified = store.verify([_definition("one", "a", "b"), _definition("two", "a")], NoScope())
+        assert list(verified) == ["one"]
         with pytest.raises(pgflow.ShapeMismatchError, match="step 'b' is in the database only"):
             store.compile(_definition("two", "a"), NoScope())
 

@@ -12,7 +12,7 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.listener import Listener
 from pgflow_starter.postgres.pgmq import channel
-from tests.support.database import NoScope
+from tests.support.listening import listen_now
 from tests.support.waiting import eventually
 
 
@@ -47,7 +47,7 @@ def test_a_notification_wakes_its_queue_and_no_other(
 ) -> None:
     woken: dict[str, threading.Event] = {name: threading.Event() for name in ("a", "b")}
     for name, event in woken.items():
-        listener.listen(name, event.set, 10, NoScope())
+        listen_now(listener, name, event.set)
     _notify(admin, "b")
     assert woken["b"].wait(5)
     assert not woken["a"].is_set()
@@ -57,8 +57,8 @@ def test_listening_again_replaces_who_is_woken(
     listener: Listener, admin: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     old, new = threading.Event(), threading.Event()
-    listener.listen("q", old.set, 10, NoScope())
-    listener.listen("q", new.set, 10, NoScope())
+    listen_now(listener, "q", old.set)
+    listen_now(listener, "q", new.set)
     _notify(admin, "q")
     assert new.wait(5)
     assert not old.is_set()
@@ -69,7 +69,7 @@ def test_hundreds_of_queues_share_one_connection(
 ) -> None:
     events = [threading.Event() for _ in range(300)]
     for i, event in enumerate(events):
-        listener.listen(f"q{i}", event.set, 10, NoScope())
+        listen_now(listener, f"q{i}", event.set)
     for i in range(300):
         _notify(admin, f"q{i}")
     assert all(event.wait(5) for event in events)
@@ -80,7 +80,7 @@ def test_a_lost_connection_comes_back_listens_again_and_wakes_everybody_once(
     listener: Listener, admin: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     woken = threading.Semaphore(0)
-    listener.listen("q", woken.release, 10, NoScope())
+    listen_now(listener, "q", woken.release)
     for _ in range(3):
         _kill_listener(admin)
         assert woken.acquire(timeout=10)
@@ -92,9 +92,9 @@ def test_a_queue_that_is_listened_to_no_more_wakes_nobody(
     listener: Listener, admin: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     dropped, kept = threading.Event(), threading.Event()
-    listener.listen("dropped", dropped.set, 10, NoScope())
+    listen_now(listener, "dropped", dropped.set)
     listener.unlisten("dropped")
-    listener.listen("kept", kept.set, 10, NoScope())
+    listen_now(listener, "kept", kept.set)
     _notify(admin, "dropped")
     _notify(admin, "kept")
     assert kept.wait(5)
@@ -105,8 +105,8 @@ def test_a_wake_that_raises_harms_no_other(
     listener: Listener, admin: psycopg.Connection[tuple[object, ...]], caplog: pytest.LogCaptureFixture
 ) -> None:
     woken = threading.Event()
-    listener.listen("bad", lambda: 1 / 0, 10, NoScope())
-    listener.listen("good", woken.set, 10, NoScope())
+    listen_now(listener, "bad", lambda: 1 / 0)
+    listen_now(listener, "good", woken.set)
     _notify(admin, "bad")
     _notify(admin, "good")
     assert woken.wait(5)
@@ -117,9 +117,9 @@ def test_without_a_server_listening_fails_with_the_reason() -> None:
     listener = Listener("host=127.0.0.1 port=1 password=topsecret", SystemClock())
     try:
         with pytest.raises(DatabaseError, match="refused") as caught:
-            listener.listen("q", lambda: None, 10, NoScope())
+            listen_now(listener, "q", lambda: None)
         assert caught.value.connection_lost
     finally:
         listener.close()
     with pytest.raises(DatabaseError, match="closed"):
-        listener.listen("q", lambda: None, 10, NoScope())
+        listen_now(listener, "q", lambda: None)

@@ -14,7 +14,7 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError
 from pgflow_starter.postgres import pgmq, proof
 from pgflow_starter.postgres.listener import Listener
-from tests.support.database import NoScope
+from tests.support.listening import listen_now
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 
@@ -46,7 +46,7 @@ def listening(conninfo: str, *delivered: bool) -> Iterator[tuple[Listener, list[
 
 
 def listen(listener: Listener, queue: str) -> None:
-    listener.listen(queue, lambda: None, 10, NoScope())
+    listen_now(listener, queue, lambda: None)
 
 
 def test_notifications_arrive_through_it(session_pooled: str) -> None:
@@ -90,7 +90,7 @@ def test_a_server_that_is_not_behind_a_pooler_is_never_said_to_be(database: str)
         for _ in range(3):
             with pytest.raises(DatabaseError, match="did not arrive"):
                 listen(listener, "queue")
-        listener.listen("queue", heard.set, 10, NoScope())
+        listen_now(listener, "queue", heard.set)
         with psycopg.connect(database, autocommit=True) as conn:
             pgmq.notify(conn, pgmq.channel("queue"))
         assert heard.wait(10)

@@ -16,8 +16,8 @@ from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.install import install
 from pgflow_starter.postgres.listener import Listener
 from pgflow_starter.testing import ManualClock
-from tests.support.database import NoScope
 from tests.support.databases import FAST, memory_folder
+from tests.support.listening import listen_now
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 
@@ -84,7 +84,7 @@ def test_a_connection_that_does_not_hear_is_given_up_and_says_so(
     listener = Listener(empty_database, SystemClock(), notify=lies)
     try:
         with pytest.raises(DatabaseError, match="did not arrive"):
-            listener.listen("q", lambda: None, 10, NoScope())
+            listen_now(listener, "q", lambda: None)
     finally:
         listener.close()
 

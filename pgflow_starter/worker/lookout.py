@@ -1,0 +1,113 @@
+"""`Lookout`: one look into the queues of many workers, for those who have no reason to expect something in theirs.
+
+A claim costs the server as much when the queue is empty. With a thousand idle workers that is most of what they cost.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import islice
+from typing import Protocol
+from uuid import UUID
+
+from pgflow_starter.actors.threads import Lane, LanePlace, Turn
+from pgflow_starter.ports import TaskStore, Timers
+
+MOST = 64
+"""Queues in one look: those behind have to wait for it."""
+
+GATHERING = 0.02
+"""Seconds at most that who asks waits for others to ask as well."""
+
+WIDTH = 2
+"""Looks at a time: one may hang."""
+
+
+class Looking(Protocol):
+    """A worker that waits for a look."""
+
+    @property
+    def wired_as(self) -> tuple[UUID, str]:
+        """The worker's id and its queue."""
+
+    def poll_soon(self) -> None:
+        """There is something to claim, or nobody knows."""
+
+    def saw_nothing(self, visible_in: float | None) -> None:
+        """There is nothing to claim yet; in so many seconds, where it is known."""
+
+    def no_thread(self, error: RuntimeError) -> None:
+        """There is no thread that could look."""
+
+
+class Lookout:
+    """Of all workers of a starter. Thread-safe; does not wait."""
+
+    def __init__(self, store: TaskStore, lane: Lane, timers: Timers, least_interval: float) -> None:
+        self._store = store
+        self._timers = timers
+        self._gathering = min(GATHERING, least_interval / 10)
+        self._lane = lane
+        self._lock = threading.Lock()
+        self._waiting: dict[Looking, None] = {}
+        self._expected = False
+        self._looking = 0
+
+    def look_for(self, worker: Looking) -> None:
+        """Tell the worker soon; one look serves all who ask until it begins."""
+        with self._lock:
+            self._waiting[worker] = None
+        self._expect()
+
+    def _expect(self) -> None:
+        with self._lock:
+            if self._expected or not self._waiting:
+                return
+            self._expected = True
+        self._timers.after(self._gathering, self._come)
+
+    def _come(self) -> None:
+        with self._lock:
+            self._expected = False
+            if self._looking >= WIDTH or not self._waiting:
+                return
+            self._looking += 1
+        try:
+            self._lane.enter(LanePlace(self._look, Turn.LATER))
+        except RuntimeError as error:
+            workers = self._next(len(self._waiting))
+            self._gone()
+            for worker in workers:
+                worker.no_thread(error)
+
+    def _next(self, most: int) -> Sequence[Looking]:
+        with self._lock:
+            workers = tuple(islice(self._waiting, most))
+            for worker in workers:
+                del self._waiting[worker]
+        return workers
+
+    def _gone(self) -> None:
+        with self._lock:
+            self._looking -= 1
+
+    def _look(self) -> None:
+        try:
+            self._look_for_all(self._next(MOST))
+        finally:
+            self._gone()
+            self._expect()
+
+    def _look_for_all(self, workers: Sequence[Looking]) -> None:
+        seen: Sequence[float | None] = ()
+        if len(workers) > 1:  # else it claims at once
+            try:
+                seen = self._store.look([worker.wired_as for worker in workers])
+            except Exception:
+                seen = ()  # each finds out by itself what is wrong with its own
+        for worker, visible_in in zip(workers, seen or [0.0] * len(workers), strict=True):
+            if visible_in is None or visible_in > 0:
+                worker.saw_nothing(visible_in)
+            else:
+                worker.poll_soon()
