@@ -16,6 +16,7 @@ from pykka.messages import ProxyCall
 from pgflow_starter import Backoff, DatabaseError, ModuleActor, ModuleState
 from pgflow_starter.actors.board import Board, ModuleCell
 from pgflow_starter.actors.crowd import Crowd
+from pgflow_starter.actors.dispatcher import Dispatcher
 from pgflow_starter.actors.module import ModuleWorld
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.modules import ModuleSpec, module_specs
@@ -122,6 +123,9 @@ class Rig:
         self.timers = ManualTimers()
         self.phases, self.probe = ScriptedPhases(), Probe()
         self.threads = ThreadCache("pgflow-test")
+        # Timers of its own: it looks for calls that hang, which no test here is about.
+        self.dispatcher = Dispatcher(self.threads, ManualTimers(), self.timers.clock)
+        self.dispatcher.start()
         self.unit: Callable[[], float] = lambda: 0.5
         self._supervisor: pykka.ActorRef[Any] | None = None
 
@@ -139,6 +143,7 @@ class Rig:
             unit=self.unit,
             timers=self.timers,
             threads=self.threads,
+            dispatcher=self.dispatcher,
             lane=lane,
             crowd=Crowd(self.phases, lane),
             observer=self.probe,
@@ -156,6 +161,7 @@ class Rig:
             line.let_go.set()
         if self._supervisor is not None:
             self._supervisor.stop()
+        self.dispatcher.close()
         assert self.threads.close(WAIT) == 0
 
     @property

@@ -87,7 +87,7 @@ class Actor(pykka.ThreadingActor):
             # A context of its own: where Python lets threads inherit their maker's, it would be there for ever.
             thread = threading.Thread(target=Context().run, args=(self._actor_loop,), name=name, daemon=True)
             if self._link is not None:
-                self._link.thread = thread
+                self._link.begun, self._link.thread = True, thread
             if self.registered:
                 pykka.ActorRegistry.register(self.actor_ref)
             thread.start()
@@ -96,24 +96,31 @@ class Actor(pykka.ThreadingActor):
             raise
 
     def _actor_loop(self) -> None:
-        reason: BaseException | None = None
         started = False
         try:
-            self._check_not_abandoned()
-            self.on_start()
+            self._begin()
             started = True
-            self._tell_started(None)
             while (envelope := self._next()) is not None:
                 self._serve(envelope)
             self._check_not_abandoned()
             self._stop()
         except BaseException as error:
-            reason = error
+            self._die(error, started)
+        else:
+            self._end(None, started)
+
+    def _begin(self) -> None:
+        self._check_not_abandoned()
+        self.on_start()
+        self._tell_started(None)
+
+    def _die(self, error: BaseException, started: bool) -> None:
+        try:
             # What caused one of ours may be the driver's, whose words nobody has looked through for passwords.
             traced = started and not isinstance(error, PgflowError)
             logger.error("%s died: %s", self, told(error), exc_info=error if traced else None)
         finally:
-            self._end(reason, started)
+            self._end(error, started)
 
     def _check_not_abandoned(self) -> None:
         if self.actor_stopped.is_set():
@@ -122,7 +129,10 @@ class Actor(pykka.ThreadingActor):
 
     def _next(self) -> Envelope[Any] | None:
         """Wait for the next message to carry out; None when the actor is to end."""
-        envelope: Envelope[Any] = self.actor_inbox.get()
+        return self._accept(self.actor_inbox.get())
+
+    def _accept(self, envelope: Envelope[Any]) -> Envelope[Any] | None:
+        """The message, if it is to be carried out; None when the actor is to end."""
         if not isinstance(envelope.message, _ActorStop):
             # `abandon` sets actor_stopped and then looks for an asker: one of the two sees the other.
             self._asker = envelope.reply_to

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
+from collections.abc import Callable
 from queue import Empty, Full, SimpleQueue
 from typing import Any
 
@@ -64,13 +65,14 @@ class Inbox:
     """A mailbox that can be closed: what comes after is answered with ActorDeadError instead of waiting for ever.
 
     `SimpleQueue.put` is reentrant, and a put that raced with `close` is found either by it or by the putter's own look
-    at `_closed`.
+    at `_closed`. After each put `arrived` is called, where there is one.
     """
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
         self._closed = False
         self._ended = False
+        self.arrived: Callable[[], object] | None = None
 
     def put(self, envelope: Envelope[Any], /) -> None:
         """Add a message; never blocks."""
@@ -78,6 +80,15 @@ class Inbox:
         if self._closed:
             # This one only: a signal handler must not answer what the thread below it is about to wait for.
             self._answer(envelope)
+        if self.arrived is not None:
+            self.arrived()
+
+    def take(self) -> Envelope[Any] | None:
+        """The next message, None when there is none."""
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            return None
 
     def get(self) -> Envelope[Any]:
         """Wait for the next message."""

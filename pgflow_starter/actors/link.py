@@ -51,8 +51,10 @@ class Link:
         self._actor: weakref.ref[Linked] | None = None
         self._urn = ""
         self._abandoned = False
+        self.begun = False
         self.reason: BaseException | None = None
         self.thread: threading.Thread | None = None
+        """Its own, where it has one."""
 
     @staticmethod
     def of_parent() -> Link | None:
@@ -86,7 +88,7 @@ class Link:
 
     def leads_to(self, ref: object) -> bool:
         """Whether `ref` is that of the actor that took this link when it was made, and that actor was started."""
-        return isinstance(ref, pykka.ActorRef) and ref.actor_urn == self._urn and self.thread is not None
+        return isinstance(ref, pykka.ActorRef) and ref.actor_urn == self._urn and self.begun
 
     @property
     def ended(self) -> bool:
@@ -95,8 +97,8 @@ class Link:
 
     @property
     def running(self) -> bool:
-        """Whether there is a thread that has not ended."""
-        return self.thread is not None and self.thread.is_alive() and not self.ended
+        """Whether it was started, and neither it nor its thread has ended."""
+        return self.begun and (self.thread is None or self.thread.is_alive()) and not self.ended
 
     def wait_started(self) -> BaseException | None:
         """Wait until `on_start` has returned; what it raised, if it did: then the incarnation has ended, too."""

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from pgflow_starter.actors.attempt_log import log_began, log_turned
-from pgflow_starter.actors.base import Actor
 from pgflow_starter.actors.board import Board, ModuleCell
 from pgflow_starter.actors.crowd import Crowd
+from pgflow_starter.actors.dispatched import DispatchedActor
+from pgflow_starter.actors.dispatcher import Dispatcher
 from pgflow_starter.actors.messages import (
     Begin,
     DatabaseBack,
@@ -44,25 +45,23 @@ class ModuleWorld:
     unit: Callable[[], float]
     timers: Timers
     threads: ThreadCache
+    dispatcher: Dispatcher
     lane: Lane
     crowd: Crowd
     observer: Observer
     redact: Redact
 
 
-class ModuleActor(Actor):
+class ModuleActor(DispatchedActor):
     """One per module. Decides nothing: `core.machine` does, this carries out its effects."""
 
     registered = True
 
     def __init__(self, cell: ModuleCell, world: ModuleWorld) -> None:
-        super().__init__()
         self._cell = cell
         self._world = world
         self._cancelled = False
-
-    def name(self) -> str:
-        return f"pgflow-module-{self._cell.spec.name}"
+        super().__init__(world.dispatcher)  # last: from here on it may be abandoned
 
     def on_start(self) -> None:
         self._cell.ref = self.actor_ref

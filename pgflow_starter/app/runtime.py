@@ -23,6 +23,7 @@ from functools import partial
 
 from pgflow_starter.actors.board import Board
 from pgflow_starter.actors.crowd import Crowd
+from pgflow_starter.actors.dispatcher import Dispatcher
 from pgflow_starter.actors.guardian import GuardianActor
 from pgflow_starter.actors.link import Link, start_linked
 from pgflow_starter.actors.messages import DatabaseBack, WorkerLost, WorkerRetired
@@ -117,6 +118,7 @@ class Runtime:
         )
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
+        self._dispatcher = Dispatcher(self._threads, self._timers, self.clock)
         self._lane = Lane(self._threads, settings.pool_size)
         self._flow_store = PostgresFlowStore(self.database, self.clock)
         self._throttle_ms = round(settings.notify_throttle * 1000)
@@ -148,6 +150,7 @@ class Runtime:
         )
         try:
             self.database.revive()
+            self._dispatcher.start()
             self._root = start_linked(root, self._link, wait=False)
             run_patiently(self._threads, self._timers, partial(self._tell_started, tell))
         except BaseException:
@@ -239,6 +242,7 @@ class Runtime:
         if self._listener is not None:
             self._listener.close()
         self.database.close()
+        self._dispatcher.close()
         abandoned = self._threads.close(LEFTOVER_TIMEOUT)
         if abandoned:
             logger.warning("threads that hang and are abandoned: %d", abandoned)
@@ -278,6 +282,7 @@ class Runtime:
             self.clock,
             self._timers,
             self._threads,
+            self._dispatcher,
             self._lane,
             Lookout(self._task_store, self._lane, self._timers, policy.least),
             policy,
@@ -305,6 +310,7 @@ class Runtime:
             unit=uniform_unit,
             timers=self._timers,
             threads=self._threads,
+            dispatcher=self._dispatcher,
             lane=self._lane,
             crowd=Crowd(registration, self._lane),
             observer=self._observer,

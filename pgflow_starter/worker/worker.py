@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pgflow_starter.actors.base import Actor
+from pgflow_starter.actors.dispatched import DispatchedActor
 from pgflow_starter.core.classify import places, reason_for_logs
 from pgflow_starter.core.state import SignalStrategy
 from pgflow_starter.core.task import Claimed
@@ -25,11 +25,12 @@ VISIBLE_MARGIN = 0.01
 """Seconds after a message becomes visible that it is looked for."""
 
 
-class WorkerActor(Actor):
+class WorkerActor(DispatchedActor):
     """One per registered module."""
 
+    stops_slowly = True
+
     def __init__(self, cell: WorkerCell, world: WorkerWorld) -> None:
-        super().__init__()
         self._cell = cell
         self._world = world
         self._token = 0
@@ -37,9 +38,7 @@ class WorkerActor(Actor):
         self._timer: Timer | None = None
         self._lost = False
         self._terminated = False
-
-    def name(self) -> str:
-        return f"pgflow-worker-{self._cell.definition.slug}"
+        super().__init__(world.dispatcher)
 
     def on_start(self) -> None:
         self._cell.adopt(self.actor_ref)

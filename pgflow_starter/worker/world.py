@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from pgflow_starter.actors.dispatcher import Dispatcher
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.ports import Clock, MessageObserver, TaskStore, Timers
 from pgflow_starter.worker.lookout import Lookout
@@ -28,6 +29,7 @@ class WorkerWorld:
     clock: Clock
     timers: Timers
     threads: ThreadCache
+    dispatcher: Dispatcher
     lane: Lane
     lookout: Lookout
     policy: PollPolicy
