@@ -75,6 +75,7 @@ class Dispatcher:
                 call()
             except BaseException:
                 logger.exception("a call on %s raised", threading.current_thread().name)
+            call = None  # an actor that has ended is not kept
             del self._since[me]
             if self._count > WIDTH and self._superfluous():
                 return

@@ -7,15 +7,40 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.supervision.world import Journal, Stage
+from pgflow_starter.actors.dispatcher import Dispatcher
+from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.actors.timers import TimerThread
+from pgflow_starter.clock import SystemClock
+from tests.supervision.world import PATIENCE, Journal, Stage
 
 
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    """Journal, manual clock, named events, and supervisors that are stopped at the end."""
-    made = Stage()
+@pytest.fixture(params=["threads", "dispatched"])
+def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Journal, manual clock, named events, and supervisors that are stopped at the end.
+
+    Each test is played with actors that have a thread each, and again with some that take turns on a few, unless it is
+    marked `own_threads`.
+    """
+    if request.param == "threads":
+        made = Stage()
+        yield made
+        made.close()
+        return
+    clock = SystemClock()
+    threads, timers = ThreadCache("pgflow-test"), TimerThread(clock)
+    dispatcher = Dispatcher(threads, timers, clock)
+    dispatcher.start()
+    made = Stage(dispatcher)
     yield made
     made.close()
+    dispatcher.close()
+    timers.close()
+    assert threads.close(PATIENCE) == 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that are about threads are played once."""
+    items[:] = [item for item in items if not (item.get_closest_marker("own_threads") and "dispatched" in item.name)]
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ class Entered(Actor):
         raise message
 
 
+@pytest.mark.own_threads
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_two_hundred_crashes_leave_no_thread(stage: Stage, strategy: Strategy) -> None:
     before = threading.active_count()

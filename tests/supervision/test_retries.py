@@ -145,6 +145,7 @@ def test_a_group_is_tried_again_from_the_member_that_failed(
     assert top.alive() == ["a", "b", "c"]
 
 
+@pytest.mark.own_threads
 def test_no_thread_to_be_had_is_a_try_that_failed(stage: Stage, journal: Journal, thread_famine: Famine) -> None:
     top = stage.supervise(stage.worker("a"), max_restarts=3)
     thread_famine(2)
@@ -153,6 +154,7 @@ def test_no_thread_to_be_had_is_a_try_that_failed(stage: Stage, journal: Journal
     assert top.alive() == ["a"]
 
 
+@pytest.mark.own_threads
 def test_no_thread_to_be_had_for_long_is_escalated(stage: Stage, thread_famine: Famine) -> None:
     top = stage.supervise(stage.worker("a"), max_restarts=3)
     thread_famine(3)
@@ -160,6 +162,7 @@ def test_no_thread_to_be_had_for_long_is_escalated(stage: Stage, thread_famine: 
     assert "can't start new thread" in str(top.await_death())
 
 
+@pytest.mark.own_threads
 def test_no_thread_for_a_new_child_is_told_to_who_wanted_it(stage: Stage, thread_famine: Famine) -> None:
     top = stage.supervise(stage.worker("a"))
     thread_famine(1)

@@ -10,6 +10,8 @@ from typing import Any
 import pykka
 from pykka.messages import ProxyCall
 
+from pgflow_starter.actors.dispatched import DispatchedActor
+from pgflow_starter.actors.dispatcher import Dispatcher
 from pgflow_starter.actors.link import Link, start_linked
 from pgflow_starter.supervision import (
     Actor,
@@ -25,7 +27,7 @@ from pgflow_starter.testing import ManualClock
 PATIENCE = 10.0
 """Seconds after which a test stops waiting for what never came."""
 
-Deed = Callable[["Puppet"], Any]
+Deed = Callable[["Acting"], Any]
 
 
 class Journal:
@@ -65,7 +67,8 @@ class Journal:
 class Stage:
     """One test's journal, clock, named events and plans. All events are set when the test ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, dispatcher: Dispatcher | None = None) -> None:
+        self.dispatcher = dispatcher
         self.journal = Journal()
         self.clock = ManualClock()
         self._events: dict[str, threading.Event] = {}
@@ -87,7 +90,8 @@ class Stage:
 
     def worker(self, child_id: str, restart: Restart | str = Restart.PERMANENT, shutdown: float = 5.0) -> ChildSpec:
         """The spec of a puppet."""
-        return ChildSpec(child_id, partial(Puppet.start, child_id, self), Restart(restart), shutdown)
+        start = Puppet.start if self.dispatcher is None else Dispatched.start
+        return ChildSpec(child_id, partial(start, child_id, self), Restart(restart), shutdown)
 
     def supervise(
         self,
@@ -119,13 +123,14 @@ class Stage:
         self.journal.add(f"{child_id} {'ended' if reason is None else 'died'}")
 
 
-class Puppet(Actor):
+class Acting(Actor):
     """An actor that writes its life into the journal, and whose messages are functions that it calls with itself."""
 
-    thread_name = "pgflow-puppet"
+    id: str
+    stage: Stage
 
-    def __init__(self, puppet_id: str, stage: Stage) -> None:
-        super().__init__()
+    def appear(self, puppet_id: str, stage: Stage) -> None:
+        """In the constructor."""
         self.id = puppet_id
         self.stage = stage
         self._play("constructor")
@@ -155,6 +160,27 @@ class Puppet(Actor):
             raise deed
         if deed is not None:
             deed(self)
+
+
+class Puppet(Acting):
+    """One with a thread of its own."""
+
+    thread_name = "pgflow-puppet"
+
+    def __init__(self, puppet_id: str, stage: Stage) -> None:
+        super().__init__()
+        self.appear(puppet_id, stage)
+
+
+class Dispatched(Acting, DispatchedActor):
+    """One without."""
+
+    stops_slowly = True
+
+    def __init__(self, puppet_id: str, stage: Stage) -> None:
+        assert stage.dispatcher is not None
+        DispatchedActor.__init__(self, stage.dispatcher)
+        self.appear(puppet_id, stage)
 
 
 class Listed(Puppet):
@@ -230,7 +256,7 @@ def _ends(child_id: str) -> set[str]:
 def raising(error: BaseException) -> Deed:
     """A message whose handler raises."""
 
-    def deed(_: Puppet) -> None:
+    def deed(_: Acting) -> None:
         raise error
 
     return deed
@@ -239,7 +265,7 @@ def raising(error: BaseException) -> Deed:
 def failing_at(event: str) -> Deed:
     """What waits for the stage's event of that name and raises then."""
 
-    def deed(puppet: Puppet) -> None:
+    def deed(puppet: Acting) -> None:
         puppet.stage.wait(event)
         raise ValueError("not yet")
 

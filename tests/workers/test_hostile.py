@@ -193,7 +193,10 @@ try:
     starter.stop(20)
 except KeyboardInterrupt:
     starter.stop(20)
-    print("stopped", sorted(t.name for t in threading.enumerate() if t.name.startswith("pgflow")), flush=True)
+    ours = [t for t in threading.enumerate() if t.name.startswith("pgflow")]
+    for thread in ours:
+        thread.join(5)  # the client's ends by itself, right after
+    print("stopped", sorted(t.name for t in ours if t.is_alive()), flush=True)
 """
 
 
