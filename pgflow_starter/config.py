@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.core.state import SignalStrategy
 from pgflow_starter.errors import StarterTerminated
