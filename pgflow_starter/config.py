@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import field, fields
@@ -107,6 +106,8 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     known = {f.name for f in fields(Settings)}
     for name in given:
         if name not in known:
+            import difflib  # takes a while, and is hardly ever needed
+
             near = difflib.get_close_matches(name, known, n=1)
             yield f"unknown setting {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
     if not isinstance(conninfo, str):
