@@ -65,7 +65,7 @@ def test_keyword_only_fields_are_given_by_name(dataclass: Any) -> None:
         sweep: float = 2.0
 
     assert (Rhythm(beat=1.0).beat, Rhythm(sweep=3.0, beat=1.0).sweep) == (1.0, 3.0)
-    assert str(inspect.signature(Rhythm)) == "(*, beat: 'float', sweep: 'float' = 2.0) -> None"
+    assert str(inspect.signature(Rhythm)).replace("'", "") == "(*, beat: float, sweep: float = 2.0) -> None"
     with pytest.raises(TypeError, match="Rhythm"):
         Rhythm(1.0, 2.0)
 
@@ -126,9 +126,9 @@ def test_it_is_copied_and_matched(point: Any) -> None:
 
 
 def test_help_shows_what_it_is_made_of(point: Any) -> None:
-    told = str(inspect.signature(point))
-    assert told.startswith("(x: 'int', y: 'int' = 0, marks: 'list[str]' = <")
-    assert told.endswith(", secret: 'str' = 's') -> None")
+    told = str(inspect.signature(point)).replace("'", "")
+    assert told.startswith("(x: int, y: int = 0, marks: list[str] = <")
+    assert told.endswith(", secret: str = s) -> None")
 
 
 def test_what_the_class_defines_itself_stays(dataclass: Any) -> None:

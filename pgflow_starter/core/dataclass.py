@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from inspect import Parameter, Signature
 from reprlib import recursive_repr
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 __all__ = ["dataclass"]
 
@@ -133,12 +133,17 @@ class _LazySignature:
 
 
 def _signature(cls: type[Any]) -> Signature:
-    return Signature([_parameter(field) for field in dataclasses.fields(cls)], return_annotation=None)
+    try:
+        types = get_type_hints(cls)
+    except NameError:  # one that only a type checker imports: as written
+        types = {}
+    fields = dataclasses.fields(cls)
+    return Signature([_parameter(f, types.get(f.name, f.type)) for f in fields], return_annotation=None)
 
 
-def _parameter(field: dataclasses.Field[Any]) -> Parameter:
+def _parameter(field: dataclasses.Field[Any], annotation: object) -> Parameter:
     kind = Parameter.KEYWORD_ONLY if field.kw_only else Parameter.POSITIONAL_OR_KEYWORD
     default = Parameter.empty if field.default is dataclasses.MISSING else field.default
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory
-    return Parameter(field.name, kind, default=default, annotation=field.type)
+    return Parameter(field.name, kind, default=default, annotation=annotation)
