@@ -168,7 +168,10 @@ if not TYPE_CHECKING:  # a type checker knows the names that there are
         if name not in _HOMES:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        import_module(f"{__name__}.app")  # all of it with the first name, for `start` is to return at once
+        # All of it with the first name, for `start` is to return at once. The driver first: it imports a lot, and deep
+        # within our own imports that takes 10 ms more, for there the interpreter's stack grows with many a single call.
+        for part in ("postgres.connection", "app"):
+            import_module(f"{__name__}.{part}")
         value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         return value
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.core.state import SignalStrategy
 from pgflow_starter.errors import StarterTerminated
@@ -106,6 +106,8 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     known = {f.name for f in fields(Settings)}
     for name in given:
         if name not in known:
+            import difflib  # takes a while, and is hardly ever needed
+
             near = difflib.get_close_matches(name, known, n=1)
             yield f"unknown setting {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
     if not isinstance(conninfo, str):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.rules import is_number, refuse
 
 

@@ -16,7 +16,7 @@ _PERMANENT_CLASSES = frozenset({"0A", "0L", "0P", "21", "22", "23", "26", "28", 
 _TRANSIENT_STATES = frozenset({"42710", "42P05", "42P07", "23505"})  # two sessions creating the same thing at once
 
 # libpq hands over no SQLSTATE for a refused connection: these are the server's own (English) words.
-_PERMANENT_MESSAGES = re.compile(
+_PERMANENT_MESSAGES = (
     r"password authentication failed|no password supplied|no pg_hba\.conf entry|role \"?[^\"]*\"? does not exist"
     r"|database \"?[^\"]*\"? does not exist|is not permitted to log in|permission denied for database"
     r"|authentication failed for user|does not support SSL, but SSL was required|invalid connection option"
@@ -43,7 +43,7 @@ def classify(error: BaseException, phase: Phase) -> ErrorClass:
 def _classify_database(error: DatabaseError) -> ErrorClass:
     state = error.sqlstate
     if state is None:
-        said_so = error.error_type in _PERMANENT_DRIVER_ERRORS or _PERMANENT_MESSAGES.search(str(error))
+        said_so = error.error_type in _PERMANENT_DRIVER_ERRORS or re.search(_PERMANENT_MESSAGES, str(error))
         return ErrorClass.PERMANENT if said_so else ErrorClass.TRANSIENT
     if state in _TRANSIENT_STATES:
         return ErrorClass.TRANSIENT

@@ -13,10 +13,11 @@ worker that runs the schema's being away is transient as well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, Phase
 
 

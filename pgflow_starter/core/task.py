@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+from pgflow_starter.core.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

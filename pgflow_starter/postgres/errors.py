@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,9 +17,11 @@ UNPREPARED = ("26000", "42P05")
 _LOST_STATES = ("08", "57P01", "57P02", "57P03", "53300", "25006", *UNPREPARED)
 
 # The server's (English) words, and PgBouncer's; libpq hands over no SQLSTATE for a refused connection.
-_CROWDED = re.compile(
-    r"too many clients already|remaining connection slots are reserved|too many connections for"
-    r"|no more connections allowed"
+_CROWDED = (
+    "too many clients already",
+    "remaining connection slots are reserved",
+    "too many connections for",
+    "no more connections allowed",
 )
 
 
@@ -37,7 +38,7 @@ def translate(error: Exception, redact: Callable[[str], str]) -> DatabaseError:
 
 def crowded(error: Exception) -> bool:
     """Whether the server answers, but has no connection to spare."""
-    return getattr(error, "sqlstate", None) == "53300" or _CROWDED.search(str(error)) is not None
+    return getattr(error, "sqlstate", None) == "53300" or any(words in str(error) for words in _CROWDED)
 
 
 def no_thread(error: RuntimeError) -> DatabaseError:

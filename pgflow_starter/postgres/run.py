@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+from pgflow_starter.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     from pgflow_starter.postgres.client import Client

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from pgflow_starter.core.classify import error_type
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.ports import Clock
 from pgflow_starter.telemetry import names

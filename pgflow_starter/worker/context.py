@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, TypeAlias
 from uuid import UUID
+
+from pgflow_starter.core.dataclass import dataclass
 
 HandlerLog: TypeAlias = logging.LoggerAdapter[logging.Logger]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pykka
 
 from pgflow_starter.actors.base import Actor
 from pgflow_starter.core.classify import reason_for_logs
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.news import News
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore, Timers

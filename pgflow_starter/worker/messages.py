@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.task import Claimed
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.state import SignalStrategy
 

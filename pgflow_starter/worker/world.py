@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 from pgflow_starter.actors.dispatcher import Dispatcher
 from pgflow_starter.actors.threads import Lane, ThreadCache
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.ports import Clock, MessageObserver, TaskStore, Timers
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.polling import PollPolicy
 
 
-@dataclass(slots=True)
 class Shutdown:
     """Until when (monotonic clock) running tasks may end once the starter stops."""
 
-    deadline: float = 0.0
+    def __init__(self) -> None:
+        self.deadline = 0.0
 
 
 @dataclass(frozen=True, slots=True)
