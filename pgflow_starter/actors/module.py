@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from pgflow_starter.actors.threads import AGAIN_INTERVAL, Lane, ThreadCache, run
 from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.classify import classify, error_type, reason
+from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleStatus, Phase
 from pgflow_starter.errors import PhaseTimeoutError
 from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
