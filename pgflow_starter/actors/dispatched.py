@@ -11,9 +11,6 @@ import pykka
 from pgflow_starter.actors.base import Actor
 from pgflow_starter.actors.dispatcher import Dispatcher
 
-MESSAGES = 16
-"""Messages that it takes in a row while others wait for their turn."""
-
 
 class DispatchedActor(Actor):
     """Its messages are carried out on the dispatcher's threads, one at a time and in order, its `on_start` on the
@@ -61,16 +58,13 @@ class DispatchedActor(Actor):
             self._summon()
 
     def _take_turn(self) -> None:
-        if self._turn.acquire(blocking=False) and self._context.run(self._serve_some):
+        if self._turn.acquire(blocking=False) and self._context.run(self._serve_all):
             self._yield_turn()
 
-    def _serve_some(self) -> bool:
-        """The messages that wait, or some of them; False when the actor has ended, or is about to."""
+    def _serve_all(self) -> bool:
+        """The messages that wait; False when the actor has ended, or is about to."""
         try:
-            for _ in range(MESSAGES):
-                envelope = self.actor_inbox.take()
-                if envelope is None:
-                    break
+            while (envelope := self.actor_inbox.take()) is not None:
                 if self._accept(envelope) is None:
                     if self.stops_slowly:
                         self._dispatcher.elsewhere(self._leave)
