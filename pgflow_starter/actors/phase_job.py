@@ -37,8 +37,10 @@ class PhaseScope:
                 self._cancel = None
 
     def cancel(self) -> None:
-        """Interrupt the phase. May block for the network's time: not for an actor's or the timers' thread."""
+        """Interrupt the phase, once. May block for the network's time: not for an actor's or the timers' thread."""
         with self._lock:
+            if self.cancelled:
+                return  # one scope may be that of many
             self.cancelled = True
             cancel = self._cancel
         if cancel is not None:
