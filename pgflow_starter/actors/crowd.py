@@ -60,13 +60,12 @@ class Crowd:
                 del self._waiting[job]
                 return False
             batch = self._batches.get(job)
-            if batch is None:
-                return True  # done, or alone by now
-            if not batch.left:
+            if batch is not None and not batch.left:
                 batch.left = True
                 self._serving -= 1
             self._pump()
-        self._lane.leave(batch.place)
+        if batch is not None:  # else it is done, or alone by now
+            self._lane.leave(batch.place)
         return True
 
     def _pump(self) -> None:
@@ -81,6 +80,9 @@ class Crowd:
         while jobs := self._next(batch):
             try:
                 self._carry_out(jobs, batch.scope)
+            except BaseException as error:
+                for job in jobs:
+                    job.report(error)
             finally:
                 with self._lock:
                     for job in jobs:
@@ -102,12 +104,7 @@ class Crowd:
     def _carry_out(self, jobs: Sequence[PhaseJob], scope: PhaseScope) -> None:
         for job in jobs:
             job.begin(scope)
-        try:
-            done = self._phases.run_together([job.cell.spec for job in jobs], scope)
-        except BaseException as error:
-            for job in jobs:
-                job.report(error)
-            return
+        done = self._phases.run_together([job.cell.spec for job in jobs], scope)
         for job, is_done in zip(jobs, done, strict=True):
             if is_done:
                 job.report(None)
