@@ -259,13 +259,13 @@ def test_a_batch_that_hangs_gives_its_place_away_and_others_go_on(square: Square
     assert told_nothing(jobs[0])
     for each in hangs:
         each.end([False])  # as it does when it was cancelled
-    assert [reason(job) for job in jobs[:2]] == ["phase worker was cancelled with those that ran together with it"] * 2
+    assert [reason(job) for job in jobs[:2]] == ["phase worker was cancelled"] * 2
     square.settled()
     assert square.enter(1)
     square.together().end()
 
 
-def test_who_waited_too_long_in_a_batch_takes_the_others_along_but_not_those_that_are_done(square: Square) -> None:
+def test_one_that_leaves_its_batch_is_no_reason_for_the_others_to_fail(square: Square) -> None:
     square.open(width=1)
     hung = threading.Event()
     square.lane.run(lambda: hung.wait(WAIT))
@@ -273,9 +273,13 @@ def test_who_waited_too_long_in_a_batch_takes_the_others_along_but_not_those_tha
     hung.set()
     batch = square.together()
     jobs[1].abandon()
+    jobs[1].abandon()
+    assert not batch.cancelled.acquire(blocking=False)
     batch.end([True, False, False])
     assert ended(jobs[0]) is None
-    assert all("was cancelled with those" in reason(job) for job in jobs[1:])
+    assert reason(jobs[1]) == "phase worker was cancelled"
+    square.alone().end()
+    assert ended(jobs[2]) is None
     square.settled()
 
 
@@ -286,7 +290,10 @@ def test_however_many_are_overdue_the_batch_is_interrupted_once(square: Square) 
     jobs = square.enter(MOST)
     hung.set()
     batch = square.together()
-    for job in jobs:
+    for job in jobs[:-1]:
+        job.abandon()
+    assert not batch.cancelled.acquire(blocking=False)
+    for job in [jobs[-1], *jobs]:
         job.abandon()
     assert batch.cancelled.acquire(timeout=WAIT)
     # What comes late would interrupt whoever has the connection by then.

@@ -132,7 +132,7 @@ class PhaseJob:
             self._run(lambda: self._phases.run(self.cell.spec, self.phase, scope))
 
     def begin(self, scope: PhaseScope | None = None) -> None:
-        """From now on it is observed and may be overdue, and `scope` interrupts it; then another may take its place."""
+        """From now on it is observed and may be overdue; `scope` interrupts it, unless giving its place away does."""
         self._scope = scope
         if not self._begun:
             self._begun = True
@@ -141,10 +141,9 @@ class PhaseJob:
         self.watch()
 
     def watch(self) -> None:
-        """Arm the timer that tells when the phase is overdue (again, after a restart of its actor), unless it waits."""
-        if self._watched and not self.done:
-            self._cancel_timer()
-            self._timer = self._timers.after(self._timeout, lambda: self.cell.tell(PhaseOverdue(self)))
+        """See to it that its actor is told when it is overdue, unless it waits; again, after a restart of the actor."""
+        if self._watched and not self.done and self._timer is None:
+            self._timer = self._timers.after(self._timeout, self._overdue)
 
     def abandon(self) -> None:
         """Interrupt it and give its place in the line away. May block: not for an actor's thread."""
@@ -173,9 +172,14 @@ class PhaseJob:
         self.done = True
         self.cell.tell(PhaseReported(self))
 
+    def _overdue(self) -> None:
+        self._timer = None
+        self.cell.tell(PhaseOverdue(self))
+
     def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _observe(self) -> None:
         attempt = self.cell.attempt
