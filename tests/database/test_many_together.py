@@ -160,6 +160,18 @@ def test_a_look_fails_for_all_where_a_queue_or_the_schema_is_gone(
     assert "drop schema" in gone or tasks.look(workers[:1]) == [None]
 
 
+def test_a_queue_that_is_locked_holds_up_no_look_for_long(
+    flows: PostgresFlowStore, tasks: PostgresTaskStore, admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    workers = _wired(flows, ["queue_0", "queue_1"])
+    with admin.transaction():
+        admin.execute("lock table pgmq.q_queue_1 in access exclusive mode")
+        with pytest.raises(pgflow.DatabaseError) as caught:
+            tasks.look(workers)
+        assert caught.value.sqlstate == "55P03"
+    assert tasks.look(workers) == [None, None]
+
+
 def test_what_another_has_claimed_is_visible_when_its_time_is_up(
     flows: PostgresFlowStore, tasks: PostgresTaskStore, admin: psycopg.Connection[tuple[object, ...]]
 ) -> None:
