@@ -109,7 +109,9 @@ def test_held_up_by_anothers_lock_they_are_cancelled_and_come_back_when_it_is_re
             assert registered == (70,)
 
 
-def test_a_stop_while_they_are_held_up_returns_in_time(database: str) -> None:
+def test_a_stop_while_they_are_held_up_returns_in_time_and_fails_no_attempt(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
     known = jobs(70)
     warm(database, *known)
     with psycopg.connect(database) as holder:
@@ -121,6 +123,7 @@ def test_a_stop_while_they_are_held_up_returns_in_time(database: str) -> None:
         stopper.join(5)
         assert not stopper.is_alive()
     assert not ours()
+    assert not [r for r in caplog.records if "retrying after attempt" in r.getMessage()]
 
 
 # Stopped, killed, cut off while they start
@@ -132,7 +135,7 @@ def test_a_stop_at_any_moment_of_the_start_leaves_nothing_and_fails_no_attempt(
 ) -> None:
     known = jobs(100)
     warm(database, *known[:50])
-    chance = random.Random(strategy)  # noqa: S311
+    chance = random.Random(strategy)
     for _ in range(6):
         starter = pgflow.start(database, jobs=known, signal_strategy=strategy)
         begun = chance.randrange(100)
@@ -179,7 +182,7 @@ def test_attempts_that_are_asked_for_all_the_time_end_well(database: str) -> Non
     with running(database, jobs=known, signal_strategy="notify") as starter:
 
         def storm(seed: int) -> None:
-            chance = random.Random(seed)  # noqa: S311
+            chance = random.Random(seed)
             for _ in range(200):
                 starter.retry_now(chance.choice(known))
 
