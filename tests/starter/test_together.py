@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
+from queue import SimpleQueue
 from typing import Any
 
 import psycopg
@@ -277,3 +278,27 @@ def test_a_module_that_has_to_be_wired_again_is_not_started_with_the_new_ones(da
             await_state(starter, job, lambda s: s.attempts == 2 and s.phase is None)
         assert worker_rows(database) == before
         assert [info.restarts for info in starter.which_children() if info.parent == "workers"] == [0, 0, 0]
+
+
+def test_what_a_look_saw_before_a_claim_does_not_put_off_the_next_poll(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
+        starter.await_ready(WAIT)
+        cell = starter._runtime._workers.cells()[0]
+        eventually(lambda: cell._polled and not cell._claiming.locked())
+        told: SimpleQueue[Any] = SimpleQueue()
+        monkeypatch.setattr(cell._world.lookout, "look_for", lambda _: None)
+        monkeypatch.setattr(cell, "tell", told.put)
+        cell.look_soon()
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("select pgmq.send(%s, '{}', 300)", (cell.definition.slug,))
+        cell.poll_soon()
+        while (seen := told.get(timeout=WAIT).claimed.visible_in) is None:
+            continue  # the first of all had still to be told
+        assert 290 < seen <= 300
+        cell.saw_nothing(None)
+        assert told.empty()
+        cell.look_soon()
+        cell.saw_nothing(7.5)
+        assert told.get(timeout=WAIT).claimed.visible_in == 7.5
