@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from queue import Empty, SimpleQueue
@@ -455,6 +456,41 @@ def test_one_that_is_abandoned_just_as_it_enters_the_lane_gives_its_place_away(
     jobs += square.enter(1)
     square.together().end()
     assert ended(jobs[1]) is None
+
+
+def test_however_they_are_abandoned_each_reports_once_and_nobody_is_left(square: Square) -> None:
+    chance = random.Random(7)
+    square.open(width=3)
+
+    def carry_out(specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
+        with scope.interruptible(lambda: None):
+            return [chance.random() < 0.5 for _ in specs]
+
+    square.phases.run_together = carry_out  # type: ignore[method-assign]
+    square.phases.run = lambda spec, phase, scope: None  # type: ignore[method-assign]
+    jobs = [square.job(f"m{n}") for n in range(1000)]
+    entered: SimpleQueue[PhaseJob | None] = SimpleQueue()
+
+    def abandon() -> None:
+        while (job := entered.get(timeout=WAIT)) is not None:
+            job.abandon()
+
+    callers = [threading.Thread(target=abandon) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for job in jobs:
+        job.start(square.threads, square.lane, square.crowd.enter)
+        if chance.random() < 0.5:
+            entered.put(job)
+    for _ in callers:
+        entered.put(None)
+    for caller in callers:
+        caller.join(WAIT)
+    for job in jobs:
+        ended(job)
+    square.settled()
+    assert all(told_nothing(job) for job in jobs)
+    assert square.timers.pending == 0
 
 
 # No thread
