@@ -20,11 +20,12 @@ WIDTH = 2
 
 
 class _Batch:
-    __slots__ = ("left", "place", "scope")
+    __slots__ = ("left", "place", "scope", "staying")
 
     def __init__(self) -> None:
         self.place: LanePlace
         self.scope = PhaseScope()
+        self.staying: set[PhaseJob] = set()
         self.left = False
 
 
@@ -60,13 +61,18 @@ class Crowd:
                 del self._waiting[job]
                 return False
             batch = self._batches.get(job)
-            if batch is None:
-                return True  # done, or alone by now
+            if batch is None:  # it is done, or alone by now
+                self._pump()
+                return True
+            batch.staying.discard(job)
+            forsaken = None if batch.staying else batch.scope
             if not batch.left:
                 batch.left = True
                 self._serving -= 1
             self._pump()
         self._lane.leave(batch.place)
+        if forsaken is not None:  # by all: one that has to stop is no reason for the others to fail
+            forsaken.cancel()
         return True
 
     def _pump(self) -> None:
@@ -81,6 +87,9 @@ class Crowd:
         while jobs := self._next(batch):
             try:
                 self._carry_out(jobs, batch.scope)
+            except BaseException as error:
+                for job in jobs:
+                    job.report(error)
             finally:
                 with self._lock:
                     for job in jobs:
@@ -91,7 +100,7 @@ class Crowd:
             if batch.left:
                 return ()
             jobs = tuple(islice(self._waiting, MOST))
-            batch.scope = PhaseScope()
+            batch.scope, batch.staying = PhaseScope(), set(jobs)
             for job in jobs:
                 del self._waiting[job]
                 self._batches[job] = batch
@@ -101,18 +110,13 @@ class Crowd:
 
     def _carry_out(self, jobs: Sequence[PhaseJob], scope: PhaseScope) -> None:
         for job in jobs:
-            job.begin(scope)
-        try:
-            done = self._phases.run_together([job.cell.spec for job in jobs], scope)
-        except BaseException as error:
-            for job in jobs:
-                job.report(error)
-            return
+            job.begin()
+        done = self._phases.run_together([job.cell.spec for job in jobs], scope)
         for job, is_done in zip(jobs, done, strict=True):
             if is_done:
                 job.report(None)
             elif scope.cancelled:
-                job.report(TransientError(f"phase {job.phase} was cancelled with those that ran together with it"))
+                job.report(TransientError(f"phase {job.phase} was cancelled"))
             else:
                 try:
                     job.alone(self._lane)

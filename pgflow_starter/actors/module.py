@@ -202,6 +202,8 @@ class ModuleActor(DispatchedActor):
             job.start(world.threads, world.lane, world.crowd.enter)
         except RuntimeError as error:
             job.refused(error)
+        except BaseException as error:
+            job.report(error)
 
 
 def _abandon(job: PhaseJob, world: ModuleWorld) -> None:

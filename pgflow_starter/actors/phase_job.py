@@ -37,12 +37,13 @@ class PhaseScope:
                 self._cancel = None
 
     def cancel(self) -> None:
-        """Interrupt the phase, once. May block for the network's time: not for an actor's or the timers' thread."""
+        """Interrupt the phase. May block for the network's time: not for an actor's or the timers' thread.
+
+        Once, however many ask: what comes late may meet whoever has the connection by then.
+        """
         with self._lock:
-            if self.cancelled:
-                return  # one scope may be that of many
+            cancel = None if self.cancelled else self._cancel
             self.cancelled = True
-            cancel = self._cancel
         if cancel is not None:
             cancel()
 
@@ -73,6 +74,7 @@ class PhaseJob:
         self._leave: Callable[[], bool] | None = None
         self._abandoned = False
         self._begun = False
+        self._watched = False
         self._ending = threading.Lock()
         self._timer: Timer | None = None
         self._observer: PhaseObserver | None = None
@@ -107,31 +109,41 @@ class PhaseJob:
 
     def alone(self, lane: Lane) -> None:
         """Carry it out in a place of the lane. Raises RuntimeError when there is no thread."""
+        if self._abandoned:
+            self.report(TransientError(f"phase {self.phase} was cancelled"))
+            return
         self._scope = PhaseScope()
-        if self._abandoned:  # `abandon` sets this and then looks for a scope: one of the two sees the other
-            self._scope.cancel()
+        self._watched = False  # it waits
+        self._cancel_timer()
         # A module that has begun is finished before another begins: what was seen of it is still so.
         place = lane.run(self.run, Turn.GOES_ON)
         self.in_line(lambda: lane.leave(place))
+        if self._abandoned:  # `abandon` sets this and then looks for the place: one of the two sees the other
+            self.abandon()
 
     def run(self) -> None:
         """Carry it out on this thread, alone."""
         scope = self._scope = self._scope or PhaseScope()
-        self.begin(scope)
-        self._run(lambda: self._phases.run(self.cell.spec, self.phase, scope))
+        try:
+            self.begin(scope)
+        except BaseException as error:  # no thread for the timers, perhaps
+            self.report(error)
+        else:
+            self._run(lambda: self._phases.run(self.cell.spec, self.phase, scope))
 
     def begin(self, scope: PhaseScope | None = None) -> None:
-        """From now on it is observed and may be overdue, and `scope` interrupts it; then another may take its place."""
+        """From now on it is observed and may be overdue; `scope` interrupts it, unless giving its place away does."""
         self._scope = scope
         if not self._begun:
             self._begun = True
             self._observe()
-            self.watch()
+        self._watched = True
+        self.watch()
 
     def watch(self) -> None:
-        """Arm the timer that tells when the phase is overdue (again, after a restart of its actor)."""
-        if not self.done:
-            self._timer = self._timers.after(self._timeout, lambda: self.cell.tell(PhaseOverdue(self)))
+        """See to it that its actor is told when it is overdue, unless it waits; again, after a restart of the actor."""
+        if self._watched and not self.done and self._timer is None:
+            self._timer = self._timers.after(self._timeout, self._overdue)
 
     def abandon(self) -> None:
         """Interrupt it and give its place in the line away. May block: not for an actor's thread."""
@@ -153,13 +165,21 @@ class PhaseJob:
         """It has ended; the first word counts."""
         if not self._ending.acquire(blocking=False):
             return
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel_timer()
         if self._observer is not None:
             self._observer.ended(error)
         self.error = error
         self.done = True
         self.cell.tell(PhaseReported(self))
+
+    def _overdue(self) -> None:
+        self._timer = None
+        self.cell.tell(PhaseOverdue(self))
+
+    def _cancel_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _observe(self) -> None:
         attempt = self.cell.attempt

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 
 import psycopg
@@ -23,6 +23,7 @@ from pgflow_starter.ports import CancelScope, Clock, Died
 from pgflow_starter.postgres.connection import Connection, gated
 from pgflow_starter.postgres.conninfo import CONNECT_TIMEOUT, Redactor, answer_limit, connect_options
 from pgflow_starter.postgres.errors import UNPREPARED, crowded, no_thread, translate
+from pgflow_starter.postgres.interruptible import InterruptibleBlock
 from pgflow_starter.postgres.limits import Limit, Limits
 from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.pool import Pool
@@ -130,11 +131,12 @@ class Database:
         busy: Limit | None = None
         try:
             with self._limits.on(conn, self._answer_limit * answers) as busy:
-                interruptible: AbstractContextManager[None] = nullcontext()
-                if scope is not None:
-                    interruptible = scope.interruptible(partial(self._cancel, conn, busy))
-                with interruptible:
+                if scope is None:
                     yield conn
+                else:
+                    block = InterruptibleBlock(conn)
+                    with block, scope.interruptible(partial(self._cancel, block, busy)):
+                        yield conn
         except psycopg.Error as raised:
             error = translate(raised, self.redact)
             if busy is not None and busy.given_up:
@@ -265,7 +267,7 @@ class Database:
         pool = Pool(connect, size=self._pool_size, clock=self._clock, failed=failed)
         return pool
 
-    def _cancel(self, conn: Connection, limit: Limit) -> None:
+    def _cancel(self, block: InterruptibleBlock, limit: Limit) -> None:
         # First: the request to cancel, or the server's answer to it, may get lost as well.
         self._limits.shorten(limit, 2 * CANCEL_TIMEOUT)
         # A request is a connection attempt, too. One at a time: while they are answered none has to wait for its turn.
@@ -279,7 +281,7 @@ class Database:
             if turn is None or self._prober.closed_within(turn) or self.outage is not None:
                 return  # the limit will break the connection
             self._pace.begin()
-            conn.cancel_safe(timeout=CANCEL_TIMEOUT)
+            block.interrupt(CANCEL_TIMEOUT)
             self._pace.give_back()
         except psycopg.Error as error:
             logger.debug("cancelling a statement failed: %s", type(error).__name__)

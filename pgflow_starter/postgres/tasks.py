@@ -59,6 +59,8 @@ select case when {wired} then extract(epoch from case given.n {firsts} end - clo
 from unnest(%(workers)s::uuid[], %(queues)s::text[]) with ordinality as given (worker, queue, n)
 order by given.n
 """
+# One whose queue somebody has locked must not hold up the others: each claims by itself then.
+_LIMIT_LOOK = "set local lock_timeout = '100ms'"
 _FIRST = "when {n} then (select min(vt) from pgmq.{queue})"
 _UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, function missing; unknown worker
 # start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
@@ -185,7 +187,8 @@ class PostgresTaskStore:
     def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
         """For each worker (id, queue): in how many seconds its queue has a visible message, None when it has none.
 
-        0 also where the claim will fail. Raises DatabaseError, too, for all when the table of one queue is missing.
+        0 also where the claim will fail. Raises DatabaseError, too, for all when the table of one queue is missing, or
+        locked for longer than a moment.
         """
         firsts = [
             sql.SQL(_FIRST).format(n=sql.Literal(n), queue=sql.Identifier(f"q_{queue}"))
@@ -194,7 +197,8 @@ class PostgresTaskStore:
         wired = sql.SQL(_WIRED.format(worker="given.worker", queue="given.queue"))
         statement = sql.SQL(_LOOK).format(wired=wired, firsts=sql.SQL(" ").join(firsts))
         parameters = {"workers": [worker for worker, _ in workers], "queues": [queue for _, queue in workers]}
-        with self._database.connection() as conn:
+        with self._database.connection() as conn, conn.pipeline(), conn.transaction():
+            conn.execute(_LIMIT_LOOK)
             rows: list[Any] = conn.execute(statement, parameters, prepare=False).fetchall()
         return [None if seconds is None else float(seconds) for (seconds,) in rows]
 

@@ -73,6 +73,8 @@ class WorkerCell:
         self._scope = PhaseScope()
         self._poll_asked = False
         self._polled = False
+        self._polls = 0
+        self._polls_before_look = 0
         self._hungry = False
         self._trailing: Timer | None = None
         self._root_delays = root_delays(definition)
@@ -159,12 +161,15 @@ class WorkerCell:
         if self.claims_unsure:
             self.poll_soon()
         elif not self.stopping:
+            self._polls_before_look = self._polls
             self._world.lookout.look_for(self)
 
     def saw_nothing(self, visible_in: float | None) -> None:
         """There is nothing to claim yet; in so many seconds, where it is known."""
         self._polled = True
-        self.tell(Polled(Claimed(0, (), visible_in)))
+        # A claim that was made meanwhile may have seen what came after the look, and has said when to poll next.
+        if self._polls == self._polls_before_look:
+            self.tell(Polled(Claimed(0, (), visible_in)))
 
     def no_thread(self, error: RuntimeError) -> None:
         """There is no thread that could look, or claim."""
@@ -189,10 +194,12 @@ class WorkerCell:
         try:
             claimed = self.claim()
         except BaseException as error:
+            self._polls += 1
             self.tell(Polled(error=error))
             return False
         if claimed is None:
             return False
+        self._polls += 1
         self.tell(Polled(claimed))
         if claimed.tasks:
             self._leave(place)

@@ -65,7 +65,11 @@ class Lookout:
             if self._expected or not self._waiting:
                 return
             self._expected = True
-        self._timers.after(self._gathering, self._come)
+        try:
+            self._timers.after(self._gathering, self._come)
+        except RuntimeError:  # no thread for the timers; who asks next tries again
+            self._expected = False
+            raise
 
     def _come(self) -> None:
         with self._lock:

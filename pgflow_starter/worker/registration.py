@@ -46,8 +46,8 @@ class RegistrationPhases:
     def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], str | None] | None:
         """What is left to be done for it, if nobody has to be waited for; None otherwise."""
         if phase is Phase.REGISTRY:
-            # A definition of our own classes cannot hang.
-            return partial(self._register, spec) if isinstance(spec.module, Flow | Job) else None
+            # A definition of our own classes cannot hang; one of theirs, and what they override, may.
+            return partial(self._register, spec) if type(spec.module) in (Flow, Job) else None
         if phase is Phase.NOTIFY_DB and self._flow_store.notifies(self._slug(spec), self._throttle_ms):
             return _nothing
         return None

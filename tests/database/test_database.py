@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
+import psycopg
 import pytest
 
 from pgflow_starter.actors.phase_job import PhaseScope
@@ -178,3 +180,58 @@ def test_statements_are_prepared_until_that_turns_out_not_to_work(empty_database
             for _ in range(4):
                 conn.execute("select 1")
             assert conn.execute(prepared).fetchone() == (0,)
+
+
+def test_a_request_to_interrupt_that_comes_too_late_does_not_meet_who_has_the_connection_next(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope, waits, sent = PhaseScope(), threading.Event(), []
+    with opened(database, pool_size=1) as db:
+        shorten = db._limits.shorten
+
+        def asked(limit: Any, seconds: float) -> None:
+            shorten(limit, seconds)
+            waits.set()
+
+        monkeypatch.setattr(db._limits, "shorten", asked)
+        monkeypatch.setattr(psycopg.Connection, "cancel_safe", lambda *_, **__: sent.append(1))
+        canceller = threading.Thread(target=scope.cancel)
+        with db._cancelling, db.connection(scope) as conn:  # another's request is on its way
+            canceller.start()
+            assert waits.wait(10)
+            conn.execute("select 1")
+        with db.connection() as conn:
+            canceller.join(10)
+            conn.execute("select 1")
+    assert not sent
+
+
+def test_the_end_of_a_block_waits_for_a_request_that_is_on_its_way(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scope, sending, arrive = PhaseScope(), threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def cancel_safe(*_: object, **__: object) -> None:
+        sending.set()
+        assert arrive.wait(10)
+        order.append("arrived")
+
+    with opened(database, pool_size=1) as db:
+        monkeypatch.setattr(psycopg.Connection, "cancel_safe", cancel_safe)
+        canceller = threading.Thread(target=scope.cancel)
+
+        def use() -> None:
+            with db.connection(scope) as conn:
+                canceller.start()
+                assert sending.wait(10)
+                conn.execute("select 1")
+            order.append("over")
+
+        user = threading.Thread(target=use)
+        user.start()
+        assert sending.wait(10)
+        arrive.set()
+        user.join(10)
+        canceller.join(10)
+    assert order == ["arrived", "over"]

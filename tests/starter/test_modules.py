@@ -169,3 +169,22 @@ def test_an_import_that_hangs_keeps_no_other_from_being_imported(
         assert state(starter, "hangs_at_import").phase == "registry"
         release.set()
         starter.await_ready(10)
+
+
+def test_a_flow_of_their_own_class_may_hang_and_holds_up_neither_its_actor_nor_the_stop(database: str) -> None:
+    release = threading.Event()
+
+    class Slow(pgflow.Flow):
+        def __pgflow_definition__(self) -> pgflow.FlowDefinition:
+            release.wait(30)
+            return super().__pgflow_definition__()
+
+    slow = Slow("slow")
+    slow.step(slug="only")(lambda given, ctx: given)
+    with running(database, flows=[slow], jobs=[echo_job()], phase_timeout=0.2) as starter:
+        failed = await_state(starter, slow, lambda s: s.last_error)
+        assert failed.last_error is not None
+        assert failed.last_error.reason.startswith("phase registry has not ended within 0.2 s")
+        release.set()
+        starter.await_ready(10)
+        assert state(starter, slow).status is ModuleStatus.SUCCEEDED

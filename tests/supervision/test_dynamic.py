@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -110,3 +111,31 @@ def test_a_thousand_children_come_and_go(stage: Stage) -> None:
     for n in range(1000):
         top.call("terminate_child", f"c{n}")
     assert top.call("count_children")["specs"] == 0
+
+
+def test_many_are_started_at_once_and_those_that_run_are_named(stage: Stage, journal: Journal) -> None:
+    top = stage.dynamic(stage.worker("a"))
+    running = top.child("a")
+    stage.plan("b on_start", ValueError("not yet"))
+    assert top.call("ensure_children", [*map(stage.worker, "abcd")]) == ["a", "c", "d"]
+    assert top.alive() == top.known() == ["a", "c", "d"]
+    assert top.child("a") is running
+    assert journal.count("a started") == 1
+    assert top.call("ensure_children", [*map(stage.worker, "ab")]) == ["a", "b"]
+    assert top.call("ensure_children", []) == []
+
+
+def test_one_without_a_thread_does_not_keep_the_others_from_starting(
+    stage: Stage, thread_famine: Callable[[int], None]
+) -> None:
+    top = stage.dynamic()
+    thread_famine(1)
+    assert top.call("ensure_children", [*map(stage.worker, "abc")]) == ["b", "c"]
+
+
+def test_one_whose_restart_failed_is_named_when_it_runs_again(stage: Stage) -> None:
+    top = stage.supervise(stage.worker("a"), stage.worker("b"))
+    top.call("terminate_child", "a")
+    stage.plan("a on_start", ValueError("not yet"))
+    assert top.call("ensure_children", [*map(stage.worker, "abc")]) == ["b", "c"]
+    assert top.call("ensure_children", [*map(stage.worker, "abc")]) == ["a", "b", "c"]

@@ -1,0 +1,303 @@
+"""Many modules that start together, with all that can come between: none is forgotten, none harms another."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+from queue import SimpleQueue
+from typing import Any
+
+import psycopg
+import pykka
+import pytest
+
+import pgflow_starter as pgflow
+from pgflow_starter import ModuleStatus
+from pgflow_starter.postgres.install import install
+from pgflow_starter.worker.cell import WorkerCell
+from tests.support.starters import STRATEGIES, await_state, echo_job, running, state
+from tests.support.threads import ours
+from tests.support.waiting import eventually
+
+WAIT = 30.0
+
+
+def jobs(count: int, name: str = "job") -> list[pgflow.Job]:
+    return [echo_job(f"{name}_{n}") for n in range(count)]
+
+
+def warm(database: str, *modules: pgflow.Job) -> None:
+    """Their flows are stored from now on."""
+    with running(database, jobs=modules) as starter:
+        starter.await_ready(WAIT)
+
+
+def statuses(starter: pgflow.Starter) -> Counter[str]:
+    return Counter(str(module.status) for module in starter.status().modules)
+
+
+def terminate_all(admin: psycopg.Connection[Any]) -> None:
+    admin.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()"
+    )
+
+
+# What is not as it should be with one of them
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_new_ones_are_created_and_known_ones_start_whatever_is_wrong_with_others(database: str, strategy: str) -> None:
+    known = jobs(70)
+    warm(database, *known)
+    reshaped = pgflow.Flow("job_7")
+    reshaped.step(slug="different")(lambda given, ctx: given)
+    listed = [job for job in known if job.slug != "job_7"] + jobs(20, "new")
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("select pgmq.drop_queue('job_9')")
+    twin = echo_job("job_3")
+    with running(database, flows=[reshaped], jobs=[*listed, twin], signal_strategy=strategy) as starter:
+        starter.await_ready(WAIT)
+        failed = {m.module: m.last_error for m in starter.status().modules if m.last_error}
+        assert set(failed) == {"job_7", "job_3"}
+        assert state(starter, listed[3]).status is ModuleStatus.SUCCEEDED
+        assert "another shape than the code" in state(starter, reshaped).last_error.reason  # type: ignore[union-attr]
+        assert "is taken by job_3" in state(starter, twin).last_error.reason  # type: ignore[union-attr]
+        assert {m.attempts for m in starter.status().modules} == {1}
+        runs = [starter.client.enqueue(job, n) for n, job in enumerate(listed)]
+        assert [run.wait(WAIT).result for run in runs] == [*range(len(listed))]
+
+
+def test_without_pgflow_each_of_them_says_so(empty_database: str) -> None:
+    with running(empty_database, jobs=jobs(5)) as starter:
+        starter.await_ready(WAIT)
+        assert statuses(starter) == {"failed_permanent": 5}
+        for module in starter.status().modules:
+            assert module.last_error is not None
+            assert "are not installed" in module.last_error.reason
+
+
+def test_with_the_database_away_each_of_them_is_tried_again() -> None:
+    with running("host=127.0.0.1 port=1", jobs=jobs(70)) as starter:
+        eventually(lambda: statuses(starter) == {"retrying": 70})
+        for module in starter.status().modules:
+            assert module.last_error is not None
+            assert "refused" in module.last_error.reason
+
+
+# Held up
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_held_up_by_anothers_lock_they_are_cancelled_and_come_back_when_it_is_released(
+    database: str, strategy: str
+) -> None:
+    known = jobs(70)
+    warm(database, *known)
+    with psycopg.connect(database) as holder:
+        holder.execute("lock table pgflow.workers in access exclusive mode")
+        with running(database, jobs=known, signal_strategy=strategy, phase_timeout=0.3) as starter:
+            eventually(lambda: all(module.last_error for module in starter.status().modules))
+            for module in starter.status().modules:
+                assert module.last_error is not None
+                assert module.last_error.reason.startswith("phase worker has not ended within 0.3 s")
+            holder.rollback()
+            starter.await_ready(WAIT)
+            assert statuses(starter) == {"succeeded": 70}
+            with psycopg.connect(database) as admin:
+                registered = admin.execute("select count(distinct queue_name) from pgflow.workers").fetchone()
+            assert registered == (70,)
+
+
+def test_a_stop_while_they_are_held_up_returns_in_time_and_fails_no_attempt(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = jobs(70)
+    warm(database, *known)
+    with psycopg.connect(database) as holder:
+        holder.execute("lock table pgflow.workers in access exclusive mode")
+        starter = pgflow.start(database, jobs=known, shutdown_timeout=1)
+        eventually(lambda: Counter(str(m.phase) for m in starter.status().modules) == {"worker": 70})
+        stopper = threading.Thread(target=starter.stop)
+        stopper.start()
+        stopper.join(5)
+        assert not stopper.is_alive()
+    assert not ours()
+    assert not [r for r in caplog.records if "retrying after attempt" in r.getMessage()]
+
+
+# Stopped, killed, cut off while they start
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_stop_at_any_moment_of_the_start_leaves_nothing_and_fails_no_attempt(
+    database: str, strategy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = jobs(100)
+    warm(database, *known[:50])
+    chance = random.Random(strategy)
+    for _ in range(6):
+        starter = pgflow.start(database, jobs=known, signal_strategy=strategy)
+        begun = chance.randrange(100)
+        eventually(lambda n=begun, s=starter: sum(m.attempts for m in s.status().modules) >= n)  # type: ignore[misc]
+        done = chance.randrange(40)
+        eventually(lambda n=done, s=starter: statuses(s)["succeeded"] >= n)  # type: ignore[misc]
+        starter.stop(timeout=5)
+        eventually(lambda: not ours())
+    assert not [r for r in caplog.records if "retrying after attempt" in r.getMessage()]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_actors_that_are_killed_during_the_start_go_on_where_they_were(database: str, strategy: str) -> None:
+    known = jobs(60)
+    warm(database, *known[:30])
+    with running(database, jobs=known, signal_strategy=strategy) as starter:
+        for count in (1, 20, 40):
+            eventually(lambda n=count: statuses(starter)["succeeded"] >= n)  # type: ignore[misc]
+            pykka.ActorRegistry.stop_all(block=False)
+        starter.await_ready(WAIT)
+        assert statuses(starter) == {"succeeded": 60}
+        assert starter.client.enqueue(known[0], 5).wait(WAIT).result == 5
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_connections_that_are_cut_during_the_start_are_made_anew(database: str, strategy: str) -> None:
+    known = jobs(100)
+    warm(database, *known[:50])
+    with (
+        psycopg.connect(database, autocommit=True) as admin,
+        running(database, jobs=known, signal_strategy=strategy) as starter,
+    ):
+        for count in (0, 10, 50):
+            eventually(lambda n=count: statuses(starter)["succeeded"] >= n)  # type: ignore[misc]
+            terminate_all(admin)
+        starter.await_ready(WAIT)
+        assert statuses(starter) == {"succeeded": 100}
+        runs = [starter.client.enqueue(job, 1) for job in known[::10]]
+        assert {run.wait(WAIT).status for run in runs} == {"completed"}
+
+
+def test_attempts_that_are_asked_for_all_the_time_end_well(database: str) -> None:
+    known = jobs(20)
+    with running(database, jobs=known, signal_strategy="notify") as starter:
+
+        def storm(seed: int) -> None:
+            chance = random.Random(seed)
+            for _ in range(200):
+                starter.retry_now(chance.choice(known))
+
+        callers = [threading.Thread(target=storm, args=(seed,)) for seed in range(4)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join(WAIT)
+        eventually(lambda: {(str(m.status), m.phase) for m in starter.status().modules} == {("succeeded", None)}, WAIT)
+        with psycopg.connect(database) as admin:
+            assert admin.execute("select count(*) from pgflow.workers").fetchone() == (20,)
+
+
+# Idle workers
+
+
+def worker_rows(database: str) -> set[tuple[Any, ...]]:
+    with psycopg.connect(database) as admin:
+        return set(admin.execute("select worker_id, queue_name from pgflow.workers").fetchall())
+
+
+def test_an_idle_worker_whose_row_is_gone_is_found_out_and_registered_again(database: str) -> None:
+    known = jobs(5)
+    with running(database, jobs=known) as starter, psycopg.connect(database, autocommit=True) as admin:
+        starter.await_ready(WAIT)
+        before = worker_rows(database)
+        admin.execute("delete from pgflow.workers where queue_name in ('job_1', 'job_2')")
+        eventually(lambda: worker_rows(database) == before)  # a worker keeps its id
+        starter.await_ready(WAIT)
+        assert [m.attempts for m in starter.status().modules] == [1, 2, 2, 1, 1]
+        assert starter.client.enqueue(known[1], 5).wait(WAIT).result == 5
+
+
+def test_idle_workers_of_a_schema_that_was_replaced_are_all_registered_again(database: str) -> None:
+    known = jobs(5)
+    with running(database, jobs=known) as starter, psycopg.connect(database, autocommit=True) as admin:
+        starter.await_ready(WAIT)
+        admin.execute("drop schema pgflow cascade")
+        install(database)
+        eventually(lambda: len(worker_rows(database)) == 5, WAIT)
+        runs = [starter.client.enqueue(job, n) for n, job in enumerate(known)]
+        assert [run.wait(WAIT).result for run in runs] == [*range(5)]
+
+
+def test_a_message_that_is_not_visible_yet_is_polled_for_when_it_is(database: str) -> None:
+    flow = pgflow.Flow("later")
+    flow.step(slug="only", start_delay=2)(lambda given, ctx: given)
+    with pgflow.PgflowClient(database) as client:
+        run = client.start_flow(flow, 5)
+    never = {"signal_strategy": "notify", "notify_fallback_interval": 600}
+    with running(database, flows=[flow], jobs=jobs(5), **never) as starter:
+        assert starter.client.run(run.id).wait(WAIT).output == {"only": 5}
+
+
+def test_a_worker_that_is_being_stopped_looks_no_more(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
+        starter.await_ready(WAIT)
+        cell = starter._runtime._workers.cells()[0]
+        looks: list[WorkerCell] = []
+        monkeypatch.setattr(cell._world.lookout, "look_for", looks.append)
+        cell.look_soon()
+        assert looks == [cell]
+        cell.stopping = True
+        cell.look_soon()
+        cell.poll_soon()
+        assert looks == [cell]
+        assert not cell._poll_asked
+        cell.stopping = False
+
+
+def test_one_that_is_unsure_what_it_has_claimed_claims_by_itself(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
+        starter.await_ready(WAIT)
+        cell = starter._runtime._workers.cells()[0]
+        monkeypatch.setattr(cell._world.lookout, "look_for", lambda _: pytest.fail("it has to claim"))
+        cell.claims_unsure = True
+        cell.look_soon()
+        eventually(lambda: not cell.claims_unsure)
+
+
+def test_a_module_that_has_to_be_wired_again_is_not_started_with_the_new_ones(database: str) -> None:
+    known = jobs(3)
+    with running(database, jobs=known) as starter:
+        starter.await_ready(WAIT)
+        before = worker_rows(database)
+        for job in known:
+            starter.retry_now(job)
+        for job in known:
+            await_state(starter, job, lambda s: s.attempts == 2 and s.phase is None)
+        assert worker_rows(database) == before
+        assert [info.restarts for info in starter.which_children() if info.parent == "workers"] == [0, 0, 0]
+
+
+def test_what_a_look_saw_before_a_claim_does_not_put_off_the_next_poll(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
+        starter.await_ready(WAIT)
+        cell = starter._runtime._workers.cells()[0]
+        eventually(lambda: cell._polled and not cell._claiming.locked())
+        told: SimpleQueue[Any] = SimpleQueue()
+        monkeypatch.setattr(cell._world.lookout, "look_for", lambda _: None)
+        monkeypatch.setattr(cell, "tell", told.put)
+        cell.look_soon()
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("select pgmq.send(%s, '{}', 300)", (cell.definition.slug,))
+        cell.poll_soon()
+        while (seen := told.get(timeout=WAIT).claimed.visible_in) is None:
+            continue  # the first of all had still to be told
+        assert 290 < seen <= 300
+        cell.saw_nothing(None)
+        assert told.empty()
+        cell.look_soon()
+        cell.saw_nothing(7.5)
+        assert told.get(timeout=WAIT).claimed.visible_in == 7.5

@@ -1,0 +1,135 @@
+"""The worker phase of many modules in one go: for whom it is done, and whose error is everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+import pgflow_starter as pgflow
+from pgflow_starter import DatabaseError, NotInstalledError
+from pgflow_starter.actors.phase_job import PhaseScope
+from pgflow_starter.actors.registry import FlowRegistry
+from pgflow_starter.core.modules import ModuleSpec, module_specs
+from pgflow_starter.core.state import Phase
+from pgflow_starter.ports import CancelScope, Compiled
+from pgflow_starter.worker.registration import RegistrationPhases
+from tests.support.starters import echo_job
+
+AWAY = DatabaseError("refused", error_type="OperationalError", connection_lost=True)
+LOCKED = DatabaseError("lock timeout", sqlstate="55P03")
+MISSING = NotInstalledError("the pgflow core is not installed")
+
+
+class Stored:
+    """`ports.FlowStore` and the workers: what is stored, who runs already, and what each step raises."""
+
+    def __init__(self) -> None:
+        self.compiled: dict[str, Compiled] = {}
+        self.running: set[str] = set()
+        self.verify_raises: BaseException | None = None
+        self.ensure_raises: BaseException | None = None
+        self.wanted: list[tuple[str, str]] = []
+
+    def verify(self, definitions: Sequence[pgflow.FlowDefinition], scope: CancelScope) -> dict[str, Compiled]:
+        if self.verify_raises is not None:
+            raise self.verify_raises
+        return {d.slug: self.compiled[d.slug] for d in definitions if d.slug in self.compiled}
+
+    def ensure_new(self, wanted: Sequence[tuple[str, pgflow.FlowDefinition]], scope: CancelScope) -> set[str]:
+        self.wanted = [(module, definition.slug) for module, definition in wanted]
+        if self.ensure_raises is not None:
+            raise self.ensure_raises
+        return {slug for _, slug in self.wanted} - self.running
+
+    def notifies(self, queue: str, throttle_ms: int) -> bool:
+        return (queue, throttle_ms) == ("a", 250)
+
+
+class Desk:
+    """The phases of the jobs a, b and c, which have been registered."""
+
+    def __init__(self) -> None:
+        self.jobs = [echo_job(slug) for slug in "abc"]
+        self.specs = module_specs((), self.jobs)
+        self.stored = Stored()
+        store = cast("Any", self.stored)
+        self.phases = RegistrationPhases(FlowRegistry(self.specs), store, store, None, throttle_ms=250)
+
+    def register(self) -> Desk:
+        for spec in self.specs:
+            here = self.phases.at_once(spec, Phase.REGISTRY)
+            assert here is not None
+            assert here() == spec.name
+        return self
+
+    def store(self, *slugs: str, differences: tuple[str, ...] = ()) -> None:
+        for job in self.jobs:
+            if job.slug in slugs:
+                self.stored.compiled[job.slug] = Compiled(False, job.__pgflow_definition__(), differences)
+
+    def together(self) -> Sequence[bool]:
+        return self.phases.run_together(self.specs, PhaseScope())
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk().register()
+
+
+def test_it_is_done_for_those_whose_flow_is_stored_and_whose_worker_is_new_and_runs(desk: Desk) -> None:
+    desk.store("a", "c")
+    desk.stored.running = {"c"}
+    assert desk.together() == [True, False, False]
+    assert desk.stored.wanted == [("a", "a"), ("c", "c")]
+
+
+@pytest.mark.parametrize("step", ["verify_raises", "ensure_raises"])
+def test_a_database_that_is_away_is_everybodys_error(desk: Desk, step: str) -> None:
+    desk.store("a")
+    setattr(desk.stored, step, AWAY)
+    with pytest.raises(DatabaseError, match="refused"):
+        desk.together()
+
+
+@pytest.mark.parametrize("step", ["verify_raises", "ensure_raises"])
+@pytest.mark.parametrize("error", [LOCKED, MISSING, ValueError("whatever")], ids=repr)
+def test_any_other_error_is_for_each_to_meet_by_itself(desk: Desk, step: str, error: BaseException) -> None:
+    desk.store("a")
+    setattr(desk.stored, step, error)
+    assert desk.together() == [False, False, False]
+
+
+def test_one_that_has_not_been_registered_is_no_error_of_the_phases() -> None:
+    assert Desk().together() == [False, False, False]
+
+
+def test_options_that_differ_are_told_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.store("a", differences=("timeout is 9 in the database and 7 in the code",))
+    desk.together()
+    desk.together()
+    assert [r.getMessage() for r in caplog.records] == [
+        "a: flow 'a': timeout is 9 in the database and 7 in the code; the database wins"
+    ]
+
+
+def test_what_is_seen_to_notify_already_needs_nothing_more(desk: Desk) -> None:
+    first, second, _ = desk.specs
+    here = desk.phases.at_once(first, Phase.NOTIFY_DB)
+    assert here is not None
+    assert here() is None
+    assert desk.phases.at_once(second, Phase.NOTIFY_DB) is None
+
+
+class Theirs(pgflow.Flow):
+    """Its definition is the user's code."""
+
+
+@pytest.mark.parametrize("module", [Theirs("theirs"), "shop:order", object(), Theirs], ids=repr)
+def test_what_may_hang_is_not_called_at_once(module: object) -> None:
+    (spec,) = module_specs((module,), ())
+    phases = RegistrationPhases(FlowRegistry([spec]), cast("Any", None), cast("Any", None), None, throttle_ms=0)
+    assert isinstance(spec, ModuleSpec)
+    assert phases.at_once(spec, Phase.REGISTRY) is None
+    assert phases.at_once(spec, Phase.WORKER) is None
