@@ -165,8 +165,13 @@ class FlowStore(Protocol):
     def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
         """Create the flow or verify its shape. Raises ShapeMismatchError, NotInstalledError, DatabaseError."""
 
-    def verify(self, definitions: Sequence[FlowDefinition], scope: CancelScope) -> Mapping[str, Compiled]:
-        """Those that are stored already, by slug, and in the same shape. Raises NotInstalledError, DatabaseError."""
+    def verify(
+        self, definitions: Sequence[FlowDefinition], scope: CancelScope, *, notify: bool
+    ) -> Mapping[str, Compiled]:
+        """Those that are stored already, by slug, and in the same shape. Raises NotInstalledError, DatabaseError.
+
+        Looks at their notifications as well where they shall `notify`.
+        """
 
     def register_workers(self, workers: Sequence[tuple[UUID, str]], scope: CancelScope) -> None:
         """Make the workers (id, slug) known to pgflow; again is no harm."""

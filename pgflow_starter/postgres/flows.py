@@ -76,15 +76,15 @@ class PostgresFlowStore:
             stored = _stored(conn, [definition.slug]).get(definition.slug) if known is None else known.value
             return _compile(conn, definition, stored)
 
-    def verify(self, definitions: Sequence[FlowDefinition], scope: CancelScope) -> dict[str, Compiled]:
+    def verify(self, definitions: Sequence[FlowDefinition], scope: CancelScope, *, notify: bool) -> dict[str, Compiled]:
         """Those that are stored already, by slug, and in the same shape. Raises NotInstalledError, DatabaseError.
 
-        What is seen of the others, and of all their notifications, is kept for a moment.
+        What is seen of the others, and where they shall `notify` of all their notifications, is kept for a moment.
         """
         at = self._clock.monotonic()
         slugs = [definition.slug for definition in definitions]
         with self._connection(scope) as conn:
-            notify = self._detected(conn).notify
+            notify = self._detected(conn).notify and notify
             found = _stored(conn, slugs)
             throttles = pgmq.throttles(conn, slugs) if notify else {}
         verified = {}

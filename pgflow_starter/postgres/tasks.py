@@ -53,14 +53,15 @@ and exists (select from pgflow.flows where flow_slug = {queue})
 and exists (select from pgmq.meta where queue_name = {queue})
 """
 _IS_WIRED = f"select {_WIRED.format(worker='%(worker)s', queue='%(queue)s')}"
-# Of many queues and workers at a time; the queues' tables are named in the text.
+# Of many queues and workers at a time; the queues' tables are named in the text. One that somebody has locked must not
+# hold up the others: each claims by itself then. In one round trip, the values in the text: not by psycopg's pipeline,
+# which logs warnings of its own when it breaks.
 _LOOK = """
+set local lock_timeout = '100ms';
 select case when {wired} then extract(epoch from case given.n {firsts} end - clock_timestamp()) else 0 end
-from unnest(%(workers)s::uuid[], %(queues)s::text[]) with ordinality as given (worker, queue, n)
+from unnest({workers}::uuid[], {queues}::text[]) with ordinality as given (worker, queue, n)
 order by given.n
 """
-# One whose queue somebody has locked must not hold up the others: each claims by itself then.
-_LIMIT_LOOK = "set local lock_timeout = '100ms'"
 _FIRST = "when {n} then (select min(vt) from pgmq.{queue})"
 _UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, function missing; unknown worker
 # start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
@@ -194,12 +195,16 @@ class PostgresTaskStore:
             sql.SQL(_FIRST).format(n=sql.Literal(n), queue=sql.Identifier(f"q_{queue}"))
             for n, (_, queue) in enumerate(workers, start=1)
         ]
-        wired = sql.SQL(_WIRED.format(worker="given.worker", queue="given.queue"))
-        statement = sql.SQL(_LOOK).format(wired=wired, firsts=sql.SQL(" ").join(firsts))
-        parameters = {"workers": [worker for worker, _ in workers], "queues": [queue for _, queue in workers]}
-        with self._database.connection() as conn, conn.pipeline(), conn.transaction():
-            conn.execute(_LIMIT_LOOK)
-            rows: list[Any] = conn.execute(statement, parameters, prepare=False).fetchall()
+        statement = sql.SQL(_LOOK).format(
+            wired=sql.SQL(_WIRED.format(worker="given.worker", queue="given.queue")),
+            firsts=sql.SQL(" ").join(firsts),
+            workers=sql.Literal([worker for worker, _ in workers]),
+            queues=sql.Literal([queue for _, queue in workers]),
+        )
+        with self._database.connection() as conn:
+            cursor = conn.execute(statement, prepare=False)
+            cursor.nextset()
+            rows: list[Any] = cursor.fetchall()
         return [None if seconds is None else float(seconds) for (seconds,) in rows]
 
     def settle(self, outcomes: Sequence[Outcome], answers: int = 1) -> None:

@@ -69,7 +69,7 @@ class RegistrationPhases:
         """
         try:
             definitions = [self._registry.of(spec).definition for spec in specs]
-            compiled = self._flow_store.verify(definitions, scope)
+            compiled = self._flow_store.verify(definitions, scope, notify=self._listener is not None)
             wanted = []
             for spec, definition in zip(specs, definitions, strict=True):
                 if definition.slug in compiled:

@@ -70,7 +70,7 @@ def test_flows_that_are_so_already_cost_one_look_together(database: str, monkeyp
 
         monkeypatch.setattr(flows_module, "_stored", counted)
         monkeypatch.setattr(pgmq, "enable_notify", None)
-        verified = store.verify([_definition(slug) for slug in slugs], NoScope())
+        verified = store.verify([_definition(slug) for slug in slugs], NoScope(), notify=True)
         assert sorted(verified) == slugs[:4]
         assert not any(compiled.created or compiled.differences for compiled in verified.values())
         assert looks == [slugs]
@@ -82,7 +82,7 @@ def test_what_one_look_saw_of_a_flow_that_is_missing_spares_it_another(
 ) -> None:
     with opened(database) as db:
         store = PostgresFlowStore(db, SystemClock())
-        assert store.verify([_definition("f")], NoScope()) == {}
+        assert store.verify([_definition("f")], NoScope(), notify=True) == {}
         seen: list[object] = []
         compile_ = flows_module._compile
 
@@ -100,7 +100,7 @@ def test_another_shape_is_not_verified_and_is_refused_by_what_was_seen(database:
         store = PostgresFlowStore(db, SystemClock())
         for slug in ("one", "two"):
             store.compile(_definition(slug, "a", "b"), NoScope())
-        verified = store.verify([_definition("one", "a", "b"), _definition("two", "a")], NoScope())
+        verified = store.verify([_definition("one", "a", "b"), _definition("two", "a")], NoScope(), notify=True)
         assert list(verified) == ["one"]
         with pytest.raises(pgflow.ShapeMismatchError, match="step 'b' is in the database only"):
             store.compile(_definition("two", "a"), NoScope())

@@ -67,30 +67,30 @@ def test_of_many_flows_those_in_order_are_verified_whatever_the_others_are(
         flows.compile(_definition(slug), NoScope())
     admin.execute("select pgmq.drop_queue('queueless')")
     asked = [_definition(slug) for slug in [*good[:5], "queueless", "missing", LONGEST, *good[5:]]]
-    verified = flows.verify([*asked, _definition("reshaped", "other")], NoScope())
+    verified = flows.verify([*asked, _definition("reshaped", "other")], NoScope(), notify=True)
     assert sorted(verified) == sorted([*good, LONGEST])
     assert flows.compile(_definition("queueless"), NoScope()).created is False
     assert flows.compile(_definition("missing"), NoScope()).created is True
     with pytest.raises(pgflow.ShapeMismatchError, match="step 'other' is in the code only"):
         flows.compile(_definition("reshaped", "other"), NoScope())
-    again = flows.verify(asked, NoScope())
+    again = flows.verify(asked, NoScope(), notify=True)
     assert sorted(again) == sorted(d.slug for d in asked)
 
 
 def test_options_that_differ_are_told_and_the_stored_ones_count(flows: PostgresFlowStore) -> None:
     flows.compile(echo_job("echo", timeout=9).__pgflow_definition__(), NoScope())
-    verified = flows.verify([echo_job("echo", timeout=7).__pgflow_definition__()], NoScope())
+    verified = flows.verify([echo_job("echo", timeout=7).__pgflow_definition__()], NoScope(), notify=True)
     assert verified["echo"].definition.timeout == 9
     assert verified["echo"].differences == ("timeout is 9 in the database and 7 in the code",)
 
 
 def test_verifying_none_finds_none(flows: PostgresFlowStore) -> None:
-    assert flows.verify([], NoScope()) == {}
+    assert flows.verify([], NoScope(), notify=True) == {}
 
 
 def test_without_pgflow_verifying_says_so(empty_database: str) -> None:
     with opened(empty_database) as db, pytest.raises(pgflow.NotInstalledError, match="are not installed in database"):
-        PostgresFlowStore(db, SystemClock()).verify([_definition("f")], NoScope())
+        PostgresFlowStore(db, SystemClock()).verify([_definition("f")], NoScope(), notify=True)
 
 
 # Registering
