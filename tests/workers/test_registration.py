@@ -126,7 +126,7 @@ class Theirs(pgflow.Flow):
     """Its definition is the user's code."""
 
 
-@pytest.mark.parametrize("module", [Theirs("theirs"), "shop:order", object(), Theirs], ids=repr)
+@pytest.mark.parametrize("module", [Theirs("theirs"), "shop:order", object(), Theirs], ids=["derived", "path", "object", "class"])
 def test_what_may_hang_is_not_called_at_once(module: object) -> None:
     (spec,) = module_specs((module,), ())
     phases = RegistrationPhases(FlowRegistry([spec]), cast("Any", None), cast("Any", None), None, throttle_ms=0)
