@@ -28,7 +28,7 @@ help:
 	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
 	@echo 'make lint            ruff, mypy, import-linter'
 	@echo 'make docs            the documentation, into docs/_build/html'
-	@echo 'make bench           the measurements, in some five minutes; BENCH_ARGS="--only starting" for some'
+	@echo 'make bench           the most of the measurements, in five minutes; BENCH_ARGS="--only starting" for some'
 	@echo 'make bench-full      all of them, with five repetitions and long outages: more than half an hour'
 	@echo 'make chaos           everything is broken under load for CHAOS_SECONDS=300; SEED= repeats a run'
 	@echo 'make clean           removes what the others made'

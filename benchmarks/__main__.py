@@ -15,7 +15,7 @@ from benchmarks.child import cost
 from benchmarks.figures import Figure, header
 from benchmarks.plan import FULL, SHORT
 from benchmarks.plots import draw
-from benchmarks.tables import TABLES
+from benchmarks.tables import LONG, TABLES
 from pgflow_starter.errors import PgflowError
 
 Tables = dict[str, list[dict[str, Any]]]
@@ -47,7 +47,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", choices=TABLES, metavar="TABLE", help=f"one of them: {', '.join(TABLES)}")
-    parser.add_argument("--full", action="store_true", help="five of each, all numbers of modules, outages of a minute")
+    parser.add_argument(
+        "--full", action="store_true", help="all tables, five of each, all numbers of modules, outages of a minute"
+    )
     parser.add_argument("--peers", action="store_true", help="other job runners on the same server, too")
     parser.add_argument("--json", metavar="FILE", help="write the raw figures there; - prints them and no table")
     parser.add_argument("--plots", metavar="DIR", help="write plots there")
@@ -60,7 +62,7 @@ def _each_by_itself(arguments: argparse.Namespace) -> Tables:
     with TemporaryDirectory() as folder:
         raw = Path(folder) / "figures.json"
         for name in TABLES:
-            if name == "peers" and not arguments.peers:
+            if (name == "peers" and not arguments.peers) or (name in LONG and not arguments.full):
                 continue
             command = [sys.executable, "-m", "benchmarks", "--only", name, "--json", str(raw)]
             command += ["--full"] if arguments.full else []

@@ -23,7 +23,6 @@ from benchmarks.plan import Plan
 from benchmarks.server import FreshDatabase
 
 SAMPLES = 2_000
-BUSY_SAMPLES = 100
 BUSY_THREADS = 4
 PAUSE = 0.0005
 """Seconds between two questions while starting: nobody asks without end."""
@@ -41,7 +40,7 @@ def measure(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
             starter.await_ready(PATIENCE)
             yield from _idle(starter, count, plan.repetitions)
             if count == 100:
-                yield from _busy(starter, count)
+                yield from _busy(starter, count, plan.samples)
     yield from _starting(fresh, plan.repetitions)
 
 
@@ -104,17 +103,16 @@ def _beside_a_bare_one(starter: pgflow.Starter, count: int, repetitions: int) ->
     yield Figure(f"proxy status() beside a bare pykka proxy's, N = {count}", ratios, 1.5, "x")
 
 
-def _busy(starter: pgflow.Starter, count: int) -> Iterator[Figure]:
+def _busy(starter: pgflow.Starter, count: int, samples: int) -> Iterator[Figure]:
     with _computing(BUSY_THREADS):
         for name, call in _calls(starter, count):
-            taken = _sampled(call, BUSY_SAMPLES)
+            taken = _sampled(call, samples)
             yield Figure(f"{name}, {BUSY_THREADS} threads compute, N = {count}", _milliseconds(taken, 50), None, "ms")
             yield Figure("  p99", _milliseconds(taken, 99), None, "ms")
         proxy = starter.proxy()
         with bare_proxy(starter.status()) as bare:
             pairs = [
-                (_seconds(lambda: proxy.status().get()), _seconds(lambda: bare.status().get()))
-                for _ in range(BUSY_SAMPLES)
+                (_seconds(lambda: proxy.status().get()), _seconds(lambda: bare.status().get())) for _ in range(samples)
             ]
         yield Figure("  by turns: proxy status()", _milliseconds([p[0] for p in pairs], 50), None, "ms")
         yield Figure("  by turns: a bare pykka proxy's", _milliseconds([p[1] for p in pairs], 50), None, "ms")

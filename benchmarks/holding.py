@@ -53,7 +53,7 @@ def measure(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
             yield Figure(f"threads for a module, {MODULES} ready, {strategy}", [threads], None, "")
             yield Figure(f"most threads while {MODULES} start, {strategy}", [many["most_threads"]], None, "")
             yield Figure("  peak memory of the process", [many["peak_mb"]], None, "MB")
-    yield from _lateness(plan.repetitions)
+    yield from _lateness(plan.outages)
 
 
 def _idle(strategy: str, count: int, told: dict[str, float]) -> Iterator[Figure]:

@@ -25,6 +25,9 @@ MODULES = 100
 SHORT_DOWN, LONG_DOWN = 5.0, 60.0
 SHORT_RESTART, LONG_RESTART = 3.0, 45.0
 SAMPLE_EVERY = 0.005
+SETTLE = 2.0
+"""Seconds after ready in which the starter's own connecting is over: attempts have a pace."""
+
 PATIENCE = 120.0
 
 _TERMINATE = """
@@ -118,6 +121,7 @@ def _terminated(server: EmbeddedPostgres) -> float:
     handled = Handled()
     with _starter(server.conninfo(DBNAME), handled) as starter:
         starter.await_ready(PATIENCE)
+        _never.wait(SETTLE)
         with psycopg.connect(server.conninfo(), autocommit=True) as admin:
             admin.execute(_TERMINATE)
         began = time.monotonic()

@@ -23,7 +23,6 @@ from benchmarks.modules import jobs
 from benchmarks.plan import Plan
 from benchmarks.server import FreshDatabase
 
-THREADS = (1, 2, 4, 10)
 TARGET = 1.6
 PATIENCE = 240.0
 ORIGINAL = {
@@ -45,19 +44,19 @@ def measure(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
     """Each figure as soon as it is known."""
     for strategy in ("polling", "notify"):
         for count in plan.cold:
-            yield from _compared(fresh, "cold", strategy, count, plan.repetitions)
+            yield from _compared(fresh, "cold", strategy, count, plan)
         for count in plan.warm:
             with ExitStack() as stack:
                 conninfo = stack.enter_context(fresh())
                 measured_by("starting", conninfo, strategy, count)
                 same: Database = lambda: nullcontext(conninfo)  # noqa: E731, B023 # used before the next one
-                yield from _compared(same, "warm", strategy, count, plan.repetitions)
+                yield from _compared(same, "warm", strategy, count, plan)
 
 
-def _compared(database: Database, how: str, strategy: str, count: int, repetitions: int) -> Iterator[Figure]:
+def _compared(database: Database, how: str, strategy: str, count: int, plan: Plan) -> Iterator[Figure]:
     ours: list[dict[str, float]] = []
-    floors: dict[int, list[float]] = {n: [] for n in THREADS if n <= count}
-    for _ in range(repetitions):
+    floors: dict[int, list[float]] = {n: [] for n in plan.threads if n <= count}
+    for _ in range(plan.repetitions):
         with database() as conninfo:
             ours.append(measured_by("starting", conninfo, strategy, count))
         for threads, seconds in floors.items():

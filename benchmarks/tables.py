@@ -34,15 +34,18 @@ def on_a_server(measure: Callable[[FreshDatabase, Plan], Iterator[Figure]]) -> C
 
 
 def _breaking(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
-    yield crashing.answering(fresh, plan.repetitions)
-    yield from hanging.measure(fresh, plan.repetitions)
+    yield crashing.answering(fresh, plan.outages)
+    yield from hanging.measure(fresh, plan.outages)
 
 
 def _recovering(plan: Plan) -> Iterator[Figure]:
     yield from crashing.enduring()
     yield from on_a_server(_breaking)(plan)
-    yield from recovering.measure(plan.repetitions, long=plan.long)
+    yield from recovering.measure(plan.outages, long=plan.long)
 
+
+LONG = ("recovering", "probing")
+"""Not among those that `make bench` measures in five minutes."""
 
 TABLES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "importing": importing.measure,

@@ -28,11 +28,9 @@ from pgflow_starter.postgres.flows import compile_flow
 PIPELINED = 50
 """Tasks a round trip of the floor."""
 
-SAMPLES = 300
 WARM_UP = 30
 GAP = 0.02
 FLOWS = 50
-IDLE_SECONDS = 10.0
 PATIENCE = 120.0
 _never = threading.Event()
 
@@ -43,11 +41,11 @@ def measure(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
     """Each figure as soon as it is known."""
     repetitions = plan.repetitions
     yield from _jobs(fresh, repetitions, plan.jobs)
-    yield from _latency(fresh, repetitions)
+    yield from _latency(fresh, repetitions, plan.samples)
     yield _three_steps(fresh, repetitions)
     yield _map(fresh, repetitions)
     yield _failing(fresh, repetitions)
-    yield from _idle(fresh)
+    yield from _idle(fresh, plan.idle_seconds)
     yield _memory(fresh)
 
 
@@ -70,8 +68,8 @@ def _jobs(fresh: FreshDatabase, repetitions: int, count: int) -> Iterator[Figure
     yield Figure("the floor: claimed and completed by 50, pipelined", floor, None, "/s")
 
 
-def _latency(fresh: FreshDatabase, repetitions: int) -> Iterator[Figure]:
-    taken = [_latencies(fresh) for _ in range(repetitions)]
+def _latency(fresh: FreshDatabase, repetitions: int, samples: int) -> Iterator[Figure]:
+    taken = [_latencies(fresh, samples) for _ in range(repetitions)]
     for percent in (50, 99):
         ratios = [percentile(ours, percent) / percentile(floor, percent) for ours, floor in taken]
         yield Figure(f"enqueue → handler, idle, throttle 0, p{percent}: to SQL + LISTEN", ratios, 1.2, "x")
@@ -79,7 +77,7 @@ def _latency(fresh: FreshDatabase, repetitions: int) -> Iterator[Figure]:
         yield Figure(f"  in ms, p{percent}", [percentile(ours, percent) * 1e3 for ours, _ in taken], None, "ms")
 
 
-def _latencies(fresh: FreshDatabase) -> tuple[list[float], list[float]]:
+def _latencies(fresh: FreshDatabase, samples: int) -> tuple[list[float], list[float]]:
     """Ours and the floor's, by turns: both shall have the same machine. From a thread, as in a threaded service."""
     told = _Told()
 
@@ -103,7 +101,7 @@ def _latencies(fresh: FreshDatabase) -> tuple[list[float], list[float]]:
             return told.after(lambda: starter.client.enqueue(job, 1)), told.after(lambda: sender.start("1"))
 
         with ThreadPoolExecutor(1) as thread:
-            pairs = thread.submit(lambda: [by_turns() for _ in range(WARM_UP + SAMPLES)]).result()[WARM_UP:]
+            pairs = thread.submit(lambda: [by_turns() for _ in range(WARM_UP + samples)]).result()[WARM_UP:]
     return [ours for ours, _ in pairs], [floor for _, floor in pairs]
 
 
@@ -216,14 +214,14 @@ def _failing(fresh: FreshDatabase, repetitions: int) -> Figure:
     return Figure("half of the tasks failing once, 8 slots, one run: attempts", values, 600, "/s", at_least=True)
 
 
-def _idle(fresh: FreshDatabase) -> Iterator[Figure]:
+def _idle(fresh: FreshDatabase, seconds: float) -> Iterator[Figure]:
     jobs = [pgflow.job(f"job_{i}")(echo) for i in range(100)]
     with fresh() as conninfo, pgflow.start(conninfo, jobs=jobs, signal_strategy="notify") as starter:
         starter.await_ready(PATIENCE)
         _never.wait(1.0)
         began = time.process_time()
-        _never.wait(IDLE_SECONDS)
-        share = (time.process_time() - began) / IDLE_SECONDS * 100
+        _never.wait(seconds)
+        share = (time.process_time() - began) / seconds * 100
         with psycopg.connect(conninfo) as conn:
             row: Any = conn.execute(_CONNECTIONS).fetchone()
     yield Figure("100 idle workers, notify: of a core", [share], 0.5, "%")

@@ -70,7 +70,8 @@ class Dispatcher:
         me = threading.get_ident()
         while (call := self._calls.get()) is not None:
             self._since[me] = self._clock.monotonic()
-            self._watch()
+            if len(self._since) >= self._count:  # who comes next has to wait for one of them
+                self._watch()
             try:
                 call()
             except BaseException:

@@ -32,7 +32,9 @@ class Stored:
         self.ensure_raises: BaseException | None = None
         self.wanted: list[tuple[str, str]] = []
 
-    def verify(self, definitions: Sequence[pgflow.FlowDefinition], scope: CancelScope) -> dict[str, Compiled]:
+    def verify(
+        self, definitions: Sequence[pgflow.FlowDefinition], scope: CancelScope, *, notify: bool
+    ) -> dict[str, Compiled]:
         if self.verify_raises is not None:
             raise self.verify_raises
         return {d.slug: self.compiled[d.slug] for d in definitions if d.slug in self.compiled}
@@ -126,7 +128,9 @@ class Theirs(pgflow.Flow):
     """Its definition is the user's code."""
 
 
-@pytest.mark.parametrize("module", [Theirs("theirs"), "shop:order", object(), Theirs], ids=["derived", "path", "object", "class"])
+@pytest.mark.parametrize(
+    "module", [Theirs("theirs"), "shop:order", object(), Theirs], ids=["derived", "path", "object", "class"]
+)
 def test_what_may_hang_is_not_called_at_once(module: object) -> None:
     (spec,) = module_specs((module,), ())
     phases = RegistrationPhases(FlowRegistry([spec]), cast("Any", None), cast("Any", None), None, throttle_ms=0)
