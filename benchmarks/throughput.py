@@ -20,7 +20,7 @@ def measure(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
     """Ours and the floor's by turns."""
     for concurrency in plan.concurrencies:
         ours, floor = [], []
-        for _ in range(plan.repetitions):
+        for _ in range(plan.outages):
             with queued(fresh, plan.jobs) as (conninfo, job):
                 with plain_worker(conninfo, job.slug) as worker:
                     worker.drain(concurrency)
