@@ -30,10 +30,10 @@ class DispatchedActor(Actor):
 
     def _start_actor_loop(self) -> None:
         try:
-            if self._link is not None:
-                self._link.begun = True
             if self.registered:
                 pykka.ActorRegistry.register(self.actor_ref)
+            if self._link is not None:
+                self._link.begun = True
         except BaseException:
             self.abandon()
             raise
