@@ -83,7 +83,8 @@ class Dispatcher:
 
     def _superfluous(self) -> bool:
         with self._lock:
-            if self._closed or self._count <= WIDTH or not self._calls.empty():
+            # Those that hang stay made up for, else who comes next waits until it is looked for them again.
+            if self._closed or self._count - len(self._since) <= WIDTH or not self._calls.empty():
                 return False
             self._count -= 1
             return True
@@ -91,7 +92,11 @@ class Dispatcher:
     def _watch(self) -> None:
         if not self._watching:
             self._watching = True
-            self._timers.after(HANGS_AFTER, self._look)
+            try:
+                self._timers.after(HANGS_AFTER, self._look)
+            except RuntimeError as error:  # no thread for the timers; who serves next tries again
+                self._watching = False
+                logger.warning("nobody will see it when actors hang: %s", error)
 
     def _look(self) -> None:
         """On the timers' thread: make up for threads that hang while somebody waits."""
