@@ -171,6 +171,23 @@ def test_while_some_hang_there_are_still_threads_for_who_comes_next(stand: Stand
     assert stand.count == 2 * WIDTH
 
 
+def test_a_thread_whose_start_a_signals_exception_interrupts_ends_with_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, timers = ThreadCache("pgflow-test"), ManualTimers()
+    dispatcher, run = Dispatcher(threads, timers, timers.clock), threads.run
+
+    def interrupted(call: Callable[[], object]) -> None:
+        run(call)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dispatcher.start()
+    dispatcher.close()
+    assert threads.close(WAIT) == 0
+
+
 def test_a_call_is_made_although_there_is_no_thread_for_the_timers(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

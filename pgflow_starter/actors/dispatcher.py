@@ -55,10 +55,8 @@ class Dispatcher:
 
     def close(self) -> None:
         """End the threads; whatever was put before is done first. Does not wait."""
-        with self._lock:
-            self._closed = True
-            for _ in range(self._count):
-                self._calls.put(None)
+        self._closed = True
+        self._calls.put(None)
 
     def _grow(self, count: int) -> None:
         with self._lock:
@@ -80,6 +78,8 @@ class Dispatcher:
             del self._since[me]
             if self._count > WIDTH and self._superfluous():
                 return
+        # Closed. For the next: a signal's exception may have kept one of them from being counted.
+        self._calls.put(None)
 
     def _superfluous(self) -> bool:
         with self._lock:
