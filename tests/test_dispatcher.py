@@ -161,6 +161,49 @@ def test_without_a_thread_to_make_up_it_is_tried_again(stand: Stand, monkeypatch
     assert served.wait(WAIT)
 
 
+def test_while_some_hang_there_are_still_threads_for_who_comes_next(stand: Stand) -> None:
+    stand.hang(WIDTH)
+    served = stand.serves()
+    stand.timers.advance(HANGS_AFTER)
+    assert served.wait(WAIT)
+    for _ in range(20):
+        assert stand.serves().wait(WAIT), "nobody serves until it is looked for those that hang"
+    assert stand.count == 2 * WIDTH
+
+
+def test_a_thread_whose_start_a_signals_exception_interrupts_ends_with_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, timers = ThreadCache("pgflow-test"), ManualTimers()
+    dispatcher, run = Dispatcher(threads, timers, timers.clock), threads.run
+
+    def interrupted(call: Callable[[], object]) -> None:
+        run(call)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dispatcher.start()
+    dispatcher.close()
+    assert threads.close(WAIT) == 0
+
+
+def test_a_call_is_made_although_there_is_no_thread_for_the_timers(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stand.timers, "after", no_thread)
+        stand.hang(WIDTH - 1)
+        assert stand.serves().wait(WAIT)
+    stand.hang(1)
+    served = stand.serves()
+    stand.timers.advance(HANGS_AFTER)
+    assert served.wait(WAIT)
+
+
 # The actors
 
 

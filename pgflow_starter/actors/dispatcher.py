@@ -55,10 +55,8 @@ class Dispatcher:
 
     def close(self) -> None:
         """End the threads; whatever was put before is done first. Does not wait."""
-        with self._lock:
-            self._closed = True
-            for _ in range(self._count):
-                self._calls.put(None)
+        self._closed = True
+        self._calls.put(None)
 
     def _grow(self, count: int) -> None:
         with self._lock:
@@ -80,10 +78,13 @@ class Dispatcher:
             del self._since[me]
             if self._count > WIDTH and self._superfluous():
                 return
+        # Closed. For the next: a signal's exception may have kept one of them from being counted.
+        self._calls.put(None)
 
     def _superfluous(self) -> bool:
         with self._lock:
-            if self._closed or self._count <= WIDTH or not self._calls.empty():
+            # Those that hang stay made up for, else who comes next waits until it is looked for them again.
+            if self._closed or self._count - len(self._since) <= WIDTH or not self._calls.empty():
                 return False
             self._count -= 1
             return True
@@ -91,7 +92,11 @@ class Dispatcher:
     def _watch(self) -> None:
         if not self._watching:
             self._watching = True
-            self._timers.after(HANGS_AFTER, self._look)
+            try:
+                self._timers.after(HANGS_AFTER, self._look)
+            except RuntimeError as error:  # no thread for the timers; who serves next tries again
+                self._watching = False
+                logger.warning("nobody will see it when actors hang: %s", error)
 
     def _look(self) -> None:
         """On the timers' thread: make up for threads that hang while somebody waits."""

@@ -154,7 +154,12 @@ class Runtime:
             self._root = start_linked(root, self._link, wait=False)
             run_patiently(self._threads, self._timers, partial(self._tell_started, tell))
         except BaseException:
-            self._close_parts()  # no thread to be had, or a signal's exception: nobody will ever stop it
+            # No thread to be had, or a signal's exception: nobody will ever stop it.
+            self.shutdown.deadline = self.clock.monotonic()
+            self._stop_asked = True
+            self._link.stop()
+            if not self._link.running:  # else the root's end does that
+                self._close_parts()
             raise
 
     def _tell_started(self, tell: Callable[[], None]) -> None:

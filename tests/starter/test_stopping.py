@@ -18,6 +18,7 @@ import pytest
 import pgflow_starter as pgflow
 from tests.support.starters import QUICK, STRATEGIES, echo_job, running
 from tests.support.threads import ours
+from tests.support.waiting import eventually
 
 
 def test_after_stop_every_call_says_so_and_stop_itself_does_not(database: str) -> None:
@@ -55,6 +56,20 @@ def test_a_starter_can_be_stopped_while_it_is_starting(database: str) -> None:
     for _ in range(20):
         pgflow.start(database, jobs=[echo_job(f"j{i}") for i in range(5)], **QUICK).stop()
     assert ours() == set()
+
+
+def test_a_start_that_a_signals_exception_interrupts_leaves_nothing(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    # The last thing that a start does: the tree runs already.
+    monkeypatch.setattr("pgflow_starter.app.runtime.run_patiently", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pgflow.start(database, jobs=[echo_job()], **QUICK)
+    eventually(lambda: not ours(), what="the end of the tree")
+    assert pykka.ActorRegistry.get_all() == []
 
 
 def test_stopping_with_the_database_down_is_quick() -> None:
