@@ -28,7 +28,7 @@ from pgflow_starter.actors.timers import TimerThread
 from pgflow_starter.clock import SystemClock
 
 MODULES = 1000
-SETTLE = 7.0
+SETTLE = 6.0
 """Seconds after ready: idle threads end after five."""
 
 TIMERS = 1000

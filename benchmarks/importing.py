@@ -20,7 +20,7 @@ FOUR = (
 )
 OURS = "import pgflow_starter; pgflow_starter.start"
 BARE = "import pgflow_starter"
-EACH = 7
+EACH = 5
 """Processes for each repetition, the least of which counts: an import is disturbed by much, and sped up by nothing."""
 
 _PROGRAM = """
