@@ -164,6 +164,12 @@ class WorkerCell:
             self._polls_before_look = self._polls
             self._world.lookout.look_for(self)
 
+    def listening(self) -> None:
+        """LISTEN is in force. What came before was announced to nobody, nor is what comes until the throttle is over."""
+        self.look_soon()
+        if self._world.policy.trailing is not None:
+            self._world.timers.after(self._world.policy.trailing, self.look_soon)
+
     def saw_nothing(self, visible_in: float | None) -> None:
         """There is nothing to claim yet; in so many seconds, where it is known."""
         self._polled = True

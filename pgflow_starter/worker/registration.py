@@ -88,7 +88,7 @@ class RegistrationPhases:
 
         def answer(error: BaseException | None) -> None:
             if error is None:
-                self._workers.look(slug)  # what came before LISTEN was in force was announced to nobody
+                self._workers.listening(slug)
             done(error)
 
         if self._listener is not None:

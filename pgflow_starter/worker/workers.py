@@ -69,11 +69,11 @@ class Workers:
         if cell is not None:
             cell.wake()
 
-    def look(self, slug: str) -> None:
-        """There may be something in that queue, though nobody said so."""
+    def listening(self, slug: str) -> None:
+        """LISTEN is in force for that queue."""
         cell = self._cells.get(slug)
         if cell is not None:
-            cell.look_soon()
+            cell.listening()
 
     def lost(self, slug: str) -> None:
         """The queue's worker died; until it is wired again it counts as lost, although its supervisor restarts it."""

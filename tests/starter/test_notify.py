@@ -56,6 +56,17 @@ def test_what_was_sent_before_anybody_listened_is_run(database: str) -> None:
             assert run.wait(5).result == "early"
 
 
+def test_what_is_sent_within_the_throttle_of_what_was_sent_to_nobody_is_run(database: str) -> None:
+    job, throttled = echo_job(), {**NEVER, "notify_throttle": 2.0}
+    with running(database, jobs=[job], **throttled) as starter:
+        starter.await_ready(10)
+    with pgflow.PgflowClient(database) as client:
+        early = client.enqueue(job, "early")
+        with running(database, jobs=[job], **throttled):
+            early.wait(5)
+            assert client.enqueue(job, "late").wait(8).result == "late"
+
+
 def test_after_a_crash_of_the_server_notifications_are_enabled_again(own_server: EmbeddedPostgres) -> None:
     job = echo_job()
     with running(own_server.conninfo(), jobs=[job], **NEVER) as starter:
