@@ -165,7 +165,7 @@ class WorkerCell:
             self._world.lookout.look_for(self)
 
     def listening(self) -> None:
-        """LISTEN is in force. What came before was announced to nobody, nor is what comes until the throttle is over."""
+        """LISTEN is in force. What was sent before was announced to nobody, nor is what comes within the throttle."""
         self.look_soon()
         if self._world.policy.trailing is not None:
             self._world.timers.after(self._world.policy.trailing, self.look_soon)
