@@ -125,6 +125,7 @@ def test_many_are_started_at_once_and_those_that_run_are_named(stage: Stage, jou
     assert top.call("ensure_children", []) == []
 
 
+@pytest.mark.own_threads
 def test_one_without_a_thread_does_not_keep_the_others_from_starting(
     stage: Stage, thread_famine: Callable[[int], None]
 ) -> None:
