@@ -147,7 +147,7 @@ def test_a_worker_that_dies_makes_its_module_retrying_until_it_is_wired_again(da
             seen.append(machine.state)
             publish(cell, machine)
 
-        board.publish = watch  # type: ignore[method-assign]
+        board.publish = watch  # type: ignore[method-assign] # the double is told what to do
         cell = starter._runtime._workers.cells()[0]
         assert cell.ref is not None
         cell.ref.stop()

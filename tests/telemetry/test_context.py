@@ -103,7 +103,7 @@ def test_the_senders_span_is_current_while_its_statement_runs(database: str, hea
             seen.append(trace.get_current_span().get_span_context())
             return resending(*args, **kwargs)
 
-        calls.resending = watched  # type: ignore[method-assign]
+        calls.resending = watched  # type: ignore[method-assign] # the double is told what to do
         starter.client.enqueue(job, 1)
     (send,) = heard.spans("send echo")
     assert seen[0] == send.context

@@ -98,18 +98,18 @@ def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: py
 
             return refusing
 
-        store.settle = refuse("settle")  # type: ignore[method-assign]
+        store.settle = refuse("settle")  # type: ignore[method-assign] # the double is told what to do
         starter.client.enqueue(job, 1)
         eventually(lambda: failures["settle"] > 20)
-        store.claim = refuse("claim")  # type: ignore[method-assign]
+        store.claim = refuse("claim")  # type: ignore[method-assign] # the double is told what to do
 
         def polled_often() -> bool:
             cell.poll_soon()
             return failures["claim"] > 20
 
         eventually(polled_often)
-        store.settle = failing["settle"]  # type: ignore[method-assign]
-        store.claim = failing["claim"]  # type: ignore[method-assign]
+        store.settle = failing["settle"]  # type: ignore[method-assign] # the double is told what to do
+        store.claim = failing["claim"]  # type: ignore[method-assign] # the double is told what to do
         eventually(lambda: "echo: polling goes well again" in _lines(caplog, logging.INFO, "pgflow_starter.workers"))
     loud = [r for r in caplog.records if r.name == "pgflow_starter.workers" and r.levelno > logging.INFO]
     assert sorted(r.getMessage() for r in loud) == [
