@@ -6,6 +6,10 @@ holds a password: what comes from a connection string is redacted before it gets
 
 from __future__ import annotations
 
+from copy import copy
+from typing import Self
+from uuid import UUID
+
 
 class PgflowError(Exception):
     """Base of all errors of this package. The message says what was wrong, where, and what to do."""
@@ -55,16 +59,49 @@ class DatabaseError(PgflowError):
     """A statement or a connection failed.
 
     `sqlstate` is PostgreSQL's five-character code, None where the server sent none; `error_type` the driver's exception
-    class; `connection_lost` whether the connection is gone or was never made.
+    class; `connection_lost` whether the connection is gone or was never made. `unknown`: it broke while the server was
+    at it, so what was asked for may be carried out all the same; otherwise it was not. `timed_out`: it took longer than
+    its limit. `once_more`: nothing was done, and another session may do better.
     """
 
+    once_more = False
+
     def __init__(
-        self, message: str, *, sqlstate: str | None = None, error_type: str = "Error", connection_lost: bool = False
+        self,
+        message: str,
+        *,
+        sqlstate: str | None = None,
+        error_type: str = "Error",
+        connection_lost: bool = False,
+        unknown: bool = False,
+        timed_out: bool = False,
     ) -> None:
         super().__init__(message)
         self.sqlstate = sqlstate
         self.error_type = error_type
         self.connection_lost = connection_lost
+        self.unknown = unknown
+        self.timed_out = timed_out
+
+    @property
+    def locked(self) -> bool:
+        """Whether somebody else holds a lock that it would have had to wait for."""
+        return self.sqlstate in ("55P03", "40P01")
+
+    def saying(self, message: str) -> Self:
+        """The same error with another text."""
+        error = copy(self)
+        error.args = (message,)
+        return error
+
+
+class OutcomeUnknownError(DatabaseError):
+    """Runs were to be started, the call was given up, and it may be carried out all the same.
+
+    `run_ids` are the runs' ids: the same call with `run_id=` (or `run_ids=`) starts no run twice.
+    """
+
+    run_ids: tuple[UUID, ...] = ()
 
 
 class UnknownFlowError(PgflowError):

@@ -186,8 +186,10 @@ class FlowStore(Protocol):
 class TaskStore(Protocol):
     """Messages and tasks in the database; for workers. Blocks on I/O; thread-safe. All raise DatabaseError."""
 
-    def claim(self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope) -> Claimed:
-        """Read up to `quantity` visible messages and start their tasks.
+    def claim(
+        self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float
+    ) -> Claimed:
+        """Read up to `quantity` visible messages and start their tasks, within `answers` times the usual limit.
 
         Raises UnknownFlowError, too, when the flow or the worker is in the database no more.
         """
@@ -198,28 +200,32 @@ class TaskStore(Protocol):
         0 also where the claim will fail.
         """
 
-    def settle(self, outcomes: Sequence[Outcome], answers: int) -> None:
-        """Write what became of tasks, within `answers` times as long as a server may be silent.
+    def settle(self, outcomes: Sequence[Outcome], answers: float) -> Sequence[Outcome]:
+        """Write what became of tasks, within `answers` times the usual limit; those whose run somebody has locked.
 
-        Doing it again after a lost connection is no harm.
+        These are not written, all others are. Doing it again after a lost connection is no harm.
         """
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
-        """Make tasks that did not end claimable by others at once, their attempt not counted."""
+        """Make tasks that the worker started claimable by others at once, their attempt not counted.
 
-    def give_back_unknown(self, worker_id: UUID, slug: str, known: Sequence[Task]) -> None:
-        """Give back the tasks that the worker has started in the database but, not being among `known`, not here."""
+        Those that somebody has locked stay as they are.
+        """
+
+    def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
+        """What the database holds as started by these workers, with the worker's id."""
 
     def recover_stalled(self, slugs: Sequence[str], own: Sequence[UUID], stale_threshold: float) -> int:
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
-        Not those of the workers in `own`.
-
-        Returns how many there were.
+        Not those of the workers in `own`. A thousand at most; how many it were is returned.
         """
 
-    def heartbeat(self, workers: Sequence[tuple[UUID, str]]) -> set[UUID]:
-        """Say that the workers (id, queue) are alive; those that pgflow wants to stop are returned."""
+    def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
+        """Say that the workers are alive; those that pgflow wants to stop are returned."""
+
+    def keep_young(self, workers: Sequence[UUID]) -> None:
+        """See to it that nobody who goes by the age of tasks takes those of these workers."""
 
     def worker_stopped(self, worker_id: UUID) -> None:
         """Say that the worker has stopped."""

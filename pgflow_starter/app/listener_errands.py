@@ -55,8 +55,7 @@ class ListenerErrands:
         def send() -> None:
             did = False
             try:
-                with self._database.connection() as conn:
-                    pgmq.notify(conn, channel)
+                self._database.call(lambda conn: pgmq.notify(conn, channel))
                 did = True
             except PgflowError as error:
                 logger.debug("a proof for the LISTEN connection could not be sent: %s", error)

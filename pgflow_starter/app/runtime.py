@@ -4,6 +4,7 @@
     ├─ timers          guards the timer thread
     ├─ database        guards the probe's thread
     ├─ listener        guards the LISTEN connection's thread (notify strategy)
+    ├─ heartbeat       HeartbeatActor
     ├─ housekeeper     HousekeeperActor
     ├─ workers         supervisor, one_for_one over one WorkerActor a module
     ├─ modules         supervisor, one_for_one over one ModuleActor a module
@@ -55,6 +56,7 @@ from pgflow_starter.telemetry.incidents import OtelIncidents
 from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
+from pgflow_starter.worker.heartbeat import HeartbeatActor, Pulse
 from pgflow_starter.worker.housekeeper import HousekeeperActor, Rhythm
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.polling import PollPolicy
@@ -107,6 +109,7 @@ class Runtime:
             clock=self.clock,
             patience=settings.phase_timeout,
             pace=pace,
+            kept=1,  # for heartbeats
         )
         phases = phases_of(settings.signal_strategy)
         self.board = Board(specs, phases, self.clock, self.database, self._observer.ready)
@@ -328,12 +331,26 @@ class Runtime:
             recovery=self.settings.recovery_interval,
             stale=self.settings.stale_threshold,
         )
+        pulse = Pulse()
         threads: list[tuple[str, Threaded]] = [("timers", self._timers), ("database", self.database)]
         if self._listener is not None:
             threads.append(("listener", self._listener))
         return (
             *(ChildSpec(name, partial(GuardianActor.start, name, part)) for name, part in threads),
-            # Before the workers, so that it stops after them: heartbeats go on for as long as tasks run.
+            # Before the workers, so that they stop after them: heartbeats go on for as long as tasks run.
+            ChildSpec(
+                "heartbeat",
+                partial(
+                    HeartbeatActor.start,
+                    self._workers,
+                    self._task_store,
+                    self.clock,
+                    self._timers,
+                    rhythm.heartbeat,
+                    pulse,
+                ),
+                shutdown=HOUSEKEEPER_SHUTDOWN,
+            ),
             ChildSpec(
                 "housekeeper",
                 partial(
@@ -343,6 +360,7 @@ class Runtime:
                     self.clock,
                     self._timers,
                     rhythm,
+                    pulse,
                     self._worker_retired,
                 ),
                 shutdown=HOUSEKEEPER_SHUTDOWN,

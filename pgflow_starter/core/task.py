@@ -33,12 +33,16 @@ class Task:
 class Claimed:
     """What a claim came to: how many messages were read, and the tasks of those that there was something to do for.
 
-    `visible_in` is in how many seconds the next message becomes visible, where none was and one will be.
+    `visible_in` is in how many seconds the next message becomes visible, where none was and one will be. `nobodys`
+    messages had no task to be started and are left alone for a while, `refused` says of which message, and why, the
+    task could not be.
     """
 
     read: int
     tasks: tuple[Task, ...]
     visible_in: float | None = None
+    nobodys: int = 0
+    refused: tuple[tuple[int, str], ...] = ()
 
 
 class OutcomeKind(StrEnum):

@@ -37,19 +37,28 @@ class Calls:
             raise self.told(no_thread(error)) from error
 
     def resending(self, call: Callable[[Connection], T], *, answers: float = 1.0) -> T:
-        """Call on a connection, once more when it broke: then it is not known whether the first was carried out.
+        """Call on a connection; again while somebody's lock keeps it waiting, and once more when the connection broke.
 
-        `answers` as in `Database.connection`. Raises PgflowError.
+        Then it is not known whether the first was carried out. `answers` as in `Database.connection`: it is the limit
+        of all tries as well. Raises PgflowError, whose `unknown` tells of any of the tries.
         """
-        attempts_left = 2
+        clock = self.database.clock
+        deadline = clock.monotonic() + self.database.limit_of(answers)
+        resend, unknown = True, False
         while True:
-            attempts_left -= 1
             try:
-                with self.database.connection(answers=answers) as conn:
-                    return call(conn)
+                return self.database.call(call, answers=answers)
             except DatabaseError as error:
-                if not error.connection_lost or not attempts_left or self.database.outage is not None:
-                    raise self.told(error) from error
+                unknown = unknown or error.unknown
+                if error.locked and not self.closed and clock.monotonic() < deadline:
+                    continue
+                if error.connection_lost and resend and self.database.outage is None:
+                    resend = False
+                    continue
+                told = self.told(error)
+                if isinstance(told, DatabaseError):
+                    told.unknown = unknown
+                raise told from error
 
     def told(self, error: DatabaseError) -> PgflowError:
         """The error with its remedy; that of a starter which has stopped is StarterStopped."""

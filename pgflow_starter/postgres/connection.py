@@ -1,45 +1,228 @@
-"""`Connection`, and `gated`: those that are made only while they are wanted, and given up halfway when not any more."""
+"""`Session`: a connection of ours, on which the server gives up before we do; and `gated`, which makes them.
+
+Connections to the server itself have their limits from `set_up` on. A call with others, and each call behind a pooler,
+which may hand every transaction to another session, sets its own: locally, and in the same round trip.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Self
+import math
+import os
+import re
+import select
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import PQGenConn
+from psycopg.pq import TransactionStatus
+
+from pgflow_starter.core.dataclass import dataclass
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
+SERVER_SHARE = 2 / 3
+"""Of our own limit on a call: so much of it a statement may take by the server's."""
 
-def gated(wanted: Callable[[], bool]) -> type[Connection]:
+LOCK_LIMIT = 0.5
+"""Seconds that a statement waits for somebody's lock; what has to have it comes again."""
+
+CHECK_INTERVAL = 2.0
+"""Seconds between the server's looks whether the client of a running statement is still there."""
+
+_SETTINGS = "select set_config('statement_timeout', {}, true), set_config('lock_timeout', {}, true)"
+# Keepalives: a client that is gone without a word is noticed as soon as we notice a server, by a backend that is idle.
+_SET_UP = """
+select set_config('statement_timeout', {}, false), set_config('lock_timeout', {}, false),
+       set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
+       set_config('tcp_keepalives_count', '3', false),
+       case when {checked} and current_setting('client_connection_check_interval', true) is not null
+            then set_config('client_connection_check_interval', {interval}, false) end,
+       (select extract(epoch from backend_start)::text from pg_stat_get_activity(pg_backend_pid()))
+"""
+_SQLSTATE = re.compile(rb"C([0-9A-Z]{5})")
+_PEEKED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What the server puts up with, in milliseconds as it takes them; 0 is for ever."""
+
+    statement: int
+    lock: int
+
+    def setting(self) -> sql.Composed:
+        """The statement that sets them for its transaction."""
+        return sql.SQL(_SETTINGS).format(str(self.statement), str(self.lock))
+
+
+def server_limits(seconds: float, lock: float = LOCK_LIMIT) -> ServerLimits:
+    """Those of the server for a call that we give up after `seconds`; `lock` is how long it waits for a lock."""
+    return ServerLimits(0 if math.isinf(seconds) else max(1, int(seconds * SERVER_SHARE * 1000)), int(lock * 1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The process that serves a connection: its id, and when it began, for ids come again."""
+
+    pid: int
+    began: str
+
+
+class Session(psycopg.Connection[tuple[object, ...]]):
+    """A connection whose calls are limited by the server. Not thread-safe, but for `cancel_safe`."""
+
+    backend: Backend | None = None
+    """None where a pooler is in between."""
+    ended_by: str | None = None
+    """The SQLSTATE with which the server ended the session while it was idle."""
+    used = False
+    """Whether a call was made on it before, so that it may know of things as they were."""
+    _limits: sql.Composed | None = None
+    _depth = 0
+
+    def set_up(self, limits: ServerLimits | None) -> None:
+        """Have the server keep these from now on, and find out who serves us. Blocks on I/O.
+
+        None where a pooler is in between: then each call has to set its own.
+        """
+        self.add_notice_handler(self._noticed)
+        if limits is None:
+            return
+        try:
+            row = self._set_up(limits, checked=True)
+        except psycopg.errors.InvalidParameterValue:  # a platform on which the server cannot look after clients
+            row = self._set_up(limits, checked=False)
+        self.backend = Backend(self.info.backend_pid, str(row[-1]))
+
+    def limit_by(self, limits: ServerLimits | None) -> None:
+        """What each transaction of the next call has to set; None: what is in force is right."""
+        self._limits = None if limits is None else limits.setting()
+
+    def alive(self) -> bool:
+        """Whether nothing says that this idle connection has ended. Does not wait."""
+        try:
+            while _readable(self.fileno()):
+                self.pgconn.consume_input()
+                self.pgconn.is_busy()  # reads what has come: the server's last words are a notice here
+                if self.ended_by is not None:
+                    return False
+        except (psycopg.Error, OSError):
+            return False
+        return True
+
+    def execute(self, query: Any, params: Any = None, *, prepare: bool | None = None, binary: bool = False) -> Any:
+        """As psycopg's."""
+        by_itself = self._depth == 0 and self._pipeline is None
+        if self._limits is None or not by_itself or self.pgconn.transaction_status != TransactionStatus.IDLE:
+            return super().execute(query, params, prepare=prepare, binary=binary)
+        # Several statements in one simple query are one transaction, and one round trip.
+        whole = psycopg.ClientCursor(self).mogrify(query, params)
+        cursor = super().execute(sql.SQL("{}; {}").format(self._limits, sql.SQL(whole)), prepare=False)
+        cursor.nextset()
+        return cursor
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        """As psycopg's."""
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            self._depth += 1
+            try:
+                if self._depth == 1 and self._limits is not None:
+                    super().execute(self._limits)
+                yield transaction
+            finally:
+                self._depth -= 1
+
+    def _set_up(self, limits: ServerLimits, *, checked: bool) -> tuple[object, ...]:
+        values = str(limits.statement), str(limits.lock)
+        interval = str(int(CHECK_INTERVAL * 1000))
+        return super().execute(sql.SQL(_SET_UP).format(*values, checked=checked, interval=interval)).fetchone() or ()
+
+    def _noticed(self, diagnostic: psycopg.errors.Diagnostic) -> None:
+        if (diagnostic.severity_nonlocalized or diagnostic.severity) in FATAL:
+            self.ended_by = diagnostic.sqlstate or ""
+
+
+FATAL = ("FATAL", "PANIC")
+"""The severities of errors that end a session."""
+
+
+def gated(wanted: Callable[[], bool]) -> type[Session]:
     """A class of connections whose `connect` raises OperationalError within 0.1 s of being no longer `wanted`.
 
     Asked before each attempt and some ten times a second while the server does not answer. Nobody can interrupt libpq
-    while it resolves a host name: that may take as long as the resolver does.
+    while it resolves a host name: that may take as long as the resolver does. An error that the server sent before
+    encryption began, or without any, has its SQLSTATE, which libpq does not hand over.
     """
 
-    class GatedConnection(psycopg.Connection[tuple[object, ...]]):
+    class GatedSession(Session):
         # psycopg offers no way to interrupt `connect`, but resumes this generator every 0.1 s. It is not in the
         # documented interface: in a psycopg that has none, connecting ends with its time limit.
         @classmethod
         def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
             _check(wanted)
             connecting = super()._connect_gen(conninfo)
+            sqlstate: str | None = None
             try:
                 waits_for = next(connecting)
                 while True:
                     ready = yield waits_for
                     _check(wanted)
+                    sqlstate = _refusal(waits_for[0]) or sqlstate
                     waits_for = connecting.send(ready)
             except StopIteration as made:
                 return made.value  # type: ignore[no-any-return] # untyped in psycopg
+            except psycopg.OperationalError as error:
+                raise _with_sqlstate(error, sqlstate) from None
             finally:
                 connecting.close()
 
-    return GatedConnection
+    return GatedSession
 
 
 def _check(wanted: Callable[[], bool]) -> None:
     if not wanted():
         msg = "the connection is no longer wanted"
         raise psycopg.OperationalError(msg)
+
+
+def _with_sqlstate(error: psycopg.OperationalError, sqlstate: str | None) -> psycopg.Error:
+    """The same as psycopg's own class for that SQLSTATE, which keeps it when psycopg copies the error."""
+    try:
+        return psycopg.errors.lookup(sqlstate or "")(str(error), pgconn=error.pgconn)
+    except KeyError:
+        return error
+
+
+def _readable(number: int) -> bool:
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _refusal(number: int) -> str | None:
+    """The SQLSTATE of an error that is about to be read from a socket."""
+    try:
+        with socket.socket(fileno=os.dup(number)) as copy:
+            return sqlstate_in(copy.recv(_PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return None
+
+
+def sqlstate_in(data: bytes) -> str | None:
+    """That of the first ErrorResponse among whole messages of PostgreSQL's protocol; None for whatever else."""
+    while len(data) > 5:
+        kind, end = data[:1], 1 + int.from_bytes(data[1:5])
+        if not 5 <= end <= len(data):
+            return None
+        if kind == b"E":
+            found = next((m for part in data[5:end].split(b"\0") if (m := _SQLSTATE.fullmatch(part))), None)
+            return found and found[1].decode()
+        data = data[end:]
+    return None

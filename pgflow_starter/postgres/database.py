@@ -13,22 +13,34 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import inf
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from pgflow_starter.core.classify import classify
 from pgflow_starter.core.state import ErrorClass, Outage, Phase
 from pgflow_starter.errors import DatabaseError, ForkedError, SetupError
 from pgflow_starter.ports import CancelScope, Clock, Died
-from pgflow_starter.postgres.connection import Connection, gated
+from pgflow_starter.postgres.connection import (
+    LOCK_LIMIT,
+    SERVER_SHARE,
+    Backend,
+    Session,
+    gated,
+    server_limits,
+)
 from pgflow_starter.postgres.conninfo import CONNECT_TIMEOUT, Redactor, answer_limit, connect_options
-from pgflow_starter.postgres.errors import UNPREPARED, crowded, no_thread, translate
-from pgflow_starter.postgres.interruptible import InterruptibleBlock
+from pgflow_starter.postgres.errors import UNPREPARED, crowded, no_thread, stale, translate
 from pgflow_starter.postgres.limits import Limit, Limits
 from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.pool import Pool
 from pgflow_starter.postgres.prober import Prober
 from pgflow_starter.postgres.readable import refuse_unreadable
+from pgflow_starter.postgres.room import Room
+
+T = TypeVar("T")
 
 logger = logging.getLogger("pgflow_starter.database")
 
@@ -44,7 +56,22 @@ PREPARE_AFTER = 2
 HURRY_LIMIT = 3.0
 """Seconds that a statement may still take once the starter stops."""
 
+NEARLY = 0.9
+"""Of the server's own limit: a statement that was cancelled after so much of it has reached it."""
+
+QUERY_CANCELED = "57014"
+SHUTDOWN_STATES = ("57P01", "57P02", "57P03")
+
+STALE_INTERVAL = 1.0
+"""Seconds from one replacement of sessions, for what they remember, to the next."""
+
 _PROBE = "select current_setting('transaction_read_only'), pg_backend_pid()"
+# Those of them that are there still, each told to end: that is a request, and somebody's lock does not keep it waiting.
+_END_BACKENDS = """
+select s.pid, extract(epoch from s.backend_start)::text, pg_terminate_backend(s.pid)
+from unnest(%s::int[], %s::text[]) as left_behind (pid, began)
+join pg_stat_activity s on s.pid = left_behind.pid and extract(epoch from s.backend_start)::text = left_behind.began
+"""
 
 
 class Database:
@@ -55,22 +82,38 @@ class Database:
     """
 
     def __init__(
-        self, conninfo: str, *, pool_size: int, clock: Clock, patience: float = 30.0, pace: Pace | None = None
+        self,
+        conninfo: str,
+        *,
+        pool_size: int,
+        clock: Clock,
+        patience: float = 30.0,
+        pace: Pace | None = None,
+        kept: int = 0,
     ) -> None:
         self.redact = Redactor(conninfo)
+        self.clock = clock
         self._conninfo = conninfo
         self._options = connect_options(conninfo)
         self._answer_limit = answer_limit(conninfo)
-        self._limits = Limits("pgflow-database-limits", clock)
-        self._pool_size = pool_size
-        self._clock = clock
-        self._patience = patience
+        self._usual = server_limits(self._answer_limit)
+        self._limits = Limits("pgflow-database-limits", clock, self._cancel)
+        self._room = Room(pool_size, self._freed)
+        self._kept = kept
+        self.patience = patience
         self._pace = pace or Pace(clock)
         self._lock = threading.RLock()  # around the next line's; reentrant as the pool's is
         self._cancelling = threading.Lock()
         self._pool: Pool | None = None
+        self._replaced_at = -STALE_INTERVAL
         self._prober = Prober(
-            clock, self._pace, probe=self._probe, up=self._up, away=self._away, ended=self._close_connections
+            clock,
+            self._pace,
+            probe=self._probe,
+            up=self._up,
+            away=self._away,
+            ended=self._close_connections,
+            look_again=lambda: bool(self._room.left_behind),
         )
         self._gated = gated(lambda: not self._prober.closed)
         self._prepare_threshold: int | None = None
@@ -98,6 +141,10 @@ class Database:
             msg = f"these connections belong to process {self._owner}, which forked into this one: make a client here"
             raise ForkedError(msg)
 
+    def limit_of(self, answers: float = 1.0) -> float:
+        """Seconds that a call may take which may take `answers` times as long as a server may be silent."""
+        return self._answer_limit * answers
+
     def watch(self, back: Callable[[], object]) -> None:
         """Call `back`, on the probe's thread, each time the database is reachable again."""
         self._prober.watch(back)
@@ -117,40 +164,99 @@ class Database:
         pool = self._pool
         return pool is not None and pool.make_room()
 
+    def call(
+        self,
+        work: Callable[[Session], T],
+        scope: CancelScope | None = None,
+        *,
+        answers: float = 1.0,
+        within: float = inf,
+        lock: float = LOCK_LIMIT,
+        urgent: bool = False,
+    ) -> T:
+        """What `work` returns, called with a connection; called once more where the session was to blame.
+
+        That is when the server has ended it, or when it remembers what somebody has changed since. Then nothing of what
+        `work` did on it has come to stay. Otherwise as `connection`.
+        """
+        try:
+            with self.connection(scope, answers=answers, within=within, lock=lock, urgent=urgent) as conn:
+                return work(conn)
+        except DatabaseError as error:
+            if self._prober.hurried or not error.once_more:
+                raise
+        with self.connection(scope, answers=answers, within=within, lock=lock, urgent=urgent) as conn:
+            return work(conn)
+
     @contextmanager
     def connection(
-        self, scope: CancelScope | None = None, *, patience: float | None = None, answers: float = 1.0
-    ) -> Iterator[Connection]:
+        self,
+        scope: CancelScope | None = None,
+        *,
+        patience: float | None = None,
+        answers: float = 1.0,
+        within: float = inf,
+        lock: float = LOCK_LIMIT,
+        urgent: bool = False,
+    ) -> Iterator[Session]:
         """A connection for the duration of the block. Raises DatabaseError: also for what statements in it raise.
 
-        Waits for the probe's next answer while the database is away, then for a free connection. Cancelling `scope`
-        interrupts the statement that runs. The block may take `answers` times as long as a server may be silent (15 s,
-        or the connection string's `tcp_user_timeout`; inf: for ever), then the connection breaks.
+        Waits for the probe's next answer while the database is away, then for a free connection; who is `urgent` waits
+        behind nobody. Cancelling `scope` interrupts the statement that runs. The block may take `answers` times as long
+        as a server may be silent (15 s, or the connection string's `tcp_user_timeout`; inf: for ever), and `within`
+        seconds at most; a statement two thirds of that, then the server ends it (see `Limits`). It waits `lock` seconds
+        for a lock.
         """
-        pool, conn = self._checkout(self._patience if patience is None else patience)
-        busy: Limit | None = None
+        pool, conn = self._checkout(self.patience if patience is None else patience, urgent)
+        seconds = min(self.limit_of(answers), within, self._limits.longest)
+        began = self.clock.monotonic()
+        word: str | None = None
         try:
-            with self._limits.on(conn, self._answer_limit * answers) as busy:
+            wanted = server_limits(seconds, lock)
+            conn.limit_by(None if conn.backend is not None and wanted == self._usual else wanted)
+            with self._limits.on(conn, seconds) as busy:
                 if scope is None:
                     yield conn
                 else:
-                    block = InterruptibleBlock(conn)
-                    with block, scope.interruptible(partial(self._cancel, block, busy)):
+                    with scope.interruptible(partial(self._interrupt, busy)):
                         yield conn
         except psycopg.Error as raised:
-            error = translate(raised, self.redact)
-            if busy is not None and busy.given_up:
-                msg = f"the server did not answer within {self._answer_limit * answers:g} s, and was given up"
-                error = DatabaseError(msg, error_type="AnswerTimeout", connection_lost=True)
-            if raised.sqlstate in UNPREPARED:
+            word = raised.sqlstate
+            if word in UNPREPARED:
                 self._may_prepare = False  # a pooler that does not look like one
+            error = self._told(raised, seconds, self.clock.monotonic() - began, given_up=busy.given_up)
             if error.connection_lost:
                 self._broke(pool)
+                error.once_more = word is not None
+            elif stale(error) and conn.used:
+                error.once_more = self._replace(pool)
             raise error from raised
         finally:
-            if conn.broken:
-                self._broke(pool)
-            pool.put(conn)
+            conn.used = True
+            self._put(pool, conn, word)
+
+    def _told(self, raised: psycopg.Error, seconds: float, took: float, *, given_up: bool) -> DatabaseError:
+        """The error of a block, with what is known of how it came out."""
+        if given_up:
+            msg = f"the server did not answer within {seconds:g} s, and was given up"
+            error = DatabaseError(msg, error_type="AnswerTimeout", connection_lost=True, timed_out=True)
+        else:
+            error = translate(raised, self.redact)
+            error.timed_out = error.sqlstate == QUERY_CANCELED and took >= seconds * SERVER_SHARE * NEARLY
+        # Who has the server's word for it knows that the transaction was rolled back.
+        error.unknown = error.connection_lost and error.sqlstate is None
+        return error
+
+    def _put(self, pool: Pool, conn: Session, word: str | None) -> None:
+        """Back into the pool, which closes what is of no use; `word` is the SQLSTATE of the server's last."""
+        busy = conn.pgconn.transaction_status in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
+        if busy and word is None and conn.backend is not None:
+            # At work perhaps, and that may take as long as somebody's lock: the probe sees to its end.
+            self._room.leave_behind(conn.backend)
+            self._prober.doubt()
+        if conn.broken:
+            self._broke(pool)
+        pool.put(conn)
 
     def hurry(self) -> None:
         """From now on nobody waits for a database that is away, nor long for one that does not answer."""
@@ -175,15 +281,15 @@ class Database:
         self._prober.close(wait=False)
         return True
 
-    def _checkout(self, patience: float) -> tuple[Pool, Connection]:
+    def _checkout(self, patience: float, urgent: bool) -> tuple[Pool, Session]:
         try:
             self.revive()
         except RuntimeError as error:
             raise no_thread(error) from error
-        deadline = self._clock.monotonic() + patience
+        deadline = self.clock.monotonic() + patience
         while True:
             pool = self._admitted(deadline, patience)
-            conn = pool.get(max(0.0, deadline - self._clock.monotonic()))
+            conn = pool.get(max(0.0, deadline - self.clock.monotonic()), urgent=urgent)
             if conn is not None:
                 return pool, conn
             # The pool was thrown away while we waited: there is another, or a reason why not.
@@ -192,7 +298,7 @@ class Database:
         """The pool, once the probe has answered. Raises DatabaseError where it says that there is none."""
         prober = self._prober
         while True:
-            left = deadline - self._clock.monotonic()
+            left = deadline - self.clock.monotonic()
             if self._pool is None:
                 prober.await_answer(left, unless=lambda: self._pool)
             pool, error = self._pool, prober.error
@@ -232,6 +338,27 @@ class Database:
         self._throw_away(pool)
         return True
 
+    def _replace(self, pool: Pool) -> bool:
+        """Have fresh sessions instead of these, for what they may remember; False where that was done a moment ago."""
+        now = self.clock.monotonic()
+        with self._lock:
+            if now - self._replaced_at < STALE_INTERVAL:
+                return False
+            self._replaced_at = now
+        if self._throw_away(pool):
+            self._up()
+        return True
+
+    def _found_dead(self, pool: Pool, conn: Session) -> None:
+        """An idle connection had ended. With one that the server ended by itself, for it was idle, nothing is wrong."""
+        if conn.ended_by is None or conn.ended_by in SHUTDOWN_STATES:
+            self._broke(pool)
+
+    def _freed(self) -> None:
+        pool = self._pool
+        if pool is not None:
+            pool.look_again()
+
     def _broke(self, pool: Pool) -> None:
         """A connection of this pool broke, so the others are not to be trusted: probe at once, then a new pool."""
         if self._throw_away(pool):
@@ -248,11 +375,18 @@ class Database:
     def _new_pool(self) -> Pool:
         wanted = gated(lambda: not pool.closed)
 
+        direct = self._prepare_threshold is not None
         options = {**self._options, "prepare_threshold": self._prepare_threshold}
 
-        def connect() -> Connection:
+        def connect() -> Session:
             self._pace.reserve()  # waits for nobody, but whoever comes after it does while the server does not answer
             conn = wanted.connect(self._conninfo, **options)
+            try:
+                with self._limits.on(conn, CONNECT_TIMEOUT):
+                    conn.set_up(self._usual if direct else None)
+            except BaseException:
+                conn.close()
+                raise
             self._pace.give_back()
             return conn
 
@@ -264,24 +398,35 @@ class Database:
             else:
                 self._prober.doubt()
 
-        pool = Pool(connect, size=self._pool_size, clock=self._clock, failed=failed)
+        pool = Pool(
+            connect,
+            room=self._room,
+            clock=self.clock,
+            failed=failed,
+            found_dead=lambda conn: self._found_dead(pool, conn),
+            kept=self._kept,
+        )
         return pool
 
-    def _cancel(self, block: InterruptibleBlock, limit: Limit) -> None:
+    def _interrupt(self, limit: Limit) -> None:
+        """Somebody wants a block to end."""
         # First: the request to cancel, or the server's answer to it, may get lost as well.
         self._limits.shorten(limit, 2 * CANCEL_TIMEOUT)
+        self._cancel(limit)
+
+    def _cancel(self, limit: Limit) -> None:
         # A request is a connection attempt, too. One at a time: while they are answered none has to wait for its turn.
-        deadline = self._clock.monotonic() + CANCEL_PATIENCE
+        deadline = self.clock.monotonic() + CANCEL_PATIENCE
         if not self._cancelling.acquire(timeout=CANCEL_PATIENCE):
             return
         try:
             turn = None
             if self.outage is None:
-                turn = self._pace.reserve_within(deadline - self._clock.monotonic())
+                turn = self._pace.reserve_within(deadline - self.clock.monotonic())
             if turn is None or self._prober.closed_within(turn) or self.outage is not None:
                 return  # the limit will break the connection
             self._pace.begin()
-            block.interrupt(CANCEL_TIMEOUT)
+            limit.interrupt(CANCEL_TIMEOUT)
             self._pace.give_back()
         except psycopg.Error as error:
             logger.debug("cancelling a statement failed: %s", type(error).__name__)
@@ -299,10 +444,12 @@ class Database:
                 self._gated.connect(self._conninfo, **self._options) as conn,
                 self._limits.on(conn, CONNECT_TIMEOUT),
             ):
+                conn.limit_by(server_limits(CONNECT_TIMEOUT))
                 read_only, pid = conn.execute(_PROBE).fetchone() or (None, None)
                 # A pooler makes the pid up. Prepared statements are session state, which it may not keep.
                 direct = self._may_prepare and pid == conn.info.backend_pid
                 self._prepare_threshold = PREPARE_AFTER if direct else None
+                self._end_backends(conn)
                 # Read-only after a failover: it answers, but is not the one to work with.
                 if read_only == "on":
                     return DatabaseError("the server is read-only (a standby)", sqlstate="25006", connection_lost=True)
@@ -312,3 +459,15 @@ class Database:
         except Exception as error:
             return translate(error, self.redact)
         return None
+
+    def _end_backends(self, conn: Session) -> None:
+        """Have the server end the backends of connections that were given up, and see which have ended."""
+        left = self._room.left_behind
+        if not left:
+            return
+        try:
+            rows: list[Any] = conn.execute(_END_BACKENDS, ([b.pid for b in left], [b.began for b in left])).fetchall()
+        except psycopg.Error as error:
+            logger.debug("ending backends of ours failed: %s", type(error).__name__)
+        else:
+            self._room.ended(set(left) - {Backend(pid, began) for pid, began, _ in rows})

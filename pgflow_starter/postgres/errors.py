@@ -9,12 +9,20 @@ import psycopg
 
 from pgflow_starter.core.state import one_line
 from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.connection import FATAL
 
 UNPREPARED = ("26000", "42P05")
 """SQLSTATEs of a prepared statement that is not there, or is there already: this is another session."""
 
-# 25006: a server that became read-only is as good as gone; another connection may find the new primary.
-_LOST_STATES = ("08", "57P01", "57P02", "57P03", "53300", "25006", *UNPREPARED)
+# Without ending the session. 25006: a server that became read-only is as good as gone; another connection may find the
+# new primary.
+_LOST_STATES = ("08", "25006", *UNPREPARED)
+
+# Features, statement names, what a statement says of tables and types, and internal errors: a session that knows them
+# as they were before somebody changed them fails with these, and a fresh one does not. What is not there, or not
+# allowed, every session looks up anew.
+_STALE_STATES = ("0A", "26", "42", "XX")
+_LOOKED_UP_STATES = ("42501", "42P01", "42883")
 
 # The server's (English) words, and PgBouncer's; libpq hands over no SQLSTATE for a refused connection.
 _CROWDED = (
@@ -34,6 +42,12 @@ def translate(error: Exception, redact: Callable[[str], str]) -> DatabaseError:
         error_type=type(error).__name__,
         connection_lost=_lost(error, sqlstate),
     )
+
+
+def stale(error: DatabaseError) -> bool:
+    """Whether the session may be to blame, for what it remembers, and not the statement."""
+    state = error.sqlstate or ""
+    return state.startswith(_STALE_STATES) and state not in _LOOKED_UP_STATES
 
 
 def crowded(error: Exception) -> bool:
@@ -56,8 +70,13 @@ def _message(error: Exception) -> str:
 
 
 def _lost(error: Exception, sqlstate: str | None) -> bool:
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.pgconn is not None:  # while connecting
+        return True
     if sqlstate is not None:
-        return sqlstate.startswith(_LOST_STATES)
+        severity = error.diag.severity_nonlocalized or error.diag.severity
+        return severity in FATAL or sqlstate.startswith(_LOST_STATES)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 

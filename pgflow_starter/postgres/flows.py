@@ -5,11 +5,11 @@ to be made is made for each by itself, so that none waits for another's lock or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import psycopg
@@ -46,6 +46,8 @@ select id, slug, slug from unnest(%s::uuid[], %s::text[]) as given (id, slug)
 on conflict (worker_id) do update set last_heartbeat_at = now()
 """
 
+T = TypeVar("T")
+
 _OPTIONS = ("max_attempts", "base_delay", "timeout")
 _STEP_OPTIONS = (*_OPTIONS, "start_delay")
 
@@ -71,10 +73,13 @@ class PostgresFlowStore:
         known = self._stored.take(definition.slug)
         if known is not None and known.value is not None and known.value.queue:
             return _verify(definition, known.value)
-        with self._connection(scope) as conn:
+
+        def compiled(conn: Connection) -> Compiled:
             self._detected(conn)
             stored = _stored(conn, [definition.slug]).get(definition.slug) if known is None else known.value
             return _compile(conn, definition, stored)
+
+        return self._call(scope, compiled)
 
     def verify(self, definitions: Sequence[FlowDefinition], scope: CancelScope, *, notify: bool) -> dict[str, Compiled]:
         """Those that are stored already, by slug, and in the same shape. Raises NotInstalledError, DatabaseError.
@@ -83,10 +88,12 @@ class PostgresFlowStore:
         """
         at = self._clock.monotonic()
         slugs = [definition.slug for definition in definitions]
-        with self._connection(scope) as conn:
-            notify = self._detected(conn).notify and notify
-            found = _stored(conn, slugs)
-            throttles = pgmq.throttles(conn, slugs) if notify else {}
+
+        def look(conn: Connection) -> tuple[bool, dict[str, _Stored], dict[str, int]]:
+            looks = self._detected(conn).notify and notify
+            return looks, _stored(conn, slugs), pgmq.throttles(conn, slugs) if looks else {}
+
+        looked, found, throttles = self._call(scope, look)
         verified = {}
         for definition in definitions:
             stored = found.get(definition.slug)
@@ -94,14 +101,14 @@ class PostgresFlowStore:
                 with suppress(ShapeMismatchError):
                     verified[definition.slug] = _verify(definition, stored)
         self._stored.put([slug for slug in slugs if slug not in verified], found, at)
-        if notify:
+        if looked:
             self._throttles.put(slugs, throttles, at)
         return verified
 
     def register_workers(self, workers: Sequence[tuple[UUID, str]], scope: CancelScope) -> None:
         """Make the workers (id, slug) known to pgflow. Raises DatabaseError."""
-        with self._connection(scope) as conn:
-            conn.execute(REGISTER_WORKERS, ([worker_id for worker_id, _ in workers], [slug for _, slug in workers]))
+        ids, slugs = [worker_id for worker_id, _ in workers], [slug for _, slug in workers]
+        self._call(scope, lambda conn: conn.execute(REGISTER_WORKERS, (ids, slugs)))
 
     def notifies(self, queue: str, throttle_ms: int) -> bool:
         """Whether `verify` saw a moment ago that it does, as `enable_notify` would have it. Does not wait."""
@@ -112,7 +119,8 @@ class PostgresFlowStore:
         known = self._throttles.take(queue)
         if known is not None and known.value == throttle_ms:
             return
-        with self._connection(scope) as conn:
+
+        def enable(conn: Connection) -> None:
             if not self._detected(conn).notify:
                 self._features = None  # it may be upgraded
                 msg = "pgmq is too old for the notify strategy, without enable_notify_insert: upgrade it or use polling"
@@ -122,11 +130,14 @@ class PostgresFlowStore:
             else:
                 pgmq.enable_notify_anew(conn, queue, throttle_ms)
 
-    @contextmanager
-    def _connection(self, scope: CancelScope) -> Iterator[Connection]:
-        with self._database.connection(scope, answers=inf) as conn:
+        self._call(scope, enable)
+
+    def _call(self, scope: CancelScope, work: Callable[[Connection], T]) -> T:
+        """What a phase does there; it may take as long as the phase."""
+
+        def guarded(conn: Connection) -> T:
             try:
-                yield conn
+                return work(conn)
             except psycopg.Error as error:
                 self._stored.forget()
                 self._throttles.forget()
@@ -134,6 +145,8 @@ class PostgresFlowStore:
                 if error.sqlstate in _MISSING_STATES:
                     detect(conn)  # says what is missing
                 raise
+
+        return self._database.call(guarded, scope, answers=inf, within=self._database.patience)
 
     def _detected(self, conn: Connection) -> Features:
         features = self._features

@@ -1,8 +1,15 @@
-"""`Limits`: an end to waiting for a server that will never answer.
+"""`Limits`: an end to waiting for a server that does not answer in time.
 
-TCP finds a peer that is gone, but not one behind something that still acknowledges: a proxy or load balancer that lost
-its way to the server, a server whose machine is stuck. So whatever takes too long has its socket shut down, from
-another thread: the wait comes back as that of a connection that broke.
+Who gives up first, of one call on a connection that may take `seconds`:
+
+    2/3   the server itself, by the limits that were set there (see `server_limits`): nothing was done
+    5/6   a request to cancel, for what those do not reach, a commit that waits for a standby say: whatever is answered
+          then is how it came out
+    1     the connection is broken, and nobody knows how it came out
+
+The last is for a server that will never answer. TCP finds a peer that is gone, but not one behind something that still
+acknowledges: a proxy or load balancer that lost its way to the server, a server whose machine is stuck. So the socket
+is shut down, from another thread: the wait comes back as that of a connection that broke.
 """
 
 from __future__ import annotations
@@ -11,7 +18,8 @@ import math
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from errno import EMFILE, ENFILE
 from typing import Any
@@ -22,30 +30,54 @@ from pgflow_starter.ports import Clock
 
 Connection = psycopg.Connection[Any]
 
+CANCEL_SHARE = 5 / 6
+"""Of a limit: after so much of it the server is asked to cancel."""
+
 CLOSE_TIMEOUT = 1.0
-"""Seconds that the thread gets to end."""
+"""Seconds that the threads get to end."""
 
 AGAIN_INTERVAL = 1.0
 """Seconds until breaking a connection is tried again, for which there was no file descriptor."""
 
 
 class Limit:
-    """Until when (monotonic clock) one connection may be busy, and whether it was given up."""
+    """Until when (monotonic clock) one connection may be busy, and what came of it."""
 
-    __slots__ = ("conn", "deadline", "given_up")
+    __slots__ = ("_conn", "_lock", "cancel_at", "conn", "deadline", "given_up")
 
-    def __init__(self, conn: Connection, deadline: float) -> None:
+    def __init__(self, conn: Connection, cancel_at: float, deadline: float) -> None:
         self.conn = conn
+        self.cancel_at = cancel_at
         self.deadline = deadline
         self.given_up = False
+        self._lock = threading.Lock()
+        self._conn: Connection | None = conn
+
+    def interrupt(self, timeout: float) -> None:
+        """Have the server cancel the statement, within `timeout` seconds; nothing once the block is over.
+
+        Raises psycopg.Error.
+        """
+        with self._lock:
+            if self._conn is not None:
+                self._conn.cancel_safe(timeout=timeout)
+
+    def over(self) -> None:
+        """The block is over. Waits for a request that is on its way: who has the connection next would meet it."""
+        with self._lock:
+            self._conn = None
 
 
 class Limits:
-    """The limits of a pool's or a listener's connections; one thread, from the first on. Thread-safe."""
+    """The limits of a pool's or a listener's connections; a thread, from the first on. Thread-safe.
 
-    def __init__(self, thread_name: str, clock: Clock) -> None:
+    `cancel(limit)` asks the server to cancel, on a thread of its own, one at a time; without it nobody is asked.
+    """
+
+    def __init__(self, thread_name: str, clock: Clock, cancel: Callable[[Limit], object] | None = None) -> None:
         self._thread_name = thread_name
         self._clock = clock
+        self._cancel = cancel
         # Entered by the lock itself, in one call of C: a signal's exception may come right after the Python code of
         # Condition.__enter__ has taken it.
         self._lock = threading.RLock()
@@ -54,7 +86,14 @@ class Limits:
         self._looks_at = math.inf
         self._longest = math.inf
         self._thread: threading.Thread | None = None
+        self._to_cancel: deque[Limit] = deque()
+        self._canceller: threading.Thread | None = None
         self._closed = False
+
+    @property
+    def longest(self) -> float:
+        """Seconds that anything may take; inf unless `shorten_all` said so."""
+        return self._longest
 
     @contextmanager
     def on(self, conn: Connection, seconds: float) -> Iterator[Limit]:
@@ -62,18 +101,22 @@ class Limits:
 
         After that the statement raises psycopg.OperationalError and the connection is broken.
         """
-        limit = Limit(conn, self._clock.monotonic() + min(seconds, self._longest))
+        now = self._clock.monotonic()
+        limit = Limit(conn, math.inf, now + min(seconds, self._longest))
+        if self._cancel is not None:
+            limit.cancel_at = now + min(seconds, self._longest) * CANCEL_SHARE
         with self._lock:
             self._busy.add(limit)
-            self._look_before(limit.deadline)
+            self._look_before(min(limit.cancel_at, limit.deadline))
         try:
             yield limit
         finally:
             with self._lock:
                 self._busy.discard(limit)
+            limit.over()
 
     def shorten(self, limit: Limit, seconds: float) -> None:
-        """`seconds` from now at most."""
+        """`seconds` from now at most, for somebody has asked the server to cancel."""
         with self._lock:
             limit.deadline = min(limit.deadline, self._clock.monotonic() + seconds)
             self._look_before(limit.deadline)
@@ -82,19 +125,24 @@ class Limits:
         """`seconds` at most for each, those to come included."""
         with self._lock:
             self._longest = min(self._longest, seconds)
+            now = self._clock.monotonic()
             for limit in self._busy:
-                limit.deadline = min(limit.deadline, self._clock.monotonic() + seconds)
-                self._look_before(limit.deadline)
+                limit.deadline = min(limit.deadline, now + seconds)
+                if self._cancel is not None and limit.cancel_at < math.inf:
+                    limit.cancel_at = min(limit.cancel_at, now + seconds * CANCEL_SHARE)
+                self._look_before(min(limit.cancel_at, limit.deadline))
 
     def close(self) -> None:
-        """Break all connections that are still busy, and end the thread; takes a second at most. Idempotent."""
+        """Break all connections that are still busy, and end the threads; takes a second or two. Idempotent."""
         with self._lock:
             self._closed = True
+            self._to_cancel.clear()
             self._end_all_by(math.inf)
             self._changed.notify()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(CLOSE_TIMEOUT)
+            threads = (self._thread, self._canceller)
+        for thread in threads:
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(CLOSE_TIMEOUT)
 
     def _look_before(self, deadline: float) -> None:
         """Under the lock: the thread must look again by then."""
@@ -117,9 +165,33 @@ class Limits:
                 done = self._end_all_by(math.inf if self._closed else now)
                 if self._closed and done:
                     return
-                self._looks_at = min((limit.deadline for limit in self._busy), default=math.inf)
+                self._cancel_all_by(now)
+                self._looks_at = min((min(x.cancel_at, x.deadline) for x in self._busy), default=math.inf)
                 wait = self._looks_at - now
                 self._changed.wait(None if wait > threading.TIMEOUT_MAX else wait)
+
+    def _cancel_all_by(self, now: float) -> None:
+        """Under the lock: have the server asked to cancel what has taken too long."""
+        for limit in self._busy:
+            if limit.cancel_at <= now and not self._closed:
+                limit.cancel_at = math.inf
+                self._to_cancel.append(limit)
+        if self._to_cancel and self._canceller is None:
+            thread = threading.Thread(target=self._cancel_each, name=f"{self._thread_name}-cancel", daemon=True)
+            with suppress(RuntimeError):  # no thread to be had: the connection is broken in the end
+                thread.start()
+                self._canceller = thread
+
+    def _cancel_each(self) -> None:
+        """On a thread that ends with the last of them."""
+        assert self._cancel is not None
+        while True:
+            with self._lock:
+                if not self._to_cancel:
+                    self._canceller = None
+                    return
+                limit = self._to_cancel.popleft()
+            self._cancel(limit)
 
     def _end_all_by(self, deadline: float) -> bool:
         """Under the lock, for which who is done with a connection waits before it closes the socket. Whether it went.
@@ -131,6 +203,7 @@ class Limits:
             if limit.deadline <= deadline:
                 broken = _shut_down(limit.conn)
                 limit.given_up = broken
+                limit.cancel_at = math.inf
                 limit.deadline = math.inf if broken else self._clock.monotonic() + AGAIN_INTERVAL
                 done = done and broken
         return done

@@ -4,6 +4,8 @@ It connects on the thread of whoever needs a connection, one at a time, and neve
 that broke, nor again after an attempt that failed. When to connect to a server that may be away is not for a pool to
 say, and it has no threads that would. Where the server has no connection to spare the pool makes do with those it has,
 or with one less, and tries to have more after a while.
+
+One connection of several is kept for urgent calls, which must not wait behind the others.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from psycopg.pq import TransactionStatus
 
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock
-from pgflow_starter.postgres.connection import Connection
+from pgflow_starter.postgres.connection import Session
+from pgflow_starter.postgres.room import Room
 
 MAX_IDLE = 600.0
 """Seconds after which a connection that was not needed is closed, as soon as another one is put back."""
@@ -30,27 +33,38 @@ CROWDED_FOR = 30.0
 
 
 class Pool:
-    """At most `size` connections, made by `connect`. Thread-safe; who waits is served in turn.
+    """At most as many connections as its `room`, which it may share, holds. Thread-safe; who waits is served in turn.
 
     `failed(error)` is called, on the thread that needed it, when `connect` raises psycopg.Error. Until `grow_again` the
-    pool does not connect any more.
+    pool does not connect any more. `found_dead(conn)` is told of an idle connection that had ended; none of the pool is
+    given away then until it returned. `kept` connections are for urgent calls only, where there are more.
     """
 
     def __init__(
-        self, connect: Callable[[], Connection], *, size: int, clock: Clock, failed: Callable[[psycopg.Error], object]
+        self,
+        connect: Callable[[], Session],
+        *,
+        room: Room,
+        clock: Clock,
+        failed: Callable[[psycopg.Error], object],
+        found_dead: Callable[[Session], object] = lambda _: None,
+        kept: int = 0,
     ) -> None:
         self._connect = connect
-        self._size = size
+        self._room = room
+        self._found_dead = found_dead
+        self._kept = kept
+        self._urgent: set[Session] = set()
         self._clock = clock
         self._failed = failed
         # Reentrant: the garbage collector may have a dropped client close its pool on a thread that is in here.
         self._lock = threading.RLock()
         self._line: deque[threading.Condition] = deque()
-        self._idle: deque[tuple[Connection, float]] = deque()
-        self._born: dict[Connection, float] = {}
+        self._idle: deque[tuple[Session, float]] = deque()
+        self._born: dict[Session, float] = {}
         self._growing = False
         self._stunted = False
-        self._crowded_size = size
+        self._crowded_size = room.size
         self._crowded_until = 0.0
         self._closed = False
 
@@ -64,25 +78,35 @@ class Pool:
         """Whether there is no connection at all, in use or not."""
         return not self._born
 
-    def get(self, timeout: float) -> Connection | None:
+    def get(self, timeout: float, *, urgent: bool = False) -> Session | None:
         """A connection, to be put back; None when the pool is closed. Raises DatabaseError after `timeout` seconds.
 
-        An attempt to connect that has begun is not cut short by the timeout.
+        An attempt to connect that has begun is not cut short by the timeout. Who is `urgent` comes first.
         """
         deadline = self._clock.monotonic() + timeout
         while not self._closed:
-            conn = self._ready(deadline, timeout)
-            if conn is None and not self._closed:
+            conn, to_be_made = self._ready(deadline, timeout, urgent)
+            if to_be_made:
                 conn = self._grown()
-            if conn is not None and not self._closed:
-                return conn
-            if conn is not None:
+            if conn is None:
+                continue
+            if self._closed:
                 self.put(conn)
+            elif conn.alive():
+                if urgent:
+                    self._urgent.add(conn)
+                return conn
+            else:
+                with self._lock:
+                    self._drop([conn])
+                self._close([conn])
+                self._found_dead(conn)
         return None
 
-    def put(self, conn: Connection) -> None:
+    def put(self, conn: Session) -> None:
         """Back from `get`. One that is broken, in a transaction, too old or too many is closed."""
         with self._lock:
+            self._urgent.discard(conn)
             now = self._clock.monotonic()
             usable = conn.pgconn.transaction_status == TransactionStatus.IDLE
             young = now - self._born[conn] < MAX_LIFETIME
@@ -92,7 +116,7 @@ class Pool:
                 if now - self._idle[0][1] > MAX_IDLE:
                     surplus.append(self._idle.popleft()[0])
             self._drop(surplus)
-        _close(surplus)
+        self._close(surplus)
 
     def make_room(self) -> bool:
         """The server has none to spare for somebody who needs one more: have one less from now on, once it is free.
@@ -105,7 +129,7 @@ class Pool:
             enough = len(self._born) > 1
             surplus = [self._idle.popleft()[0]] if self._idle and enough else []
             self._drop(surplus)
-        _close(surplus)
+        self._close(surplus)
         return enough
 
     def make_do(self) -> None:
@@ -120,6 +144,11 @@ class Pool:
             self._stunted = False
             self._wake()
 
+    def look_again(self) -> None:
+        """There may be room where there was none."""
+        with self._lock:
+            self._wake()
+
     def close(self) -> None:
         """Close the connections, those in use when they are put back; who waits gets None. Idempotent, never waits."""
         with self._lock:
@@ -129,42 +158,45 @@ class Pool:
             self._drop(surplus)
             for waiting in self._line:
                 waiting.notify()
-        _close(surplus)
+        self._close(surplus)
 
-    def _ready(self, deadline: float, timeout: float) -> Connection | None:
-        """An idle connection when it is our turn; None when we are to make one (or the pool is closed)."""
+    def _ready(self, deadline: float, timeout: float, urgent: bool) -> tuple[Session | None, bool]:
+        """An idle connection when it is our turn, or whether we are to make one; neither when the pool is closed."""
         with self._lock:
             place: threading.Condition | None = None
             try:
                 while not self._closed:
                     now = self._clock.monotonic()
-                    if not self._line or self._line[0] is place:
+                    if (not self._line or self._line[0] is place or urgent) and self._may_take(now, urgent):
                         if self._idle:
-                            return self._idle.pop()[0]
+                            return self._idle.pop()[0], False
                         if self._may_grow(now):
                             self._growing = True
-                            return None
+                            return None, True
                     if now >= deadline:
                         msg = f"no connection came free within {timeout:g} s"
                         raise DatabaseError(msg, error_type="PoolTimeout")
                     if place is None:
                         place = threading.Condition(self._lock)
-                        self._line.append(place)
+                        self._line.insert(0 if urgent else len(self._line), place)
                     place.wait(min(deadline - now, threading.TIMEOUT_MAX))
-                return None
+                return None, False
             finally:
                 if place is not None:
                     self._line.remove(place)
                 self._wake()
 
-    def _grown(self) -> Connection | None:
+    def _grown(self) -> Session | None:
         """A new connection; None when there was none to be had: then others may know why."""
         conn, error = None, None
         try:
-            conn = self._connect()
+            if not self._closed:
+                conn = self._connect()
         except psycopg.Error as raised:
             error = raised
         finally:
+            if conn is None:
+                self._room.leave()
             with self._lock:
                 self._growing = False
                 if conn is not None:
@@ -175,17 +207,27 @@ class Pool:
             self._failed(error)
         return conn
 
+    def _may_take(self, now: float, urgent: bool) -> bool:
+        """Whether it leaves a connection for who is urgent, where there is more than one."""
+        limit = self._limit(now)
+        if urgent or limit <= self._kept:
+            return True
+        busy = len(self._born) - len(self._idle) - len(self._urgent)
+        return busy + self._growing < limit - self._kept
+
     def _may_grow(self, now: float) -> bool:
-        return not self._growing and not self._stunted and len(self._born) < self._limit(now)
+        if self._growing or self._stunted or len(self._born) >= self._limit(now):
+            return False
+        return self._room.enter()
 
     def _limit(self, now: float) -> int:
-        return self._size if now >= self._crowded_until else self._crowded_size
+        return self._room.size if now >= self._crowded_until else self._crowded_size
 
     def _stay_at(self, size: int) -> None:
-        self._crowded_size = max(1, min(size, self._size))
+        self._crowded_size = max(1, min(size, self._room.size))
         self._crowded_until = self._clock.monotonic() + CROWDED_FOR
 
-    def _drop(self, surplus: list[Connection]) -> None:
+    def _drop(self, surplus: list[Session]) -> None:
         """Under the lock: these are to be closed, outside of it; there may be room for others."""
         for conn in surplus:
             del self._born[conn]
@@ -196,7 +238,8 @@ class Pool:
         if self._line:
             self._line[0].notify()
 
-
-def _close(connections: list[Connection]) -> None:
-    for conn in connections:
-        conn.close()
+    def _close(self, connections: list[Session]) -> None:
+        """Outside the lock: closing may wait for who is giving it up."""
+        for conn in connections:
+            conn.close()
+            self._room.leave()

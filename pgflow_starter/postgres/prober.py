@@ -29,6 +29,9 @@ REFUSED_INTERVAL = 2.0
 ANSWERED_PAUSE = 0.05
 """Seconds from a probe that was answered to the next, should connections keep breaking."""
 
+AGAIN_INTERVAL = 1.0
+"""Seconds to the next probe, where another look was wanted that nobody waits for."""
+
 CLOSE_TIMEOUT = 1.0
 """Seconds that the thread gets to end."""
 
@@ -37,7 +40,8 @@ class Prober:
     """Probes when asked to, and while the database is away for as long as anybody wants it. Thread-safe.
 
     On its thread it calls `probe`, which raises nothing, and then `up`, or `away` with the error: False from that means
-    that it is no outage. `ended` is called there in the end, when it was closed.
+    that it is no outage. `ended` is called there in the end, when it was closed. `look_again` says after an answer that
+    there is more to be seen soon.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Prober:
         up: Callable[[], object],
         away: Callable[[DatabaseError], bool],
         ended: Callable[[], object],
+        look_again: Callable[[], bool] = lambda: False,
     ) -> None:
         self._clock = clock
         self._pace = pace
@@ -56,6 +61,7 @@ class Prober:
         self._up = up
         self._is_away = away
         self._ended = ended
+        self._look_again = look_again
         # Entered by the lock itself: see Limits.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -168,6 +174,10 @@ class Prober:
         if error is None:
             self._pace.give_back()
             self.closed_within(ANSWERED_PAUSE)
+            if self._look_again():
+                self._idle(lambda: self._asked > asked or self._doubts > doubts, AGAIN_INTERVAL)
+                with self._lock:
+                    self._suspect = True
         elif no_outage:
             self._idle(lambda: self._asked > asked, CROWDED_INTERVAL)
         # A wrong password stays wrong until somebody mends it.

@@ -13,7 +13,7 @@ from psycopg.pq import TransactionStatus
 
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.errors import PgflowError, UnknownFlowError
+from pgflow_starter.errors import DatabaseError, OutcomeUnknownError, PgflowError, UnknownFlowError
 from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.callers_transaction import callers_transaction
 from pgflow_starter.postgres.calls import Calls
@@ -37,6 +37,9 @@ TRIES = 10
 """Times that runs are started which others start at the same moment."""
 
 _AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+_REPEAT = "it may be carried out all the same; the same call with run_id={!r} is safe to repeat"
+_REPEAT_MANY = "it may be carried out all the same; the same call with run_ids=error.run_ids is safe to repeat"
 
 # Those that are there already are left out. start_flow is not called at all unless the statement saw the flow's steps:
 # beside the flow's first compile it may see the flow by its foreign key and no steps yet, and such a run is completed
@@ -99,13 +102,18 @@ class Starts:
                 return self._runs(conn, given)
 
         small = len(given.run_ids) == 1 and len(given.inputs[0]) <= SMALL
-        runs = self._calls.resending(start, answers=1 if small else LARGE_ANSWERS)
+        try:
+            runs = self._calls.resending(start, answers=1 if small else LARGE_ANSWERS)
+        except DatabaseError as error:
+            if error.unknown:
+                raise _unknown(error, given.run_ids) from error
+            raise
         self._started(given.slug)
         return runs
 
     def _compile(self, definition: FlowDefinition) -> None:
-        with remedied(), self._calls.database.connection() as own:
-            compile_flow(own, definition)
+        with remedied():
+            self._calls.database.call(lambda own: compile_flow(own, definition))
 
     def _compiled(self, conn: Connection, given: _Given) -> list[Run]:
         try:
@@ -151,6 +159,21 @@ class _Given:
 def unknown_flow(slug: str) -> UnknownFlowError:
     """The error for a flow that is not there."""
     return UnknownFlowError(f"flow {slug!r} is not in the database: start a starter that has it, or check the slug")
+
+
+def _unknown(error: DatabaseError, run_ids: Sequence[UUID]) -> OutcomeUnknownError:
+    """The call was given up, and the caller is to know how to repeat it."""
+    repeat = _REPEAT.format(str(run_ids[0])) if len(run_ids) == 1 else _REPEAT_MANY
+    told = OutcomeUnknownError(
+        f"{error}; {repeat}",
+        sqlstate=error.sqlstate,
+        error_type=error.error_type,
+        connection_lost=error.connection_lost,
+        unknown=True,
+        timed_out=error.timed_out,
+    )
+    told.run_ids = tuple(run_ids)
+    return told
 
 
 def _start(conn: Connection, given: _Given) -> dict[UUID, Any]:

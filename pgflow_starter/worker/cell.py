@@ -19,8 +19,9 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.news import News
 from pgflow_starter.core.state import SignalStrategy, WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
-from pgflow_starter.errors import UnknownFlowError
+from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import Timer
+from pgflow_starter.worker.claim_size import ClaimSize
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.messages import Polled
@@ -46,7 +47,7 @@ class WorkerCell:
         self.definition = definition
         self.slots = slots
         self.flights = Flights()
-        self.outbox = Outbox(world.store, self._settled, self._stuck, self.log)
+        self.outbox = Outbox(world.store, world.clock, self._settled, self._flush_in, self.log)
         self.crew = Crew(
             definition,
             self.flights,
@@ -65,7 +66,11 @@ class WorkerCell:
         self.draining = False
         self.retired = False
         self.stopping = False
-        self._no_thread, self._kept = News(), News()
+        self._no_thread, self._kept, self._slow = News(), News(), News()
+        self._many, self._refused = News(), News()
+        self._returning: list[Task] = []
+        self._nobodys = 0
+        self._size = ClaimSize(min(self.slots, world.batch_size))
         self._counting = threading.Lock()
         self._completed = 0
         self._failed = 0
@@ -84,6 +89,7 @@ class WorkerCell:
         """A new incarnation of the actor."""
         self.ref = ref
         self.stopping = False
+        self.flights.reopen()
         self._scope = PhaseScope()
         self._poll_asked = False
         if self._polled or self._world.policy.strategy is SignalStrategy.POLLING:
@@ -252,32 +258,96 @@ class WorkerCell:
                 self.landed()
 
     def _claim(self) -> Claimed | None:
-        store, quantity = self._world.store, min(self._free(), self._world.batch_size)
+        store, quantity = self._world.store, self._size.of(min(self._free(), self._world.batch_size))
         if quantity <= 0:
             return None
         self._hungry = False
+        began = self._world.clock.monotonic()
         try:
             if self.claims_unsure:
-                known = [f.task for f in self.flights.all()] + self.outbox.tasks()
-                store.give_back_unknown(self.worker_id, self.definition.slug, known)
-                self.claims_unsure = False
-            began = self._world.clock.monotonic()
-            claimed = store.claim(self.definition, self.worker_id, quantity, self._scope)
+                self.give_back_unknown()
+            claimed = store.claim(self.definition, self.worker_id, quantity, self._scope, self._size.answers)
         except UnknownFlowError:
             self.unwired = True  # until its module has registered again: see `wire`
             raise
-        except BaseException:
+        except BaseException as error:
             # A connection that broke while claiming may have claimed all the same.
             self.claims_unsure = True
+            if isinstance(error, DatabaseError) and error.timed_out:
+                self._too_slow(quantity, self._world.clock.monotonic() - began, error)
             raise
         seconds = self._world.clock.monotonic() - began
+        self._went_well(claimed, seconds)
         received = self._world.messages.received(self.definition.slug, claimed, seconds) if claimed.read else None
         self.crew.launch(claimed.tasks, received)
         self._hungry = self._hungry or claimed.read >= quantity  # there may be more
         return claimed
 
+    def _too_slow(self, quantity: int, seconds: float, error: DatabaseError) -> None:
+        """A claim has exceeded its limit."""
+        self._size.exceeded(quantity, seconds)
+        if self._slow.says("slow"):
+            self.log.warning(
+                "claiming %d tasks took too long, %.1f s: fewer at a time from now on, and more time for one (%s)",
+                quantity,
+                seconds,
+                reason_for_logs(error),
+            )
+
+    def _went_well(self, claimed: Claimed, seconds: float) -> None:
+        self._size.done(seconds)
+        if not self._size.small and self._slow.over():
+            self.log.info("claims are of their usual size again")
+        if claimed.nobodys:
+            self._nobodys += claimed.nobodys
+            # Each that comes back is counted again: ever more of them are told ever more rarely.
+            tell = self.log.warning if self._many.says(self._nobodys.bit_length()) else self.log.debug
+            tell("%d times a message belonged to no task that could be started: they are put aside", self._nobodys)
+        for message, why in claimed.refused:
+            tell = self.log.warning if self._refused.says((message, why)) else self.log.debug
+            tell("the task of message %d cannot be started, and is put aside: %s", message, why)
+
+    def reconcile(self, held: Sequence[Task]) -> None:
+        """Compare what the database holds as started by this worker with what it knows, and give back the rest.
+
+        Blocks on I/O where there is something that it does not know. Raises DatabaseError.
+        """
+        known = self._known()
+        if all(_key(task) in known for task in held):
+            return
+        # What a claim under way has started is known when it returns; the next one looks before it claims.
+        if not self._claiming.acquire(blocking=False):
+            self.claims_unsure = True
+            return
+        try:
+            if not self.stopping:
+                self.give_back_unknown()
+        finally:
+            self._claiming.release()
+            if self._free() > 0:
+                self.landed()
+
+    def give_back_unknown(self) -> None:
+        """Give back what the database holds as started by this worker and it does not know. While nobody claims.
+
+        Blocks on I/O. Raises DatabaseError.
+        """
+        known, store = self._known(), self._world.store
+        unknown = [task for _, task in store.started_by([self.worker_id]) if _key(task) not in known]
+        if unknown:
+            store.give_back(self.worker_id, unknown)
+            self.log.warning("%d tasks that it did not know of were held as started: given back", len(unknown))
+            self._poll_in([AGAIN_INTERVAL])  # nobody announces them
+        self.claims_unsure = False
+
+    def _known(self) -> set[tuple[UUID, str, int]]:
+        """Under way, to be written, or being given back; in that order, in which a task goes."""
+        tasks = [flight.task for flight in self.flights.all()]
+        tasks += self.outbox.tasks()
+        return {_key(task) for task in tasks + list(self._returning)}
+
     def _free(self) -> int:
-        return self.slots - len(self.flights) - max(0, len(self.outbox) - WAITING * (self.slots - 1))
+        return self.slots - len(self.flights) - max(0, self.outbox.weight - WAITING * (self.slots - 1))
 
     def database_back(self) -> None:
         """The database is reachable again: write what waits, then poll."""
@@ -332,8 +402,10 @@ class WorkerCell:
                 self.poll_soon()
 
     def _returned(self, tasks: list[Task]) -> None:
-        tell = self.log.error if self._no_thread.says("no thread") else self.log.debug
-        tell("no thread for %d tasks, which are given back", len(tasks))
+        if not self.stopping:
+            tell = self.log.error if self._no_thread.says("no thread") else self.log.debug
+            tell("no thread for %d tasks, which are given back", len(tasks))
+        self._returning += tasks
         try:
             self._world.store.give_back(self.worker_id, tasks)
         except Exception as error:
@@ -343,11 +415,20 @@ class WorkerCell:
             tell("giving tasks back: %s", said)
         else:
             self._kept.over()
+        finally:
+            done = {id(task) for task in tasks}
+            self._returning = [task for task in self._returning if id(task) not in done]
         # Nobody announces them, and whoever polled has done so.
         self._world.timers.after(AGAIN_INTERVAL, self.poll_soon)
 
-    def _stuck(self) -> None:
-        self._world.timers.after(self._world.policy.least, partial(self._soon, self.outbox.flush))
+    def _flush_in(self, seconds: float | None) -> None:
+        """Some outcomes could not be written: try again then, or when this worker would poll."""
+        pause = self._world.policy.least if seconds is None else seconds
+        self._world.timers.after(pause, partial(self._soon, self.outbox.flush))
 
     def _soon(self, call: Callable[[], object]) -> None:
         run_patiently(self._world.threads, self._world.timers, call)
+
+
+def _key(task: Task) -> tuple[UUID, str, int]:
+    return task.run_id, task.step_slug, task.task_index

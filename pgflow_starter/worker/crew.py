@@ -25,9 +25,10 @@ from pgflow_starter.worker.outbox import Outbox
 
 
 class Crew:
-    """One worker's. `landed()` is told when slots are free, `returned(tasks)` which tasks no thread was to be had for.
+    """One worker's. `landed()` is told when slots are free, `returned(tasks)` which tasks are not run.
 
-    Thread-safe; it outlives the actor that launches the tasks.
+    That is when no thread is to be had for them, or the worker has stopped. Thread-safe; it outlives the actor that
+    launches the tasks.
     """
 
     def __init__(
@@ -64,13 +65,18 @@ class Crew:
         On a thread that serves, that one takes them first. `received` is what the observer said of their claim.
         """
         now = self._clock.monotonic()
+        late: list[Task] = []
         for task in tasks:
             step = self._definition.step(task.step_slug)
             timeout = self._definition.timeout if step is None else self._definition.timeout_of(step)
             flight = Flight(task, now + timeout, received)
-            self._flights.add(flight)
+            if not self._flights.add(flight):
+                late.append(task)
+                continue
             flight.timer = self._timers.after(timeout, partial(self._overdue, flight, timeout))
             self._ready.append(flight)
+        if late:
+            self._returned(late)
         if threading.get_ident() not in self._serving:
             self._call()
 
@@ -89,11 +95,9 @@ class Crew:
 
     def _strand(self) -> None:
         """No thread: whoever is at work might take these tasks, but perhaps in an hour."""
-        tasks = []
+        tasks: list[Task] = []
         while (flight := self._next()) is not None:
-            if flight.land():
-                self._flights.remove(flight)
-                tasks.append(flight.task)
+            self._flights.land(flight, partial(tasks.append, flight.task))
         self._returned(tasks)
 
     def serve(self, first: Callable[[], bool] | None = None) -> None:
@@ -141,12 +145,9 @@ class Crew:
             outcome = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
             if flight.timer is not None:
                 flight.timer.cancel()
-            landed = flight.land()
+            # Before the span ends, for an exporter may hang.
+            landed = self._flights.land(flight, partial(self._outbox.add, outcome))
             if landed:
-                # First: a task that is neither under way nor in the outbox is taken for one that nobody knows. And both
-                # before the span ends, for an exporter may hang.
-                self._outbox.add(outcome)
-                self._flights.remove(flight)
                 told(outcome)
             else:
                 self._flights.ended_late()
@@ -159,10 +160,9 @@ class Crew:
 
     def _give_up(self, flight: Flight, timeout: int) -> None:
         """The task has failed, and whatever its thread still returns is ignored."""
-        if not flight.land():
-            return
         told = f"TimeoutError: the task has not ended within its timeout of {timeout} s"
-        self._outbox.add(failed(flight.task, told, "TimeoutError"))
-        self._flights.give_up(flight)
+        outcome = failed(flight.task, told, "TimeoutError")
+        if not self._flights.land(flight, partial(self._outbox.add, outcome), ended=False):
+            return
         self._landed()
         self._outbox.flush()

@@ -33,27 +33,52 @@ class Flights:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._flying: dict[int, Flight] = {}
+        self._closed = False
         self.abandoned = 0
 
     def __len__(self) -> int:
         return len(self._flying)
 
-    def add(self, flight: Flight) -> None:
+    def add(self, flight: Flight) -> bool:
+        """It is under way; False where none is to begin any more."""
         with self._changed:
-            self._flying[id(flight)] = flight
+            if not self._closed:
+                self._flying[id(flight)] = flight
+            return not self._closed
 
-    def remove(self, flight: Flight) -> None:
-        with self._changed:
-            self._flying.pop(id(flight), None)
-            self._changed.notify_all()
+    def land(self, flight: Flight, say: Callable[[], object], *, ended: bool = True) -> bool:
+        """Land it, and `say` what became of it, in one step; False where somebody did before.
 
-    def give_up(self, flight: Flight) -> None:
-        """The flight counts no longer; its thread may go on."""
-        flight.cancelled.set()
+        So nobody ever meets a task that has landed and of which nothing was said. One that has not `ended` counts as
+        given up: its thread may go on.
+        """
         with self._changed:
-            self._flying.pop(id(flight), None)
+            if not flight.land():
+                return False
+            say()
+            self._remove(flight, ended=ended)
+            return True
+
+    def surrender(self) -> list[Task]:
+        """Land all that are still under way, for somebody else to say what becomes of them; none begins any more."""
+        with self._changed:
+            self._closed = True
+            left = [flight for flight in self._flying.values() if flight.land()]
+            for flight in list(self._flying.values()):
+                self._remove(flight, ended=False)
+            return [flight.task for flight in left]
+
+    def reopen(self) -> None:
+        """Tasks may begin again."""
+        self._closed = False
+
+    def _remove(self, flight: Flight, *, ended: bool) -> None:
+        """Under the lock."""
+        self._flying.pop(id(flight), None)
+        if not ended:
+            flight.cancelled.set()
             self.abandoned += 1
-            self._changed.notify_all()
+        self._changed.notify_all()
 
     def ended_late(self) -> None:
         """The thread of one that was given up has ended."""
@@ -63,6 +88,11 @@ class Flights:
     def all(self) -> list[Flight]:
         with self._changed:
             return list(self._flying.values())
+
+    def pause(self, seconds: float) -> None:
+        """Wait that long, or until the next landing or nudge."""
+        with self._changed:
+            self._changed.wait(seconds)
 
     def nudge(self) -> None:
         """Have `wait_empty` look at its deadline again."""

@@ -1,4 +1,4 @@
-"""`HousekeeperActor`: the heartbeats of all workers of this process, and the sweep for tasks whose worker died."""
+"""`HousekeeperActor`: what the database holds as started by workers that died, or that know nothing of it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import pykka
-
-from pgflow_starter.actors.base import Actor
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.news import News
+from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore, Timers
+from pgflow_starter.worker.heartbeat import Pulse
+from pgflow_starter.worker.rhythmic import RhythmicActor
 from pgflow_starter.worker.workers import Workers
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
@@ -25,8 +25,8 @@ DEPRECATED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """Time for heartbeats."""
+class Tend:
+    """Time to see to our own workers' tasks and ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Rhythm:
     stale: float
 
 
-class HousekeeperActor(Actor):
-    """One per starter: two statements, however many workers.
+class HousekeeperActor(RhythmicActor):
+    """One per starter: a few statements, however many workers.
 
     `retired(slug, reason)` is told of a worker that was deprecated, has finished its tasks and stopped.
     """
@@ -58,50 +58,59 @@ class HousekeeperActor(Actor):
         clock: Clock,
         timers: Timers,
         rhythm: Rhythm,
+        pulse: Pulse,
         retired: Callable[[str, str], object],
     ) -> None:
-        super().__init__()
+        super().__init__(timers)
         self._retired = retired
         self._clock = clock
+        self._pulse = pulse
         self._sweep_from = 0.0
-        self._not_beating, self._not_sweeping = News(), News()
+        self._tending, self._reconciling, self._sweeping = News(), News(), News()
         self._workers = workers
         self._store = store
-        self._timers = timers
         self._rhythm = rhythm
 
     def on_start(self) -> None:
-        self._again(self._rhythm.heartbeat, Beat())
-        self._again(self._rhythm.recovery, Sweep())
+        self.again(self._rhythm.heartbeat, Tend())
+        self.again(self._rhythm.recovery, Sweep())
 
     def on_receive(self, message: Any) -> None:
         match message:
-            case Beat():
-                self._tell_database(self._beat, self._not_beating)
-                self._again(self._rhythm.heartbeat, message)
+            case Tend():
+                self._tell_database(self._tend, self._tending)
+                self.again(self._rhythm.heartbeat, message)
             case Sweep():
-                self._tell_database(self._sweep, self._not_sweeping)
-                self._again(self._rhythm.recovery, message)
+                self._tell_database(self._reconcile, self._reconciling)
+                self._tell_database(self._sweep, self._sweeping)
+                self.again(self._rhythm.recovery, message)
             case _:
                 super().on_receive(message)
 
-    def _beat(self) -> None:
-        cells = [c for c in self._workers.cells() if not c.retired]
-        if not cells:
-            return
-        deprecated = self._store.heartbeat([(c.worker_id, c.definition.slug) for c in cells])
+    def _tend(self) -> None:
+        cells = [cell for cell in self._workers.cells() if not cell.retired]
+        if cells:
+            self._store.keep_young([cell.worker_id for cell in cells])
         for cell in cells:
             if cell.drained:
                 self._store.worker_stopped(cell.worker_id)
                 cell.retired = True
                 self._retired(cell.definition.slug, DEPRECATED)
-            elif cell.worker_id in deprecated and not cell.draining:
-                cell.draining = True
-                cell.log.warning("the worker is deprecated in the database: it claims no more")
+
+    def _reconcile(self) -> None:
+        """Give back what the database holds for our workers and they know nothing of."""
+        cells = {cell.worker_id: cell for cell in self._workers.cells() if not cell.retired}
+        if not cells:
+            return
+        held: dict[Any, list[Task]] = {}
+        for worker_id, task in self._store.started_by(list(cells)):
+            held.setdefault(worker_id, []).append(task)
+        for worker_id, tasks in held.items():
+            cells[worker_id].reconcile(tasks)
 
     def _sweep(self) -> None:
         # After an outage nobody has been heard of for as long as it lasted: everybody gets the time to say so first.
-        if self._clock.monotonic() < self._sweep_from:
+        if self._clock.monotonic() < max(self._sweep_from, self._pulse.failed_at + self._rhythm.stale):
             return
         cells = self._workers.cells()
         if not cells:
@@ -116,7 +125,8 @@ class HousekeeperActor(Actor):
         try:
             duty()
         except DatabaseError as error:
-            self._sweep_from = self._clock.monotonic() + self._rhythm.stale
+            if error.connection_lost:
+                self._sweep_from = self._clock.monotonic() + self._rhythm.stale
             said = reason_for_logs(error)
             # An outage is told by who found it.
             quiet = error.connection_lost or not failing.says(said)
@@ -124,14 +134,3 @@ class HousekeeperActor(Actor):
         else:
             if failing.over():
                 logger.info("housekeeping goes well again")
-
-    def _again(self, delay: float, message: object) -> None:
-        ref = self.actor_ref
-
-        def tell() -> None:
-            try:
-                ref.tell(message)
-            except pykka.ActorDeadError:
-                return
-
-        self._timers.after(delay, tell)

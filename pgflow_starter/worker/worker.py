@@ -21,6 +21,9 @@ from pgflow_starter.worker.world import WorkerWorld
 CLAIM_PATIENCE = 5.0
 """Seconds that the end of a worker waits for a claim under way, which is interrupted by then."""
 
+PARKED_PAUSE = 0.1
+"""Seconds between two tries to write what somebody's lock keeps from it, until the shutdown's deadline."""
+
 VISIBLE_MARGIN = 0.01
 """Seconds after a message becomes visible that it is looked for."""
 
@@ -68,18 +71,20 @@ class WorkerActor(DispatchedActor):
             return
         cell.await_claim(CLAIM_PATIENCE)
         cell.flights.wait_empty(world.clock, lambda: world.shutdown.deadline)
-        left = [f.task for f in cell.flights.all() if f.land()]
-        for flight in cell.flights.all():
-            cell.flights.give_up(flight)
-        if not cell.outbox.flush(wait=True):
-            cell.log.error("%d outcomes could not be written", len(cell.outbox))
+        left = cell.flights.surrender()
+        written = cell.outbox.flush(wait=True)
+        while not written and cell.outbox.parked and world.clock.monotonic() < world.shutdown.deadline:
+            cell.flights.pause(PARKED_PAUSE)
+            written = cell.outbox.flush(wait=True)
+        unwritten = cell.outbox.tasks()
+        if unwritten:
+            cell.log.error("%d outcomes could not be written: their tasks are given back", len(unwritten))
         try:
             if left:
                 cell.log.warning("%d tasks did not end in time and are given back", len(left))
-                world.store.give_back(cell.worker_id, left)
+            world.store.give_back(cell.worker_id, left + unwritten)
             if cell.claims_unsure:
-                world.store.give_back_unknown(cell.worker_id, cell.definition.slug, cell.outbox.tasks())
-                cell.claims_unsure = False
+                cell.give_back_unknown()
             if not cell.retired:
                 world.store.worker_stopped(cell.worker_id)
             cell.retire()
@@ -111,13 +116,15 @@ class WorkerActor(DispatchedActor):
         cell = self._cell
         self._interval = self._world.policy.after_error(self._interval)
         lost = isinstance(error, DatabaseError) and error.connection_lost
-        if lost and not self._lost:
-            cell.poll_soon()  # the database may be there: the next connection waits until that is known
+        slow = isinstance(error, DatabaseError) and error.timed_out
+        if (lost and not self._lost) or slow:
+            # The database may be there: the next connection waits until that is known. Or a smaller claim goes well.
+            cell.poll_soon()
         self._lost = lost
         if isinstance(error, DatabaseError):
             said = reason_for_logs(error)
-            # An outage is told by who found it.
-            quiet = lost or self._terminated or not cell.failing.says(said)
+            # An outage is told by who found it, and a claim that was too slow by the cell.
+            quiet = lost or slow or self._terminated or not cell.failing.says(said)
             (cell.log.debug if quiet else cell.log.warning)("polling: %s", said)
         elif error is not None:
             said = f"{reason_for_logs(error)} {places(error)}"

@@ -1,0 +1,199 @@
+"""Claiming: messages are read and their tasks started, and no message keeps the others from it.
+
+Nearly always in one statement. Where somebody has locked a row, what is locked is passed over; where starting fails of
+what a message's task holds, each is started by itself. What is left unstarted is looked at again after a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.connection import Connection
+from pgflow_starter.postgres.features import Features
+
+VT_MARGIN = 2
+"""Seconds that a message stays invisible beyond its task's timeout, as pgflow does it."""
+
+AT_ONCE = 10_000
+"""Messages of nobody that are put aside in one statement."""
+
+# Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
+# outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. One row at least,
+# for what was read.
+_CLAIM = """
+with messages as materialized (
+    {messages}
+), started as materialized (
+    select t.* from {startable} m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s) t where m.ids is not null
+)
+select m.n,
+       case when m.n = 0 then (select extract(epoch from min(vt)) - extract(epoch from clock_timestamp())
+                               from pgmq.{queue} where vt > clock_timestamp()) end,
+       s.run_id is not null or {wired},
+       case when row_number() over () = 1 then m.ids end,
+       s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
+       coalesce((select t.attempts_count from pgflow.step_tasks t
+                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index), 0) + 1,
+       (m.headers -> s.msg_id::text)::text
+from messages m left join started s on true
+"""
+_READ = """
+    select array_agg(msg_id) as ids, count(*) as n, {headers} as headers from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
+"""
+_THIS_ONE = "select array[%(message)s::bigint] as ids, 1::bigint as n, %(headers)s::jsonb as headers"
+_HEADERS = "jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
+_ALL = "messages"
+# Whose task nobody has locked.
+_UNLOCKED = """(
+    select array_agg(message_id) as ids
+    from (select t.message_id from pgflow.step_tasks t
+          where t.flow_slug = %(queue)s and t.message_id = any(array(select unnest(ids) from messages))
+          for update skip locked) free
+)"""
+_READ_ONLY = "select msg_id, {headers} from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)"
+# Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
+WIRED = """
+exists (select from pgflow.workers where worker_id = {worker})
+and exists (select from pgflow.flows where flow_slug = {queue})
+and exists (select from pgmq.meta where queue_name = {queue})
+"""
+IS_WIRED = f"select {WIRED.format(worker='%(worker)s', queue='%(queue)s')}"
+# A task that is under way somewhere has its message left to the vt. One that is queued was locked or could not be
+# started: soon again. All else is nobody's, and looked at ever more rarely.
+_PUT_ASIDE = """
+with seen as materialized (
+    select q.msg_id, q.read_ct, t.queued, t.started
+    from pgmq.{queue} q, lateral (
+        select coalesce(bool_or(t.status = 'queued'), false) as queued,
+               coalesce(bool_or(t.status = 'started'), false) as started
+        from pgflow.step_tasks t where t.message_id = q.msg_id and t.flow_slug = %(queue)s
+    ) t
+    where q.msg_id = any(%(ids)s)
+), put as (
+    update pgmq.{queue} q
+    set vt = clock_timestamp() + make_interval(secs => case
+        when s.queued then least(power(2, least(s.read_ct, 10) - 1), 10)
+        else least(%(vt)s * power(2, least(s.read_ct, 10) - 1), 21600) end)
+    from seen s where q.msg_id = s.msg_id and not s.started
+    returning s.queued
+)
+select count(*) filter (where not queued) from put
+"""
+_PUT_ALL_ASIDE = """
+with nobodys as materialized (
+    select q.msg_id from pgmq.{queue} q
+    where q.vt <= clock_timestamp()
+      and not exists (select from pgflow.step_tasks t
+                      where t.message_id = q.msg_id and t.flow_slug = %(queue)s and t.status in ('queued', 'started'))
+    order by q.msg_id limit %(most)s for update skip locked
+), put as (
+    update pgmq.{queue} q
+    set read_ct = q.read_ct + 1,
+        vt = clock_timestamp() + make_interval(secs => least(%(vt)s * power(2, least(q.read_ct, 9)), 21600))
+    from nobodys n where q.msg_id = n.msg_id
+    returning q.msg_id
+)
+select count(*) from put
+"""
+# What a task, its run or its message holds, and not what the database is like.
+_OF_ONE = ("21", "22", "23", "P0")
+
+
+class Messages:
+    """The messages of one worker's queue, on one connection. Raises psycopg's errors."""
+
+    def __init__(self, definition: FlowDefinition, worker_id: UUID, features: Features) -> None:
+        self.queue = definition.slug
+        self.vt = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
+        self._features = features
+        self._parameters: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "worker": worker_id}
+
+    def claim(self, conn: Connection, quantity: int) -> list[Any]:
+        """The rows of `_CLAIM`; tried again when it met a task newer than itself.
+
+        Such a task was sent by a transaction that began after the claim's did and was done before the claim read.
+        pgflow's check that tasks are queued before they are started, by their transactions' times, then undoes the
+        claim.
+        """
+        tries = 3
+        while True:
+            tries -= 1
+            try:
+                return self._run(conn, _READ, _ALL, quantity=quantity)
+            except psycopg.errors.CheckViolation:
+                if not tries:
+                    raise
+
+    def claim_unlocked(self, conn: Connection, quantity: int) -> list[Any]:
+        """The same, passing over the tasks that somebody has locked."""
+        return self._run(conn, _READ, _UNLOCKED, quantity=quantity)
+
+    def read(self, conn: Connection, quantity: int) -> list[Any]:
+        """Up to `quantity` messages, each id with its headers as JSON by that id; nothing is started."""
+        return conn.execute(_read_only(self._features.headers), {**self._parameters, "quantity": quantity}).fetchall()
+
+    def start(self, conn: Connection, message: int, headers: str | None) -> list[Any]:
+        """The rows of `_CLAIM` for one message that was read."""
+        return self._run(conn, _THIS_ONE, _ALL, message=message, headers=headers)
+
+    def put_aside(self, conn: Connection, unstarted: Sequence[int], *, whole_queue: bool) -> int:
+        """Have what was read and not started left alone for a while; how many messages belong to nobody.
+
+        Of the `whole_queue`, where there is hardly anything else at its head.
+        """
+        put = _aside_statement(_PUT_ASIDE, self.queue)
+        row: Any = conn.execute(put, {**self._parameters, "ids": list(unstarted)}).fetchone()
+        nobodys: int = row[0]
+        if whole_queue and nobodys:
+            put = _aside_statement(_PUT_ALL_ASIDE, self.queue)
+            row = conn.execute(put, {**self._parameters, "most": AT_ONCE}).fetchone()
+            nobodys += row[0]
+        return nobodys
+
+    def unwired(self, conn: Connection) -> bool:
+        """Whether flow, queue or worker are there no more."""
+        return conn.execute(IS_WIRED, self._parameters).fetchone() == (False,)
+
+    def _run(self, conn: Connection, messages: str, startable: str, **parameters: Any) -> list[Any]:
+        statement = _claim_statement(messages, startable, self.queue, self._features)
+        return conn.execute(statement, {**self._parameters, **parameters}).fetchall()
+
+
+def of_one_message(error: DatabaseError) -> bool:
+    """Whether the claim failed of what one message's task holds, so that others may be started."""
+    return (error.sqlstate or "").startswith(_OF_ONE)
+
+
+@cache
+def _claim_statement(messages: str, startable: str, queue: str, features: Features) -> str:
+    headers = sql.SQL(_HEADERS if features.headers else "null::jsonb")
+    return (
+        sql.SQL(_CLAIM)
+        .format(
+            messages=sql.SQL(messages).format(headers=headers),
+            startable=sql.SQL(startable),
+            queue=sql.Identifier(f"q_{queue}"),
+            flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),
+            wired=sql.SQL(WIRED.format(worker="%(worker)s", queue="%(queue)s")),
+        )
+        .as_string()
+    )
+
+
+@cache
+def _read_only(has_headers: bool) -> str:
+    headers = "jsonb_build_object(msg_id, headers)::text" if has_headers else "null"
+    return sql.SQL(_READ_ONLY).format(headers=sql.SQL(headers)).as_string()
+
+
+@cache
+def _aside_statement(statement: str, queue: str) -> str:
+    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{queue}")).as_string()

@@ -1,0 +1,77 @@
+"""`HeartbeatActor`: says in the database that the workers of this process are alive, and waits for nothing else."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pgflow_starter.core.classify import reason_for_logs
+from pgflow_starter.core.dataclass import dataclass
+from pgflow_starter.core.news import News
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.ports import Clock, TaskStore, Timers
+from pgflow_starter.worker.rhythmic import RhythmicActor
+from pgflow_starter.worker.workers import Workers
+
+logger = logging.getLogger("pgflow_starter.housekeeping")
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Time for heartbeats."""
+
+
+class Pulse:
+    """When the heart last failed to beat (monotonic clock): then nobody may have been heard of for a while."""
+
+    def __init__(self) -> None:
+        self.failed_at = float("-inf")
+
+
+class HeartbeatActor(RhythmicActor):
+    """One per starter: one statement, however many workers, over a connection that nobody else may have."""
+
+    thread_name = "pgflow-heartbeat"
+
+    def __init__(
+        self, workers: Workers, store: TaskStore, clock: Clock, timers: Timers, interval: float, pulse: Pulse
+    ) -> None:
+        super().__init__(timers)
+        self._workers = workers
+        self._store = store
+        self._clock = clock
+        self._interval = interval
+        self._pulse = pulse
+        self._failing = News()
+
+    def on_start(self) -> None:
+        self.again(self._interval, Beat())
+
+    def on_receive(self, message: Any) -> None:
+        match message:
+            case Beat():
+                # First: the next is due by the clock, however long this one takes.
+                self.again(self._interval, message)
+                self._beat()
+            case _:
+                super().on_receive(message)
+
+    def _beat(self) -> None:
+        cells = [cell for cell in self._workers.cells() if not cell.retired]
+        if not cells:
+            return
+        try:
+            deprecated = self._store.heartbeat([cell.worker_id for cell in cells])
+        except DatabaseError as error:
+            self._pulse.failed_at = self._clock.monotonic()
+            said = reason_for_logs(error)
+            # An outage is told by who found it.
+            quiet = error.connection_lost or not self._failing.says(said)
+            logger.log(logging.DEBUG if quiet else logging.WARNING, "heartbeats: %s", said)
+            return
+        if self._failing.over():
+            logger.info("heartbeats go well again")
+        for cell in cells:
+            if cell.worker_id in deprecated and not cell.draining:
+                cell.draining = True
+                cell.log.warning("the worker is deprecated in the database: it claims no more")

@@ -1,0 +1,28 @@
+"""`RhythmicActor`: an actor that has its own messages sent to it after a while."""
+
+from __future__ import annotations
+
+import pykka
+
+from pgflow_starter.actors.base import Actor
+from pgflow_starter.ports import Timers
+
+
+class RhythmicActor(Actor):
+    """What is timed for an actor that has ended by then is lost with it: its successor begins anew."""
+
+    def __init__(self, timers: Timers) -> None:
+        super().__init__()
+        self._timers = timers
+
+    def again(self, delay: float, message: object) -> None:
+        """Send it to this actor in `delay` seconds."""
+        ref = self.actor_ref
+
+        def tell() -> None:
+            try:
+                ref.tell(message)
+            except pykka.ActorDeadError:
+                return
+
+        self._timers.after(delay, tell)
