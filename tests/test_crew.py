@@ -36,8 +36,9 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[list[Outcome]] = []
 
-    def settle(self, outcomes: Sequence[Outcome], answers: int) -> None:
+    def settle(self, outcomes: Sequence[Outcome], answers: float) -> Sequence[Outcome]:
         self.batches.append(list(outcomes))
+        return ()
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(name)
@@ -52,8 +53,9 @@ class Rig:
     def __init__(self, handler: Callable[[Any], Any], threads: Any) -> None:
         definition = FlowDefinition("shop", (StepDefinition("a", lambda given, ctx: handler(given)),), timeout=5)
         log = ModuleLog(logging.getLogger("pgflow_starter.workers"), "shop", "shop")
-        self.store, self.flights, self.timers = Store(), Flights(), ManualTimers()
-        self.outbox = Outbox(self.store, lambda outcomes: None, lambda: None, log)
+        self.store: Any = Store()
+        self.flights, self.timers = Flights(), ManualTimers()
+        self.outbox = Outbox(self.store, SystemClock(), lambda outcomes: None, lambda seconds: None, log)
         self.landed = threading.Semaphore(0)
         self.returned: list[Task] = []
         self.crew = Crew(

@@ -19,7 +19,7 @@ from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.testing import ManualClock
 from pgflow_starter.worker.execution import execute
 from pgflow_starter.worker.flights import Flight, Flights
-from pgflow_starter.worker.outbox import BATCH, Outbox
+from pgflow_starter.worker.outbox import BATCH, FIRST_PAUSE, LAST_PAUSE, PARKED_FREE, Outbox
 
 WAIT = 10.0
 RUN = UUID(int=1)
@@ -40,15 +40,17 @@ class Store:
     def __init__(self) -> None:
         self.settled: list[Outcome] = []
         self.calls: list[int] = []
-        self.answers: list[int] = []
+        self.answers: list[float] = []
         self.refuse: Callable[[Sequence[Outcome]], Exception | None] = lambda _: None
+        self.locked: set[UUID] = set()
 
-    def settle(self, outcomes: Sequence[Outcome], answers: int) -> None:
+    def settle(self, outcomes: Sequence[Outcome], answers: float) -> Sequence[Outcome]:
         self.calls.append(len(outcomes))
         self.answers.append(answers)
         if error := self.refuse(outcomes):
             raise error
-        self.settled += outcomes
+        self.settled += [o for o in outcomes if o.task.run_id not in self.locked]
+        return [o for o in outcomes if o.task.run_id in self.locked]
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(name)
@@ -56,13 +58,18 @@ class Store:
 
 class Rig:
     def __init__(self) -> None:
-        self.store = Store()
+        self.store: Any = Store()
         self.told: list[Outcome] = []
         self.stuck = 0
-        self.outbox = Outbox(self.store, self.told.extend, self._count, LOG)
+        self.pauses: list[float] = []
+        self.clock = ManualClock()
+        self.outbox = Outbox(self.store, self.clock, self.told.extend, self._again, LOG)
 
-    def _count(self) -> None:
-        self.stuck += 1
+    def _again(self, seconds: float | None) -> None:
+        if seconds is None:
+            self.stuck += 1
+        else:
+            self.pauses.append(seconds)
 
     def numbers(self) -> list[int]:
         return [o.task.task_index for o in self.store.settled]
@@ -155,7 +162,7 @@ def test_a_connection_lost_while_writing_singly_loses_nothing() -> None:
     rig = Rig()
     for number in range(3):
         rig.outbox.add(completed(number))
-    errors = iter([DatabaseError("deadlock", sqlstate="40P01"), None, lost(()), lost(())])
+    errors = iter([DatabaseError("no", sqlstate="42501"), None, lost(()), lost(())])
     rig.store.refuse = lambda _: next(errors)
     assert not rig.outbox.flush()
     assert rig.numbers() == [0]
@@ -211,6 +218,86 @@ def test_outcomes_put_by_many_threads_are_each_written_once() -> None:
         thread.join(WAIT)
     assert sorted(rig.numbers()) == list(range(400))
     assert len(rig.outbox) == 0
+
+
+# Runs that somebody has locked
+
+OTHER = UUID(int=2)
+
+
+def of_run(run: UUID, number: int) -> Outcome:
+    return Outcome(replace(task(number), run_id=run), OutcomeKind.COMPLETED, str(number))
+
+
+def test_the_outcomes_of_a_locked_run_are_parked_and_all_others_are_written() -> None:
+    rig = Rig()
+    rig.store.locked = {OTHER}
+    for number in range(4):
+        rig.outbox.add(of_run(OTHER if number % 2 else RUN, number))
+    assert rig.outbox.flush()
+    assert (rig.numbers(), rig.outbox.parked, len(rig.outbox), rig.pauses) == ([0, 2], 2, 2, [FIRST_PAUSE])
+    assert [t.task_index for t in rig.outbox.tasks()] == [1, 3]
+    rig.outbox.put(of_run(OTHER, 5))  # joins them there
+    assert (rig.store.calls, rig.outbox.parked) == ([4], 3)
+    rig.store.locked = set()
+    rig.clock.advance(FIRST_PAUSE)
+    assert rig.outbox.flush()
+    assert (rig.numbers(), len(rig.outbox)) == ([0, 2, 1, 3, 5], 0)
+    assert rig.told == rig.store.settled
+
+
+def test_what_is_parked_comes_again_ever_more_rarely_and_what_joins_it_does_not_hurry_it() -> None:
+    rig = Rig()
+    rig.store.locked = {OTHER}
+    rig.outbox.put(of_run(OTHER, 0))
+    for _ in range(12):
+        rig.clock.advance(rig.pauses[-1])
+        rig.outbox.put(of_run(OTHER, 1))
+    assert rig.pauses[:3] == [FIRST_PAUSE, FIRST_PAUSE, 2 * FIRST_PAUSE]
+    assert rig.pauses[-1] == LAST_PAUSE
+    assert rig.store.settled == []
+
+
+def test_what_is_parked_keeps_a_worker_from_nothing_until_there_is_very_much() -> None:
+    rig = Rig()
+    rig.store.locked = {OTHER}
+    for number in range(PARKED_FREE + 10):
+        rig.outbox.put(of_run(OTHER, number))
+    rig.outbox.add(completed(0))
+    assert rig.outbox.weight == 1 + 10
+
+
+def test_who_waits_for_all_to_be_written_does_not_wait_for_the_next_try_nor_for_the_lock() -> None:
+    rig = Rig()
+    rig.store.locked = {OTHER}
+    rig.outbox.put(of_run(OTHER, 0))
+    assert not rig.outbox.flush(wait=True)
+    rig.store.locked = set()
+    assert rig.outbox.flush(wait=True)
+    assert rig.numbers() == [0]
+
+
+def test_a_table_that_is_locked_keeps_all_and_makes_nothing_smaller() -> None:
+    rig = Rig()
+    rig.store.refuse = lambda _: DatabaseError("lock timeout", sqlstate="55P03")
+    for number in range(5):
+        rig.outbox.add(completed(number))
+    assert not rig.outbox.flush()
+    assert (rig.store.calls, rig.outbox.parked, rig.stuck) == ([5], 0, 1)
+    rig.store.refuse = lambda _: None
+    assert rig.outbox.flush()
+    assert rig.store.calls == [5, 5]
+
+
+def test_what_takes_longer_than_it_may_is_written_in_smaller_parts() -> None:
+    rig = Rig()
+    rig.store.refuse = lambda batch: DatabaseError("slow", sqlstate="57014", timed_out=True) if len(batch) > 1 else None
+    for number in range(4):
+        rig.outbox.add(completed(number))
+    while not rig.outbox.flush():
+        pass
+    assert rig.numbers() == [0, 1, 2, 3]
+    assert rig.store.calls[:3] == [4, 2, 1]
 
 
 # Executing
@@ -310,11 +397,14 @@ def test_who_waits_for_the_flights_is_woken_by_the_last() -> None:
         flights.add(flight)
     late = SystemClock().monotonic() + WAIT
     waiting, told = waiting_for(flights, lambda: late)
-    flights.remove(made[0])
-    flights.give_up(made[1])
+    said: list[str] = []
+    assert flights.land(made[0], lambda: said.append("ended"))
+    assert not flights.land(made[0], lambda: said.append("again"))
+    assert flights.land(made[1], lambda: said.append("given up"), ended=False)
+    assert said == ["ended", "given up"]
     assert (len(flights), flights.all(), flights.abandoned, told) == (1, [made[2]], 1, [])
     assert made[1].cancelled.is_set()
-    flights.remove(made[2])
+    flights.land(made[2], lambda: None)
     waiting.join(WAIT)
     assert told == [True]
     flights.ended_late()
@@ -341,13 +431,29 @@ def test_waiting_for_flights_ends_at_the_deadline_that_holds_then() -> None:
 
 
 def test_flights_that_have_landed_leave_nothing_behind() -> None:
-    flights, flight = Flights(), Flight(task(), 0.0)
+    flights = Flights()
     tracemalloc.start()
     try:
         for _ in range(20_000):
+            flight = Flight(task(), 0.0)
             flights.add(flight)
-            flights.remove(flight)
+            flights.land(flight, lambda: None)
         kept, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert kept < 50_000
+
+
+def test_what_is_surrendered_has_landed_and_nothing_begins_any_more_until_they_are_reopened() -> None:
+    flights, ended, flying = Flights(), Flight(task(1), 0.0), Flight(task(2), 0.0)
+    said: list[str] = []
+    flights.add(ended)
+    flights.add(flying)
+    flights.land(ended, lambda: said.append("outcome"))
+    assert flights.surrender() == [flying.task]
+    assert not flights.land(flying, lambda: said.append("late"))
+    assert said == ["outcome"]
+    assert (len(flights), flights.abandoned, flying.cancelled.is_set()) == (0, 1, True)
+    assert not flights.add(Flight(task(3), 0.0))
+    flights.reopen()
+    assert flights.add(Flight(task(3), 0.0))

@@ -47,6 +47,9 @@ logger = logging.getLogger("pgflow_starter.database")
 CANCEL_TIMEOUT = 2.0
 """Seconds that a request to cancel a statement may take."""
 
+CANCEL_LEAST = 0.05
+"""Seconds that it may take however little of the limit is left."""
+
 CANCEL_PATIENCE = 1.0
 """Seconds that it may wait for its turn to connect; else there is none."""
 
@@ -63,7 +66,7 @@ QUERY_CANCELED = "57014"
 SHUTDOWN_STATES = ("57P01", "57P02", "57P03")
 
 STALE_INTERVAL = 1.0
-"""Seconds from one replacement of sessions, for what they remember, to the next."""
+"""Seconds for which no session is taken to be to blame for an error that a fresh one had, too."""
 
 _PROBE = "select current_setting('transaction_read_only'), pg_backend_pid()"
 # Those of them that are there still, each told to end: that is a request, and somebody's lock does not keep it waiting.
@@ -105,7 +108,7 @@ class Database:
         self._lock = threading.RLock()  # around the next line's; reentrant as the pool's is
         self._cancelling = threading.Lock()
         self._pool: Pool | None = None
-        self._replaced_at = -STALE_INTERVAL
+        self._stale_again_at = -inf
         self._prober = Prober(
             clock,
             self._pace,
@@ -228,8 +231,8 @@ class Database:
             if error.connection_lost:
                 self._broke(pool)
                 error.once_more = word is not None
-            elif stale(error) and conn.used:
-                error.once_more = self._replace(pool)
+            elif stale(error):
+                error.once_more = self._replace(pool, conn)
             raise error from raised
         finally:
             conn.used = True
@@ -338,13 +341,13 @@ class Database:
         self._throw_away(pool)
         return True
 
-    def _replace(self, pool: Pool) -> bool:
-        """Have fresh sessions instead of these, for what they may remember; False where that was done a moment ago."""
+    def _replace(self, pool: Pool, conn: Session) -> bool:
+        """Have fresh sessions instead of these, for what they may remember; False where a fresh one does no better."""
         now = self.clock.monotonic()
-        with self._lock:
-            if now - self._replaced_at < STALE_INTERVAL:
-                return False
-            self._replaced_at = now
+        if not conn.used:
+            self._stale_again_at = now + STALE_INTERVAL
+        if now < self._stale_again_at:
+            return False
         if self._throw_away(pool):
             self._up()
         return True
@@ -426,7 +429,7 @@ class Database:
             if turn is None or self._prober.closed_within(turn) or self.outage is not None:
                 return  # the limit will break the connection
             self._pace.begin()
-            limit.interrupt(CANCEL_TIMEOUT)
+            limit.interrupt(min(CANCEL_TIMEOUT, max(limit.deadline - self.clock.monotonic(), CANCEL_LEAST)))
             self._pace.give_back()
         except psycopg.Error as error:
             logger.debug("cancelling a statement failed: %s", type(error).__name__)

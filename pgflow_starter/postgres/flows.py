@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.errors import NotInstalledError, ShapeMismatchError
+from pgflow_starter.errors import DatabaseError, NotInstalledError, ShapeMismatchError
 from pgflow_starter.ports import CancelScope, Clock, Compiled
 from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.connection import Connection
@@ -130,10 +130,13 @@ class PostgresFlowStore:
             else:
                 pgmq.enable_notify_anew(conn, queue, throttle_ms)
 
-        self._call(scope, enable)
+        self._call(scope, enable, waits=False)
 
-    def _call(self, scope: CancelScope, work: Callable[[Connection], T]) -> T:
-        """What a phase does there; it may take as long as the phase."""
+    def _call(self, scope: CancelScope, work: Callable[[Connection], T], *, waits: bool = True) -> T:
+        """What a phase does there; it may take as long as the phase.
+
+        Where it `waits`, what the server gives up first, for a lock or for its time, is done again until then.
+        """
 
         def guarded(conn: Connection) -> T:
             try:
@@ -146,7 +149,14 @@ class PostgresFlowStore:
                     detect(conn)  # says what is missing
                 raise
 
-        return self._database.call(guarded, scope, answers=inf, within=self._database.patience)
+        deadline = self._clock.monotonic() + self._database.patience
+        while True:
+            try:
+                return self._database.call(guarded, scope, answers=inf, within=self._database.patience)
+            except DatabaseError as error:
+                again = waits and (error.locked or error.timed_out) and not error.connection_lost
+                if not again or self._clock.monotonic() >= deadline:
+                    raise
 
     def _detected(self, conn: Connection) -> Features:
         features = self._features

@@ -18,7 +18,7 @@ class Room:
 
     def __init__(self, size: int, freed: Callable[[], object] = lambda: None) -> None:
         self.size = size
-        self._freed = freed
+        self.freed = freed
         self._lock = threading.RLock()  # as the pool's
         self._taken = 0
         self._left: set[Backend] = set()
@@ -41,7 +41,7 @@ class Room:
         """Give a place back: its connection is closed, or was never made."""
         with self._lock:
             self._taken -= 1
-        self._freed()
+        self.freed()
 
     def leave_behind(self, backend: Backend) -> None:
         """Its connection was given up."""
@@ -52,4 +52,4 @@ class Room:
         """The server says that these are no more."""
         with self._lock:
             self._left.difference_update(backends)
-        self._freed()
+        self.freed()

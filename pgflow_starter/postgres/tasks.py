@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.task import Claimed, Task
+from pgflow_starter.core.task import Claimed, Outcome, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.claiming import VT_MARGIN, WIRED, Messages, of_one_message
@@ -70,11 +70,7 @@ class PostgresTaskStore:
         self._database = database
         self._features: Features | None = None
         self._inputs = FlowInputs()
-        settling, stalled = Settling(database), Stalled(database)
-        self.settle = settling.settle
-        self.give_back = stalled.give_back
-        self.started_by = stalled.started_by
-        self.recover_stalled = stalled.recover
+        self._settling, self._stalled = Settling(database), Stalled(database)
 
     def claim(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float = 1.0
@@ -111,6 +107,22 @@ class PostgresTaskStore:
         with self._database.connection(lock=LOOK_LOCK) as conn:
             rows: list[Any] = conn.execute(statement, prepare=False).fetchall()
         return [None if seconds is None else float(seconds) for (seconds,) in rows]
+
+    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0) -> Sequence[Outcome]:
+        """As `Settling.settle`."""
+        return self._settling.settle(outcomes, answers)
+
+    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
+        """As `Stalled.give_back`."""
+        self._stalled.give_back(worker_id, tasks)
+
+    def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
+        """As `Stalled.started_by`."""
+        return self._stalled.started_by(workers)
+
+    def recover_stalled(self, slugs: Sequence[str], own: Sequence[UUID], stale_threshold: float) -> int:
+        """As `Stalled.recover`."""
+        return self._stalled.recover(slugs, own, stale_threshold)
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
         """Say that the workers are alive; those that pgflow wants to stop are returned. Waits for nobody else's."""

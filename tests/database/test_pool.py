@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.connection import Connection
+from pgflow_starter.postgres.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.pool import CROWDED_FOR, MAX_IDLE, MAX_LIFETIME, Pool
+from pgflow_starter.postgres.room import Room
 from pgflow_starter.testing import ManualClock
 from tests.support.waiting import eventually
 
@@ -21,23 +22,37 @@ class World:
     def __init__(self, conninfo: str) -> None:
         self.conninfo = conninfo
         self.clock = ManualClock()
-        self.made: list[Connection] = []
+        self.made: list[Session] = []
         self.refusing = False
         self.failures: list[psycopg.Error] = []
-        self.pool = Pool(self._connect, size=3, clock=self.clock, failed=self.failures.append)
+        self.room = Room(3)
+        self.dead: list[Session] = []
+        self.pool = self.another()
 
-    def _connect(self) -> Connection:
+    def another(self, kept: int = 0) -> Pool:
+        """A pool in the same room."""
+        return Pool(
+            self._connect,
+            room=self.room,
+            clock=self.clock,
+            failed=self.failures.append,
+            found_dead=self.dead.append,
+            kept=kept,
+        )
+
+    def _connect(self) -> Session:
         if self.refusing:
             raise psycopg.OperationalError("refused")
-        self.made.append(psycopg.connect(self.conninfo, autocommit=True))
+        self.made.append(Session.connect(self.conninfo, autocommit=True))
+        self.made[-1].set_up(server_limits(15))
         return self.made[-1]
 
-    def get(self) -> Connection:
-        conn = self.pool.get(0)
+    def get(self, *, urgent: bool = False) -> Session:
+        conn = self.pool.get(0, urgent=urgent)
         assert conn is not None
         return conn
 
-    def take(self, number: int) -> list[Connection]:
+    def take(self, number: int) -> list[Session]:
         return [self.get() for _ in range(number)]
 
     @property
@@ -69,7 +84,7 @@ def test_it_connects_when_none_is_free_and_never_more_than_its_size(world: World
 
 
 def test_who_waits_is_served_in_turn(world: World) -> None:
-    taken, served = world.take(3), list[tuple[int, Connection | None]]()
+    taken, served = world.take(3), list[tuple[int, Session | None]]()
 
     def wait(i: int) -> None:
         served.append((i, world.pool.get(20)))
@@ -114,7 +129,7 @@ def test_after_a_failure_it_does_not_connect_until_it_is_told_to(world: World) -
 def test_who_waits_while_connecting_fails_is_served_by_one_that_is_put_back(world: World) -> None:
     conn = world.get()
     world.refusing = True
-    served: list[Connection | None] = []
+    served: list[Session | None] = []
     thread = threading.Thread(target=lambda: served.append(world.pool.get(20)))
     thread.start()
     eventually(lambda: world.failures and in_line(world.pool))
@@ -124,7 +139,7 @@ def test_who_waits_while_connecting_fails_is_served_by_one_that_is_put_back(worl
 
 
 def test_closing_ends_every_wait_and_what_is_in_use_when_it_is_put_back(world: World) -> None:
-    taken, served = world.take(3), list[Connection | None]()
+    taken, served = world.take(3), list[Session | None]()
     threads = [threading.Thread(target=lambda: served.append(world.pool.get(20))) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -184,3 +199,75 @@ def test_what_is_not_needed_or_old_is_closed(world: World) -> None:
     world.clock.advance(MAX_LIFETIME)
     world.pool.put(second)
     assert second.closed
+
+
+# Backends
+
+
+def test_pools_that_follow_each_other_have_no_more_connections_together_than_there_is_room(world: World) -> None:
+    old, in_use = world.pool, world.take(2)
+    old.close()
+    world.pool = world.another()
+    world.room.freed = world.pool.look_again
+    taken = world.get()
+    with pytest.raises(DatabaseError):
+        world.get()
+    served: list[Session | None] = []
+    thread = threading.Thread(target=lambda: served.append(world.pool.get(20)))
+    thread.start()
+    eventually(lambda: in_line(world.pool))
+    old.put(in_use[0])
+    thread.join()
+    assert served == [world.made[-1]]
+    assert taken not in served
+    old.put(in_use[1])
+
+
+def test_a_backend_that_was_left_behind_takes_the_place_of_a_connection_until_it_has_ended(world: World) -> None:
+    conn = world.get()
+    assert conn.backend is not None
+    world.room.leave_behind(conn.backend)
+    world.get()
+    with pytest.raises(DatabaseError):
+        world.get()
+    world.room.ended([conn.backend])
+    world.get()
+
+
+def test_one_connection_there_may_be_however_many_were_left_behind(world: World) -> None:
+    conn = world.get()
+    assert conn.backend is not None
+    for number in range(5):
+        world.room.leave_behind(Backend(number, conn.backend.began))
+    world.pool.put(conn)
+    assert world.get() is conn
+
+
+def test_one_is_kept_for_who_is_urgent_and_who_is_comes_first(world: World) -> None:
+    world.pool = world.another(kept=1)
+    taken = world.take(2)
+    with pytest.raises(DatabaseError):
+        world.get()
+    urgent = world.get(urgent=True)
+    assert urgent not in taken
+    world.pool.put(urgent)
+    with pytest.raises(DatabaseError):
+        world.get()
+    world.pool.put(taken[0])
+    assert world.get() in (taken[0], urgent)
+
+
+def test_an_idle_connection_that_the_server_has_ended_is_not_given_away(world: World, empty_database: str) -> None:
+    first, second = world.take(2)
+    world.pool.put(first)
+    world.pool.put(second)
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute("select pg_terminate_backend(%s)", (second.info.backend_pid,))
+        eventually(
+            lambda: (
+                not admin.execute("select from pg_stat_activity where pid = %s", (second.info.backend_pid,)).fetchone()
+            )
+        )
+    assert world.get() is first
+    assert world.dead == [second]
+    assert (second.ended_by, second.closed) == ("57P01", True)
