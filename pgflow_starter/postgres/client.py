@@ -168,7 +168,7 @@ class Client:
         rows = self._rows(STEPS, (str(chosen),))
         if not rows:
             raise _no_run(chosen)
-        return tuple(step_of(chosen, row) for row in rows)
+        return tuple(step_of(row) for row in rows)
 
     def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> tuple[RunSummary, ...]:
         """The `limit` runs that began last, in this database, the newest first.

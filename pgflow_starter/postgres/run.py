@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pgflow_starter.postgres.client import Client
     from pgflow_starter.postgres.steps import StepRun
 
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
 
-    `error` is the message of the task that failed the run. Times are UTC.
+    `error` is the message of the task that failed the run. Times are UTC; one that Python cannot express, infinity for
+    one, is None, and `notes` tell of it.
     """
 
     id: UUID
@@ -27,11 +27,12 @@ class Run:
     input: Any
     output: Any
     error: str | None
-    started_at: datetime
+    started_at: datetime | None
     ended_at: datetime | None
     _client: Client = field(repr=False, compare=False)
     seen_at: float = field(default=0.0, repr=False, compare=False)
     """When that was, on the monotonic clock."""
+    notes: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:

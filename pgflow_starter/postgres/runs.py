@@ -29,6 +29,7 @@ FIND = f"select {COLUMNS.format(error=_ERROR)} from pgflow.runs r where r.run_id
 def run_of(row: Any, client: Client) -> Run:
     """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
     run_id, slug, status, given, output, error, started_at, ended_at = row
+    notes: list[str] = []
     return Run(
         UUID(run_id),
         slug,
@@ -36,8 +37,9 @@ def run_of(row: Any, client: Client) -> Run:
         stored_json(given, f"the input of run {run_id}"),
         stored_json(output, f"the output of run {run_id}"),
         error,
-        moment(started_at),
-        None if ended_at is None else moment(ended_at),
+        moment(started_at, "started_at", notes),
+        moment(ended_at, "ended_at", notes),
         client,
         SystemClock().monotonic(),
+        tuple(notes),
     )
