@@ -19,7 +19,7 @@ from pgflow_starter.postgres import pgmq
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.features import Features, detect
-from pgflow_starter.postgres.inputs import FlowInputs
+from pgflow_starter.postgres.inputs import VERSION, FlowInputs
 
 logger = logging.getLogger("pgflow_starter.tasks")
 
@@ -28,7 +28,8 @@ VT_MARGIN = 2
 
 # Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
 # outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. One row at least,
-# for the number of messages read.
+# for the number of messages read. The run's version only where the outer query sees the very task: else the run that it
+# sees may be one that was deleted and started anew since.
 _CLAIM = """
 with messages as materialized (
     select array_agg(msg_id) as ids, count(*) as n, {headers} as headers from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
@@ -42,7 +43,10 @@ select m.n,
        s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
        coalesce((select t.attempts_count from pgflow.step_tasks t
                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index), 0) + 1,
-       (m.headers -> s.msg_id::text)::text
+       (m.headers -> s.msg_id::text)::text,
+       (select {version} from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
+        where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index
+          and t.message_id = s.msg_id)
 from messages m left join started s on true
 """
 _HEADERS = "jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
@@ -322,6 +326,7 @@ def _claim_statement(queue: str, has_flow_input: bool, has_headers: bool) -> str
             queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if has_flow_input else "null"),
             headers=sql.SQL(_HEADERS if has_headers else "null::jsonb"),
+            version=sql.SQL(VERSION),
             wired=sql.SQL(_WIRED.format(worker="%(worker)s", queue="%(queue)s")),
         )
         .as_string()
