@@ -29,7 +29,8 @@ VT_MARGIN = 2
 # Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
 # outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. One row at least,
 # for the number of messages read. The run's version only where the outer query sees the very task: else the run that it
-# sees may be one that was deleted and started anew since.
+# sees may be one that was deleted and started anew since. Seconds are subtracted, not times: before PostgreSQL 17 an
+# infinite one fails that.
 _CLAIM = """
 with messages as materialized (
     select array_agg(msg_id) as ids, count(*) as n, {headers} as headers from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
@@ -37,7 +38,7 @@ with messages as materialized (
     select t.* from messages m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s) t where m.ids is not null
 )
 select m.n,
-       case when m.n = 0 then (select extract(epoch from min(vt) - clock_timestamp())
+       case when m.n = 0 then (select extract(epoch from min(vt)) - extract(epoch from clock_timestamp())
                                from pgmq.{queue} where vt > clock_timestamp()) end,
        s.run_id is not null or {wired},
        s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
@@ -62,7 +63,8 @@ _IS_WIRED = f"select {_WIRED.format(worker='%(worker)s', queue='%(queue)s')}"
 # which logs warnings of its own when it breaks.
 _LOOK = """
 set local lock_timeout = '100ms';
-select case when {wired} then extract(epoch from case given.n {firsts} end - clock_timestamp()) else 0 end
+select case when {wired} then extract(epoch from case given.n {firsts} end) - extract(epoch from clock_timestamp())
+            else 0 end
 from unnest({workers}::uuid[], {queues}::text[]) with ordinality as given (worker, queue, n)
 order by given.n
 """

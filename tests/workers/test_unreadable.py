@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -9,7 +10,9 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.postgres.tasks import PostgresTaskStore
 from tests.support.starters import echo_job, running
+from tests.support.waiting import eventually
 
 WAIT = 20.0
 TOO_DEEP = "(repeat('[', 12000) || repeat(']', 12000))::jsonb"
@@ -70,6 +73,22 @@ def test_a_run_whose_beginning_cannot_be_read_is_started_again_and_waited_for_as
         assert (again.started_at, len(again.notes)) == (None, 1)
         with running(database, jobs=[job]):
             assert [run.wait(WAIT).result for run in (good, bad)] == [2, 1]
+
+
+def test_a_message_that_never_becomes_visible_is_no_trouble_to_its_queue_nor_to_others(
+    database: str, admin: Admin
+) -> None:
+    jobs = [echo_job("never"), echo_job("other")]
+    with running(database, jobs=jobs) as starter:
+        starter.await_ready(WAIT)
+        cells = {cell.definition.slug: cell for cell in starter._runtime._workers.cells()}
+        admin.execute("insert into pgmq.q_never (vt, message) values ('infinity', '{}')")
+        claimed = eventually(cells["never"].claim, what="a claim, none other being under way")
+        assert claimed is not None
+        assert claimed.visible_in == math.inf
+        wired = [cells[slug].wired_as for slug in ("never", "other")]
+        assert PostgresTaskStore(starter._runtime.database).look(wired) == [math.inf, None]
+        assert starter.client.enqueue("never", 1).wait(WAIT).result == 1
 
 
 def test_an_output_that_python_cannot_read_is_the_trouble_of_its_own_waiter(database: str, admin: Admin) -> None:
