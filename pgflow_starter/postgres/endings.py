@@ -21,10 +21,13 @@ from pgflow_starter.postgres.recent import LIMIT_TIME
 from pgflow_starter.postgres.run import Run
 from pgflow_starter.postgres.runs import FIND, STATUSES, run_of
 from pgflow_starter.postgres.starts import LARGE_ANSWERS
-from pgflow_starter.postgres.waits import LAST_PAUSE, LONGEST_LOOK, SHORTEST_LOOK, Waits, deleted
+from pgflow_starter.postgres.waits import LAST_PAUSE, LONGEST_LOOK, Waits, deleted
 
 if TYPE_CHECKING:
     from pgflow_starter.postgres.client import Client
+
+SHORTEST_READ = 1.0
+"""Seconds that a run which has ended may keep its waiter, whose time is over, waiting for a connection or a lock."""
 
 ANSWER = 15.0
 """Seconds that who waits must have left for each time that its run's row may take as long as a server may be silent."""
@@ -62,7 +65,7 @@ class Endings:
         """The run as it is now, when it was seen to be finished. Raises TimeoutError, RunNotFoundError, PgflowError."""
         while True:
             left = deadline - self._clock.monotonic()
-            seconds = max(SHORTEST_LOOK, min(left, LONGEST_LOOK))
+            seconds = max(SHORTEST_READ, min(left, LONGEST_LOOK))
             rows = self._asked(FIND, [run.id], _LIMIT_LOCKS, seconds, max(1.0, min(left / ANSWER, LARGE_ANSWERS)))
             if rows:
                 return run_of(rows[0], client)

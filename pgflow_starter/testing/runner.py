@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
@@ -10,7 +11,7 @@ from uuid import uuid4
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.core.task import OutcomeKind, Task
+from pgflow_starter.core.task import LazyJson, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.testing.attempts import Attempts
 from pgflow_starter.testing.jsonb import object_of, stored, type_of
@@ -41,6 +42,7 @@ class _Runner:
         self._attempts = Attempts(definition)
         self._run_id = uuid4()
         self._input = input
+        self._flow_input = json.dumps(stored(input))  # as the database would write it
         self._steps = {step.slug: StepProgress(step) for step in definition.steps}
         # (when it is visible, message id, task): the time is virtual, in seconds.
         self._queue: list[tuple[int, int, TaskProgress]] = []
@@ -118,7 +120,7 @@ class _Runner:
         step = task.step.definition
         value = stored(task.input)
         root = step.kind == StepKind.SINGLE and not step.depends_on
-        flow_input = value if root else stored(self._input)
+        flow_input = value if root else LazyJson(self._flow_input)
         slug, attempt = self._definition.slug, len(task.started_at)
         return Task(self._run_id, slug, step.slug, task.index, task.msg_id, attempt, value, flow_input)
 

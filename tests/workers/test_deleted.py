@@ -100,6 +100,8 @@ def test_a_run_that_is_slow_to_be_read_holds_up_no_other(
         try:
             eventually(lambda: admin.execute("select from pg_locks where not granted and objid = 7").fetchone() == ())
             assert starter.client.enqueue(job, 8).wait(WAIT).result == 8
+            with pytest.raises(TimeoutError, match="is completed, but cannot be read in time"):
+                large.wait(0)
             assert thread.is_alive()
         finally:
             admin.execute("select pg_advisory_unlock(7)")
