@@ -16,7 +16,10 @@ class PgflowError(Exception):
 
 
 class PermanentError(PgflowError):
-    """Trying again will not help: a registration stops at once; raised by a handler it fails the task for good."""
+    """Trying again will not help: a registration stops at once; raised by a handler it fails the task for good.
+
+    So does one in an exception group, and one that another exception is raised `from`.
+    """
 
 
 class DefinitionError(PermanentError):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from pgflow_starter import DatabaseError, PgflowError
+from pgflow_starter import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres import waits as waits_module
 from pgflow_starter.postgres.run import Run
@@ -32,17 +33,21 @@ class Database:
 
     def __init__(self) -> None:
         self.finished: set[UUID] = set()
+        self.gone: set[UUID] = set()
+        self.silent = False
         self.asked: list[set[UUID]] = []
         self.error: PgflowError | None = None
         self.hangs = threading.Event()
         self.hangs.set()
 
-    def look(self, run_ids: Collection[UUID], seconds: float) -> Mapping[UUID, Run | PgflowError]:
+    def look(self, run_ids: Collection[UUID], seconds: float) -> Mapping[UUID, str] | None:
         self.asked.append(set(run_ids))
         self.hangs.wait(WAIT)
         if self.error is not None:
             raise self.error
-        return {i: run(i.int, "completed") for i in run_ids if i in self.finished}
+        if self.silent:
+            return None
+        return {i: "completed" if i in self.finished else "started" for i in run_ids if i not in self.gone}
 
 
 class Rig:
@@ -52,13 +57,13 @@ class Rig:
         self.ended: dict[int, Any] = {}
         self.threads: list[threading.Thread] = []
 
-    def wait(self, number: int, timeout: float | None) -> Run:
+    def wait(self, number: int, timeout: float | None) -> str:
         return self.waits.wait(run(number), timeout, self.database.look)
 
     def start(self, number: int, timeout: float | None = WAIT) -> threading.Thread:
         def wait() -> None:
             try:
-                self.ended[number] = self.wait(number, timeout).status
+                self.ended[number] = self.wait(number, timeout)
             except Exception as error:
                 self.ended[number] = error
 
@@ -78,7 +83,7 @@ class Rig:
 
 def test_a_finished_run_is_not_asked_for() -> None:
     rig = Rig()
-    assert rig.waits.wait(run(1, "failed"), 0, rig.database.look).status == "failed"
+    assert rig.waits.wait(run(1, "failed"), 0, rig.database.look) == "failed"
     assert rig.database.asked == []
 
 
@@ -150,7 +155,7 @@ def test_nobody_waits_for_longer_than_it_said_though_the_question_hangs() -> Non
 def test_even_who_does_not_want_to_wait_has_the_database_asked_once() -> None:
     rig = Rig()
     rig.finish(1)
-    assert rig.wait(1, 0).status == "completed"
+    assert rig.wait(1, 0) == "completed"
     with pytest.raises(TimeoutError):
         rig.wait(2, 0)
     assert len(rig.database.asked) == 2
@@ -163,6 +168,43 @@ def test_an_error_is_raised_to_all_who_wait() -> None:
         rig.start(number)
     rig.join()
     assert [str(rig.ended[n]) for n in (1, 2)] == ["no privilege"] * 2
+
+
+def test_a_run_that_was_deleted_ends_its_own_waits_only() -> None:
+    rig = Rig()
+    for number in (1, 2, 2):
+        rig.start(number, None)
+    eventually(lambda: rig.database.asked and len(rig.database.asked[-1]) == 2)
+    rig.database.gone.add(UUID(int=2))
+    eventually(lambda: 2 in rig.ended)
+    rig.finish(1)
+    rig.join()
+    assert isinstance(rig.ended[2], RunNotFoundError)
+    assert str(rig.ended[2]) == f"run {UUID(int=2)} of flow 'shop' was deleted"
+    assert rig.ended[1] == "completed"
+
+
+def test_a_run_that_is_not_known_to_be_committed_is_waited_for_until_it_was_seen() -> None:
+    rig = Rig()
+    lost = replace(run(1), committed=False)
+    rig.database.gone.add(lost.id)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            rig.waits.wait(lost, 0, rig.database.look)
+    rig.database.gone.clear()
+    with pytest.raises(TimeoutError):
+        rig.waits.wait(lost, 0, rig.database.look)
+    rig.database.gone.add(lost.id)
+    with pytest.raises(RunNotFoundError):
+        rig.waits.wait(lost, None, rig.database.look)
+
+
+def test_a_database_that_does_not_answer_says_nothing_about_a_run() -> None:
+    rig = Rig()
+    rig.database.silent = True
+    with pytest.raises(TimeoutError, match="still started"):
+        rig.wait(1, 0.1)
+    assert rig.database.asked
 
 
 def test_closing_ends_all_waits_those_to_come_included() -> None:
@@ -183,7 +225,7 @@ def test_a_wait_that_was_interrupted_leaves_nothing_behind() -> None:
     class InterruptedWaitError(Exception):
         pass
 
-    def interrupt(*_: object) -> Mapping[UUID, Run | PgflowError]:
+    def interrupt(*_: object) -> Mapping[UUID, str]:
         raise InterruptedWaitError
 
     with pytest.raises(InterruptedWaitError):
@@ -197,7 +239,7 @@ def test_from_who_asks_and_shows_no_sign_of_life_another_takes_it_over() -> None
     dead = waits_module._Wait(run(1), 0.0)  # what an interrupt in the midst of everything may leave
     waits._waits.append(dead)
     waits._leader, waits._alive_at = dead, clock.monotonic()
-    ended: list[Run] = []
+    ended: list[str] = []
     waiting = threading.Thread(target=lambda: ended.append(waits.wait(run(2), None, database.look)))
     waiting.start()
     eventually(lambda: len(waits._waits) == 2)
@@ -206,7 +248,7 @@ def test_from_who_asks_and_shows_no_sign_of_life_another_takes_it_over() -> None
     waits.may_have_ended([UUID(int=2)])
     waits._waits[-1].stir()  # its own patience is real time
     waiting.join(WAIT)
-    assert [r.status for r in ended] == ["completed"]
+    assert ended == ["completed"]
     assert waits._waits == []
 
 

@@ -151,7 +151,8 @@ def _table(runs: list[Run]) -> Table:
     table.add_column("input", ratio=1)
     table.add_column("output", ratio=1)
     for run in runs:
-        took = "" if run.ended_at is None else f"{(run.ended_at - run.started_at).total_seconds() * 1000:.0f} ms"
+        began, ended = run.started_at, run.ended_at
+        took = "" if began is None or ended is None else f"{(ended - began).total_seconds() * 1000:.0f} ms"
         table.add_row(
             run.flow_slug,
             Text(run.status, style="green" if run.status == "completed" else "red"),

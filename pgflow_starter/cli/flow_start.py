@@ -172,8 +172,9 @@ def _told(run: Run) -> dict[str, Any]:
         "input": run.input,
         "output": run.output,
         "error": run.error,
-        "started_at": run.started_at.isoformat(),
+        "started_at": None if run.started_at is None else run.started_at.isoformat(),
         "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
+        "notes": list(run.notes),
     }
 
 

@@ -6,6 +6,7 @@ import re
 import traceback
 from pathlib import PurePath
 
+from pgflow_starter.core.causes import is_permanent
 from pgflow_starter.core.state import ErrorClass, Phase, one_line, text_of
 from pgflow_starter.errors import DatabaseError, PermanentError, TransientError
 
@@ -30,7 +31,7 @@ _PERMANENT_DRIVER_ERRORS = frozenset({"ProgrammingError", "NotSupportedError", "
 
 def classify(error: BaseException, phase: Phase) -> ErrorClass:
     """The class of what a phase raised."""
-    if isinstance(error, PermanentError):
+    if is_permanent(error):
         return ErrorClass.PERMANENT
     if isinstance(error, DatabaseError):
         return _classify_database(error)

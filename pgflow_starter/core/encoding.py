@@ -14,6 +14,7 @@ import enum
 import json
 import math
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 _ERROR_TEXT_LIMIT = 10_000
@@ -86,10 +87,22 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def error_text(text: str) -> str:
-    """The text as PostgreSQL can store it: no NUL, no lone surrogates, at most 10 kB, the end kept."""
-    clean = text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace")
-    if len(clean) <= _ERROR_TEXT_LIMIT:
-        return clean.decode()
+def error_text(text: str, more: Iterable[str] = ()) -> str:
+    """The text as PostgreSQL can store it: no NUL, no lone surrogates, at most 10 kB, the end kept.
+
+    What is `more` follows, each on a new line, as far as there is room.
+    """
     mark = "…"
-    return mark + clean[-(_ERROR_TEXT_LIMIT - len(mark.encode())) :].decode("utf-8", "ignore")
+    room = _ERROR_TEXT_LIMIT - len(mark.encode())
+    clean = _storable(text)
+    if len(clean) > _ERROR_TEXT_LIMIT:
+        return mark + clean[-room:].decode("utf-8", "ignore")
+    for part in more:
+        clean += b"\n" + _storable(part)
+        if len(clean) > _ERROR_TEXT_LIMIT:
+            return clean[:room].decode("utf-8", "ignore") + mark
+    return clean.decode()
+
+
+def _storable(text: str) -> bytes:
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace")

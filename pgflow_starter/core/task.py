@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -9,10 +10,27 @@ from uuid import UUID
 from pgflow_starter.core.dataclass import dataclass
 
 
+class LazyJson:
+    """JSON text that is decoded when somebody asks for what it says, once. Thread-safe."""
+
+    __slots__ = ("_decoded", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._decoded: list[Any] = []
+
+    def data(self) -> Any:
+        """What it says, the same object at each call. Raises ValueError, RecursionError where Python cannot read it."""
+        if not self._decoded:
+            self._decoded.append(json.loads(self.text))
+        return self._decoded[0]  # of the threads that asked first at once, the first one's
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One claimed task. `input` is in the one shape that handlers see, whatever the core; `attempt` counts from 1.
 
+    Nothing in it is another task's, for handlers may change what they are given. `flow_input` is data or `LazyJson`.
     `unreadable` says why the input cannot be had in Python, where that is so: PostgreSQL stores JSON that is nested
     deeper, and integers that are longer, than Python's parser takes. `headers` are the message's, as JSON text.
     """

@@ -18,6 +18,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.features import Features
+from pgflow_starter.postgres.inputs import VERSION
 
 VT_MARGIN = 2
 """Seconds that a message stays invisible beyond its task's timeout, as pgflow does it."""
@@ -27,7 +28,9 @@ AT_ONCE = 10_000
 
 # Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
 # outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. One row at least,
-# for what was read.
+# for what was read. The run's version only where the outer query sees the very task: else the run that it sees may be
+# one that was deleted and started anew since. Seconds are subtracted, not times: before PostgreSQL 17 an infinite one
+# fails that.
 _CLAIM = """
 with messages as materialized (
     {messages}
@@ -42,7 +45,10 @@ select m.n,
        s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
        coalesce((select t.attempts_count from pgflow.step_tasks t
                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index), 0) + 1,
-       (m.headers -> s.msg_id::text)::text
+       (m.headers -> s.msg_id::text)::text,
+       (select {version} from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
+        where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index
+          and t.message_id = s.msg_id)
 from messages m left join started s on true
 """
 _READ = """
@@ -182,6 +188,7 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
             startable=sql.SQL(startable),
             queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),
+            version=sql.SQL(VERSION),
             wired=sql.SQL(WIRED.format(worker="%(worker)s", queue="%(queue)s")),
         )
         .as_string()

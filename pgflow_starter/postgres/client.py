@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 from uuid import UUID, uuid4
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
+from pgflow_starter.errors import DatabaseError, RunNotFoundError
 from pgflow_starter.ports import Clock, MessageObserver
 from pgflow_starter.postgres.calls import Calls
 from pgflow_starter.postgres.database import Database
-from pgflow_starter.postgres.elsewhere import NoThreadError
-from pgflow_starter.postgres.recent import LIMIT_TIME, RunSummary, recent_runs
+from pgflow_starter.postgres.endings import Endings
+from pgflow_starter.postgres.recent import RunSummary, recent_runs
 from pgflow_starter.postgres.run import Run
 from pgflow_starter.postgres.runs import FIND, run_of
 from pgflow_starter.postgres.starts import Starts, unknown_flow
@@ -24,8 +24,6 @@ from pgflow_starter.postgres.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.waits import Waits
 
 CLIENT_POOL_SIZE = 4
-_QUERY_CANCELED = "57014"
-_PASSING = ("PoolTimeout", "NoThread")
 
 
 class Client:
@@ -74,6 +72,7 @@ class Client:
         self._starts = Starts(calls, observer, started)
         self._dropped = None
         self._waits = Waits(clock)
+        self._endings = Endings(calls, self._waits, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -168,7 +167,7 @@ class Client:
         rows = self._rows(STEPS, (str(chosen),))
         if not rows:
             raise _no_run(chosen)
-        return tuple(step_of(chosen, row) for row in rows)
+        return tuple(step_of(row) for row in rows)
 
     def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> tuple[RunSummary, ...]:
         """The `limit` runs that began last, in this database, the newest first.
@@ -201,38 +200,11 @@ class Client:
 
     def wait(self, run: Run, timeout: float | None) -> Run:
         """As `Run.wait`."""
-        self._calls.database.check_process()
-        return self._waits.wait(run, timeout, self._look)
+        return self._endings.wait(run, timeout, self)
 
     def may_have_ended(self, run_ids: Iterable[UUID]) -> None:
         """These runs may be finished by now: who waits for them looks at once. Does not wait itself."""
         self._waits.may_have_ended(run_ids)
-
-    def _look(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, Run | PgflowError]:
-        """The runs now; none when the database cannot say within so many seconds."""
-        try:
-            return self._calls.threads(lambda: self._found(run_ids, seconds))
-        except NoThreadError:
-            return {}
-
-    def _found(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, Run | PgflowError]:
-        try:
-            with self._calls.database.connection(patience=seconds) as conn, conn.pipeline(), conn.transaction():
-                conn.execute(LIMIT_TIME, (f"{int(seconds * 1000)}ms",))
-                cursor = conn.execute(FIND, ([str(r) for r in run_ids],))
-            rows: list[Any] = cursor.fetchall()
-        except DatabaseError as error:
-            passing = error.connection_lost or error.sqlstate == _QUERY_CANCELED or error.error_type in _PASSING
-            if not passing or self._calls.closed:
-                raise self._calls.told(error) from error
-            return {}
-        found: dict[UUID, Run | PgflowError] = {}
-        for row in rows:
-            try:
-                found[UUID(row[0])] = run_of(row, self)
-            except PgflowError as error:
-                found[UUID(row[0])] = error
-        return found
 
 
 def _dropped(calls: Calls) -> None:

@@ -36,14 +36,15 @@ class StepSummary:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run and where its steps stand, in the flow's order; no inputs, no outputs. Times are UTC."""
+    """A run and where its steps stand, in the flow's order; no inputs, no outputs. Times and notes are as a `Run`'s."""
 
     id: UUID
     flow_slug: str
     status: str
-    started_at: datetime
+    started_at: datetime | None
     ended_at: datetime | None
     steps: tuple[StepSummary, ...]
+    notes: tuple[str, ...] = ()
 
 
 def recent_runs(conn: Connection, limit: int, seconds: float) -> tuple[RunSummary, ...]:
@@ -52,14 +53,13 @@ def recent_runs(conn: Connection, limit: int, seconds: float) -> tuple[RunSummar
         conn.execute(LIMIT_TIME, (f"{int(seconds * 1000)}ms",))
         cursor = conn.execute(_RECENT, (limit,))
     rows: list[Any] = cursor.fetchall()
-    return tuple(
-        RunSummary(
-            UUID(run_id),
-            slug,
-            status,
-            moment(started_at),
-            None if ended_at is None else moment(ended_at),
-            tuple(StepSummary(*step) for step in steps or ()),
-        )
-        for run_id, slug, status, started_at, ended_at, steps in rows
-    )
+    return tuple(_summary(*row) for row in rows)
+
+
+def _summary(
+    run_id: str, slug: str, status: str, started_at: float | None, ended_at: float | None, steps: Any
+) -> RunSummary:
+    notes: list[str] = []
+    began, ended = moment(started_at, "started_at", notes), moment(ended_at, "ended_at", notes)
+    told = tuple(StepSummary(*step) for step in steps or ())
+    return RunSummary(UUID(run_id), slug, status, began, ended, told, tuple(notes))

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from pgflow_starter.postgres.client import Client
     from pgflow_starter.postgres.steps import StepRun
 
+FINISHED = ("completed", "failed")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
 
-    `error` is the message of the task that failed the run. Times are UTC.
+    `error` is the message of the task that failed the run. Times are UTC; one that Python cannot express, infinity for
+    one, is None, and `notes` tell of it.
     """
 
     id: UUID
@@ -27,16 +30,19 @@ class Run:
     input: Any
     output: Any
     error: str | None
-    started_at: datetime
+    started_at: datetime | None
     ended_at: datetime | None
     _client: Client = field(repr=False, compare=False)
     seen_at: float = field(default=0.0, repr=False, compare=False)
     """When that was, on the monotonic clock."""
+    committed: bool = field(default=True, repr=False, compare=False)
+    """Whether somebody else can see it: one that was started in the caller's own transaction is not yet known to be."""
+    notes: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
         """Whether the run is completed or failed."""
-        return self.status in ("completed", "failed")
+        return self.status in FINISHED
 
     @property
     def result(self) -> Any:
@@ -56,6 +62,7 @@ class Run:
     def wait(self, timeout: float | None = None) -> Run:
         """The run once it is finished, completed or failed; polls from 20 ms up to 0.5 s.
 
-        `timeout` in seconds, None: for ever; a database that is away meanwhile is waited out. Raises TimeoutError.
+        `timeout` in seconds, None: for ever; a database that is away meanwhile is waited out. Raises TimeoutError,
+        RunNotFoundError when the run was deleted, PgflowError.
         """
         return self._client.wait(self, timeout)

@@ -22,13 +22,17 @@ _ERROR = """
 (select t.error_message from pgflow.step_tasks t
  where t.run_id = r.run_id and t.status = 'failed' and r.status = 'failed' order by t.failed_at limit 1)
 """
+STATUSES = "select r.run_id::text, r.status from pgflow.runs r where r.run_id = any(%s::uuid[])"
+"""Of these runs, and which of them are there."""
+
 FIND = f"select {COLUMNS.format(error=_ERROR)} from pgflow.runs r where r.run_id = any(%s::uuid[])"  # noqa: S608 - a constant
 """The rows of these runs, for `run_of`."""
 
 
-def run_of(row: Any, client: Client) -> Run:
+def run_of(row: Any, client: Client, *, committed: bool = True) -> Run:
     """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
     run_id, slug, status, given, output, error, started_at, ended_at = row
+    notes: list[str] = []
     return Run(
         UUID(run_id),
         slug,
@@ -36,8 +40,10 @@ def run_of(row: Any, client: Client) -> Run:
         stored_json(given, f"the input of run {run_id}"),
         stored_json(output, f"the output of run {run_id}"),
         error,
-        moment(started_at),
-        None if ended_at is None else moment(ended_at),
+        moment(started_at, "started_at", notes),
+        moment(ended_at, "ended_at", notes),
         client,
         SystemClock().monotonic(),
+        committed,
+        tuple(notes),
     )

@@ -131,7 +131,7 @@ class Starts:
             tries -= 1
             try:
                 rows = _start(conn, given)
-                return [run_of(rows[run_id], given.client) for run_id in given.run_ids]
+                return [run_of(rows[run_id], given.client, committed=not given.callers) for run_id in given.run_ids]
             except psycopg.errors.UniqueViolation as error:
                 # Another call has just started one of them: the next statement sees it, unless it sees the past only.
                 if not tries:

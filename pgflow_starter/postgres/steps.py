@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from pgflow_starter.core.dataclass import dataclass
+from pgflow_starter.errors import PgflowError
 from pgflow_starter.postgres.stored import moment, stored_json
 
 STEPS = """
@@ -34,7 +34,7 @@ class StepRun:
 
     `output` is that of a completed step, a list in the order of the elements for a map step; `error` the message of the
     first task that failed for good. `tasks` is how many it has and `remaining` how many of them are open, None while
-    that is not known. Times are UTC.
+    that is not known. Times are UTC. What Python cannot read, an output or a time, is None, and `notes` tell of it.
     """
 
     slug: str
@@ -45,18 +45,16 @@ class StepRun:
     remaining: int | None
     started_at: datetime | None
     ended_at: datetime | None
+    notes: tuple[str, ...] = ()
 
 
-def step_of(run_id: UUID, row: Any) -> StepRun:
-    """A row of `STEPS`. Raises PgflowError for JSON that goes beyond what Python parses."""
-    slug, status, output, error, tasks, remaining, started_at, ended_at = row
-    return StepRun(
-        slug,
-        status,
-        stored_json(output, f"the output of step {slug!r} of run {run_id}"),
-        error,
-        tasks,
-        remaining,
-        None if started_at is None else moment(started_at),
-        None if ended_at is None else moment(ended_at),
-    )
+def step_of(row: Any) -> StepRun:
+    """A row of `STEPS`."""
+    slug, status, text, error, tasks, remaining, started_at, ended_at = row
+    output, notes = None, list[str]()
+    try:
+        output = stored_json(text, "output")
+    except PgflowError as unreadable:
+        notes.append(str(unreadable))
+    began, ended = moment(started_at, "started_at", notes), moment(ended_at, "ended_at", notes)
+    return StepRun(slug, status, output, error, tasks, remaining, began, ended, tuple(notes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +19,16 @@ def stored_json(text: str | None, what: str) -> Any:
         raise PgflowError(msg) from unreadable
 
 
-def moment(epoch: float) -> datetime:
-    """Seconds since 1970 as a time in UTC, to the microsecond."""
-    return datetime.fromtimestamp(epoch, UTC)
+def moment(epoch: float | None, what: str, notes: list[str]) -> datetime | None:
+    """Seconds since 1970 as a time in UTC, to the microsecond; None for none.
+
+    None, too, for a time that Python has not, infinity and the years before 1 and after 9999: `notes` are told of it.
+    """
+    if epoch is None:
+        return None
+    try:
+        return datetime.fromtimestamp(epoch, UTC)
+    except (ValueError, OverflowError, OSError):
+        told = f"{epoch:.0f} seconds from 1970" if math.isfinite(epoch) else f"{epoch:f}".replace("inf", "infinity")
+        notes.append(f"{what} cannot be read: it is beyond what a datetime can express ({told})")
+        return None

@@ -15,9 +15,9 @@ from math import inf
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
-from pgflow_starter.errors import PgflowError
+from pgflow_starter.errors import PgflowError, RunNotFoundError
 from pgflow_starter.ports import Clock
-from pgflow_starter.postgres.run import Run
+from pgflow_starter.postgres.run import FINISHED, Run
 
 FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5
 SHORTEST_LOOK, LONGEST_LOOK = 0.05, 5.0
@@ -26,21 +26,39 @@ SHORTEST_LOOK, LONGEST_LOOK = 0.05, 5.0
 LIFE_SIGN = LONGEST_LOOK + 2 * LAST_PAUSE
 """Seconds without a word from who leads until another does."""
 
-Look = Callable[[Collection[UUID], float], Mapping[UUID, Run | PgflowError]]
-"""Finds the runs, or what is wrong with one, within so many seconds; those that it does not return are as they were."""
+Look = Callable[[Collection[UUID], float], Mapping[UUID, str] | None]
+"""The statuses of those runs that are there; None where that cannot be said within so many seconds."""
+
+
+def deleted(run: Run) -> RunNotFoundError:
+    """What is told to who waits for a run that is there no more."""
+    return RunNotFoundError(f"run {run.id} of flow {run.flow_slug!r} was deleted")
 
 
 class _Wait:
-    __slots__ = ("due", "error", "looked", "pause", "run", "stirs")
+    __slots__ = ("due", "error", "looked", "pause", "run", "status", "stirs")
 
     def __init__(self, run: Run, due: float) -> None:
         self.run = run
+        self.status = run.status
         self.due = due
         self.pause = FIRST_PAUSE
         self.looked = False
         self.error: PgflowError | None = None
         # A queue in C: what interrupts an Event's wait may leave its lock taken, and who would set it waiting for ever.
         self.stirs: SimpleQueue[None] = SimpleQueue()
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+    def seen(self, status: str | None) -> None:
+        """What a look says; None: there is no such run."""
+        if status is not None:
+            self.status = status
+            object.__setattr__(self.run, "committed", True)  # for its next wait, too
+        elif self.run.committed:
+            self.error = deleted(self.run)
 
     def stir(self) -> None:
         """Have it look up."""
@@ -70,14 +88,14 @@ class Waits:
         self._alive_at = 0.0  # when the leader was last heard of
         self._closed: PgflowError | None = None
 
-    def wait(self, run: Run, timeout: float | None, look: Look) -> Run:
-        """The run once it is finished.
+    def wait(self, run: Run, timeout: float | None, look: Look) -> str:
+        """The run's status once it is finished.
 
-        Raises TimeoutError after `timeout` seconds (None: never), what `close` was given, and a PgflowError that `look`
-        raises, to all who wait.
+        Raises TimeoutError after `timeout` seconds (None: never), RunNotFoundError when the run was deleted, what
+        `close` was given, and a PgflowError that `look` raises, to all who wait.
         """
         if run.finished:
-            return run
+            return run.status
         now = self._clock.monotonic()
         deadline = inf if timeout is None else now + timeout
         mine = _Wait(run, min(run.seen_at + FIRST_PAUSE, deadline))
@@ -88,7 +106,7 @@ class Waits:
                     self._leader.stir()  # it may not have meant to look so soon
             return self._await(mine, deadline, look)
         except TimeoutError:
-            told = f"run {run.id} of flow {run.flow_slug!r} is still {mine.run.status} after {timeout:g} s"
+            told = f"run {run.id} of flow {run.flow_slug!r} is still {mine.status} after {timeout:g} s"
             raise TimeoutError(told) from None
         finally:
             self._leave(mine)
@@ -112,15 +130,15 @@ class Waits:
             for wait in self._waits:
                 wait.stir()
 
-    def _await(self, mine: _Wait, deadline: float, look: Look) -> Run:
+    def _await(self, mine: _Wait, deadline: float, look: Look) -> str:
         while True:
             mine.calm()
             if self._closed is not None:
                 raise self._closed
             if mine.error is not None:
                 raise mine.error
-            if mine.run.finished:
-                return mine.run
+            if mine.finished:
+                return mine.status
             left = deadline - self._clock.monotonic()
             if left <= 0 and mine.looked:
                 raise TimeoutError
@@ -157,27 +175,26 @@ class Waits:
             for wait in waits:
                 # Not before the answer, unless a worker says so during the look.
                 wait.due = self._clock.monotonic() + LIFE_SIGN
-        found: Mapping[UUID, Run | PgflowError] = {}
+        found: Mapping[UUID, str] | PgflowError | None = None
         try:
             found = look({w.run.id for w in waits}, seconds)
         except PgflowError as error:
-            found = dict.fromkeys((w.run.id for w in waits), error)
+            found = error
         finally:  # a signal handler may end the look; the others go on
             self._tell(waits, found)
 
-    def _tell(self, waits: list[_Wait], found: Mapping[UUID, Run | PgflowError]) -> None:
+    def _tell(self, waits: list[_Wait], found: Mapping[UUID, str] | PgflowError | None) -> None:
         now = self._clock.monotonic()
         with self._lock:
             for wait in waits:
                 wait.looked = True
-                news = found.get(wait.run.id, wait.run)
-                if isinstance(news, PgflowError):
-                    wait.error = news
-                else:
-                    wait.run = news
+                if isinstance(found, PgflowError):
+                    wait.error = found
+                elif found is not None:
+                    wait.seen(found.get(wait.run.id))
                 wait.pause = min(wait.pause * 2, LAST_PAUSE)
                 wait.due = min(wait.due, now + wait.pause)
-                if wait.error is not None or wait.run.finished:
+                if wait.error is not None or wait.finished:
                     wait.stir()
 
     def _leave(self, mine: _Wait) -> None:

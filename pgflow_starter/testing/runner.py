@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
@@ -10,7 +11,7 @@ from uuid import uuid4
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.core.task import OutcomeKind, Task
+from pgflow_starter.core.task import LazyJson, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.testing.attempts import Attempts
 from pgflow_starter.testing.jsonb import object_of, stored, type_of
@@ -41,7 +42,7 @@ class _Runner:
         self._attempts = Attempts(definition)
         self._run_id = uuid4()
         self._input = input
-        self._flow_input = stored(input)
+        self._flow_input = json.dumps(stored(input))  # as the database would write it
         self._steps = {step.slug: StepProgress(step) for step in definition.steps}
         # (when it is visible, message id, task): the time is virtual, in seconds.
         self._queue: list[tuple[int, int, TaskProgress]] = []
@@ -60,10 +61,9 @@ class _Runner:
 
     def _refuse_what_no_map_can_go_over(self) -> None:
         root_map = any(s.kind == StepKind.MAP and not s.depends_on for s in self._definition.steps)
-        if root_map and not isinstance(self._flow_input, list):
+        if root_map and not isinstance(given := stored(self._input), list):
             raise DatabaseError(
-                f"Flow {self._definition.slug} has root map steps but input is not an array "
-                f"(got {type_of(self._flow_input)})",
+                f"Flow {self._definition.slug} has root map steps but input is not an array (got {type_of(given)})",
                 sqlstate="P0001",
                 error_type="RaiseException",
             )
@@ -116,12 +116,11 @@ class _Runner:
             self._fail(task)
 
     def _as_claimed(self, task: TaskProgress) -> Task:
-        """The task as a worker claims it; the tasks of a map share the flow's input there, and here."""
+        """The task as a worker claims it: nothing in it is shared with another."""
         step = task.step.definition
         value = stored(task.input)
-        flow_input = self._flow_input
-        if step.kind == StepKind.SINGLE:
-            flow_input = stored(self._input) if step.depends_on else value
+        root = step.kind == StepKind.SINGLE and not step.depends_on
+        flow_input = value if root else LazyJson(self._flow_input)
         slug, attempt = self._definition.slug, len(task.started_at)
         return Task(self._run_id, slug, step.slug, task.index, task.msg_id, attempt, value, flow_input)
 

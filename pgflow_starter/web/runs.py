@@ -84,7 +84,8 @@ def _run(run: RunLike) -> dict[str, Any]:
         "id": str(run.id),
         "flow_slug": run.flow_slug,
         "status": run.status,
-        "started_at": run.started_at.isoformat(),
+        "started_at": None if run.started_at is None else run.started_at.isoformat(),
         "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
         "steps": [{"slug": s.slug, "status": s.status, "tasks": s.tasks, "remaining": s.remaining} for s in run.steps],
+        "notes": list(run.notes),
     }

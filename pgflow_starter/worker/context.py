@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 from pgflow_starter.core.dataclass import dataclass
+from pgflow_starter.core.task import LazyJson
 
 HandlerLog: TypeAlias = logging.LoggerAdapter[logging.Logger]
 
@@ -33,7 +34,8 @@ class TaskContext:
 
     `attempt` counts from 1. `deadline` is on the monotonic clock (`time.monotonic()`), in seconds. `cancelled` is set
     when the task has timed out or its worker stops without it: a handler that loops should look at it and return, for
-    nobody takes its result any more. `flow_input` is the input of the whole flow, in every kind of step.
+    nobody takes its result any more. `flow_input` is the input of the whole flow, in every kind of step: a copy of the
+    task's own, which is made when it is first looked at.
     The records of `logger` carry `pgflow_run_id`, `pgflow_slug`, `pgflow_step`, `pgflow_task_index`, `pgflow_attempt`.
     """
 
@@ -47,3 +49,9 @@ class TaskContext:
     deadline: float
     cancelled: threading.Event = field(repr=False)
     logger: HandlerLog = field(repr=False)
+
+    if not TYPE_CHECKING:  # a type checker would take it that any name is there
+
+        def __getattribute__(self, name: str) -> Any:
+            value = object.__getattribute__(self, name)
+            return value.data() if isinstance(value, LazyJson) else value

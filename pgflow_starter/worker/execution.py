@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-import traceback
 
+from pgflow_starter.core.causes import is_permanent, told_whole
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import error_text, to_json
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
-from pgflow_starter.errors import PermanentError
 from pgflow_starter.worker.context import TaskContext, handler_log
-
-_TRACEBACK_FRAMES = 3
 
 
 def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: threading.Event) -> Outcome:
@@ -38,10 +35,9 @@ def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: 
     )
     try:
         output = step.handler(task.input, ctx)
-    except PermanentError as error:
-        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=_told(error), error_type=type(error).__name__)
     except BaseException as error:
-        return failed(task, _told(error), type(error).__name__)
+        kind = OutcomeKind.FAILED_FOR_GOOD if is_permanent(error) else OutcomeKind.FAILED
+        return Outcome(task, kind, error=_told(error), error_type=type(error).__name__)
     try:
         return Outcome(task, OutcomeKind.COMPLETED, output_json=to_json(output))
     except BaseException as error:  # of an output's own methods
@@ -54,13 +50,11 @@ def failed(task: Task, text: str, error_type: str) -> Outcome:
 
 
 def _told(error: BaseException) -> str:
-    """The exception's own line first, then the last frames of its traceback."""
+    """The exception's own line first, the last frames of its traceback, then the exceptions within it."""
     try:
-        own = "".join(traceback.format_exception_only(error)).strip()
-        # the first frame is ours
-        frames = traceback.format_list(traceback.extract_tb(error.__traceback__)[1:][-_TRACEBACK_FRAMES:])
-        return error_text(own + "\n" + "".join(frames).rstrip())
-    except BaseException:  # an exception whose own __str__ raises
+        parts = told_whole(error)
+        return error_text(next(parts), parts)
+    except BaseException:  # an exception whose own methods raise
         return type(error).__name__
 
 

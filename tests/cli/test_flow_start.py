@@ -93,6 +93,7 @@ def test_as_json_all_of_the_run_is_one_line(shop: str) -> None:
         "input": "ada",
         "output": {"greet": {"grüß": "ada"}},
         "error": None,
+        "notes": [],
     }
 
 

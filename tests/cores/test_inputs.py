@@ -13,6 +13,8 @@ from tests.support.starters import running
 
 GIVEN = {"numbers": [3, 4], "run": "not the flow's input"}
 
+RUN_ID = "5f1d3c3e-0000-4000-8000-000000000001"
+
 Seen = list[tuple[str, Any, Any]]
 
 
@@ -77,6 +79,36 @@ def test_inputs_that_look_like_a_cores_own_shape_come_through_as_they_are(databa
     with running(database, jobs=[odd]) as starter:
         for given in odd_ones:
             assert starter.client.enqueue(odd, given).wait(20).result == [given, given]
+
+
+def test_what_a_task_does_to_its_flow_input_no_other_task_sees(database: str) -> None:
+    flow = pgflow.Flow("spoiling", max_attempts=1)
+    seen: list[Any] = []
+
+    def spoil(given: Any, ctx: pgflow.TaskContext) -> Any:
+        assert ctx.flow_input is ctx.flow_input
+        seen.append(json.dumps(ctx.flow_input))
+        ctx.flow_input["numbers"].append("spoilt")
+        return [1, 2, 3]
+
+    flow.step("first")(spoil)
+    flow.map("first", slug="each")(spoil)
+    flow.step("last", depends_on=["each"])(spoil)
+    with running(database, flows=[flow], max_concurrency=1) as starter:
+        assert starter.client.start_flow(flow, {"numbers": []}).wait(20).status == "completed"
+    assert seen == ['{"numbers": []}'] * 5
+
+
+def test_a_run_that_was_deleted_and_started_anew_is_worked_on_with_its_own_input(admin: Admin, database: str) -> None:
+    flow = pgflow.Flow("anew", max_attempts=1)
+    flow.step("first")(lambda given, ctx: [1, 2])
+    flow.map("first", slug="each")(lambda element, ctx: ctx.flow_input)
+    with running(database, flows=[flow]) as starter:
+        for given in ("old", "new"):
+            run = starter.client.start_flow(flow, given, run_id=RUN_ID).wait(20)
+            assert run.result == [given, given]
+            for table in ("step_tasks", "step_states", "runs"):
+                admin.execute(f"delete from pgflow.{table} where run_id = %s", (run.id,))
 
 
 def test_a_core_upgraded_under_a_running_starter_is_worked_with_in_the_right_shape(core: str, database: str) -> None:

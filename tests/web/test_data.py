@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -97,6 +97,13 @@ def test_a_run_says_where_its_steps_stand() -> None:
         {"slug": "a", "status": "completed", "tasks": 1, "remaining": 0},
         {"slug": "each", "status": "started", "tasks": None, "remaining": None},
     ]
+
+
+def test_a_run_with_a_time_that_cannot_be_read_says_so() -> None:
+    odd = replace(run(5, "order", "completed", {}), started_at=None, notes=("started_at cannot be read",))
+    with web.serve(Stage(runs=(odd,)), ":0") as server:
+        (told,) = checked(server.url, "/runs")["runs"]
+    assert (told["started_at"], told["notes"]) == (None, ["started_at cannot be read"])
 
 
 def runs_of(app: Application) -> Any:

@@ -36,6 +36,7 @@ def test_a_run_is_told_in_full(database: str) -> None:
         )
         assert run.finished
         assert run.error is None
+        assert run.started_at is not None
         assert run.started_at.utcoffset() == timedelta(0)
         assert starter.client.run(str(run.id)) == run
         assert "client" not in repr(run)

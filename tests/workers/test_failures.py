@@ -73,6 +73,25 @@ def test_a_permanent_error_fails_the_task_for_good_at_once(database: str) -> Non
     assert attempts == [1]
 
 
+def test_a_permanent_error_counts_in_a_group_or_as_a_cause_and_the_run_says_all_of_it(database: str) -> None:
+    attempts: list[Any] = []
+
+    @pgflow.job("hopeless", max_attempts=3, base_delay=0)
+    def hopeless(message: Any, ctx: pgflow.TaskContext) -> None:
+        attempts.append(message)
+        if message == "group":
+            raise ExceptionGroup("two went wrong", [OSError("disk"), pgflow.PermanentError("no such customer")])
+        raise RuntimeError("two went wrong: disk") from pgflow.PermanentError("no such customer")
+
+    with running(database, jobs=[hopeless]) as starter:
+        for run in starter.client.enqueue_many(hopeless, ["group", "cause"]):
+            error = str(run.wait(20).error)
+            assert "two went wrong" in error.splitlines()[0]
+            assert "disk" in error
+            assert "PermanentError: no such customer" in error
+    assert sorted(attempts) == ["cause", "group"]
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
 def test_a_handler_that_exits_ends_its_task_and_nothing_else(database: str, error: type[BaseException]) -> None:
     @pgflow.job("exits", max_attempts=1)

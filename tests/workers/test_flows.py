@@ -154,6 +154,7 @@ def test_a_start_delay_is_honoured(database: str) -> None:
     flow.step(slug="second", depends_on=["first"], start_delay=1)(lambda given, ctx: 2)
     with running(database, flows=[flow], signal_strategy="notify") as starter:
         run = starter.client.start_flow(flow).wait(20)
+        assert run.started_at is not None
         assert run.ended_at is not None
         assert 1.0 <= (run.ended_at - run.started_at).total_seconds() < 3.0
 

@@ -58,13 +58,13 @@ function row() {
       say(id, run.id.slice(0, 8));
       id.title = run.id;
       status.set(toneOf(run.status), run.status);
-      began.title = whole(run.started_at);
-      say(duration, run.ended_at ? took(run.started_at, run.ended_at) : "");
+      began.title = [run.started_at ? whole(run.started_at) : "", ...run.notes].join("\n").trim();
+      say(duration, run.started_at && run.ended_at ? took(run.started_at, run.ended_at) : "");
       fill(steps, run.steps, (step) => step.slug, chip);
       this.tick();
     },
     tick() {
-      if (run !== null) say(began, ago(run.started_at));
+      if (run !== null) say(began, run.started_at ? ago(run.started_at) : "unknown");
     },
   };
 }

@@ -1,0 +1,77 @@
+"""What an exception holds: the sub-exceptions of a group, and what it came from."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from textwrap import indent
+
+from pgflow_starter.core.dataclass import dataclass
+from pgflow_starter.core.state import text_of
+from pgflow_starter.errors import PermanentError
+
+LAST_FRAMES = 3
+"""Frames of a traceback that are told."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """An exception in another, in words, and how deep."""
+
+    error: BaseException
+    words: str
+    depth: int
+    said: bool
+    """Whether who raised it says so: by a group, by `from`, and not by what was handled meanwhile."""
+
+
+def is_permanent(error: BaseException) -> bool:
+    """Whether it says that trying again is no use: a PermanentError, a group that holds one, or raised `from` one."""
+    try:
+        return any(isinstance(w.error, PermanentError) for w in _walk(error, said_only=True))
+    except BaseException:  # somebody's own class, of which even that cannot be asked
+        return False
+
+
+def told_whole(error: BaseException) -> Iterator[str]:
+    """Its own line and the last calls of its traceback; then, indented, each that it holds or came from alike.
+
+    Raises what somebody's own class raises when it is asked for these.
+    """
+    for within in _walk(error, said_only=False):
+        calls = within.error.__traceback__
+        if calls is not None and not within.depth:
+            calls = calls.tb_next  # the first frame is ours
+        frames = "".join(traceback.format_tb(calls, -LAST_FRAMES))
+        yield indent(f"{within.words}{_own_lines(within.error)}\n{frames}".rstrip(), "  " * within.depth)
+
+
+def _own_lines(error: BaseException) -> str:
+    """As Python's traceback begins with; that reads all the others, and all frames of each, to say this."""
+    kind = type(error)
+    name = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+    text = text_of(error)
+    return "\n".join([name + kind.__qualname__ + (text and f": {text}"), *getattr(error, "__notes__", ())])
+
+
+def _walk(error: BaseException, *, said_only: bool) -> Iterator[_Within]:
+    """The exception and all within it, each once, for they may go in circles; however deep they are nested."""
+    seen = set[int]()
+    left = [_Within(error, "", 0, True)]
+    while left:
+        within = left.pop()
+        if id(within.error) in seen or (said_only and not within.said):
+            continue
+        seen.add(id(within.error))
+        yield within
+        left.extend(reversed(list(_directly_within(within.error, within.depth + 1))))
+
+
+def _directly_within(error: BaseException, depth: int) -> Iterator[_Within]:
+    if isinstance(error, BaseExceptionGroup):
+        for number, part in enumerate(error.exceptions, 1):
+            yield _Within(part, f"{number} of {len(error.exceptions)}: ", depth, True)
+    if error.__cause__ is not None:
+        yield _Within(error.__cause__, "caused by ", depth, True)
+    elif error.__context__ is not None and not error.__suppress_context__:
+        yield _Within(error.__context__, "raised while handling ", depth, False)
