@@ -179,8 +179,7 @@ class Client:
 
     def _recent(self, limit: int, patience: float) -> tuple[RunSummary, ...]:
         try:
-            with self._calls.database.connection(patience=patience) as conn:
-                return recent_runs(conn, limit, patience)
+            return self._calls.database.call(lambda conn: recent_runs(conn, limit, patience), patience=patience)
         except DatabaseError as error:
             raise self._calls.told(error) from error
 

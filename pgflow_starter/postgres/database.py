@@ -167,28 +167,19 @@ class Database:
         pool = self._pool
         return pool is not None and pool.make_room()
 
-    def call(
-        self,
-        work: Callable[[Session], T],
-        scope: CancelScope | None = None,
-        *,
-        answers: float = 1.0,
-        within: float = inf,
-        lock: float = LOCK_LIMIT,
-        urgent: bool = False,
-    ) -> T:
+    def call(self, work: Callable[[Session], T], scope: CancelScope | None = None, **limits: Any) -> T:
         """What `work` returns, called with a connection; called once more where the session was to blame.
 
         That is when the server has ended it, or when it remembers what somebody has changed since. Then nothing of what
-        `work` did on it has come to stay. Otherwise as `connection`.
+        `work` did on it has come to stay. Otherwise as `connection`, `limits` included.
         """
         try:
-            with self.connection(scope, answers=answers, within=within, lock=lock, urgent=urgent) as conn:
+            with self.connection(scope, **limits) as conn:
                 return work(conn)
         except DatabaseError as error:
             if self._prober.hurried or not error.once_more:
                 raise
-        with self.connection(scope, answers=answers, within=within, lock=lock, urgent=urgent) as conn:
+        with self.connection(scope, **limits) as conn:
             return work(conn)
 
     @contextmanager

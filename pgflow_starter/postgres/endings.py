@@ -16,6 +16,7 @@ from uuid import UUID
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock
 from pgflow_starter.postgres.calls import Calls
+from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.elsewhere import NoThreadError
 from pgflow_starter.postgres.recent import LIMIT_TIME
 from pgflow_starter.postgres.run import Run
@@ -32,7 +33,7 @@ SHORTEST_READ = 1.0
 ANSWER = 15.0
 """Seconds that who waits must have left for each time that its run's row may take as long as a server may be silent."""
 
-# A table that somebody has locked. Not the statement's time, which counts for as long as the row is on its way.
+# A table that somebody has locked. Not the statement's time besides, which counts for as long as the row is on its way.
 _LIMIT_LOCKS = "select set_config('lock_timeout', %s, true)"
 _PASSING_STATES = ("57014", "55P03")  # it took too long: the statement, a lock
 _PASSING_TYPES = ("PoolTimeout", "NoThread")
@@ -81,18 +82,14 @@ class Endings:
     ) -> list[Any] | None:
         """The rows; None when the database cannot say within so many seconds. Raises PgflowError."""
 
-        def ask() -> list[Any]:
-            with (
-                self._calls.database.connection(patience=seconds, answers=answers) as conn,
-                conn.pipeline(),
-                conn.transaction(),
-            ):
+        def ask(conn: Connection) -> list[Any]:
+            with conn.pipeline(), conn.transaction():
                 conn.execute(limit, (f"{int(seconds * 1000)}ms",))
                 cursor = conn.execute(query, ([str(r) for r in run_ids],))
             return cursor.fetchall()
 
         try:
-            return self._calls.threads(ask)
+            return self._calls.threads(lambda: self._calls.database.call(ask, patience=seconds, answers=answers))
         except NoThreadError:
             return None
         except DatabaseError as error:
