@@ -1,0 +1,85 @@
+"""Sessions that the server ends, or that remember what somebody has changed, are nobody's error."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+import pgflow_starter as pgflow
+from tests.support.database import opened
+from tests.support.starters import STRATEGIES, echo_job, running
+from tests.support.waiting import eventually
+from tests.trouble.conftest import OURS, Admin
+
+WAIT = 30.0
+CHANGES = [
+    ("alter table pgflow.runs alter column status type varchar(30)", "a column's type"),
+    ("alter table pgflow.runs alter column remaining_steps type bigint", "what a function remembers"),
+    ("alter table pgflow.step_tasks alter column attempts_count type bigint", "what a claim returns"),
+    ("alter table pgflow.runs add column note text", "one more column"),
+    ("alter table pgflow.runs drop column note", "one less"),
+]
+
+
+def _gone(admin: Admin) -> bool:
+    return not admin.execute(
+        "select from pg_stat_activity where application_name = %s and datname = current_database()", (OURS,)
+    ).fetchone()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_table_may_be_changed_under_workers_and_callers(database: str, admin: Admin, strategy: str) -> None:
+    job = echo_job()
+    with running(database, jobs=[job], signal_strategy=strategy) as starter:
+        starter.await_ready(WAIT)
+        for number in range(20):  # until all of it is prepared
+            starter.client.enqueue(job, number).wait(WAIT)
+        for change, what in CHANGES:
+            admin.execute(change)
+            assert starter.client.enqueue(job, what).wait(WAIT).result == what
+        assert starter.status().outage is None
+
+
+def test_a_session_that_the_server_ended_for_its_idleness_is_replaced_without_a_word(
+    database: str, admin: Admin, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = echo_job()
+    idle = make_conninfo(database, options="-c idle_session_timeout=150ms", application_name=OURS)
+    with pgflow.PgflowClient(idle) as client:
+        for number in range(4):
+            client.enqueue(job, number)
+            eventually(lambda: _gone(admin), what="the end of the sessions")
+        assert client.enqueue(job, "last").status == "started"
+    assert [record.getMessage() for record in caplog.records if "away" in record.getMessage()] == []
+
+
+def test_backends_that_somebody_ended_while_they_were_idle_are_no_error_of_the_next_caller(
+    database: str, admin: Admin
+) -> None:
+    job = echo_job()
+    ours = make_conninfo(database, application_name=OURS)
+    with pgflow.PgflowClient(ours) as client:
+        for number in range(4):
+            client.enqueue(job, number)
+            admin.execute(
+                "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+                " where application_name = %s and datname = current_database()",
+                (OURS,),
+            )
+        assert client.enqueue(job, "last").status == "started"
+
+
+def test_what_is_the_statements_own_error_is_told_after_a_fresh_session_had_it_too(database: str) -> None:
+    with opened(database) as db:
+        for _ in range(3):
+            calls: list[int] = []
+
+            def wrong(conn: psycopg.Connection[tuple[object, ...]], calls: list[int] = calls) -> None:
+                calls.append(conn.info.backend_pid)
+                conn.execute("select 'a'::integer || nothing_of_the_kind")
+
+            with pytest.raises(pgflow.DatabaseError) as caught:
+                db.call(wrong)
+            assert caught.value.sqlstate == "42703"
+            assert len(set(calls)) == len(calls) <= 2
