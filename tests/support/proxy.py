@@ -1,37 +1,29 @@
-"""A TCP proxy in front of a server of ours that cuts, refuses, delays and swallows, and counts who comes."""
+"""A TCP proxy in front of a server of ours that cuts, refuses, delays, slows and swallows, and counts who comes."""
 
 from __future__ import annotations
 
 import itertools
 import selectors
 import socket
-import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from tests.support.ends import CHUNK, End, reset
+from tests.support.throttle import Throttle
 
-CHUNK = 65536
 CONNECT_TIMEOUT = 5.0
+SOONEST = 0.001
+"""Seconds between two looks at what is due."""
+
 _numbers = itertools.count(1)
-
-
-@dataclass(eq=False, slots=True)
-class End:
-    """One socket of a pair, and what is on its way to it: (when to hand it over, bytes; none of them: the end)."""
-
-    socket: socket.socket
-    peer: End | None = None
-    swallow: bool = False
-    outgoing: deque[tuple[float, bytes]] = field(default_factory=deque)
 
 
 class Proxy:
@@ -47,6 +39,8 @@ class Proxy:
         self._came: list[float] = []
         self._refusing = self._swallowing = self._closed = False
         self._delay = 0.0
+        self._slow: dict[bool, Throttle] = {}  # to the server: True, to clients: False
+        self.most_queued = 0
         self._wake_receive, self._wake_send = socket.socketpair()
         self._wake_receive.setblocking(False)
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -91,16 +85,29 @@ class Proxy:
         """Hand everything on that much later."""
         self._do(lambda: self._set(delay=seconds))
 
+    def throttle(self, bytes_per_second: float) -> None:
+        """Hand on so many bytes a second in each direction at most, all connections together."""
+        self._do(lambda: self._set(rate=bytes_per_second))
+
     def accept(self) -> None:
-        """Serve new connections again, without delay. What was swallowed is lost: those connections stay silent."""
+        """Serve new connections again, at once and at full speed.
+
+        What was swallowed is lost: those connections stay silent.
+        """
         self._do(self._set)
 
-    def _set(self, *, refusing: bool = False, swallowing: bool = False, delay: float = 0.0) -> None:
+    def _set(
+        self, *, refusing: bool = False, swallowing: bool = False, delay: float = 0.0, rate: float | None = None
+    ) -> None:
         self._refusing, self._swallowing, self._delay = refusing, swallowing, delay
+        now = time.monotonic()
+        self._slow = {} if rate is None else {True: Throttle(rate, now), False: Throttle(rate, now)}
         if swallowing:
+            for end in list(self._ends):
+                # Whoever has gone would be waited for by the other side for ever.
+                self._reset(end) if end.ended else end.forget()
             for end in self._ends:
-                end.swallow = True
-                end.outgoing.clear()
+                self._attend(end)
 
     def _do(self, call: Callable[[], object]) -> None:
         done = threading.Event()
@@ -114,11 +121,14 @@ class Proxy:
             self._selector.register(self._listening, selectors.EVENT_READ)
             self._selector.register(self._wake_receive, selectors.EVENT_READ)
             while not self._closed:
-                for key, _ in self._selector.select(self._patience()):
+                for key, events in self._selector.select(self._patience()):
                     if key.fileobj is self._listening:
                         self._welcome()
                     elif key.data is not None:
-                        self._read(key.data)
+                        if events & selectors.EVENT_WRITE:
+                            key.data.full = False
+                        if events & selectors.EVENT_READ:
+                            self._read(key.data)
                 self._hand_over()
                 with suppress(BlockingIOError):
                     self._wake_receive.recv(CHUNK)
@@ -128,8 +138,14 @@ class Proxy:
                     done.set()
 
     def _patience(self) -> float | None:
-        due = min((end.outgoing[0][0] for end in self._ends if end.outgoing), default=None)
-        return None if due is None else max(0.001, due - time.monotonic())
+        """Seconds until something is due. What a socket has no room for is not: the selector tells of the room."""
+        now = time.monotonic()
+        due = min((self._due(end, now) for end in self._ends if end.outgoing and not end.full), default=None)
+        return None if due is None else max(SOONEST, due - now)
+
+    def _due(self, end: End, now: float) -> float:
+        slow = self._slow.get(end.server)
+        return max(end.outgoing[0][0], now if slow is None else slow.next(now))
 
     def _welcome(self) -> None:
         with suppress(BlockingIOError):
@@ -137,13 +153,13 @@ class Proxy:
             self._came.append(time.monotonic())
             near = End(client, swallow=self._swallowing)
             if self._refusing:
-                _reset(client)
+                reset(client)
                 return
             if not self._swallowing:
                 try:
-                    far = End(socket.create_connection(self._target, CONNECT_TIMEOUT), near)
+                    far = End(socket.create_connection(self._target, CONNECT_TIMEOUT), near, server=True)
                 except OSError:
-                    _reset(client)
+                    reset(client)
                     return
                 near.peer = far
                 self._enter(far)
@@ -153,7 +169,20 @@ class Proxy:
         end.socket.setblocking(False)
         end.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._ends.add(end)
-        self._selector.register(end.socket, selectors.EVENT_READ, end)
+        self._attend(end)
+
+    def _attend(self, end: End) -> None:
+        """Wait for what can be done with its socket: reading unless there is enough for its peer, and for room."""
+        events = selectors.EVENT_READ * end.reads | selectors.EVENT_WRITE * end.full
+        if events == end.attended:
+            return
+        if not events:
+            self._selector.unregister(end.socket)
+        elif end.attended:
+            self._selector.modify(end.socket, events, end)
+        else:
+            self._selector.register(end.socket, events, end)
+        end.attended = events
 
     def _read(self, end: End) -> None:
         if end not in self._ends:
@@ -170,38 +199,50 @@ class Proxy:
         if end.peer is None or end.swallow:
             self._reset(end)
             return
-        end.peer.outgoing.append((time.monotonic() + self._delay, data))
-        if not data:
-            self._selector.unregister(end.socket)
+        end.peer.give(time.monotonic() + self._delay, data)
+        self.most_queued = max(self.most_queued, end.peer.queued)
+        end.ended = not data
+        self._attend(end)
 
     def _hand_over(self) -> None:
         now = time.monotonic()
-        for end in list(self._ends):
-            while end in self._ends and end.outgoing and end.outgoing[0][0] <= now:
-                due, data = end.outgoing.popleft()
-                try:
-                    sent = end.socket.send(data) if data else 0
-                except BlockingIOError:
-                    sent = 0
-                except OSError:
-                    self._reset(end)
-                    break
-                if not data:
-                    self._leave(end)
-                elif sent < len(data):
-                    end.outgoing.appendleft((due, data[sent:]))
-                    break
+        due = [end for end in self._ends if end.outgoing and not end.full and end.outgoing[0][0] <= now]
+        shares = {
+            server: slow.credit(now) // max(1, sum(end.server is server for end in due))
+            for server, slow in self._slow.items()
+        }
+        for end in due:
+            if end in self._ends:
+                self._hand_over_to(end, now, shares.get(end.server))
 
-    def _leave(self, end: End, *, reset: bool = False) -> None:
+    def _hand_over_to(self, end: End, now: float, share: int | None) -> None:
+        """What is due there, and on a slow link no more than its share."""
+        while end.outgoing and end.outgoing[0][0] <= now and not end.full and share != 0:
+            if end.ends_now:
+                self._leave(end)
+                return
+            try:
+                sent = end.hand_over(share)
+            except OSError:
+                self._reset(end)
+                return
+            if share is not None:
+                share -= sent
+                self._slow[end.server].spend(sent)
+        for each in (end, end.peer):
+            if each in self._ends:
+                self._attend(each)
+
+    def _leave(self, end: End, *, broken: bool = False) -> None:
         for each in (end, end.peer):
             if each is not None and each in self._ends:
                 self._ends.discard(each)
-                with suppress(KeyError):
+                if each.attended:
                     self._selector.unregister(each.socket)
-                _reset(each.socket) if reset else each.socket.close()
+                reset(each.socket) if broken else each.socket.close()
 
     def _reset(self, end: End) -> None:
-        self._leave(end, reset=True)
+        self._leave(end, broken=True)
 
     def _cut(self) -> None:
         for end in list(self._ends):
@@ -211,10 +252,3 @@ class Proxy:
         self._closed = True
         for end in list(self._ends):
             self._leave(end)
-
-
-def _reset(connection: socket.socket) -> None:
-    """Close with RST, as a machine does that knows nothing of the connection."""
-    with suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
