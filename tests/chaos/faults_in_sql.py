@@ -33,18 +33,20 @@ task as (select from pgflow.step_tasks where run_id in (select run_id from run) 
 select (select count(*) from run) + (select count(*) from state) + (select count(*) from task)
 """,
     "a task": """
-with task as (select from pgflow.step_tasks where status = 'queued' order by random() limit 1 for update)
+with task as (
+    select from pgflow.step_tasks where status in ('queued', 'started') order by status, random() limit 1 for update
+)
 select count(*) from task
 """,
     "the workers": "with worker as (select from pgflow.workers for update) select count(*) from worker",
 }
-SHAPES: tuple[tuple[LiteralString, LiteralString], ...] = (
-    ("alter table pgflow.runs alter column status type", "varchar"),
-    ("alter table pgflow.step_tasks alter column step_slug type", "varchar"),
-    ("alter type pgflow.step_task_record alter attribute step_slug type", "varchar"),
+SHAPES: tuple[tuple[LiteralString, LiteralString, LiteralString], ...] = (
+    ("alter table pgflow.runs alter column status type", "varchar", "text"),
+    ("alter table pgflow.step_tasks alter column step_slug type", "varchar", "text"),
+    ("alter table pgflow.step_tasks alter column attempts_count type", "bigint", "integer"),
 )
-"""All of them are of type text. The first is in what a client is given, the second in what is looked over for the dead,
-the third in what a worker claims."""
+"""To what type and back. The first is in what a client is given, the second in what is looked over for the dead, the
+third in what a worker claims: of all three, prepared statements return another type than they did."""
 
 CANCEL_EVERY = 0.05
 TRIES = 50
@@ -72,12 +74,22 @@ def _lock_rows(world: World, longest: float) -> None:
     with world.direct() as admin, admin.transaction():
         admin.execute("set local lock_timeout = '5s'")
         try:
-            row = admin.execute(ROWS[world.random.choice(sorted(ROWS))]).fetchone()
+            rows = _locked(admin, ROWS[world.random.choice(sorted(ROWS))])
         except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):
             world.ledger.count("locks that were not to be had")
             raise psycopg.Rollback from None
-        world.ledger.count("rows locked", int(row[0]) if row else 0)
+        world.ledger.count("rows locked", rows)
         _hold_lock(world, admin, longest)
+
+
+def _locked(admin: Admin, statement: LiteralString) -> int:
+    """How many rows it locked. Of runs and tasks there are none for moments: the workers are quick."""
+    for _ in range(TRIES):
+        row = admin.execute(statement).fetchone()
+        if row and row[0]:
+            return int(row[0])
+        admin.execute("select pg_sleep(0.02)")
+    return 0
 
 
 def _hold_lock(world: World, admin: Admin, longest: float) -> None:
@@ -96,10 +108,10 @@ def _cancel(world: World, longest: float) -> None:
 
 
 def _change_column(world: World, longest: float) -> None:
-    alter, other = world.random.choice(SHAPES)
+    alter, other, usual = world.random.choice(SHAPES)
     insist(world, sql.SQL(alter + " " + other))
     world.hold(longest)
-    insist(world, sql.SQL(alter + " text"))
+    insist(world, sql.SQL(alter + " " + usual))
 
 
 def _drop_schema(world: World, longest: float) -> None:
