@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from typing import Any, LiteralString
 
 import psycopg
@@ -50,6 +49,8 @@ third in what a worker claims: of all three, prepared statements return another 
 
 CANCEL_EVERY = 0.05
 TRIES = 50
+MANY_TRIES = 2000
+_TABLES = "select schemaname, tablename from pg_tables where schemaname in ('pgflow', 'pgmq')"
 _BLOCKED = "select count(*) from pg_stat_activity where pg_backend_pid() = any(pg_blocking_pids(pid))"
 _CANCEL = """
 select count(pg_cancel_backend(pid)) from pg_stat_activity
@@ -123,14 +124,19 @@ def _drop_schema(world: World, longest: float) -> None:
 
 
 def insist(world: World, statement: sql.SQL) -> None:
-    """Until it has its locks, and wins a deadlock with the workers."""
+    """With all tables locked at one moment: waiting for one while holding another would be deadlock upon deadlock."""
     with world.direct() as admin:
-        admin.execute("set lock_timeout = '2s'")
-        for _ in range(TRIES):
-            with suppress(psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):
-                admin.execute(statement)
+        for _ in range(MANY_TRIES):
+            try:
+                with admin.transaction():
+                    tables = sql.SQL(", ").join(sql.Identifier(*row) for row in admin.execute(_TABLES))
+                    admin.execute(sql.SQL("lock table {} in access exclusive mode nowait").format(tables))
+                    admin.execute(statement)
+            except psycopg.errors.LockNotAvailable:
+                admin.execute("select pg_sleep(0.01)")
+            else:
                 return
-    raise AssertionError(f"{TRIES} tries did not get the locks for {statement.as_string()}")
+    raise AssertionError(f"{MANY_TRIES} tries did not get the locks for {statement.as_string()}")
 
 
 _PGFLOW: LiteralString = "drop schema pgflow cascade"

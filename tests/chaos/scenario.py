@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import threading
 import time
@@ -113,7 +114,7 @@ def run(
     before, footprint = ours(), Footprint.now()
     with world(server, seed, PROCESSES_BESIDE.get(scenario, 0), pause) as w:
         with Load(w, seed, pause) as load:
-            _break(w, scenario, seconds, longest, quiet)
+            _break(w, scenario, seconds, seed, longest, quiet)
             mended = time.monotonic()
         for process in w.processes:
             process.enough()
@@ -133,17 +134,22 @@ def run(
     return result
 
 
-def _break(w: World, scenario: str, seconds: float, longest: float, quiet: float) -> None:
+def _break(w: World, scenario: str, seconds: float, seed: int, longest: float, quiet: float) -> None:
+    """The same faults in the same order for the same seed, however long each took and whatever it met."""
     faults = SCENARIOS[scenario]
+    order = random.Random(seed)
+    number = 0
     deadline = time.monotonic() + seconds
     upcoming: list[str] = []
     while (left := deadline - time.monotonic()) > 0:
         if not upcoming:  # each in turn, in an order of the seed's
-            upcoming = w.random.sample(sorted(faults), len(faults))
+            upcoming = order.sample(sorted(faults), len(faults))
         name = upcoming.pop()
+        number += 1
+        w.random.seed(f"{seed} fault {number}")
         with w.ledger.fault(name):
             faults[name](w, min(longest, left))
-        pause = w.random.uniform(*PAUSES.get(scenario, (0, quiet)))
+        pause = order.uniform(*PAUSES.get(scenario, (0, quiet)))
         _never.wait(min(pause, max(AT_LAST, deadline - time.monotonic())))
 
 
