@@ -9,14 +9,14 @@ import random
 import sys
 from pathlib import Path
 
-from tests.chaos.faults import SCENARIOS
 from tests.chaos.scenario import Result, run
+from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.world import server
 
 LONGEST = 60.0
 COLUMNS = (
-    f"{'scenario':<12}{'faults':>7}{'runs':>7}{'lost':>6}{'tasks':>8}{'twice':>7}{'why?':>6}{'over':>6}{'asks':>8}{'open':>6}"
-    f"{'p99 ms':>8}{'restarts':>9}{'right after':>12}{'threads':>9}{'fds':>5}{'MB':>7}"
+    f"{'scenario':<12}{'faults':>7}{'runs':>7}{'lost':>6}{'tasks':>8}{'twice':>7}{'why?':>6}{'over':>6}{'stranded':>10}{'asks':>8}{'open':>6}"
+    f"{'p99 ms':>8}{'restarts':>9}{'right after':>12}{'backends':>9}{'left':>5}{'threads':>9}{'fds':>5}{'MB':>7}"
 )
 
 
@@ -24,9 +24,9 @@ def line(r: Result) -> str:
     """The row of the table."""
     return (
         f"{r.scenario:<12}{r.faults:>7}{r.runs:>7}{r.lost:>6}{r.tasks:>8}{r.repeated:>7}{r.unexplained:>6}"
-        f"{r.taken_over:>6}{r.asks:>8}{r.unanswered:>6}{r.status_p99_ms:>8.2f}{r.restarts:>9}"
-        f"{r.converged_seconds:>10.1f} s{len(r.threads_left):>9}{r.fds_left:>5}{r.rss_growth_mb:>7.1f}"
-        + ("" if r.passed else "  FAILED")
+        f"{r.taken_over:>6}{r.stranded:>10}{r.asks:>8}{r.unanswered:>6}{r.status_p99_ms:>8.2f}{r.restarts:>9}"
+        f"{r.converged_seconds:>10.1f} s{r.backends_most:>9}{r.backends_left:>5}{len(r.threads_left):>9}"
+        f"{r.fds_left:>5}{r.rss_growth_mb:>7.1f}" + ("" if r.passed else "  FAILED")
     )
 
 

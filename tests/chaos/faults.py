@@ -1,22 +1,31 @@
-"""What is broken, and how. Each fault breaks, waits, and mends what it broke; what heals must heal by itself."""
+"""What is broken around the database and in the processes, and how.
+
+Each fault breaks, waits, and mends what it broke; what heals must heal by itself.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+import math
+import time
 from contextlib import ExitStack, suppress
 from typing import Literal
+from uuid import UUID
 
 import psycopg
 import pykka
 
+import pgflow_starter as pgflow
 from pgflow_starter import ModuleActor, StarterActor
-from pgflow_starter.postgres.install import install
 from tests.chaos.asks import everything
-from tests.chaos.world import CONNECTIONS, DBNAME, World
+from tests.chaos.sender import Sender
+from tests.chaos.world import CONNECTIONS, Fault, World
 
-Fault = Callable[[World, float], None]
-_never = threading.Event()
+SLOW = (0.2e6, 5e6)
+"""Bytes a second of a slow link."""
+BIG = (300_000, 2_000_000)
+"""Characters of a big input, of which no more are sent than half of the longest fault hands on."""
+BIG_RUNS = 4
+JOBS = ("chaos_quick", "chaos_slow")
 
 
 class Deadly:
@@ -31,7 +40,7 @@ class Deadly:
 def _stop(mode: Literal["fast", "immediate"]) -> Fault:
     def stop(world: World, longest: float) -> None:
         world.server.stop(mode)
-        _never.wait(world.random.uniform(0, longest))
+        world.hold(longest)
         world.server.start()
 
     return stop
@@ -39,7 +48,7 @@ def _stop(mode: Literal["fast", "immediate"]) -> Fault:
 
 def _kill_server(world: World, longest: float) -> None:
     world.server.kill()
-    _never.wait(world.random.uniform(0, longest))
+    world.hold(longest)
     world.server.start()
 
 
@@ -60,7 +69,7 @@ def _exhaust_connections(world: World, longest: float) -> None:
                 stack.enter_context(psycopg.connect(world.server.conninfo()))
             except psycopg.OperationalError:
                 break
-        _never.wait(world.random.uniform(0, longest))
+        world.hold(longest)
 
 
 def _cut(world: World, longest: float) -> None:
@@ -69,19 +78,19 @@ def _cut(world: World, longest: float) -> None:
 
 def _refuse(world: World, longest: float) -> None:
     world.proxy.refuse()
-    _never.wait(world.random.uniform(0, longest))
+    world.hold(longest)
     world.proxy.accept()
 
 
 def _delay(world: World, longest: float) -> None:
     world.proxy.delay(world.random.uniform(0.005, 0.1))
-    _never.wait(world.random.uniform(0, longest))
+    world.hold(longest)
     world.proxy.accept()
 
 
 def _black_hole(world: World, longest: float) -> None:
     world.proxy.black_hole()
-    _never.wait(world.random.uniform(0, longest))
+    world.hold(longest)
     world.proxy.accept()
 
 
@@ -110,7 +119,7 @@ def _stop_all(world: World, longest: float) -> None:
 def _kill_process(world: World, longest: float) -> None:
     process = world.random.choice(world.processes)
     process.kill()
-    _never.wait(world.random.uniform(0, longest))
+    world.hold(longest)
     process.start()
 
 
@@ -118,42 +127,37 @@ def _freeze_process(world: World, longest: float) -> None:
     process = world.random.choice(world.processes)
     process.freeze()
     try:
-        _never.wait(world.random.uniform(0, longest))
+        world.hold(longest)
     finally:
         process.thaw()
 
 
-def _drop_schema(world: World, longest: float) -> None:
-    both = world.random.random() < 0.5
-    with world.direct() as admin:
-        admin.execute("set lock_timeout = '10s'")
-        for _ in range(50):  # until it wins a deadlock with the workers
-            try:
-                admin.execute("drop schema pgflow cascade; drop schema if exists pgmq cascade" if both else _PGFLOW)
-            except (psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable):
-                continue
+def _slow_link(world: World, longest: float) -> None:
+    until = time.monotonic() + world.random.uniform(longest / 2, longest)
+    rate = 10 ** world.random.uniform(*map(math.log10, SLOW))
+    largest = int(min(BIG[1], max(BIG[0], rate * longest / 2)))
+    world.proxy.throttle(rate)
+    sender = Sender((), world.random, world.ledger.returned, lambda kind: world.ledger.count(f"refused: big, {kind}"))
+    given_up: list[tuple[pgflow.Starter, str, str, UUID]] = []
+    for _ in range(BIG_RUNS):
+        run_id = UUID(int=world.random.getrandbits(128), version=4)
+        big = "x" * world.random.randint(BIG[0], largest)
+        call = (world.random.choice(world.starters), world.random.choice(JOBS), big, run_id)
+        world.ledger.count("big runs")
+        if not sender.send(*call):
+            given_up.append(call)
+        if time.monotonic() >= until:
             break
-    _never.wait(world.random.uniform(0, longest))
-    install(world.server.conninfo(DBNAME))
-    world.ledger.forget_returned()
+    world.hold(max(0.0, until - time.monotonic()))
+    world.proxy.accept()
+    for call in given_up:  # the id makes it the same run
+        sender.send(*call)
 
-
-_PGFLOW = "drop schema pgflow cascade"
 
 SERVER: dict[str, Fault] = {"stop fast": _stop("fast"), "stop immediate": _stop("immediate"), "kill -9": _kill_server}
 SESSIONS: dict[str, Fault] = {"terminate backends": _terminate_backends, "exhaust connections": _exhaust_connections}
 NETWORK: dict[str, Fault] = {"cut": _cut, "refuse": _refuse, "delay": _delay, "black hole": _black_hole}
+LINK: dict[str, Fault] = {"slow link": _slow_link}
 ACTORS: dict[str, Fault] = {"kill actors": _kill_actors, "kill workers": _kill_workers, "stop_all": _stop_all}
 """Each of them costs at least one restart."""
 PROCESSES: dict[str, Fault] = {"kill process": _kill_process, "freeze process": _freeze_process}
-SCHEMA: dict[str, Fault] = {"drop schema": _drop_schema}
-
-SCENARIOS: dict[str, dict[str, Fault]] = {
-    "server": SERVER,
-    "sessions": SESSIONS,
-    "network": NETWORK,
-    "actors": ACTORS,
-    "processes": PROCESSES,
-    "everything": {**SERVER, **SESSIONS, **NETWORK, **ACTORS, **PROCESSES},
-    "schema": SCHEMA,
-}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -22,6 +22,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._handled: defaultdict[Key, list[tuple[float, str]]] = defaultdict(list)
         self._returned: set[UUID] = set()
+        self._forgotten: set[UUID] = set()
         self._faults: list[tuple[str, float, float]] = []
         self.counts: Counter[str] = Counter()
 
@@ -40,10 +41,20 @@ class Ledger:
         with self._lock:
             self._returned.clear()
 
-    def count(self, what: str) -> None:
-        """One more of these."""
+    def forget(self, run_ids: Collection[UUID]) -> None:
+        """These runs may be gone, or fail, on purpose; also those that a client's call is yet to return."""
         with self._lock:
-            self.counts[what] += 1
+            self._forgotten.update(run_ids)
+
+    def forgotten(self) -> set[UUID]:
+        """The runs that may be gone or fail."""
+        with self._lock:
+            return set(self._forgotten)
+
+    def count(self, what: str, number: int = 1) -> None:
+        """So many more of these."""
+        with self._lock:
+            self.counts[what] += number
 
     @contextmanager
     def fault(self, name: str) -> Iterator[None]:
@@ -63,7 +74,7 @@ class Ledger:
     def missing(self, completed: set[UUID]) -> set[UUID]:
         """Runs that a client was given and that are not among those."""
         with self._lock:
-            return self._returned - completed
+            return self._returned - self._forgotten - completed
 
     def times_handled(self, key: Key) -> int:
         """How often a handler began with the task."""

@@ -15,6 +15,21 @@ TARGETS = ("chaos_quick", "chaos_quick", "chaos_slow", "chaos_flow")
 ATTEMPTS = 20
 """A killed process costs each of its tasks an attempt, and no task shall run out of them for that."""
 
+WORK: dict[str, Callable[[Any], Any]] = {
+    "split": lambda order: [order, order + 1, order + 2],
+    "double": lambda item: int(item) * 2,
+    "total": lambda deps: sum(deps["double"]),
+    "chaos_quick": lambda message: message,
+    "chaos_slow": lambda message: message,
+}
+"""What each step makes of what it is given, whoever runs it."""
+
+OUTPUT = """
+case flow_slug when 'chaos_flow' then jsonb_build_object('total', 6 * (input #>> '{}')::numeric + 6)
+               else jsonb_build_object(flow_slug, input) end
+"""
+"""What a run comes to, by its row."""
+
 SETTINGS: dict[str, Any] = {
     "backoff": pgflow.Backoff(base=0.1, maximum=2.0, jitter=0.2),
     "min_poll_interval": 0.2,
@@ -40,27 +55,27 @@ def modules(seen: Callable[[Key], object], seed: int) -> tuple[list[pgflow.Flow]
     @flow.step()
     def split(order: Any, ctx: pgflow.TaskContext) -> list[int]:
         begins(ctx)
-        return [order, order + 1, order + 2]
+        return list(WORK["split"](order))
 
     @flow.map(array="split")
     def double(item: Any, ctx: pgflow.TaskContext) -> int:
         begins(ctx)
-        return int(item) * 2
+        return int(WORK["double"](item))
 
     @flow.step(depends_on=["double"])
     def total(deps: Any, ctx: pgflow.TaskContext) -> int:
         begins(ctx)
-        return sum(deps["double"])
+        return int(WORK["total"](deps))
 
     @pgflow.job("chaos_quick", base_delay=1, max_attempts=ATTEMPTS)
     def quick(message: Any, ctx: pgflow.TaskContext) -> Any:
         begins(ctx)
-        return message
+        return WORK["chaos_quick"](message)
 
     @pgflow.job("chaos_slow", base_delay=1, max_attempts=ATTEMPTS)
     def slow(message: Any, ctx: pgflow.TaskContext) -> Any:
         begins(ctx)
         ctx.cancelled.wait(noise.uniform(0.02, 0.3))
-        return message
+        return WORK["chaos_slow"](message)
 
     return [flow], [quick, slow]

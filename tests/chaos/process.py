@@ -11,6 +11,9 @@ import threading
 from contextlib import suppress
 from uuid import UUID
 
+from psycopg.conninfo import make_conninfo
+
+from tests.chaos.backends import OURS
 from tests.chaos.ledger import Ledger
 from tests.support.programs import ROOT, environment
 
@@ -50,7 +53,8 @@ class Process:
         """The next one; returns while it is starting."""
         self._incarnation += 1
         self._state = ""
-        given = (self._conninfo, self._seed, self._incarnation, self._pause, logging.root.manager.disable)
+        conninfo = make_conninfo(self._conninfo, application_name=f"{OURS}{self._name}.{self._incarnation}")
+        given = (conninfo, self._seed, self._incarnation, self._pause, logging.root.manager.disable)
         self._process = subprocess.Popen(
             [sys.executable, *PROGRAM, *map(str, given)],
             env=environment(),

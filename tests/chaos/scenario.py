@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import threading
 import time
@@ -12,9 +13,12 @@ from uuid import UUID
 
 from pgflow_starter import ModuleStatus, PgflowError
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from tests.chaos.faults import ACTORS, SCENARIOS
+from tests.chaos.faults import ACTORS
+from tests.chaos.faults_in_queues import sweep
 from tests.chaos.footprint import Footprint
 from tests.chaos.load import Load
+from tests.chaos.modules import OUTPUT, SETTINGS
+from tests.chaos.scenarios import BOUNDED, PAUSES, PROCESSES_BESIDE, SCENARIOS
 from tests.chaos.world import World, world
 from tests.support.threads import left_over, ours
 from tests.support.waiting import eventually
@@ -24,16 +28,15 @@ CONVERGED_WITHIN = 20.0
 """Seconds after the last fault was mended: a black hole takes up to 15 of silence, and the probe."""
 STATUS_P99_MS = 5.0
 THREADS_END_WITHIN = 5.0
-PAUSES = {"actors": (1.7, 2.5), "schema": (1.5, 6.0)}
-"""Seconds between faults: actors no more often than their supervisors put up with."""
+BACKENDS = int(SETTINGS["pool_size"]) + 3
+"""Sessions of one starter at most: its pool's, its listener's, its prober's, and one that is just being replaced."""
 AT_LAST = 0.5
 """Seconds of load after the last fault at least."""
 
-PROCESSES = {"processes": 2, "everything": 1}
-"""How many worker processes there are beside this one."""
-
 _never = threading.Event()
 _TASKS = "select run_id, step_slug, task_index from pgflow.step_tasks where status = 'completed'"
+_STRANDED = "select count(*) from pgflow.step_tasks where status = 'started'"
+_WRONG = f"select count(*) from pgflow.runs where status = 'completed' and output is distinct from {OUTPUT}"
 
 
 @dataclass(slots=True)
@@ -50,6 +53,9 @@ class Result:
     repeated: int = 0
     unexplained: int = 0
     taken_over: int = 0
+    stranded: int = 0
+    backends_most: int = 0
+    backends_left: int = 0
     asks: int = 0
     unanswered: int = 0
     raised: dict[str, int] = field(default_factory=dict)
@@ -68,7 +74,17 @@ class Result:
     def passed(self) -> bool:
         """Nothing lost, nobody left waiting, nothing left behind; and that it was really put to the test."""
         left = self.threads_left or self.fds_left > 0
-        broken = self.lost or self.unexplained or self.unanswered or self.raised or left or self.problems
+        bounded = self.scenario not in BOUNDED or (self.backends_most <= BACKENDS and self.backends_left == 0)
+        broken = (
+            self.lost
+            or self.stranded
+            or not bounded
+            or self.unexplained
+            or self.unanswered
+            or self.raised
+            or left
+            or self.problems
+        )
         tested = self.asks > 0 and self.runs > 0 and self.faults > 0 and (self.restarts > 0 or not self.deadly_faults)
         quick = self.converged_seconds <= CONVERGED_WITHIN and self.status_p99_ms <= self.status_limit_ms
         return tested and quick and not broken
@@ -96,9 +112,9 @@ def run(
     """
     result = Result(scenario, seed, seconds, status_limit_ms=status_limit_ms)
     before, footprint = ours(), Footprint.now()
-    with world(server, seed, PROCESSES.get(scenario, 0), pause) as w:
+    with world(server, seed, PROCESSES_BESIDE.get(scenario, 0), pause) as w:
         with Load(w, seed, pause) as load:
-            _break(w, scenario, seconds, longest, quiet)
+            _break(w, scenario, seconds, seed, longest, quiet)
             mended = time.monotonic()
         for process in w.processes:
             process.enough()
@@ -111,23 +127,29 @@ def run(
             result.problems += process.problems
             result.threads_left += process.threads_left
         _account(w, result, load)
+    result.backends_most, result.backends_left = w.backends.most, w.backends.left
     result.threads_left += left_over(before, THREADS_END_WITHIN)
     after = Footprint.now()
     result.fds_left, result.rss_growth_mb = after.fds - footprint.fds, after.rss_mb - footprint.rss_mb
     return result
 
 
-def _break(w: World, scenario: str, seconds: float, longest: float, quiet: float) -> None:
+def _break(w: World, scenario: str, seconds: float, seed: int, longest: float, quiet: float) -> None:
+    """The same faults in the same order for the same seed, however long each took and whatever it met."""
     faults = SCENARIOS[scenario]
+    order = random.Random(seed)
+    number = 0
     deadline = time.monotonic() + seconds
     upcoming: list[str] = []
     while (left := deadline - time.monotonic()) > 0:
         if not upcoming:  # each in turn, in an order of the seed's
-            upcoming = w.random.sample(sorted(faults), len(faults))
+            upcoming = order.sample(sorted(faults), len(faults))
         name = upcoming.pop()
+        number += 1
+        w.random.seed(f"{seed} fault {number}")
         with w.ledger.fault(name):
             faults[name](w, min(longest, left))
-        pause = w.random.uniform(*PAUSES.get(scenario, (0, quiet)))
+        pause = order.uniform(*PAUSES.get(scenario, (0, quiet)))
         _never.wait(min(pause, max(AT_LAST, deadline - time.monotonic())))
 
 
@@ -135,8 +157,10 @@ def _converge(w: World, result: Result, mended: float) -> None:
     with w.direct() as admin:
 
         def open_runs() -> int:
-            row = admin.execute("select count(*) from pgflow.runs where status = 'started'").fetchone()
-            return int(row[0]) if row else 0
+            runs = {row[0] for row in admin.execute("select run_id from pgflow.runs where status = 'started'")}
+            if purged := runs & w.ledger.forgotten():
+                sweep(admin, purged)
+            return len(runs)
 
         try:
             eventually(lambda: all(p.well for p in w.processes), CONVERGE_WITHIN, "the processes' success and silence")
@@ -162,10 +186,15 @@ def _account(w: World, result: Result, load: Load) -> None:
     with w.direct() as admin:
         runs: list[tuple[UUID, str]] = admin.execute("select run_id, status from pgflow.runs").fetchall()
         tasks: list[Any] = admin.execute(_TASKS).fetchall()
+        stranded: Any = admin.execute(_STRANDED).fetchone()
+        wrong: Any = admin.execute(_WRONG).fetchone()
     completed = {run_id for run_id, status in runs if status == "completed"}
     unfinished = {run_id for run_id, status in runs if status != "completed"}
     result.runs = len(runs)
-    result.lost = len(w.ledger.missing(completed) | unfinished)
+    result.lost = len(w.ledger.missing(completed) | unfinished - w.ledger.forgotten())
+    result.stranded = stranded[0]
+    if wrong[0]:
+        result.problems.append(f"{wrong[0]} runs have another output than their input makes")
     result.tasks = len(tasks)
     never = sum(not w.ledger.times_handled(tuple(task)) for task in tasks)
     if never:
@@ -179,4 +208,5 @@ def _account(w: World, result: Result, load: Load) -> None:
     if len(load.status_seconds) > 1:
         result.status_p99_ms = statistics.quantiles(load.status_seconds, n=100)[98] * 1e3
     statuses = Counter(status for _, status in runs)
+    w.ledger.count("bytes held up in the proxy at most", w.proxy.most_queued)
     result.told = {**w.ledger.faults(), **w.ledger.counts, **{f"runs {k}": v for k, v in statuses.items()}}

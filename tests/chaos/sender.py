@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 import pgflow_starter as pgflow
@@ -34,17 +35,19 @@ class Sender:
         while not end.wait(rng.uniform(0, 2 * pause)):
             number += 1
             run_id = UUID(int=rng.getrandbits(128), version=4)
-            self._send(rng.choice(self._starters), rng.choice(TARGETS), number, run_id)
+            self.send(rng.choice(self._starters), rng.choice(TARGETS), number, run_id)
 
-    def _send(self, starter: pgflow.Starter, target: str, number: int, run_id: UUID) -> None:
+    def send(self, starter: pgflow.Starter, target: str, given: Any, run_id: UUID) -> bool:
+        """Start this run; whether the client's call returned it, at the last try at least."""
         for _ in range(TRIES):  # the id makes it the same run however often it is sent
             try:
-                starter.client.start_flow(target, number, run_id=run_id)
+                starter.client.start_flow(target, given, run_id=run_id)
             except pgflow.PgflowError as error:
                 self._refused(_kind(error))
             else:
                 self._returned(run_id)
-                return
+                return True
+        return False
 
 
 def _kind(error: pgflow.PgflowError) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.install import install
 from tests.chaos.asks import Asks
+from tests.chaos.backends import OURS, Backends
 from tests.chaos.ledger import Ledger
 from tests.chaos.modules import SETTINGS, modules
 from tests.chaos.process import Process
@@ -27,6 +30,7 @@ SILENCE_MS = 3000
 
 DBNAME = "chaos"
 READY_WITHIN = 30.0
+_never = threading.Event()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,20 @@ class World:
     processes: tuple[Process, ...]
     ledger: Ledger
     asks: Asks
+    backends: Backends
     random: random.Random
 
     def direct(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection past the proxy."""
         return psycopg.connect(self.server.conninfo(DBNAME), autocommit=True)
+
+    def hold(self, longest: float) -> None:
+        """Leave things as they are, for `longest` seconds at most."""
+        _never.wait(self.random.uniform(0, longest))
+
+
+Fault = Callable[[World, float], None]
+"""Breaks something, waits so many seconds at most, and mends it."""
 
 
 @contextmanager
@@ -67,6 +80,7 @@ def world(running: EmbeddedPostgres, seed: int, processes: int = 0, pause: float
     ledger = Ledger()
     with ExitStack() as stack:
         proxy = stack.enter_context(Proxy(running))
+        backends = stack.enter_context(Backends(running.conninfo(DBNAME)))
         conninfo = proxy.conninfo(DBNAME, tcp_user_timeout=str(SILENCE_MS), connect_timeout="2")
         others: list[Process] = []
         for number in range(processes):
@@ -76,10 +90,11 @@ def world(running: EmbeddedPostgres, seed: int, processes: int = 0, pause: float
         starters: list[pgflow.Starter] = []
         for strategy in ("polling", "notify"):
             flows, jobs = modules(ledger.handled, seed)
-            starter = pgflow.start(conninfo, flows=flows, jobs=jobs, signal_strategy=strategy, **SETTINGS)
+            named = make_conninfo(conninfo, application_name=f"{OURS}{strategy}")
+            starter = pgflow.start(named, flows=flows, jobs=jobs, signal_strategy=strategy, **SETTINGS)
             stack.callback(starter.stop)
             starters.append(starter)
         for starter in starters:
             starter.await_ready(READY_WITHIN)
         eventually(lambda: all(p.ready for p in others), READY_WITHIN, "the processes' being ready")
-        yield World(running, proxy, tuple(starters), tuple(others), ledger, Asks(), random.Random(seed))
+        yield World(running, proxy, tuple(starters), tuple(others), ledger, Asks(), backends, random.Random(seed))
