@@ -432,6 +432,11 @@ class Database:
         self._limits.close()
 
     def _probe(self) -> DatabaseError | None:
+        error = self._look()
+        # Somebody ended that very connection: the server is there, unless the next one says otherwise.
+        return self._look() if error is not None and error.once_more else error
+
+    def _look(self) -> DatabaseError | None:
         try:
             refuse_unreadable(self._conninfo)
             with (
@@ -450,8 +455,11 @@ class Database:
         except SetupError as error:
             # libpq's own words would show the piece that it stumbled over, and that may be the password's.
             return DatabaseError(f"connection string: {error}", error_type="ProgrammingError", connection_lost=True)
-        except Exception as error:
-            return translate(error, self.redact)
+        except Exception as raised:
+            told = translate(raised, self.redact)
+            connected = not isinstance(raised, psycopg.Error) or raised.pgconn is None
+            told.once_more = connected and told.sqlstate in SHUTDOWN_STATES
+            return told
         return None
 
     def _end_backends(self, conn: Session) -> None:

@@ -48,6 +48,9 @@ on conflict (worker_id) do update set last_heartbeat_at = now()
 
 T = TypeVar("T")
 
+LOCK_PATIENCE = 2.0
+"""Seconds that a phase waits for somebody's lock, in all, until the attempt counts as failed (SQLSTATE 55P03)."""
+
 _OPTIONS = ("max_attempts", "base_delay", "timeout")
 _STEP_OPTIONS = (*_OPTIONS, "start_delay")
 
@@ -135,7 +138,7 @@ class PostgresFlowStore:
     def _call(self, scope: CancelScope, work: Callable[[Connection], T], *, waits: bool = True) -> T:
         """What a phase does there; it may take as long as the phase.
 
-        Where it `waits`, what the server gives up first, for a lock or for its time, is done again until then.
+        Where it `waits`, what the server gives up first is done again: for a lock for a while, for its time until then.
         """
 
         def guarded(conn: Connection) -> T:
@@ -149,13 +152,14 @@ class PostgresFlowStore:
                     detect(conn)  # says what is missing
                 raise
 
-        deadline = self._clock.monotonic() + self._database.patience
+        began, patience = self._clock.monotonic(), self._database.patience
         while True:
             try:
-                return self._database.call(guarded, scope, answers=inf, within=self._database.patience)
+                return self._database.call(guarded, scope, answers=inf, within=patience)
             except DatabaseError as error:
-                again = waits and (error.locked or error.timed_out) and not error.connection_lost
-                if not again or self._clock.monotonic() >= deadline:
+                took = self._clock.monotonic() - began
+                again = took < (LOCK_PATIENCE if error.locked else patience) and (error.locked or error.timed_out)
+                if not waits or not again or error.connection_lost:
                     raise
 
     def _detected(self, conn: Connection) -> Features:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -16,9 +17,10 @@ from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.install import install
 from tests.support.database import opened
 from tests.support.databases import FAST, memory_folder
+from tests.support.proxy import Proxy
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
-from tests.trouble.conftest import LIMIT_MS, OURS, Admin
+from tests.trouble.conftest import LIMIT_MS, OURS, Admin, started, statuses
 
 WAIT = 30.0
 
@@ -59,62 +61,71 @@ def test_the_server_looks_whether_its_client_is_still_there(soon: str) -> None:
 
 
 @pytest.fixture
-def lonely(pg_version: int) -> Iterator[EmbeddedPostgres]:
-    """A server that waits for a synchronous standby which there is not, in sessions that want it."""
-    settings = {**FAST, "synchronous_standby_names": "nobody", "synchronous_commit": "local"}
-    with EmbeddedPostgres(version=pg_version, settings=settings, parent=memory_folder()) as server:
+def own_server(pg_version: int) -> Iterator[EmbeddedPostgres]:
+    """A server whose settings may be changed."""
+    with EmbeddedPostgres(version=pg_version, tcp=True, settings=FAST, parent=memory_folder()) as server:
         install(server.conninfo())
         yield server
 
 
-def test_a_commit_that_waits_for_a_standby_is_cancelled_and_how_it_came_out_is_known(lonely: EmbeddedPostgres) -> None:
+def test_a_commit_that_waits_for_a_standby_is_cancelled_and_how_it_came_out_is_known(
+    own_server: EmbeddedPostgres,
+) -> None:
     job = echo_job()
-    patient = lonely.conninfo()
-    soon = make_conninfo(patient, tcp_user_timeout=LIMIT_MS, application_name=OURS)
+    soon = make_conninfo(own_server.conninfo(), tcp_user_timeout=LIMIT_MS, application_name=OURS)
     with (
         running(soon, jobs=[job]) as starter,
-        psycopg.connect(patient, autocommit=True) as admin,
+        psycopg.connect(own_server.conninfo(), autocommit=True) as admin,
     ):
         starter.await_ready(WAIT)
-        admin.execute("alter system set synchronous_commit = on")
+        starter.client.enqueue(job, 0).wait(WAIT)
+        admin.execute("set synchronous_commit = local")
+        admin.execute("alter system set synchronous_standby_names = 'nobody'")
         admin.execute("select pg_reload_conf()")
-        eventually(lambda: _commits_wait(soon))
-        run = starter.client.enqueue(job, 1)  # whose commit nobody confirms
-        assert run.wait(WAIT).result == 1
-        assert admin.execute("select count(*) from pgflow.step_tasks where status <> 'completed'").fetchone() == (0,)
-
-
-def _commits_wait(conninfo: str) -> bool:
-    with psycopg.connect(conninfo) as conn:
-        return conn.execute("show synchronous_commit").fetchone() == ("on",)
+        waiting = "select 1 from pg_stat_activity where wait_event = 'SyncRep' and application_name = %s"
+        calling = threading.Thread(target=starter.client.enqueue, args=(job, 1))
+        calling.start()
+        eventually(lambda: admin.execute(waiting, (OURS,)).fetchone(), WAIT)
+        calling.join(WAIT)
+        run = starter.client.enqueue(job, 2)  # whose commit nobody confirms
+        assert run.wait(WAIT).result == 2
+        eventually(lambda: statuses(admin).keys() == {"completed"}, WAIT)
+        assert started(admin) == 0
+        admin.execute("alter system reset synchronous_standby_names")
+        admin.execute("select pg_reload_conf()")
 
 
 def test_a_call_that_was_given_up_and_may_be_carried_out_says_so_with_the_id_that_makes_it_safe_to_repeat(
-    soon: str, admin: Admin, server: EmbeddedPostgres
+    own_server: EmbeddedPostgres,
 ) -> None:
     job = echo_job()
-    with pgflow.PgflowClient(soon) as client:
+    with (
+        Proxy(own_server) as proxy,
+        pgflow.PgflowClient(proxy.conninfo(tcp_user_timeout=str(LIMIT_MS), connect_timeout="2")) as client,
+    ):
         client.enqueue(job, 0)
-        frozen = [
-            pid
-            for (pid,) in admin.execute(
-                "select pid from pg_stat_activity where application_name = %s and datname = current_database()", (OURS,)
-            ).fetchall()
-        ]
-        for pid in frozen:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            with pytest.raises(OutcomeUnknownError, match="may be carried out all the same") as caught:
-                while True:  # until the one that is frozen is taken, and its replacement as well
-                    client.enqueue(job, 1)
-                    _freeze_all(admin)
-        finally:
-            _thaw_all(admin)
+        proxy.black_hole()
+        with pytest.raises(OutcomeUnknownError, match="may be carried out all the same") as caught:
+            client.enqueue(job, 1)
         (run_id,) = caught.value.run_ids
         assert str(run_id) in str(caught.value)
-        eventually(lambda: client.enqueue(job, 1, run_id=run_id).id == run_id)
-        count = admin.execute("select count(*) from pgflow.runs where run_id = %s", (run_id,)).fetchone()
+        with pytest.raises(DatabaseError) as nothing:
+            client.enqueue(job, 2)  # now the database is known to be away
+        assert not isinstance(nothing.value, OutcomeUnknownError)
+        proxy.accept()
+        again = eventually(lambda: _unless_away(lambda: client.enqueue(job, 1, run_id=run_id)), WAIT)
+        assert again is not None
+        assert again.id == run_id
+        with psycopg.connect(own_server.conninfo()) as admin:
+            count = admin.execute("select count(*) from pgflow.runs where run_id = %s", (run_id,)).fetchone()
         assert count == (1,)
+
+
+def _unless_away(call: Callable[[], pgflow.Run]) -> pgflow.Run | None:
+    try:
+        return call()
+    except DatabaseError:
+        return None
 
 
 def _ours(admin: Admin) -> list[int]:
@@ -122,16 +133,6 @@ def _ours(admin: Admin) -> list[int]:
         "select pid from pg_stat_activity where application_name = %s and datname = current_database()", (OURS,)
     ).fetchall()
     return [pid for (pid,) in rows]
-
-
-def _freeze_all(admin: Admin) -> None:
-    for pid in _ours(admin):
-        os.kill(pid, signal.SIGSTOP)
-
-
-def _thaw_all(admin: Admin) -> None:
-    for pid in _ours(admin):
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_backend_that_was_given_up_is_ended_and_takes_a_place_until_then(soon: str, admin: Admin) -> None:

@@ -77,7 +77,7 @@ def test_what_is_the_statements_own_error_is_told_after_a_fresh_session_had_it_t
 
             def wrong(conn: psycopg.Connection[tuple[object, ...]], calls: list[int] = calls) -> None:
                 calls.append(conn.info.backend_pid)
-                conn.execute("select 'a'::integer || nothing_of_the_kind")
+                conn.execute("select nothing_of_the_kind")
 
             with pytest.raises(pgflow.DatabaseError) as caught:
                 db.call(wrong)
