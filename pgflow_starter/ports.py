@@ -206,10 +206,10 @@ class TaskStore(Protocol):
         These are not written, all others are. Doing it again after a lost connection is no harm.
         """
 
-    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
+    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[tuple[UUID, str, int]]:
         """Make tasks that the worker started claimable by others at once, their attempt not counted.
 
-        Those that somebody has locked stay as they are.
+        Those that somebody has locked stay as they are; the others' run, step and index are returned.
         """
 
     def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:

@@ -67,6 +67,7 @@ class Rig:
             timers=self.timers,
             threads=threads,
             landed=self.landed.release,
+            returning=lambda task: None,
             returned=self.returned.extend,
         )
 

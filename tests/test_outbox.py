@@ -149,13 +149,20 @@ def test_what_the_driver_has_no_form_for_fails_its_own_task_only() -> None:
     assert "\\u20ac" in rig.store.settled[-1].error
 
 
+OTHER = UUID(int=2)
+
+
+def of_run(run: UUID, number: int) -> Outcome:
+    return Outcome(replace(task(number), run_id=run), OutcomeKind.COMPLETED, str(number))
+
+
 def test_an_error_of_our_own_keeps_the_outcome_and_writes_the_others() -> None:
     rig = Rig()
     rig.store.refuse = lambda batch: RuntimeError("odd") if completed(0) in batch else None
     rig.outbox.add(completed(0))
-    rig.outbox.add(completed(1))
-    assert not rig.outbox.flush()
-    assert (rig.numbers(), rig.stuck, len(rig.outbox)) == ([1], 1, 1)
+    rig.outbox.add(of_run(OTHER, 1))
+    rig.outbox.flush()
+    assert (rig.numbers(), rig.pauses, len(rig.outbox)) == ([1], [FIRST_PAUSE], 1)
 
 
 def test_a_connection_lost_while_writing_singly_loses_nothing() -> None:
@@ -175,10 +182,10 @@ def test_one_refused_outcome_does_not_hold_up_the_others_and_is_tried_again() ->
     for number in range(3):
         rig.outbox.put(completed(number))
     rig.store.refuse = lambda batch: DatabaseError("no", sqlstate="42501") if completed(1) in batch else None
-    rig.stuck = 0
-    assert not rig.outbox.flush()
-    assert (rig.numbers(), rig.stuck) == ([0, 2], 1)
+    rig.outbox.flush()
+    assert (rig.numbers(), rig.pauses) == ([0, 2], [FIRST_PAUSE])
     rig.store.refuse = lambda _: None
+    rig.clock.advance(FIRST_PAUSE)
     assert rig.outbox.flush()
     assert rig.numbers() == [0, 2, 1]
     assert rig.told == rig.store.settled
@@ -200,7 +207,7 @@ def test_a_failure_that_the_database_cannot_take_is_kept_rather_than_tried_for_e
     rig = Rig()
     rig.store.refuse = lambda _: DatabaseError("bad data", sqlstate="22P05")
     rig.outbox.put(completed(1))
-    assert (rig.stuck, len(rig.outbox)) == (1, 1)
+    assert (rig.pauses, len(rig.outbox)) == ([FIRST_PAUSE], 1)
     assert rig.store.calls == [1, 1, 1]  # as completed, as failed, as failed for good
 
 
@@ -222,12 +229,6 @@ def test_outcomes_put_by_many_threads_are_each_written_once() -> None:
 
 # Runs that somebody has locked
 
-OTHER = UUID(int=2)
-
-
-def of_run(run: UUID, number: int) -> Outcome:
-    return Outcome(replace(task(number), run_id=run), OutcomeKind.COMPLETED, str(number))
-
 
 def test_the_outcomes_of_a_locked_run_are_parked_and_all_others_are_written() -> None:
     rig = Rig()
@@ -237,7 +238,7 @@ def test_the_outcomes_of_a_locked_run_are_parked_and_all_others_are_written() ->
     assert rig.outbox.flush()
     assert (rig.numbers(), rig.outbox.parked, len(rig.outbox), rig.pauses) == ([0, 2], 2, 2, [FIRST_PAUSE])
     assert [t.task_index for t in rig.outbox.tasks()] == [1, 3]
-    rig.outbox.put(of_run(OTHER, 5))  # joins them there
+    rig.outbox.put(of_run(OTHER, 5))  # joins them
     assert (rig.store.calls, rig.outbox.parked) == ([4], 3)
     rig.store.locked = set()
     rig.clock.advance(FIRST_PAUSE)
@@ -253,7 +254,7 @@ def test_what_is_parked_comes_again_ever_more_rarely_and_what_joins_it_does_not_
     for _ in range(12):
         rig.clock.advance(rig.pauses[-1])
         rig.outbox.put(of_run(OTHER, 1))
-    assert rig.pauses[:3] == [FIRST_PAUSE, FIRST_PAUSE, 2 * FIRST_PAUSE]
+    assert rig.pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
     assert rig.pauses[-1] == LAST_PAUSE
     assert rig.store.settled == []
 

@@ -55,10 +55,8 @@ class Calls:
                 if error.connection_lost and resend and self.database.outage is None:
                     resend = False
                     continue
-                told = self.told(error)
-                if isinstance(told, DatabaseError):
-                    told.unknown = unknown
-                raise told from error
+                error.unknown = unknown
+                raise (with_remedy(error) if unknown else self.told(error)) from error
 
     def told(self, error: DatabaseError) -> PgflowError:
         """The error with its remedy; that of a starter which has stopped is StarterStopped."""

@@ -23,6 +23,9 @@ from pgflow_starter.postgres.inputs import VERSION
 VT_MARGIN = 2
 """Seconds that a message stays invisible beyond its task's timeout, as pgflow does it."""
 
+SINGLY_VT = 10
+"""Seconds that messages which are read first and started then are invisible, should nobody come to start them."""
+
 AT_ONCE = 10_000
 """Messages of nobody that are put aside in one statement."""
 
@@ -72,20 +75,25 @@ and exists (select from pgflow.flows where flow_slug = {queue})
 and exists (select from pgmq.meta where queue_name = {queue})
 """
 IS_WIRED = f"select {WIRED.format(worker='%(worker)s', queue='%(queue)s')}"
-# A task that is under way somewhere has its message left to the vt. One that is queued was locked or could not be
-# started: soon again. All else is nobody's, and looked at ever more rarely.
+# A task that is under way somewhere has its message left to the vt. One that is queued in a run that goes on was locked
+# and comes soon again; or its clock is ahead of ours, and it comes when it is time; or it was refused, and comes more
+# rarely each time. All else is nobody's, and looked at ever more rarely.
 _PUT_ASIDE = """
 with seen as materialized (
-    select q.msg_id, q.read_ct, t.queued, t.started
+    select q.msg_id, q.read_ct, t.queued, t.started, t.ahead
     from pgmq.{queue} q, lateral (
         select coalesce(bool_or(t.status = 'queued'), false) as queued,
-               coalesce(bool_or(t.status = 'started'), false) as started
-        from pgflow.step_tasks t where t.message_id = q.msg_id and t.flow_slug = %(queue)s
+               coalesce(bool_or(t.status = 'started'), false) as started,
+               extract(epoch from max(t.queued_at)) - extract(epoch from clock_timestamp()) as ahead
+        from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+        where t.message_id = q.msg_id and t.flow_slug = %(queue)s
     ) t
     where q.msg_id = any(%(ids)s)
 ), put as (
     update pgmq.{queue} q
     set vt = clock_timestamp() + make_interval(secs => case
+        when s.ahead > 0 then least(s.ahead + 0.1, 60)
+        when q.msg_id = any(%(refused)s) then least(5 * power(2, least(s.read_ct, 10) - 1), 300)
         when s.queued then least(power(2, least(s.read_ct, 10) - 1), 10)
         else least(%(vt)s * power(2, least(s.read_ct, 10) - 1), 21600) end)
     from seen s where q.msg_id = s.msg_id and not s.started
@@ -97,17 +105,39 @@ _PUT_ALL_ASIDE = """
 with nobodys as materialized (
     select q.msg_id from pgmq.{queue} q
     where q.vt <= clock_timestamp()
-      and not exists (select from pgflow.step_tasks t
-                      where t.message_id = q.msg_id and t.flow_slug = %(queue)s and t.status in ('queued', 'started'))
+      and not exists (select from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
+                      where t.message_id = q.msg_id and t.flow_slug = %(queue)s
+                        and (t.status = 'started' or t.status = 'queued' and r.status = 'started'))
     order by q.msg_id limit %(most)s for update skip locked
+), early as materialized (
+    select q.msg_id, t.queued_at from pgmq.{queue} q
+    join pgflow.step_tasks t on t.message_id = q.msg_id and t.flow_slug = %(queue)s
+         and t.status = 'queued' and t.queued_at > clock_timestamp()
+    where q.vt <= clock_timestamp()
+    order by q.msg_id limit %(most)s for update of q skip locked
 ), put as (
     update pgmq.{queue} q
     set read_ct = q.read_ct + 1,
         vt = clock_timestamp() + make_interval(secs => least(%(vt)s * power(2, least(q.read_ct, 9)), 21600))
     from nobodys n where q.msg_id = n.msg_id
     returning q.msg_id
+), put_early as (
+    update pgmq.{queue} q
+    set vt = clock_timestamp() + make_interval(
+            secs => least(extract(epoch from e.queued_at) - extract(epoch from clock_timestamp()) + 0.1, 60))
+    from early e where q.msg_id = e.msg_id
 )
 select count(*) from put
+"""
+# start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
+_EXTEND = """
+with free as materialized (
+    select q.msg_id, o.seconds from pgmq.{queue} q
+    join unnest(%(ids)s::bigint[], %(seconds)s::integer[]) as o(msg_id, seconds) using (msg_id)
+    for update of q skip locked
+)
+update pgmq.{queue} q set vt = clock_timestamp() + make_interval(secs => free.seconds)
+from free where q.msg_id = free.msg_id
 """
 # What a task, its run or its message holds, and not what the database is like.
 _OF_ONE = ("21", "22", "23", "P0")
@@ -116,9 +146,12 @@ _OF_ONE = ("21", "22", "23", "P0")
 class Messages:
     """The messages of one worker's queue, on one connection. Raises psycopg's errors."""
 
-    def __init__(self, definition: FlowDefinition, worker_id: UUID, features: Features) -> None:
+    def __init__(
+        self, definition: FlowDefinition, worker_id: UUID, features: Features, *, vt: int | None = None
+    ) -> None:
         self.queue = definition.slug
-        self.vt = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
+        usual = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
+        self.vt = usual if vt is None else min(vt, usual)
         self._features = features
         self._parameters: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "worker": worker_id}
 
@@ -150,19 +183,27 @@ class Messages:
         """The rows of `_CLAIM` for one message that was read."""
         return self._run(conn, _THIS_ONE, _ALL, message=message, headers=headers)
 
-    def put_aside(self, conn: Connection, unstarted: Sequence[int], *, whole_queue: bool) -> int:
+    def put_aside(
+        self, conn: Connection, unstarted: Sequence[int], refused: Sequence[int], *, whole_queue: bool
+    ) -> int:
         """Have what was read and not started left alone for a while; how many messages belong to nobody.
 
         Of the `whole_queue`, where there is hardly anything else at its head.
         """
         put = _aside_statement(_PUT_ASIDE, self.queue)
-        row: Any = conn.execute(put, {**self._parameters, "ids": list(unstarted)}).fetchone()
+        given = {**self._parameters, "ids": list(unstarted), "refused": list(refused)}
+        row: Any = conn.execute(put, given).fetchone()
         nobodys: int = row[0]
-        if whole_queue and nobodys:
+        if whole_queue:
             put = _aside_statement(_PUT_ALL_ASIDE, self.queue)
             row = conn.execute(put, {**self._parameters, "most": AT_ONCE}).fetchone()
             nobodys += row[0]
         return nobodys
+
+    def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
+        """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""
+        given = {"ids": list(seconds), "seconds": list(seconds.values())}
+        conn.execute(_aside_statement(_EXTEND, self.queue), given)
 
     def unwired(self, conn: Connection) -> bool:
         """Whether flow, queue or worker are there no more."""

@@ -179,7 +179,9 @@ class Client:
 
     def _recent(self, limit: int, patience: float) -> tuple[RunSummary, ...]:
         try:
-            return self._calls.database.call(lambda conn: recent_runs(conn, limit, patience), patience=patience)
+            return self._calls.database.call(
+                lambda conn: recent_runs(conn, limit, patience), patience=patience, lock=patience
+            )
         except DatabaseError as error:
             raise self._calls.told(error) from error
 

@@ -43,6 +43,10 @@ select set_config('statement_timeout', {}, false), set_config('lock_timeout', {}
             then set_config('client_connection_check_interval', {interval}, false) end,
        (select extract(epoch from backend_start)::text from pg_stat_get_activity(pg_backend_pid()))
 """
+_STAY = """
+select case when current_setting('idle_session_timeout', true) is not null
+            then set_config('idle_session_timeout', '0', false) end
+"""
 _SQLSTATE = re.compile(rb"C([0-9A-Z]{5})")
 _PEEKED = 4096
 
@@ -96,7 +100,12 @@ class Session(psycopg.Connection[tuple[object, ...]]):
             row = self._set_up(limits, checked=True)
         except psycopg.errors.InvalidParameterValue:  # a platform on which the server cannot look after clients
             row = self._set_up(limits, checked=False)
-        self.backend = Backend(self.info.backend_pid, str(row[-1]))
+        # A role that was made another's cannot see when its own backends began.
+        self.backend = Backend(self.info.backend_pid, str(row[-1] or ""))
+
+    def stay(self) -> None:
+        """Have the server keep the session however long it is idle, where it would not. Blocks on I/O."""
+        super().execute(_STAY)
 
     def limit_by(self, limits: ServerLimits | None) -> None:
         """What each transaction of the next call has to set; None: what is in force is right."""
@@ -168,13 +177,14 @@ def gated(wanted: Callable[[], bool]) -> type[Session]:
         def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
             _check(wanted)
             connecting = super()._connect_gen(conninfo)
-            sqlstate: str | None = None
+            sqlstate, seen = None, b""
             try:
                 waits_for = next(connecting)
                 while True:
                     ready = yield waits_for
                     _check(wanted)
-                    sqlstate = _refusal(waits_for[0]) or sqlstate
+                    seen = (seen + _peek(waits_for[0]))[-_PEEKED:]
+                    sqlstate = sqlstate_in(seen) or sqlstate_in(seen[1:]) or sqlstate  # it may begin with a plain "N"
                     waits_for = connecting.send(ready)
             except StopIteration as made:
                 return made.value  # type: ignore[no-any-return] # untyped in psycopg
@@ -206,13 +216,13 @@ def _readable(number: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _refusal(number: int) -> str | None:
-    """The SQLSTATE of an error that is about to be read from a socket."""
+def _peek(number: int) -> bytes:
+    """What is about to be read from a socket."""
     try:
         with socket.socket(fileno=os.dup(number)) as copy:
-            return sqlstate_in(copy.recv(_PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+            return copy.recv(_PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except OSError:
-        return None
+        return b""
 
 
 def sqlstate_in(data: bytes) -> str | None:

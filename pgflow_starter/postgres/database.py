@@ -65,15 +65,18 @@ NEARLY = 0.9
 QUERY_CANCELED = "57014"
 SHUTDOWN_STATES = ("57P01", "57P02", "57P03")
 
+END_PAUSES = (0.0, 0.005, 0.02, 0.05)
+"""Seconds before each look whether backends that were to end have: a probe waits no longer for them."""
+
 STALE_INTERVAL = 1.0
 """Seconds for which no session is taken to be to blame for an error that a fresh one had, too."""
 
 _PROBE = "select current_setting('transaction_read_only'), pg_backend_pid()"
 # Those of them that are there still, each told to end: that is a request, and somebody's lock does not keep it waiting.
 _END_BACKENDS = """
-select s.pid, extract(epoch from s.backend_start)::text, pg_terminate_backend(s.pid)
-from unnest(%s::int[], %s::text[]) as left_behind (pid, began)
-join pg_stat_activity s on s.pid = left_behind.pid and extract(epoch from s.backend_start)::text = left_behind.began
+select s.pid, o.began, case when o.began <> '' then pg_terminate_backend(s.pid) end
+from unnest(%s::int[], %s::text[]) as o (pid, began)
+join pg_stat_activity s on s.pid = o.pid and coalesce(extract(epoch from s.backend_start)::text, '') = o.began
 """
 
 
@@ -108,7 +111,7 @@ class Database:
         self._lock = threading.RLock()  # around the next line's; reentrant as the pool's is
         self._cancelling = threading.Lock()
         self._pool: Pool | None = None
-        self._stale_again_at = -inf
+        self._genuine: dict[tuple[str | None, ...], float] = {}
         self._prober = Prober(
             clock,
             self._pace,
@@ -121,6 +124,7 @@ class Database:
         self._gated = gated(lambda: not self._prober.closed)
         self._prepare_threshold: int | None = None
         self._may_prepare = True
+        self._direct = False
         self._owner: int | None = None
 
     @property
@@ -190,6 +194,7 @@ class Database:
         patience: float | None = None,
         answers: float = 1.0,
         within: float = inf,
+        at_server: float = inf,
         lock: float = LOCK_LIMIT,
         urgent: bool = False,
     ) -> Iterator[Session]:
@@ -198,16 +203,17 @@ class Database:
         Waits for the probe's next answer while the database is away, then for a free connection; who is `urgent` waits
         behind nobody. Cancelling `scope` interrupts the statement that runs. The block may take `answers` times as long
         as a server may be silent (15 s, or the connection string's `tcp_user_timeout`; inf: for ever), and `within`
-        seconds at most; a statement two thirds of that, then the server ends it (see `Limits`). It waits `lock` seconds
-        for a lock.
+        seconds at most; a statement two thirds of that, and `at_server` seconds at most, then the server ends it (see
+        `Limits`). It waits `lock` seconds for a lock.
         """
         pool, conn = self._checkout(self.patience if patience is None else patience, urgent)
         seconds = min(self.limit_of(answers), within, self._limits.longest)
         began = self.clock.monotonic()
         word: str | None = None
         try:
-            wanted = server_limits(seconds, lock)
-            conn.limit_by(None if conn.backend is not None and wanted == self._usual else wanted)
+            wanted = server_limits(min(seconds, at_server / SERVER_SHARE), lock)
+            kept = conn.backend is not None and self._may_prepare  # what is set for the session stays so
+            conn.limit_by(None if kept and wanted == self._usual else wanted)
             with self._limits.on(conn, seconds) as busy:
                 if scope is None:
                     yield conn
@@ -219,11 +225,15 @@ class Database:
             if word in UNPREPARED:
                 self._may_prepare = False  # a pooler that does not look like one
             error = self._told(raised, seconds, self.clock.monotonic() - began, given_up=busy.given_up)
+            direct = conn.backend is not None
             if error.connection_lost:
                 self._broke(pool)
-                error.once_more = word is not None
+                # Who has the server's own word for it knows that the transaction was rolled back; a pooler's says
+                # nothing of what the server did.
+                told = word is not None and (direct or word in UNPREPARED) and not word.startswith("08")
+                error.once_more, error.unknown = told, not told
             elif stale(error):
-                error.once_more = self._replace(pool, conn)
+                error.once_more = self._replace(pool, conn, raised)
             raise error from raised
         finally:
             conn.used = True
@@ -237,14 +247,12 @@ class Database:
         else:
             error = translate(raised, self.redact)
             error.timed_out = error.sqlstate == QUERY_CANCELED and took >= seconds * SERVER_SHARE * NEARLY
-        # Who has the server's word for it knows that the transaction was rolled back.
-        error.unknown = error.connection_lost and error.sqlstate is None
         return error
 
     def _put(self, pool: Pool, conn: Session, word: str | None) -> None:
         """Back into the pool, which closes what is of no use; `word` is the SQLSTATE of the server's last."""
         busy = conn.pgconn.transaction_status in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
-        if busy and word is None and conn.backend is not None:
+        if busy and word is None:
             # At work perhaps, and that may take as long as somebody's lock: the probe sees to its end.
             self._room.leave_behind(conn.backend)
             self._prober.doubt()
@@ -332,12 +340,13 @@ class Database:
         self._throw_away(pool)
         return True
 
-    def _replace(self, pool: Pool, conn: Session) -> bool:
+    def _replace(self, pool: Pool, conn: Session, raised: psycopg.Error) -> bool:
         """Have fresh sessions instead of these, for what they may remember; False where a fresh one does no better."""
         now = self.clock.monotonic()
+        kind = (raised.sqlstate, raised.diag.source_function, raised.diag.source_line)
         if not conn.used:
-            self._stale_again_at = now + STALE_INTERVAL
-        if now < self._stale_again_at:
+            self._genuine[kind] = now + STALE_INTERVAL
+        if now < self._genuine.get(kind, 0.0):
             return False
         if self._throw_away(pool):
             self._up()
@@ -355,26 +364,29 @@ class Database:
 
     def _broke(self, pool: Pool) -> None:
         """A connection of this pool broke, so the others are not to be trusted: probe at once, then a new pool."""
-        if self._throw_away(pool):
+        if self._throw_away(pool, broken=True):
             self._prober.doubt()
 
-    def _throw_away(self, pool: Pool | None) -> bool:
+    def _throw_away(self, pool: Pool | None, *, broken: bool = False) -> bool:
         with self._lock:
             if pool is None or self._pool is not pool:
                 return False
             self._pool = None
-        pool.close()
+        pool.close(broken=broken)
         return True
 
     def _new_pool(self) -> Pool:
         wanted = gated(lambda: not pool.closed)
 
-        direct = self._prepare_threshold is not None
+        direct = self._direct
         options = {**self._options, "prepare_threshold": self._prepare_threshold}
 
         def connect() -> Session:
             self._pace.reserve()  # waits for nobody, but whoever comes after it does while the server does not answer
-            conn = wanted.connect(self._conninfo, **options)
+            try:
+                conn = wanted.connect(self._conninfo, **options)
+            except OSError as error:  # no file descriptor
+                raise psycopg.OperationalError(str(error)) from error
             try:
                 with self._limits.on(conn, CONNECT_TIMEOUT):
                     conn.set_up(self._usual if direct else None)
@@ -422,7 +434,7 @@ class Database:
             self._pace.begin()
             limit.interrupt(min(CANCEL_TIMEOUT, max(limit.deadline - self.clock.monotonic(), CANCEL_LEAST)))
             self._pace.give_back()
-        except psycopg.Error as error:
+        except (psycopg.Error, OSError) as error:
             logger.debug("cancelling a statement failed: %s", type(error).__name__)
         finally:
             self._cancelling.release()
@@ -446,8 +458,8 @@ class Database:
                 conn.limit_by(server_limits(CONNECT_TIMEOUT))
                 read_only, pid = conn.execute(_PROBE).fetchone() or (None, None)
                 # A pooler makes the pid up. Prepared statements are session state, which it may not keep.
-                direct = self._may_prepare and pid == conn.info.backend_pid
-                self._prepare_threshold = PREPARE_AFTER if direct else None
+                self._direct = pid == conn.info.backend_pid
+                self._prepare_threshold = PREPARE_AFTER if self._direct and self._may_prepare else None
                 self._end_backends(conn)
                 # Read-only after a failover: it answers, but is not the one to work with.
                 if read_only == "on":
@@ -464,12 +476,14 @@ class Database:
 
     def _end_backends(self, conn: Session) -> None:
         """Have the server end the backends of connections that were given up, and see which have ended."""
-        left = self._room.left_behind
-        if not left:
-            return
-        try:
-            rows: list[Any] = conn.execute(_END_BACKENDS, ([b.pid for b in left], [b.began for b in left])).fetchall()
-        except psycopg.Error as error:
-            logger.debug("ending backends of ours failed: %s", type(error).__name__)
-        else:
-            self._room.ended(set(left) - {Backend(pid, began) for pid, began, _ in rows})
+        for pause in END_PAUSES:
+            left = self._room.left_behind
+            if not left or self._prober.closed_within(pause):
+                return
+            try:
+                pids, began = [b.pid for b in left], [b.began for b in left]
+                rows: list[Any] = conn.execute(_END_BACKENDS, (pids, began)).fetchall()
+            except psycopg.Error as error:
+                logger.debug("ending backends of ours failed: %s", type(error).__name__)
+                return
+            self._room.ended(set(left) - {Backend(row[0], row[1]) for row in rows})

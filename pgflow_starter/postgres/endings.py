@@ -18,7 +18,6 @@ from pgflow_starter.ports import Clock
 from pgflow_starter.postgres.calls import Calls
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.elsewhere import NoThreadError
-from pgflow_starter.postgres.recent import LIMIT_TIME
 from pgflow_starter.postgres.run import Run
 from pgflow_starter.postgres.runs import FIND, STATUSES, run_of
 from pgflow_starter.postgres.starts import LARGE_ANSWERS
@@ -33,8 +32,6 @@ SHORTEST_READ = 1.0
 ANSWER = 15.0
 """Seconds that who waits must have left for each time that its run's row may take as long as a server may be silent."""
 
-# A table that somebody has locked. Not the statement's time besides, which counts for as long as the row is on its way.
-_LIMIT_LOCKS = "select set_config('lock_timeout', %s, true)"
 _PASSING_STATES = ("57014", "55P03")  # it took too long: the statement, a lock
 _PASSING_TYPES = ("PoolTimeout", "NoThread")
 
@@ -59,7 +56,7 @@ class Endings:
         return run
 
     def _look(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, str] | None:
-        rows = self._asked(STATUSES, run_ids, LIMIT_TIME, seconds)
+        rows = self._asked(STATUSES, run_ids, patience=seconds, at_server=seconds)
         return None if rows is None else {UUID(run_id): status for run_id, status in rows}
 
     def _whole(self, run: Run, status: str, deadline: float, client: Client) -> Run:
@@ -67,7 +64,8 @@ class Endings:
         while True:
             left = deadline - self._clock.monotonic()
             seconds = max(SHORTEST_READ, min(left, LONGEST_LOOK))
-            rows = self._asked(FIND, [run.id], _LIMIT_LOCKS, seconds, max(1.0, min(left / ANSWER, LARGE_ANSWERS)))
+            answers = max(1.0, min(left / ANSWER, LARGE_ANSWERS))
+            rows = self._asked(FIND, [run.id], patience=seconds, lock=seconds, answers=answers)
             if rows:
                 return run_of(rows[0], client)
             if rows is not None:
@@ -77,19 +75,15 @@ class Endings:
             with suppress(Empty):
                 SimpleQueue[None]().get(timeout=min(left, LAST_PAUSE))
 
-    def _asked(
-        self, query: str, run_ids: Collection[UUID], limit: str, seconds: float, answers: float = 1.0
-    ) -> list[Any] | None:
-        """The rows; None when the database cannot say within so many seconds. Raises PgflowError."""
+    def _asked(self, query: str, run_ids: Collection[UUID], **limits: float) -> list[Any] | None:
+        """The rows; None when the database cannot say within these limits. Raises PgflowError."""
+        ids = [str(run_id) for run_id in run_ids]
 
         def ask(conn: Connection) -> list[Any]:
-            with conn.pipeline(), conn.transaction():
-                conn.execute(limit, (f"{int(seconds * 1000)}ms",))
-                cursor = conn.execute(query, ([str(r) for r in run_ids],))
-            return cursor.fetchall()
+            return conn.execute(query, (ids,)).fetchall()
 
         try:
-            return self._calls.threads(lambda: self._calls.database.call(ask, patience=seconds, answers=answers))
+            return self._calls.threads(lambda: self._calls.database.call(ask, None, **limits))
         except NoThreadError:
             return None
         except DatabaseError as error:

@@ -185,13 +185,16 @@ class Limits:
     def _cancel_each(self) -> None:
         """On a thread that ends with the last of them."""
         assert self._cancel is not None
-        while True:
+        try:
+            while True:
+                with self._lock:
+                    if not self._to_cancel:
+                        return
+                    limit = self._to_cancel.popleft()
+                self._cancel(limit)
+        finally:
             with self._lock:
-                if not self._to_cancel:
-                    self._canceller = None
-                    return
-                limit = self._to_cancel.popleft()
-            self._cancel(limit)
+                self._canceller = None
 
     def _end_all_by(self, deadline: float) -> bool:
         """Under the lock, for which who is done with a connection waits before it closes the socket. Whether it went.

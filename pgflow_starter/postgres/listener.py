@@ -21,7 +21,7 @@ from psycopg import sql
 
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError, PgflowError, SetupError
 from pgflow_starter.ports import Clock, Died, ListenObserver, Reachability
-from pgflow_starter.postgres.connection import Connection, gated
+from pgflow_starter.postgres.connection import Connection, Session, gated, server_limits
 from pgflow_starter.postgres.conninfo import Redactor, answer_limit, connect_options
 from pgflow_starter.postgres.errors import crowded, translate
 from pgflow_starter.postgres.limits import Limits
@@ -194,7 +194,7 @@ class Listener:
                 self._told_lost = True
                 logger.warning("the LISTEN connection was lost: %s", error)
 
-    def _serve(self, conn: Connection, proof: Proof) -> None:
+    def _serve(self, conn: Session, proof: Proof) -> None:
         """Listen until the listener is closed. Raises when the connection breaks or does not hear."""
         conn.add_notify_handler(lambda notify: self._heard(notify.channel, proof))  # those read by executing
         with self._limits.on(conn, self._answer_limit):
@@ -202,6 +202,10 @@ class Listener:
             row = conn.execute("select pg_backend_pid()").fetchone()
         # A pooler makes the pid up.
         pooled = row is not None and row[0] != conn.info.backend_pid
+        with self._limits.on(conn, self._answer_limit):
+            conn.set_up(None if pooled else server_limits(self._answer_limit))
+            if not pooled:
+                conn.stay()
         proof.begin(pooled=pooled)
         self._back = False
         while not self._closed:

@@ -87,14 +87,12 @@ class Pool:
         while not self._closed:
             conn, to_be_made = self._ready(deadline, timeout, urgent)
             if to_be_made:
-                conn = self._grown()
+                conn = self._grown(urgent)
             if conn is None:
                 continue
             if self._closed:
                 self.put(conn)
             elif conn.alive():
-                if urgent:
-                    self._urgent.add(conn)
                 return conn
             else:
                 with self._lock:
@@ -149,11 +147,17 @@ class Pool:
         with self._lock:
             self._wake()
 
-    def close(self) -> None:
-        """Close the connections, those in use when they are put back; who waits gets None. Idempotent, never waits."""
+    def close(self, *, broken: bool = False) -> None:
+        """Close the connections, those in use when they are put back; who waits gets None. Idempotent, never waits.
+
+        Where one was `broken`, the server may not come to know that the others are closed.
+        """
         with self._lock:
             self._closed = True
             surplus = [conn for conn, _ in self._idle]
+            if broken:
+                for conn in surplus:
+                    self._room.leave_behind(conn.backend)
             self._idle.clear()
             self._drop(surplus)
             for waiting in self._line:
@@ -169,8 +173,11 @@ class Pool:
                     now = self._clock.monotonic()
                     if (not self._line or self._line[0] is place or urgent) and self._may_take(now, urgent):
                         if self._idle:
-                            return self._idle.pop()[0], False
-                        if self._may_grow(now):
+                            conn = self._idle.pop()[0]
+                            if urgent:
+                                self._urgent.add(conn)
+                            return conn, False
+                        if self._may_grow(now, urgent):
                             self._growing = True
                             return None, True
                     if now >= deadline:
@@ -186,7 +193,7 @@ class Pool:
                     self._line.remove(place)
                 self._wake()
 
-    def _grown(self) -> Session | None:
+    def _grown(self, urgent: bool) -> Session | None:
         """A new connection; None when there was none to be had: then others may know why."""
         conn, error = None, None
         try:
@@ -201,6 +208,8 @@ class Pool:
                 self._growing = False
                 if conn is not None:
                     self._born[conn] = self._clock.monotonic()
+                    if urgent:
+                        self._urgent.add(conn)
                 self._stunted = error is not None
                 self._wake()
         if error is not None and not self._closed:
@@ -215,10 +224,11 @@ class Pool:
         busy = len(self._born) - len(self._idle) - len(self._urgent)
         return busy + self._growing < limit - self._kept
 
-    def _may_grow(self, now: float) -> bool:
-        if self._growing or self._stunted or len(self._born) >= self._limit(now):
+    def _may_grow(self, now: float, urgent: bool) -> bool:
+        limit = self._limit(now)
+        if self._growing or self._stunted or len(self._born) >= limit:
             return False
-        return self._room.enter()
+        return self._room.enter(leaving=0 if urgent or limit <= self._kept else self._kept)
 
     def _limit(self, now: float) -> int:
         return self._room.size if now >= self._crowded_until else self._crowded_size
@@ -231,6 +241,7 @@ class Pool:
         """Under the lock: these are to be closed, outside of it; there may be room for others."""
         for conn in surplus:
             del self._born[conn]
+            self._urgent.discard(conn)
         self._wake()
 
     def _wake(self) -> None:

@@ -18,9 +18,9 @@ def with_remedy(error: DatabaseError) -> DatabaseError:
         remedy = f"pgmq or the pgflow core is missing in this database; {INSTALL_HINT}"
     elif error.sqlstate == _READ_ONLY:
         remedy = "this transaction or server is read-only; connect to the primary, in a transaction that may write"
-    elif error.locked:
+    elif error.locked and not error.unknown:
         remedy = "somebody holds a lock on it (see pg_locks): nothing was done, try again when that is over"
-    elif error.timed_out and error.sqlstate is not None:
+    elif error.timed_out and error.sqlstate is not None and not error.unknown:
         remedy = "it took too long and was cancelled: nothing was done"
     elif error.connection_lost and error.error_type not in ("PoolClosed", "AnswerTimeout"):
         remedy = "the database cannot be reached; check that it runs and what the connection string says"

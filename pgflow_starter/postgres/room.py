@@ -11,9 +11,9 @@ from pgflow_starter.postgres.connection import Backend
 class Room:
     """For `size` connections, of all pools that follow each other. Thread-safe.
 
-    A connection that was given up while the server was at work may leave its backend behind, for as long as somebody
-    holds a lock. Until the server says that it has ended, it takes the place of a connection; but one connection there
-    may always be. `freed()` is called when there may be room where there was none.
+    A connection that was given up may leave its backend behind, for as long as somebody holds a lock. Until the server
+    says that it has ended, it takes the place of a connection; but one connection there may be beside as many as there
+    is room for. `freed()` is called when there may be room where there was none.
     """
 
     def __init__(self, size: int, freed: Callable[[], object] = lambda: None) -> None:
@@ -29,10 +29,11 @@ class Room:
         with self._lock:
             return tuple(self._left)
 
-    def enter(self) -> bool:
-        """Take a place; False where there is none."""
+    def enter(self, *, leaving: int = 0) -> bool:
+        """Take a place, and leave so many for others; False where there are none."""
         with self._lock:
-            if self._taken and self._taken + len(self._left) >= self.size:
+            first = not self._taken and len(self._left) <= self.size
+            if not first and self._taken + len(self._left) + leaving >= self.size:
                 return False
             self._taken += 1
             return True
@@ -43,10 +44,11 @@ class Room:
             self._taken -= 1
         self.freed()
 
-    def leave_behind(self, backend: Backend) -> None:
-        """Its connection was given up."""
-        with self._lock:
-            self._left.add(backend)
+    def leave_behind(self, backend: Backend | None) -> None:
+        """Its connection was given up; None for that of a pooler, who sees to it."""
+        if backend is not None:
+            with self._lock:
+                self._left.add(backend)
 
     def ended(self, backends: Collection[Backend]) -> None:
         """The server says that these are no more."""

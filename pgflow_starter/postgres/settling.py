@@ -3,49 +3,81 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from itertools import groupby
+from functools import cache, partial
 from typing import Any
+
+from psycopg import sql
 
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
 
-ONE_LOCK = 0.1
-"""Seconds that the outcomes of one run wait for a lock, once a batch of many has waited longer."""
-
-IN_A_ROW = 3
-"""Runs that must be locked one after the other until it is a table that is."""
-
-# Their runs are locked first: fail_task beside complete_task in one run deadlocks on 0.8.1 otherwise. In order of
-# run_id, for the same reason between batches; those that somebody has locked are passed over, and told.
-_FREE = """
-with given as (
-    select * from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
-        as o(run_id, step_slug, task_index, text)
-), free as materialized (
+_GIVEN = """
+unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
+    as o(run_id, step_slug, task_index, text)
+"""
+# The runs are locked first: fail_task beside complete_task in one run deadlocks on 0.8.1 otherwise. In order of run_id,
+# for the same reason between batches; those that somebody has locked are passed over, and told. All in one statement.
+_COMPLETE = f"""
+with free as materialized (
     select run_id from pgflow.runs where run_id = any(%(runs)s::uuid[]) order by run_id for update skip locked
 )
-"""
-_LOCKED = """
-array(select r.run_id from pgflow.runs r where r.run_id = any(%(runs)s::uuid[])
-      and r.run_id not in (select run_id from free))
-"""
-# All in one statement, in the order given.
-_COMPLETE = f"""
-{_FREE}
-select {_LOCKED},
-       (select count(*) from given o join free using (run_id),
+select array(select r.run_id from pgflow.runs r
+             where r.run_id = any(%(runs)s::uuid[]) and r.run_id not in (select run_id from free)),
+       (select count(*) from {_GIVEN} join free using (run_id),
             lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb))
 """  # noqa: S608 - constants
-_FAIL = f"""
-{_FREE}
-select {_LOCKED},
-       (select count(*) from given o join free using (run_id),
-            lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, o.text))
+# What is free is decided once, for all statements of the transaction: a run that somebody releases in between would
+# have its tasks failed, but not for good.
+_FREE = """
+with free as materialized (
+    select run_id from pgflow.runs where run_id = any(%(all_runs)s::uuid[]) order by run_id for update skip locked
+)
+select array(select r.run_id from pgflow.runs r
+             where r.run_id = any(%(all_runs)s::uuid[]) and r.run_id not in (select run_id from free)),
+       set_config('pgflow_starter.free', coalesce((select string_agg(run_id::text, ',') from free), ''), true)
+"""
+# The same for outcomes of which something else was locked: a step's state, the task, its message.
+_ALL_FREE = """
+with free as materialized (
+    select run_id from pgflow.runs where run_id = any(%(all_runs)s::uuid[]) order by run_id for update skip locked
+), states as materialized (
+    select s.run_id from pgflow.step_states s where s.run_id in (select run_id from free)
+    order by s.run_id, s.step_slug for update skip locked
+), tasks as materialized (
+    select t.run_id, t.message_id from pgflow.step_tasks t
+    join unnest(%(all_runs)s::uuid[], %(all_steps)s::text[], %(all_indexes)s::integer[])
+        as o(run_id, step_slug, task_index) using (run_id, step_slug, task_index)
+    where t.run_id in (select run_id from free) for update of t skip locked
+), messages as materialized (
+    select q.msg_id from pgmq.{queue} q where q.msg_id in (select message_id from tasks) for update skip locked
+), all_free as materialized (
+    select f.run_id from free f
+    where (select count(*) from states s where s.run_id = f.run_id)
+            = (select count(*) from pgflow.step_states s where s.run_id = f.run_id)
+      and (select count(*) from tasks t where t.run_id = f.run_id)
+            = (select count(*) from pgflow.step_tasks t
+               join unnest(%(all_runs)s::uuid[], %(all_steps)s::text[], %(all_indexes)s::integer[])
+                   as o(run_id, step_slug, task_index) using (run_id, step_slug, task_index)
+               where t.run_id = f.run_id)
+      and not exists (select from tasks t join pgmq.{queue} q on q.msg_id = t.message_id
+                      where t.run_id = f.run_id and q.msg_id not in (select msg_id from messages))
+)
+select array(select r.run_id from pgflow.runs r
+             where r.run_id = any(%(all_runs)s::uuid[]) and r.run_id not in (select run_id from all_free)),
+       set_config('pgflow_starter.free', coalesce((select string_agg(run_id::text, ',') from all_free), ''), true)
+"""
+_IS_FREE = "o.run_id = any(string_to_array(nullif(current_setting('pgflow_starter.free'), ''), ',')::uuid[])"
+_COMPLETE_FREE = f"""
+select count(*) from {_GIVEN},
+    lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb) where {_IS_FREE}
 """  # noqa: S608 - constants
-# Leaves the tasks no attempt, so that fail_task fails them for good.
+_FAIL_FREE = f"""
+select count(*) from {_GIVEN},
+    lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, o.text) where {_IS_FREE}
+"""  # noqa: S608 - constants
+# Leaves tasks no attempt, so that fail_task fails them for good.
 EXHAUST = """
 update pgflow.step_tasks t
 set attempts_count = greatest(t.attempts_count, coalesce(s.opt_max_attempts, f.opt_max_attempts))
@@ -53,8 +85,8 @@ from pgflow.steps s join pgflow.flows f using (flow_slug),
      unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[]) as o(run_id, step_slug, task_index)
 where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug and t.status = 'started'
   and t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.task_index
-  and t.run_id in (select run_id from pgflow.runs where run_id = any(%(runs)s::uuid[]) for update skip locked)
 """
+_EXHAUST_FREE = f"{EXHAUST} and {_IS_FREE}"
 
 
 class Settling:
@@ -74,44 +106,31 @@ class Settling:
         except DatabaseError as error:
             if not error.locked:
                 raise
-            return self._settle_by_run(ordered, answers, error)
-
-    def _settle_by_run(self, outcomes: Sequence[Outcome], answers: float, error: DatabaseError) -> Sequence[Outcome]:
-        """Each run's by themselves: something else of one of them is locked. Raises `error` where that is a table."""
-        kept: list[Outcome] = []
-        in_a_row = 0
-        for _, group in groupby(outcomes, key=lambda o: o.task.run_id):
-            mine = list(group)
-            if in_a_row >= IN_A_ROW:
-                kept += mine
-                continue
-            try:
-                left = self._database.call(partial(_settle, mine), answers=answers, lock=ONE_LOCK)
-            except DatabaseError as again:
-                if not again.locked:
-                    raise
-                left = mine
-            kept += left
-            in_a_row = in_a_row + 1 if left else 0
-        if len(kept) == len(outcomes) and in_a_row >= IN_A_ROW:
-            raise error
-        return kept
+        # Something of one of them is locked, or a table is: then this fails as well.
+        find = _all_free(f"q_{outcomes[0].task.flow_slug}")
+        return self._database.call(partial(_settle_found, ordered, find), answers=answers)
 
 
 def _settle(outcomes: Sequence[Outcome], conn: Connection) -> list[Outcome]:
+    if any(o.kind is not OutcomeKind.COMPLETED for o in outcomes):
+        return _settle_found(outcomes, _FREE, conn)
+    return _locked(outcomes, conn.execute(_COMPLETE, _columns(outcomes)).fetchone())
+
+
+def _settle_found(outcomes: Sequence[Outcome], find: str, conn: Connection) -> list[Outcome]:
+    """Those whose runs `find` finds free."""
     completed = [o for o in outcomes if o.kind is OutcomeKind.COMPLETED]
     failed = [o for o in outcomes if o.kind is not OutcomeKind.COMPLETED]
     for_good = [o for o in failed if o.kind is OutcomeKind.FAILED_FOR_GOOD]
-    if not failed:
-        return _locked(completed, conn.execute(_COMPLETE, _columns(completed)).fetchone())
-    done = None
     with conn.pipeline(), conn.transaction():
+        found = conn.execute(find, {f"all_{name}": column for name, column in _columns(outcomes).items()})
         if completed:
-            done = conn.execute(_COMPLETE, _columns(completed))
+            conn.execute(_COMPLETE_FREE, _columns(completed))
         if for_good:
-            conn.execute(EXHAUST, _columns(for_good))
-        ended = conn.execute(_FAIL, _columns(failed))
-    return (_locked(completed, done.fetchone()) if done else []) + _locked(failed, ended.fetchone())
+            conn.execute(_EXHAUST_FREE, _columns(for_good))
+        if failed:
+            conn.execute(_FAIL_FREE, _columns(failed))
+    return _locked(outcomes, found.fetchone())
 
 
 def _columns(outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -127,3 +146,8 @@ def _columns(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def _locked(outcomes: Sequence[Outcome], row: Any) -> list[Outcome]:
     runs = set(row[0])
     return [o for o in outcomes if o.task.run_id in runs] if runs else []
+
+
+@cache
+def _all_free(queue: str) -> str:
+    return sql.SQL(_ALL_FREE).format(queue=sql.Identifier(queue)).as_string()

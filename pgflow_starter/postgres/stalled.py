@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache, partial
+from itertools import groupby
 from typing import Any, TypeAlias
 from uuid import UUID
+
+from psycopg import sql
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.news import News
@@ -21,61 +24,79 @@ logger = logging.getLogger("pgflow_starter.tasks")
 AT_ONCE = 200
 """Stalled tasks that are recovered in one transaction."""
 
-BATCHES = 5
-"""Of them in one sweep at most."""
+LONGEST = 5.0
+"""Seconds of one sweep after which it begins with no more."""
+
+SHORT_LOCK = 0.05
+"""Seconds that a sweep waits for somebody's lock: what it leaves is found by the next."""
 
 _Key: TypeAlias = tuple[UUID, str, int]
 
-# Tasks that a worker started and did not end, as if they had never been claimed. Who has one locked is at it.
+# Tasks that a worker started and did not end, as if they had never been claimed. Who has one locked, or its message, is
+# at it.
 _GIVE_BACK = """
-with free as materialized (
-    select t.run_id, t.step_slug, t.task_index from pgflow.step_tasks t
+with mine as materialized (
+    select t.run_id, t.step_slug, t.task_index, t.message_id from pgflow.step_tasks t
     join unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[]) as o(run_id, step_slug, task_index)
         using (run_id, step_slug, task_index)
     where t.status = 'started' and t.last_worker_id = %(worker)s
     for update of t skip locked
+), messages as materialized (
+    select q.msg_id from pgmq.{queue} q where q.msg_id in (select message_id from mine) for update skip locked
 ), given as (
     update pgflow.step_tasks t
     set status = 'queued', started_at = null, attempts_count = greatest(t.attempts_count - 1, 0)
-    from free where t.run_id = free.run_id and t.step_slug = free.step_slug and t.task_index = free.task_index
-    returning t.flow_slug, t.message_id
+    from mine where t.run_id = mine.run_id and t.step_slug = mine.step_slug and t.task_index = mine.task_index
+      and (mine.message_id in (select msg_id from messages)
+           or not exists (select from pgmq.{queue} q where q.msg_id = mine.message_id))
+    returning t.run_id, t.step_slug, t.task_index, t.message_id
+), shown as (
+    update pgmq.{queue} q set vt = clock_timestamp() from given where q.msg_id = given.message_id
 )
-select count(*) from (select flow_slug, array_agg(message_id) as ids, array_agg(0) as nows from given
-                      where message_id is not null group by flow_slug) g,
-     lateral pgflow.set_vt_batch(g.flow_slug, g.ids, g.nows)
+select run_id, step_slug, task_index from given
 """
+# Of runs that go on: on the older cores a task of a run that has failed stays started for ever, and nobody minds.
 _STARTED_BY = """
-select last_worker_id, run_id, flow_slug, step_slug, task_index, coalesce(message_id, 0) from pgflow.step_tasks
-where last_worker_id = any(%s) and status = 'started'
+select t.last_worker_id, t.run_id, t.flow_slug, t.step_slug, t.task_index, coalesce(t.message_id, 0)
+from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+where t.last_worker_id = any(%s) and t.status = 'started'
 """
 # Tasks whose worker has not been heard of: judged by the worker, however long the task itself runs, and not by the time
-# in which the server was down and nobody could be heard. Who has a run or a task locked is at it: another sweep finds
-# what is left of it. Those are written again by whoever comes first, so two sweeps at once do no harm.
+# in which the server was down and nobody could be heard. A worker whose row somebody has locked could not be heard
+# either. Who has a run or a task locked is at it: another sweep finds what is left of it, so two at once do no harm.
 _STALLED = """
+with dead as materialized (
+    select worker_id from pgflow.workers
+    where greatest(last_heartbeat_at, pg_postmaster_start_time()) < now() - make_interval(secs => %(age)s)
+      and worker_id <> all(%(own)s)
+    for no key update skip locked
+)
 select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id,
-       t.attempts_count >= coalesce(s.opt_max_attempts, f.opt_max_attempts)
+       t.attempts_count >= coalesce(s.opt_max_attempts, f.opt_max_attempts),
+       to_regclass(format('pgmq.%%I', 'q_' || t.flow_slug)) is not null
 from pgflow.step_tasks t
 join pgflow.flows f on f.flow_slug = t.flow_slug
 join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
 join pgflow.step_states e on e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started'
 join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
-left join pgflow.workers w on w.worker_id = t.last_worker_id
-where t.status = 'started' and t.flow_slug = any(%(slugs)s) and not coalesce(t.last_worker_id = any(%(own)s), false)
-  and greatest(w.last_heartbeat_at, case when w.worker_id is null then t.started_at end, pg_postmaster_start_time())
-      < now() - make_interval(secs => %(age)s)
+where t.status = 'started' and t.flow_slug = any(%(slugs)s)
+  and (t.last_worker_id in (select worker_id from dead)
+       or not exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
+          and greatest(t.started_at, pg_postmaster_start_time()) < now() - make_interval(secs => %(age)s))
   and (%(run)s::uuid is null or (t.run_id = %(run)s and t.step_slug = %(step)s and t.task_index = %(index)s))
 order by t.run_id, t.step_slug, t.task_index
 limit %(most)s
 for update of t, r skip locked
 """
-# Those whose message is there: without one the core's own requeue_stalled_tasks has given the task up.
+# Of one queue: the messages that are there, and those of them that nobody has locked, which are visible then.
 _SHOW = """
-select g.flow_slug, v.msg_id
-from (select flow_slug, array_agg(message_id) as ids, array_agg(0) as nows
-      from unnest(%s::text[], %s::bigint[]) as o(flow_slug, message_id)
-      where message_id is not null and to_regclass(format('pgmq.%%I', 'q_' || flow_slug)) is not null
-      group by flow_slug) g,
-     lateral pgflow.set_vt_batch(g.flow_slug, g.ids, g.nows) v
+with there as materialized (select msg_id from pgmq.{queue} where msg_id = any(%(ids)s::bigint[])),
+free as materialized (
+    select msg_id from pgmq.{queue} where msg_id in (select msg_id from there) for update skip locked
+), shown as (
+    update pgmq.{queue} q set vt = clock_timestamp() from free where q.msg_id = free.msg_id
+)
+select msg_id, msg_id in (select msg_id from free) from there
 """
 _REQUEUE = """
 update pgflow.step_tasks t set status = 'queued', started_at = null
@@ -97,14 +118,20 @@ class Stalled:
         self._database = database
         self._refused = News()
 
-    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
-        """Make tasks that the worker started claimable by others at once, their attempt not counted.
+    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[_Key]:
+        """Make tasks that the worker started claimable by others at once, their attempt not counted; those that are.
 
-        Those that somebody has locked stay as they are. Raises DatabaseError.
+        Not those that somebody has locked, nor those that the worker has not started. Raises DatabaseError.
         """
-        if tasks:
-            keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in tasks])
-            self._database.call(lambda conn: conn.execute(_GIVE_BACK, {**keys, "worker": worker_id}))
+        given: set[_Key] = set()
+        for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
+            keys = {**_columns([(t.run_id, t.step_slug, t.task_index) for t in group]), "worker": worker_id}
+            statement = _of_queue(_GIVE_BACK, slug)
+            rows: list[Any] = self._database.call(
+                lambda conn, s=statement, k=keys: conn.execute(s, k).fetchall()  # type: ignore[misc]
+            )
+            given.update(rows)
+        return given
 
     def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
         """What the database holds as started by these workers, with the worker's id. Raises DatabaseError."""
@@ -113,59 +140,87 @@ class Stalled:
             (worker, Task(run, slug, step, index, msg, 0, None, None)) for worker, run, slug, step, index, msg in rows
         ]
 
-    def recover(self, slugs: Sequence[str], own: Sequence[UUID], stale_threshold: float) -> int:
+    def recover(self, slugs: Collection[str], own: Collection[UUID], stale_threshold: float) -> int:
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
-        Not those of the workers in `own`. A thousand at most; how many it were is returned. Raises DatabaseError.
+        Not those of the workers in `own`. It begins with no more after five seconds. How many it were is returned.
+        Raises DatabaseError.
         """
         given = {"slugs": list(slugs), "own": list(own), "age": stale_threshold, "run": None, "step": "", "index": 0}
+        until = self._database.clock.monotonic() + LONGEST
         recovered = 0
-        for _ in range(BATCHES):
-            batch = self._recover_batch(given)
-            recovered += batch
-            if batch < AT_ONCE:
-                break
-        return recovered
+        while True:
+            found, done = self._recover_batch(given, until)
+            recovered += done
+            if found < AT_ONCE or not done or self._database.clock.monotonic() >= until:
+                return recovered
 
-    def _recover_batch(self, given: dict[str, Any]) -> int:
+    def _recover_batch(self, given: dict[str, Any], until: float) -> tuple[int, int]:
+        """How many were found, and how many of them recovered."""
         seen: list[_Key] = []
         try:
-            return self._database.call(partial(_recover, given, AT_ONCE, seen))
+            return self._database.call(partial(_recover, given, AT_ONCE, seen), lock=SHORT_LOCK)
         except DatabaseError as error:
             if error.connection_lost or not seen:
                 raise
         # One of them is to blame, or they are too many: each by itself.
         recovered = 0
-        for run, step, index in seen[:AT_ONCE]:
+        for run, step, index in dict.fromkeys(seen):
+            if self._database.clock.monotonic() >= until:
+                break
             this = {**given, "run": run, "step": step, "index": index}
             try:
-                recovered += self._database.call(partial(_recover, this, 1, []))
+                recovered += self._database.call(partial(_recover, this, 1, []), lock=SHORT_LOCK)[1]
             except DatabaseError as error:
                 if error.connection_lost:
                     raise
                 level = logging.WARNING if self._refused.says((run, step, index)) else logging.DEBUG
                 logger.log(level, "step %s of run %s cannot be recovered: %s", step, run, reason_for_logs(error))
-        return recovered
+        return len(seen), recovered
 
 
-def _recover(given: dict[str, Any], most: int, seen: list[_Key], conn: Connection) -> int:
-    """In one transaction; says what was `seen`."""
+def _recover(given: dict[str, Any], most: int, seen: list[_Key], conn: Connection) -> tuple[int, int]:
+    """In one transaction; how many there were and how many are recovered, and says what was `seen`."""
     with conn.transaction():
         rows: list[Any] = conn.execute(_STALLED, {**given, "most": most}).fetchall()
         seen += [(run, step, index) for run, step, index, *_ in rows]
         if not rows:
-            return 0
-        visible = set(conn.execute(_SHOW, ([r[3] for r in rows], [r[4] for r in rows])).fetchall())
-        lost = [r[:3] for r in rows if r[5] or (r[3], r[4]) not in visible]
-        again = [r[:3] for r in rows if not r[5] and (r[3], r[4]) in visible]
+            return 0, 0
+        free = _shown(conn, rows)
+        # Without a message the core's own requeue_stalled_tasks has given the task up.
+        lost = [r[:3] for r in rows if r[5] or free.get((r[3], r[4])) is None]
+        again = [r[:3] for r in rows if not r[5] and free.get((r[3], r[4]))]
         with conn.pipeline():
             if again:
                 conn.execute(_REQUEUE, _columns(again))
             if lost:
                 conn.execute(EXHAUST, _columns(lost))
                 conn.execute(_FAIL, {**_columns(lost), "text": _STALLED_TEXT})
-    return len(rows)
+    return len(rows), len(lost) + len(again)
+
+
+def _shown(conn: Connection, rows: Iterable[Any]) -> dict[tuple[str, int], bool]:
+    """The messages that are there, by queue and id, and whether each is visible now: nobody has it locked."""
+    by_queue: dict[str, list[int]] = {}
+    for *_, slug, message, _exhausted, there in rows:
+        if there and message is not None:
+            by_queue.setdefault(slug, []).append(message)
+    cursors = {}
+    with conn.pipeline():
+        for slug, ids in by_queue.items():
+            cursors[slug] = conn.execute(_of_queue(_SHOW, slug), {"ids": ids})
+    return {(slug, row[0]): bool(row[1]) for slug, cursor in cursors.items() for row in _rows(cursor)}
+
+
+def _rows(cursor: Any) -> list[Any]:
+    found: list[Any] = cursor.fetchall()
+    return found
 
 
 def _columns(keys: Sequence[Any]) -> dict[str, Any]:
     return {"runs": [k[0] for k in keys], "steps": [k[1] for k in keys], "indexes": [k[2] for k in keys]}
+
+
+@cache
+def _of_queue(statement: str, slug: str) -> str:
+    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{slug}")).as_string()

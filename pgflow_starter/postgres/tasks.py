@@ -15,9 +15,10 @@ from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.task import Claimed, Outcome, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
-from pgflow_starter.postgres.claiming import VT_MARGIN, WIRED, Messages, of_one_message
+from pgflow_starter.postgres.claiming import SINGLY_VT, VT_MARGIN, WIRED, Messages, of_one_message
 from pgflow_starter.postgres.connection import Connection
-from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.database import QUERY_CANCELED, Database
+from pgflow_starter.postgres.errors import translate
 from pgflow_starter.postgres.features import Features, detect
 from pgflow_starter.postgres.inputs import FlowInputs
 from pgflow_starter.postgres.settling import Settling
@@ -35,8 +36,6 @@ order by given.n
 """
 _FIRST = "when {n} then (select min(vt) from pgmq.{queue})"
 _UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, function missing; unknown worker
-# start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
-_EXTEND = "select count(*) from pgflow.set_vt_batch(%s, %s::bigint[], %s::integer[])"
 # One statement for all workers of a process. A row that is gone stays so: by that a worker knows that it must be wired
 # again, see `claim`. One that somebody has locked is passed over: the others are alive all the same.
 _HEARTBEAT = """
@@ -80,13 +79,16 @@ class PostgresTaskStore:
         Raises DatabaseError; UnknownFlowError when the flow or the worker is in the database no more.
         """
         try:
-            return self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
-        except DatabaseError as error:
-            if error.locked:
-                return self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim_unlocked)
-            if of_one_message(error):
-                return self._claimed_singly(definition, worker_id, quantity, scope)
-            raise
+            try:
+                return self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
+            except DatabaseError as error:
+                if error.locked:
+                    return self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim_unlocked)
+                if of_one_message(error):
+                    return self._claimed_singly(definition, worker_id, quantity, scope)
+                raise
+        except _AfterClaim as after:
+            raise after.error from after
 
     def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
         """For each worker (id, queue): in how many seconds its queue has a visible message, None when it has none.
@@ -112,9 +114,9 @@ class PostgresTaskStore:
         """As `Settling.settle`."""
         return self._settling.settle(outcomes, answers)
 
-    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> None:
+    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[tuple[UUID, str, int]]:
         """As `Stalled.give_back`."""
-        self._stalled.give_back(worker_id, tasks)
+        return self._stalled.give_back(worker_id, tasks)
 
     def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
         """As `Stalled.started_by`."""
@@ -170,7 +172,7 @@ class PostgresTaskStore:
         read, visible_in, ids, tasks = self._database.call(claimed, scope, answers=answers)
         nobodys = 0
         if len(tasks) < read:
-            nobodys = self._put_aside(definition, worker_id, ids, tasks)
+            nobodys = self._put_aside(definition, worker_id, ids, tasks, ())
         return Claimed(read, tasks, visible_in, nobodys)
 
     def _claimed_singly(
@@ -179,10 +181,10 @@ class PostgresTaskStore:
         """Read, and then start each task by itself, for one of them cannot be."""
 
         def read(conn: Connection) -> list[Any]:
-            return Messages(definition, worker_id, self._detected(conn)).read(conn, quantity)
+            return Messages(definition, worker_id, self._detected(conn), vt=SINGLY_VT).read(conn, quantity)
 
         def start(message: int, headers: str | None, conn: Connection) -> tuple[Task, ...]:
-            messages = Messages(definition, worker_id, self._detected(conn))
+            messages = Messages(definition, worker_id, self._detected(conn), vt=SINGLY_VT)
             with self._wired(conn, messages):
                 rows = messages.start(conn, message, headers)
             return self._tasks(conn, messages, definition, rows)[3]
@@ -201,10 +203,18 @@ class PostgresTaskStore:
                 refused.append((message, reason_for_logs(error)))
         nobodys = 0
         if len(tasks) < len(messages):
-            nobodys = self._put_aside(definition, worker_id, [message for message, _ in messages], tasks)
+            ids = [message for message, _ in messages]
+            nobodys = self._put_aside(definition, worker_id, ids, tasks, [message for message, _ in refused])
         return Claimed(len(messages), tuple(tasks), None, nobodys, tuple(refused))
 
-    def _put_aside(self, definition: FlowDefinition, worker_id: UUID, ids: Sequence[int], tasks: Sequence[Task]) -> int:
+    def _put_aside(
+        self,
+        definition: FlowDefinition,
+        worker_id: UUID,
+        ids: Sequence[int],
+        tasks: Sequence[Task],
+        refused: Sequence[int],
+    ) -> int:
         """What was read and not started is left alone for a while; how many messages are nobody's.
 
         Raises nothing: there may be tasks to be run. Without it the messages are visible again when their vt says so.
@@ -214,7 +224,7 @@ class PostgresTaskStore:
 
         def put(conn: Connection) -> int:
             messages = Messages(definition, worker_id, self._detected(conn))
-            return messages.put_aside(conn, unstarted, whole_queue=2 * len(tasks) < len(ids))
+            return messages.put_aside(conn, unstarted, refused, whole_queue=2 * len(tasks) < len(ids))
 
         try:
             return self._database.call(put)
@@ -230,8 +240,16 @@ class PostgresTaskStore:
             raise _unwired(messages.queue)
         started = [r[4:] for r in rows if r[4] is not None]
         steps = {s.slug: s for s in definition.steps}
-        _extend(conn, definition, steps, messages.vt, started)
-        tasks = self._inputs.tasks(conn, messages.queue, steps, started)
+        try:
+            _extend(conn, definition, steps, messages, started)
+            tasks = self._inputs.tasks(conn, messages.queue, steps, started)
+        except psycopg.Error as raised:
+            if raised.sqlstate is None:
+                raise
+            # The tasks are started: nobody may claim once more as if they were not.
+            error = translate(raised, self._database.redact)
+            error.timed_out = raised.sqlstate == QUERY_CANCELED
+            raise _AfterClaim(error) from raised
         return read, None if visible_in is None else float(visible_in), ids or (), tasks
 
     def _wired(self, conn: Connection, messages: Messages) -> _Wired:
@@ -271,16 +289,25 @@ class _Wired:
                 raise _unwired(self._messages.queue) from error
 
 
+class _AfterClaim(Exception):  # noqa: N818 - where an error was met, no error of its own
+    """What was raised when the tasks had been started."""
+
+    def __init__(self, error: DatabaseError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 def _extend(
-    conn: Connection, definition: FlowDefinition, steps: dict[str, StepDefinition], vt: int, rows: list[Any]
+    conn: Connection,
+    definition: FlowDefinition,
+    steps: dict[str, StepDefinition],
+    messages: Messages,
+    rows: Sequence[Any],
 ) -> None:
-    other = [
-        (r[3], definition.timeout_of(steps[r[1]]) + VT_MARGIN)
-        for r in rows
-        if r[1] in steps and definition.timeout_of(steps[r[1]]) + VT_MARGIN != vt
-    ]
+    other = {r[3]: definition.timeout_of(steps[r[1]]) + VT_MARGIN for r in rows if r[1] in steps}
+    other = {message: seconds for message, seconds in other.items() if seconds != messages.vt}
     if other:
-        conn.execute(_EXTEND, (definition.slug, [m for m, _ in other], [v for _, v in other]))
+        messages.extend(conn, other)
 
 
 def _unwired(slug: str) -> UnknownFlowError:

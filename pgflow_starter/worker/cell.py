@@ -57,6 +57,7 @@ class WorkerCell:
             timers=world.timers,
             threads=world.threads,
             landed=self.landed,
+            returning=self._are_returning,
             returned=self._returned,
         )
         self.ref: pykka.ActorRef[Any] | None = None
@@ -68,7 +69,8 @@ class WorkerCell:
         self.stopping = False
         self._no_thread, self._kept, self._slow = News(), News(), News()
         self._many, self._refused = News(), News()
-        self._returning: list[Task] = []
+        self.former: list[UUID] = []
+        self._returning: dict[tuple[UUID, str, int], Task] = {}
         self._nobodys = 0
         self._size = ClaimSize(min(self.slots, world.batch_size))
         self._counting = threading.Lock()
@@ -140,10 +142,22 @@ class WorkerCell:
         self.worker_id = uuid4()
         self.draining = self.retired = False
 
+    def succeed(self) -> None:
+        """From now on it is another worker; what the former one had claimed may still be under way."""
+        if not self.retired:
+            self.former.append(self.worker_id)
+        self.retire()
+
+    @property
+    def worker_ids(self) -> list[UUID]:
+        """Those in whose name the database may hold tasks for it."""
+        return [*self.former, *([] if self.retired else [self.worker_id])]
+
     @property
     def drained(self) -> bool:
-        """Whether it claims no more, and all that it had claimed is done and written."""
-        return self.draining and not (self._claiming.locked() or len(self.flights) or len(self.outbox))
+        """Whether it claims no more, and all that it had claimed is done and written, as far as it knows."""
+        busy = self._claiming.locked() or len(self.flights) or len(self.outbox) or self._returning
+        return self.draining and not busy
 
     def wake(self) -> None:
         """A notification came: poll now, once more when the throttle has passed, and when delayed steps are visible."""
@@ -295,7 +309,8 @@ class WorkerCell:
             )
 
     def _went_well(self, claimed: Claimed, seconds: float) -> None:
-        self._size.done(seconds)
+        if claimed.read:
+            self._size.done(seconds)
         if not self._size.small and self._slow.over():
             self.log.info("claims are of their usual size again")
         if claimed.nobodys:
@@ -313,38 +328,47 @@ class WorkerCell:
         Blocks on I/O where there is something that it does not know. Raises DatabaseError.
         """
         known = self._known()
-        if all(_key(task) in known for task in held):
-            return
+        if not all(_key(task) in known for task in held):
+            self.give_back_unclaimed()
+
+    def give_back_unclaimed(self) -> bool:
+        """Give back what the database holds and it does not know; False while it cannot say: somebody claims.
+
+        Blocks on I/O. Raises DatabaseError.
+        """
         # What a claim under way has started is known when it returns; the next one looks before it claims.
         if not self._claiming.acquire(blocking=False):
             self.claims_unsure = True
-            return
+            return False
         try:
-            if not self.stopping:
-                self.give_back_unknown()
+            return self.stopping or self.give_back_unknown()
         finally:
             self._claiming.release()
             if self._free() > 0:
                 self.landed()
 
-    def give_back_unknown(self) -> None:
+    def give_back_unknown(self) -> bool:
         """Give back what the database holds as started by this worker and it does not know. While nobody claims.
 
-        Blocks on I/O. Raises DatabaseError.
+        False where somebody has some of it locked. Blocks on I/O. Raises DatabaseError.
         """
         known, store = self._known(), self._world.store
-        unknown = [task for _, task in store.started_by([self.worker_id]) if _key(task) not in known]
-        if unknown:
-            store.give_back(self.worker_id, unknown)
-            self.log.warning("%d tasks that it did not know of were held as started: given back", len(unknown))
+        unknown: dict[UUID, list[Task]] = {}
+        for worker_id, task in store.started_by(self.worker_ids):
+            if _key(task) not in known:
+                unknown.setdefault(worker_id, []).append(task)
+        given = sum(len(store.give_back(worker_id, tasks)) for worker_id, tasks in unknown.items())
+        if given:
+            self.log.warning("%d tasks that it did not know of were held as started: given back", given)
             self._poll_in([AGAIN_INTERVAL])  # nobody announces them
         self.claims_unsure = False
+        return given == sum(map(len, unknown.values()))
 
     def _known(self) -> set[tuple[UUID, str, int]]:
         """Under way, to be written, or being given back; in that order, in which a task goes."""
         tasks = [flight.task for flight in self.flights.all()]
         tasks += self.outbox.tasks()
-        return {_key(task) for task in tasks + list(self._returning)}
+        return {_key(task) for task in tasks} | set(self._returning)
 
     def _free(self) -> int:
         return self.slots - len(self.flights) - max(0, self.outbox.weight - WAITING * (self.slots - 1))
@@ -401,13 +425,17 @@ class WorkerCell:
             else:
                 self.poll_soon()
 
+    def _are_returning(self, task: Task) -> None:
+        """It is under way no more, and about to be given back."""
+        self._returning[_key(task)] = task
+
     def _returned(self, tasks: list[Task]) -> None:
         if not self.stopping:
             tell = self.log.error if self._no_thread.says("no thread") else self.log.debug
             tell("no thread for %d tasks, which are given back", len(tasks))
-        self._returning += tasks
         try:
-            self._world.store.give_back(self.worker_id, tasks)
+            for worker_id in self.worker_ids:
+                self._world.store.give_back(worker_id, tasks)
         except Exception as error:
             self.claims_unsure = True
             said = reason_for_logs(error)
@@ -416,8 +444,8 @@ class WorkerCell:
         else:
             self._kept.over()
         finally:
-            done = {id(task) for task in tasks}
-            self._returning = [task for task in self._returning if id(task) not in done]
+            for task in tasks:
+                self._returning.pop(_key(task), None)
         # Nobody announces them, and whoever polled has done so.
         self._world.timers.after(AGAIN_INTERVAL, self.poll_soon)
 

@@ -25,7 +25,7 @@ from pgflow_starter.worker.outbox import Outbox
 
 
 class Crew:
-    """One worker's. `landed()` is told when slots are free, `returned(tasks)` which tasks are not run.
+    """One worker's. `landed()` is told when slots are free, `returning(task)` and `returned(tasks)` which are not run.
 
     That is when no thread is to be had for them, or the worker has stopped. Thread-safe; it outlives the actor that
     launches the tasks.
@@ -42,6 +42,7 @@ class Crew:
         timers: Timers,
         threads: ThreadCache,
         landed: Callable[[], object],
+        returning: Callable[[Task], object],
         returned: Callable[[list[Task]], object],
     ) -> None:
         self._definition = definition
@@ -53,6 +54,7 @@ class Crew:
         self._threads = threads
         self._soon = partial(run_patiently, threads, timers)
         self._landed = landed
+        self._returning = returning
         self._returned = returned
         self._ready: deque[Flight] = deque()
         self._lock = threading.Lock()
@@ -71,6 +73,7 @@ class Crew:
             timeout = self._definition.timeout if step is None else self._definition.timeout_of(step)
             flight = Flight(task, now + timeout, received)
             if not self._flights.add(flight):
+                self._returning(task)
                 late.append(task)
                 continue
             flight.timer = self._timers.after(timeout, partial(self._overdue, flight, timeout))
@@ -97,7 +100,8 @@ class Crew:
         """No thread: whoever is at work might take these tasks, but perhaps in an hour."""
         tasks: list[Task] = []
         while (flight := self._next()) is not None:
-            self._flights.land(flight, partial(tasks.append, flight.task))
+            if self._flights.land(flight, partial(self._returning, flight.task)):
+                tasks.append(flight.task)
         self._returned(tasks)
 
     def serve(self, first: Callable[[], bool] | None = None) -> None:

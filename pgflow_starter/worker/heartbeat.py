@@ -57,11 +57,12 @@ class HeartbeatActor(RhythmicActor):
                 super().on_receive(message)
 
     def _beat(self) -> None:
-        cells = [cell for cell in self._workers.cells() if not cell.retired]
-        if not cells:
+        cells = self._workers.cells()
+        ids = [worker_id for cell in cells for worker_id in cell.worker_ids]
+        if not ids:
             return
         try:
-            deprecated = self._store.heartbeat([cell.worker_id for cell in cells])
+            deprecated = self._store.heartbeat(ids)
         except DatabaseError as error:
             self._pulse.failed_at = self._clock.monotonic()
             said = reason_for_logs(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgflow_starter.core.classify import reason_for_logs
@@ -12,6 +12,7 @@ from pgflow_starter.core.news import News
 from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore, Timers
+from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.heartbeat import Pulse
 from pgflow_starter.worker.rhythmic import RhythmicActor
 from pgflow_starter.worker.workers import Workers
@@ -88,25 +89,43 @@ class HousekeeperActor(RhythmicActor):
                 super().on_receive(message)
 
     def _tend(self) -> None:
-        cells = [cell for cell in self._workers.cells() if not cell.retired]
-        if cells:
-            self._store.keep_young([cell.worker_id for cell in cells])
-        for cell in cells:
-            if cell.drained:
-                self._store.worker_stopped(cell.worker_id)
-                cell.retired = True
-                self._retired(cell.definition.slug, DEPRECATED)
+        cells = self._workers.cells()
+        ids = [worker_id for cell in cells for worker_id in cell.worker_ids]
+        if ids:
+            self._store.keep_young(ids)
+        self._each(cells, self._tend_one)
+
+    def _tend_one(self, cell: WorkerCell) -> None:
+        for worker_id in list(cell.former):
+            if not self._store.started_by([worker_id]):
+                self._store.worker_stopped(worker_id)
+                cell.former.remove(worker_id)
+        # What the database holds for it and it does not know is nobody's when it is gone.
+        if not cell.retired and cell.drained and cell.give_back_unclaimed():
+            self._store.worker_stopped(cell.worker_id)
+            cell.retired = True
+            self._retired(cell.definition.slug, DEPRECATED)
 
     def _reconcile(self) -> None:
         """Give back what the database holds for our workers and they know nothing of."""
-        cells = {cell.worker_id: cell for cell in self._workers.cells() if not cell.retired}
+        cells = {worker_id: cell for cell in self._workers.cells() for worker_id in cell.worker_ids}
         if not cells:
             return
-        held: dict[Any, list[Task]] = {}
+        held: dict[WorkerCell, list[Task]] = {}
         for worker_id, task in self._store.started_by(list(cells)):
-            held.setdefault(worker_id, []).append(task)
-        for worker_id, tasks in held.items():
-            cells[worker_id].reconcile(tasks)
+            held.setdefault(cells[worker_id], []).append(task)
+        self._each(list(held), lambda cell: cell.reconcile(held[cell]))
+
+    def _each(self, cells: Sequence[WorkerCell], duty: Callable[[WorkerCell], object]) -> None:
+        """For each of them, also where that of another fails. Raises the last DatabaseError."""
+        last: DatabaseError | None = None
+        for cell in cells:
+            try:
+                duty(cell)
+            except DatabaseError as error:
+                last = error
+        if last is not None:
+            raise last
 
     def _sweep(self) -> None:
         # After an outage nobody has been heard of for as long as it lasted: everybody gets the time to say so first.
@@ -115,7 +134,8 @@ class HousekeeperActor(RhythmicActor):
         cells = self._workers.cells()
         if not cells:
             return
-        slugs, own = [c.definition.slug for c in cells], [c.worker_id for c in cells]
+        slugs = [cell.definition.slug for cell in cells]
+        own = [worker_id for cell in cells for worker_id in cell.worker_ids]
         recovered = self._store.recover_stalled(slugs, own, self._rhythm.stale)
         if recovered:
             logger.warning("%d tasks of workers that died were recovered", recovered)

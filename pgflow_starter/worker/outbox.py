@@ -4,7 +4,8 @@ A task's thread puts its outcome in and, when nobody is writing, writes all that
 are the next batch. So there is no thread that waits, and the busier the workers the larger the batches. What cannot be
 written stays, in order, and is written again: doing it twice is no harm.
 
-The outcomes of a run that somebody has locked are parked, and come again by themselves: nobody else's wait for them.
+The outcomes of a run that somebody has locked, or of which one is refused, are parked, and come again by themselves:
+nobody else's wait for them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LONGEST = 32.0
 """Times the usual limit that a single outcome gets at most."""
 
 FIRST_PAUSE, LAST_PAUSE = 0.02, 2.0
-"""Seconds until the outcomes of a run that was locked are tried again: at first, and when it has been for long."""
+"""Seconds until the outcomes of a run that is parked are tried again: at first, and when it has been for long."""
 
 PARKED_FREE = 1000
 """Parked outcomes that keep a worker from nothing; those beyond count as others that wait."""
@@ -40,14 +41,13 @@ _PASSING_ERRORS = ("40", "55", "57")  # a deadlock, a lock, an operator
 
 
 class _Parked:
-    """The outcomes of one run, and when they are tried again (monotonic clock)."""
+    """When the outcomes of a run are tried again (monotonic clock)."""
 
-    __slots__ = ("due", "outcomes", "pause")
+    __slots__ = ("due", "pause")
 
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
-        self.pause = FIRST_PAUSE / 2
-        self.due = 0.0
+    def __init__(self, due: float) -> None:
+        self.due = due
+        self.pause = FIRST_PAUSE
 
 
 class Outbox:
@@ -72,27 +72,29 @@ class Outbox:
         self._log = log
         self._stalled, self._locked = News(), News()
         self._refused: set[tuple[int, str]] = set()
+        self._lock = threading.Lock()  # around the next two lines'
         self._waiting: deque[Outcome] = deque()
         self._parked: dict[UUID, _Parked] = {}
-        self._moving = threading.Lock()
         self._writing = threading.Lock()
         self._called = False
         self._size = BATCH
         self._answers = 1.0
 
     def __len__(self) -> int:
-        return len(self._waiting) + self.parked
+        return len(self._waiting)
 
     @property
     def parked(self) -> int:
-        """Outcomes whose run somebody has locked."""
-        with self._moving:
-            return sum(len(parked.outcomes) for parked in self._parked.values())
+        """Outcomes of runs that are parked."""
+        if not self._parked:
+            return 0
+        with self._lock:
+            return sum(outcome.task.run_id in self._parked for outcome in self._waiting)
 
     @property
     def weight(self) -> int:
         """Outcomes for whose sake a worker should claim less."""
-        return len(self._waiting) + (max(0, self.parked - PARKED_FREE) if self._parked else 0)
+        return len(self._waiting) - min(self.parked, PARKED_FREE)
 
     def put(self, outcome: Outcome) -> None:
         """Add an outcome and write what is there, unless another thread is at it. Blocks on I/O."""
@@ -101,7 +103,7 @@ class Outbox:
 
     def add(self, outcome: Outcome) -> None:
         """Add an outcome; somebody must `flush`."""
-        with self._moving:
+        with self._lock:
             self._waiting.append(outcome)
 
     def flush_soon(self, run: Callable[[Callable[[], object]], object]) -> None:
@@ -120,11 +122,8 @@ class Outbox:
 
     def tasks(self) -> list[Task]:
         """The tasks whose outcomes are not written."""
-        with self._moving:
-            outcomes = list(self._waiting)
-            for parked in self._parked.values():
-                outcomes += parked.outcomes
-        return [outcome.task for outcome in outcomes]
+        with self._lock:
+            return [outcome.task for outcome in self._waiting]
 
     def flush(self, *, wait: bool = False) -> bool:
         """Write what is there; when another thread is at it leave it to that one, unless `wait`.
@@ -132,11 +131,12 @@ class Outbox:
         False when something could not be written. Who waits does not wait for what is parked to be due.
         """
         # Checked again after each release: an outcome put in while its writer was leaving must not wait for the next.
-        tries = 2
-        while (self._waiting or self._due(wait)) and self._writing.acquire(blocking=wait):
+        tries, all_of_it = 2, wait
+        while (batch := self._next_batch(parked=all_of_it)) and self._writing.acquire(blocking=wait):
             written: list[Outcome] = []
             try:
-                complete = self._write_batch(written) and self._write_parked(written, self._due(wait))
+                batch = self._next_batch(parked=all_of_it)
+                complete = self._write_batch(batch, written)
             except Unwritten as unwritten:
                 complete = False
                 tries -= 1
@@ -150,26 +150,32 @@ class Outbox:
             if not complete:
                 self._again(None)
                 return False
-            if wait and not self._waiting:
-                break
-        return not (wait and len(self))
+            all_of_it = all_of_it and bool(written)  # what is still locked now may be so for long
+        return not (wait and self._waiting)
 
-    def _due(self, wait: bool) -> list[UUID]:
-        """The runs whose parked outcomes are to be tried."""
-        if not self._parked:
-            return []
-        now = self._clock.monotonic()
-        with self._moving:
-            return [run for run, parked in self._parked.items() if wait or parked.due <= now]
+    def _next_batch(self, *, parked: bool) -> list[Outcome]:
+        """The next that wait; those of runs that are parked last, and apart, when they are due or all are wanted."""
+        with self._lock:
+            if not self._parked:
+                return list(islice(self._waiting, self._size))
+            now = self._clock.monotonic()
+            rest = self._parked
+            batch = [o for o in self._waiting if o.task.run_id not in rest]
+            if not batch:
+                batch = [o for o in self._waiting if parked or rest[o.task.run_id].due <= now]
+            return batch[: self._size]
 
-    def _write_batch(self, written: list[Outcome]) -> bool:
-        """Write what is there, and say what of it is `written`; False where something could not be."""
-        batch = self._next_batch()
+    def _write_batch(self, batch: list[Outcome], written: list[Outcome]) -> bool:
+        """Write these, and say what of it is `written`; False where something could not be, for all I know."""
         if not batch:
             return True
         try:
             locked = self._settle(batch)
-        except Unwritten:
+        except Unwritten as unwritten:
+            if self._are_parked(batch):
+                self._park(batch)  # they are no reason for the others to wait
+                if unwritten.locked or unwritten.timed_out:
+                    return True
             raise
         except Exception as error:
             if len(batch) > 1:
@@ -178,89 +184,54 @@ class Outbox:
         self._sort_out(batch, locked, written)
         return True
 
-    def _next_batch(self) -> list[Outcome]:
-        """The next that wait; those of a run that is parked join it there."""
-        if self._parked:
-            with self._moving:
-                joining = [outcome for outcome in self._waiting if outcome.task.run_id in self._parked]
-                for outcome in joining:
-                    self._parked[outcome.task.run_id].outcomes.append(outcome)
-                self._take_out(joining)
-        with self._moving:
-            return list(islice(self._waiting, self._size))
+    def _are_parked(self, batch: Sequence[Outcome]) -> bool:
+        return batch[0].task.run_id in self._parked
+
+    def _write_singly(self, batch: Sequence[Outcome], written: list[Outcome]) -> bool:
+        """One of the batch was refused, and with it all: write each by itself, and park the run of the refused."""
+        complete = True
+        for outcome in batch:
+            try:
+                locked = self._settle([outcome])
+            except Unwritten:
+                raise
+            except Exception as error:
+                complete = self._write_refused(outcome, error) and complete
+                continue
+            self._sort_out([outcome], locked, written)
+        return complete
 
     def _sort_out(self, batch: Sequence[Outcome], locked: Sequence[Outcome], written: list[Outcome]) -> None:
-        """All of the batch are written, but those that somebody's lock kept from it: they are parked."""
+        """All of the batch are written, but those that somebody's lock kept from it: their runs are parked."""
         kept = {id(outcome) for outcome in locked}
-        if kept:
-            self._park(locked)
         done = [outcome for outcome in batch if id(outcome) not in kept]
-        self._drop(done)
+        with self._lock:
+            self._take_out(done)
+            if self._parked:
+                left = {outcome.task.run_id for outcome in self._waiting}
+                self._parked = {run: parked for run, parked in self._parked.items() if run in left}
+            if not self._parked:
+                self._locked.over()
+        if locked:
+            self._park(locked)
         written += done
 
     def _park(self, outcomes: Sequence[Outcome]) -> None:
-        with self._moving:
+        """The runs of these rest, for longer each time."""
+        pauses: list[float] = []
+        with self._lock:
             now = self._clock.monotonic()
-            fresh = set()
-            for outcome in outcomes:
-                run = outcome.task.run_id
-                if run not in self._parked:
-                    self._parked[run] = _Parked()
-                    fresh.add(run)
-                self._parked[run].outcomes.append(outcome)
-            self._take_out(outcomes)
-            for run in fresh:
-                self._parked[run].due = now + FIRST_PAUSE
-        self._again(FIRST_PAUSE)
-
-    def _write_parked(self, written: list[Outcome], runs: Sequence[UUID]) -> bool:
-        """Try what is parked for these runs once more."""
-        with self._moving:
-            batch = [outcome for run in runs for outcome in self._parked[run].outcomes][:BATCH]
-        if not batch:
-            return True
-        try:
-            locked: Sequence[Outcome] = self._settle(batch)
-        except Unwritten as unwritten:
-            if not unwritten.locked:
-                raise
-            locked = batch
-        except Exception:
-            self._unpark(batch)  # to be told apart from the others, and refused
-            return True
-        kept = {id(outcome) for outcome in locked}
-        done = [outcome for outcome in batch if id(outcome) not in kept]
-        pause = self._rest({outcome.task.run_id for outcome in locked})
-        self._unpark(done)
-        self._drop(done)
-        written += done
-        if pause is not None:
-            self._again(pause)
-        return True
-
-    def _rest(self, runs: set[UUID]) -> float | None:
-        """These are locked still: seconds until the first of them is tried again."""
-        with self._moving:
-            now, pauses = self._clock.monotonic(), []
-            for run in runs:
-                parked = self._parked[run]
-                parked.pause = min(2 * parked.pause, LAST_PAUSE)
+            for run in dict.fromkeys(outcome.task.run_id for outcome in outcomes):
+                parked = self._parked.get(run)
+                if parked is None:
+                    parked = self._parked[run] = _Parked(now)
+                else:
+                    parked.pause = min(2 * parked.pause, LAST_PAUSE)
                 parked.due = now + parked.pause
                 pauses.append(parked.pause)
                 if parked.pause >= LAST_PAUSE and self._locked.says(run):
-                    self._log.warning("run %s is locked by somebody: %d outcomes wait", run, len(parked.outcomes))
-        return min(pauses, default=None)
-
-    def _unpark(self, outcomes: Sequence[Outcome]) -> None:
-        with self._moving:
-            ids = {id(outcome) for outcome in outcomes}
-            for run in {outcome.task.run_id for outcome in outcomes}:
-                self._parked[run].outcomes = [o for o in self._parked[run].outcomes if id(o) not in ids]
-                if not self._parked[run].outcomes:
-                    del self._parked[run]
-            self._waiting.extendleft(reversed(outcomes))
-            if not self._parked:
-                self._locked.over()
+                    self._log.warning("the outcomes of run %s wait: somebody has it locked, or they are refused", run)
+        self._again(min(pauses))
 
     def _settle(self, batch: Sequence[Outcome]) -> Sequence[Outcome]:
         """Those of the batch that somebody's lock keeps from being written; the others are.
@@ -284,29 +255,16 @@ class Outbox:
         self._size, self._answers = min(2 * self._size, BATCH), 1.0
         return locked
 
-    def _write_singly(self, batch: Sequence[Outcome], written: list[Outcome]) -> bool:
-        """One of the batch was refused, and with it all: write each by itself, and put the refused ones last."""
-        complete = True
-        for outcome in batch:
-            try:
-                locked = self._settle([outcome])
-            except Unwritten:
-                raise
-            except Exception as error:
-                complete = self._write_refused(outcome, error) and complete
-                continue
-            self._sort_out([outcome], locked, written)
-        return complete
-
     def _write_refused(self, outcome: Outcome, error: Exception) -> bool:
         """Somebody took exception to this outcome: to its data for good, to anything else for now."""
         instead = _instead_of(outcome, error) if _of_data(error) else None
-        if instead is None:
-            self._tell_refused(outcome.task, error)
-        with self._moving:
+        with self._lock:
             self._take_out([outcome])
             self._waiting.append(instead or outcome)
-        return instead is not None
+        if instead is None:
+            self._tell_refused(outcome.task, error)
+            self._park([outcome])
+        return True
 
     def _tell_refused(self, task: Task, error: Exception) -> None:
         refused = (id(task), error_type(error))
@@ -321,10 +279,6 @@ class Outbox:
             self._refused = {refused for refused in self._refused if refused[0] not in ids}
         if self._stalled.over():
             self._log.info("outcomes are written again")
-
-    def _drop(self, outcomes: Sequence[Outcome]) -> None:
-        with self._moving:
-            self._take_out(outcomes)
 
     def _take_out(self, outcomes: Sequence[Outcome]) -> None:
         """Under the lock: these wait no more. They are told apart by what they are, not by what they are like."""
@@ -342,6 +296,7 @@ class Unwritten(Exception):  # noqa: N818 - what became of them, no error of its
         super().__init__(str(error))
         self.connection_lost = error.connection_lost
         self.locked = error.locked
+        self.timed_out = error.timed_out and not error.connection_lost
 
 
 def _of_data(error: Exception) -> bool:

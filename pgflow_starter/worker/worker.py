@@ -11,7 +11,7 @@ from typing import Any
 from pgflow_starter.actors.dispatched import DispatchedActor
 from pgflow_starter.core.classify import places, reason_for_logs
 from pgflow_starter.core.state import SignalStrategy
-from pgflow_starter.core.task import Claimed
+from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import Timer
 from pgflow_starter.worker.cell import WorkerCell
@@ -20,6 +20,9 @@ from pgflow_starter.worker.world import WorkerWorld
 
 CLAIM_PATIENCE = 5.0
 """Seconds that the end of a worker waits for a claim under way, which is interrupted by then."""
+
+LOCKED_PATIENCE = 1.0
+"""Seconds that the end of a worker waits for somebody's lock on a task that is to be given back."""
 
 PARKED_PAUSE = 0.1
 """Seconds between two tries to write what somebody's lock keeps from it, until the shutdown's deadline."""
@@ -82,14 +85,30 @@ class WorkerActor(DispatchedActor):
         try:
             if left:
                 cell.log.warning("%d tasks did not end in time and are given back", len(left))
-            world.store.give_back(cell.worker_id, left + unwritten)
+            self._give_back(left + unwritten)
             if cell.claims_unsure:
                 cell.give_back_unknown()
-            if not cell.retired:
-                world.store.worker_stopped(cell.worker_id)
+            for worker_id in cell.worker_ids:
+                world.store.worker_stopped(worker_id)
+            cell.former.clear()
             cell.retire()
         except DatabaseError as error:
             cell.log.warning("the worker's end could not be written: %s", reason_for_logs(error))
+
+    def _give_back(self, tasks: list[Task]) -> None:
+        """What somebody has locked for a moment is tried again for as long. Raises DatabaseError."""
+        cell, world = self._cell, self._world
+        until = world.clock.monotonic() + LOCKED_PATIENCE
+        while tasks:
+            given = set().union(*(world.store.give_back(worker_id, tasks) for worker_id in cell.worker_ids))
+            tasks = [task for task in tasks if (task.run_id, task.step_slug, task.task_index) not in given]
+            held = {(t.run_id, t.step_slug, t.task_index) for _, t in world.store.started_by(cell.worker_ids)}
+            tasks = [task for task in tasks if (task.run_id, task.step_slug, task.task_index) in held]
+            if tasks and world.clock.monotonic() >= until:
+                cell.log.warning("%d of them are locked by somebody: others take them when we are dead", len(tasks))
+                return
+            if tasks:
+                cell.flights.pause(PARKED_PAUSE)
 
     def _polled(self, claimed: Claimed | None, error: BaseException | None) -> None:
         cell, policy = self._cell, self._world.policy

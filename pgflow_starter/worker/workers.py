@@ -44,7 +44,7 @@ class Workers:
         if cell is None:
             cell = self._new_cell(module, definition)
         elif cell.draining:
-            cell.retire()  # deprecated: from now on it is another worker
+            cell.succeed()  # deprecated: from now on it is another worker
         self._flow_store.register_workers([(cell.worker_id, definition.slug)], scope)
         with self._lock:
             self._cells[definition.slug] = cell

@@ -62,13 +62,11 @@ def test_a_task_that_cannot_be_started_keeps_no_other_from_it(
     job = echo_job()
     with pgflow.PgflowClient(database) as client:
         run = client.enqueue(job, "from a clock that is ahead")
-        admin.execute("update pgflow.step_tasks set queued_at = now() + interval '1 day'")
+        admin.execute("update pgflow.step_tasks set queued_at = now() + interval '3 s'")
         with running(database, jobs=[job]) as starter:
             for number in range(10):
                 assert starter.client.enqueue(job, number).wait(WAIT).result == number
-            assert run.refresh().status == "started"
             eventually(lambda: [r for r in caplog.records if "cannot be started" in r.getMessage()])
-            admin.execute("update pgflow.step_tasks set queued_at = now() where status = 'queued'")
             assert run.wait(WAIT).status == "completed"
 
 
