@@ -95,17 +95,18 @@ class Settling:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0) -> Sequence[Outcome]:
+    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, *, careful: bool = False) -> Sequence[Outcome]:
         """Write them, in one transaction and one round trip; those that are not, for somebody has locked their run.
 
-        It is all of the others or nothing. Raises DatabaseError.
+        It is all of the others or nothing. Who is `careful` waits for no row that is locked. Raises DatabaseError.
         """
         ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
-        try:
-            return self._database.call(partial(_settle, ordered), answers=answers)
-        except DatabaseError as error:
-            if not error.locked:
-                raise
+        if not careful:
+            try:
+                return self._database.call(partial(_settle, ordered), answers=answers)
+            except DatabaseError as error:
+                if not error.locked:
+                    raise
         # Something of one of them is locked, or a table is: then this fails as well.
         find = _all_free(f"q_{outcomes[0].task.flow_slug}")
         return self._database.call(partial(_settle_found, ordered, find), answers=answers)

@@ -240,7 +240,8 @@ class Outbox:
         alone gets longer.
         """
         try:
-            locked = self._store.settle(batch, self._answers)
+            again = {"careful": True} if self._are_parked(batch) else {}
+            locked = self._store.settle(batch, self._answers, **again)
         except DatabaseError as error:
             if not (error.connection_lost or error.timed_out or (error.sqlstate or "").startswith(_PASSING_ERRORS)):
                 raise

@@ -24,8 +24,11 @@ CLAIM_PATIENCE = 5.0
 LOCKED_PATIENCE = 1.0
 """Seconds that the end of a worker waits for somebody's lock on a task that is to be given back."""
 
+PARKED_PATIENCE = 5.0
+"""Seconds that it waits for what is parked to be written, within the shutdown's deadline."""
+
 PARKED_PAUSE = 0.1
-"""Seconds between two tries to write what somebody's lock keeps from it, until the shutdown's deadline."""
+"""Seconds between two tries."""
 
 VISIBLE_MARGIN = 0.01
 """Seconds after a message becomes visible that it is looked for."""
@@ -76,7 +79,8 @@ class WorkerActor(DispatchedActor):
         cell.flights.wait_empty(world.clock, lambda: world.shutdown.deadline)
         left = cell.flights.surrender()
         written = cell.outbox.flush(wait=True)
-        while not written and cell.outbox.parked and world.clock.monotonic() < world.shutdown.deadline:
+        until = world.clock.monotonic() + PARKED_PATIENCE
+        while not written and cell.outbox.parked and world.clock.monotonic() < min(until, world.shutdown.deadline):
             cell.flights.pause(PARKED_PAUSE)
             written = cell.outbox.flush(wait=True)
         unwritten = cell.outbox.tasks()
