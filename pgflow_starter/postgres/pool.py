@@ -228,7 +228,8 @@ class Pool:
         limit = self._limit(now)
         if self._growing or self._stunted or len(self._born) >= limit:
             return False
-        return self._room.enter(leaving=0 if urgent or limit <= self._kept else self._kept)
+        shared = urgent or limit <= self._kept
+        return self._room.enter(leaving=0 if shared else max(0, self._kept - len(self._urgent)))
 
     def _limit(self, now: float) -> int:
         return self._room.size if now >= self._crowded_until else self._crowded_size
