@@ -221,8 +221,7 @@ class Pool:
         limit = self._limit(now)
         if urgent or limit <= self._kept:
             return True
-        busy = len(self._born) - len(self._idle) - len(self._urgent)
-        return busy + self._growing < limit - self._kept
+        return self._room.occupied - len(self._idle) - len(self._urgent) < limit - self._kept
 
     def _may_grow(self, now: float, urgent: bool) -> bool:
         limit = self._limit(now)

@@ -29,6 +29,12 @@ class Room:
         with self._lock:
             return tuple(self._left)
 
+    @property
+    def occupied(self) -> int:
+        """Connections, of whichever pool, and backends of which nobody knows whether they have ended."""
+        with self._lock:
+            return self._taken + len(self._left)
+
     def enter(self, *, leaving: int = 0) -> bool:
         """Take a place, and leave so many for others; False where there are none."""
         with self._lock:
