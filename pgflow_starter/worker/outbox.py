@@ -50,6 +50,18 @@ class _Parked:
         self.pause = FIRST_PAUSE
 
 
+class _Line:
+    """Who writes, and how much at a time: of what is parked, or of all else. Neither waits for the other."""
+
+    __slots__ = ("answers", "parked", "size", "writing")
+
+    def __init__(self, *, parked: bool) -> None:
+        self.parked = parked
+        self.writing = threading.Lock()
+        self.size = BATCH
+        self.answers = 1.0
+
+
 class Outbox:
     """Outcomes of one worker. Thread-safe.
 
@@ -75,10 +87,8 @@ class Outbox:
         self._lock = threading.Lock()  # around the next two lines'
         self._waiting: deque[Outcome] = deque()
         self._parked: dict[UUID, _Parked] = {}
-        self._writing = threading.Lock()
+        self._line, self._parked_line = _Line(parked=False), _Line(parked=True)
         self._called = False
-        self._size = BATCH
-        self._answers = 1.0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -108,7 +118,7 @@ class Outbox:
 
     def flush_soon(self, run: Callable[[Callable[[], object]], object]) -> None:
         """Have another thread, which `run` brings, write what is there, unless one is at it or on its way."""
-        if self._called or self._writing.locked():
+        if self._called or self._line.writing.locked():
             return
         self._called = True
         try:
@@ -130,20 +140,25 @@ class Outbox:
 
         False when something could not be written. Who waits does not wait for what is parked to be due.
         """
+        complete = self._flush(self._line, wait)
+        if self._parked:
+            complete = self._flush(self._parked_line, wait) and complete
+        return complete and not (wait and self._waiting)
+
+    def _flush(self, line: _Line, wait: bool) -> bool:
         # Checked again after each release: an outcome put in while its writer was leaving must not wait for the next.
         tries, all_of_it = 2, wait
-        while (batch := self._next_batch(parked=all_of_it)) and self._writing.acquire(blocking=wait):
+        while self._next_batch(line, all_of_it) and line.writing.acquire(blocking=wait):
             written: list[Outcome] = []
             try:
-                batch = self._next_batch(parked=all_of_it)
-                complete = self._write_batch(batch, written)
+                complete = self._write_batch(line, self._next_batch(line, all_of_it), written)
             except Unwritten as unwritten:
                 complete = False
                 tries -= 1
                 if tries and unwritten.connection_lost:
                     continue  # the database may be there, and what was written may be so again
             finally:
-                self._writing.release()
+                line.writing.release()
                 if written:
                     self._tell_written(written)
                     self._settled(written)
@@ -151,48 +166,45 @@ class Outbox:
                 self._again(None)
                 return False
             all_of_it = all_of_it and bool(written)  # what is still locked now may be so for long
-        return not (wait and self._waiting)
+        return True
 
-    def _next_batch(self, *, parked: bool) -> list[Outcome]:
-        """The next that wait; those of runs that are parked last, and apart, when they are due or all are wanted."""
+    def _next_batch(self, line: _Line, all_of_it: bool) -> list[Outcome]:
+        """The next that wait in the line; those that are parked when they are due, unless all of it is wanted."""
         with self._lock:
             if not self._parked:
-                return list(islice(self._waiting, self._size))
-            now = self._clock.monotonic()
-            rest = self._parked
-            batch = [o for o in self._waiting if o.task.run_id not in rest]
-            if not batch:
-                batch = [o for o in self._waiting if parked or rest[o.task.run_id].due <= now]
-            return batch[: self._size]
+                return [] if line.parked else list(islice(self._waiting, line.size))
+            now, parked = self._clock.monotonic(), self._parked
+            if not line.parked:
+                batch = (o for o in self._waiting if o.task.run_id not in parked)
+            else:
+                due = {run for run, rest in parked.items() if all_of_it or rest.due <= now}
+                batch = (o for o in self._waiting if o.task.run_id in due)
+            return list(islice(batch, line.size))
 
-    def _write_batch(self, batch: list[Outcome], written: list[Outcome]) -> bool:
+    def _write_batch(self, line: _Line, batch: list[Outcome], written: list[Outcome]) -> bool:
         """Write these, and say what of it is `written`; False where something could not be, for all I know."""
         if not batch:
             return True
         try:
-            locked = self._settle(batch)
-        except Unwritten as unwritten:
-            if self._are_parked(batch):
-                self._park(batch)  # they are no reason for the others to wait
-                if unwritten.locked or unwritten.timed_out:
-                    return True
-            raise
+            locked = self._settle(line, batch)
+        except Unwritten:
+            if not line.parked:
+                raise
+            self._park(batch)
+            return True
         except Exception as error:
             if len(batch) > 1:
-                return self._write_singly(batch, written)
+                return self._write_singly(line, batch, written)
             return self._write_refused(batch[0], error)
         self._sort_out(batch, locked, written)
         return True
 
-    def _are_parked(self, batch: Sequence[Outcome]) -> bool:
-        return batch[0].task.run_id in self._parked
-
-    def _write_singly(self, batch: Sequence[Outcome], written: list[Outcome]) -> bool:
+    def _write_singly(self, line: _Line, batch: Sequence[Outcome], written: list[Outcome]) -> bool:
         """One of the batch was refused, and with it all: write each by itself, and park the run of the refused."""
         complete = True
         for outcome in batch:
             try:
-                locked = self._settle([outcome])
+                locked = self._settle(line, [outcome])
             except Unwritten:
                 raise
             except Exception as error:
@@ -233,27 +245,27 @@ class Outbox:
                     self._log.warning("the outcomes of run %s wait: somebody has it locked, or they are refused", run)
         self._again(min(pauses))
 
-    def _settle(self, batch: Sequence[Outcome]) -> Sequence[Outcome]:
+    def _settle(self, line: _Line, batch: Sequence[Outcome]) -> Sequence[Outcome]:
         """Those of the batch that somebody's lock keeps from being written; the others are.
 
         Raises Unwritten where that may pass; then less is written at a time where it took too long, and one that is
         alone gets longer.
         """
         try:
-            again = {"careful": True} if self._are_parked(batch) else {}
-            locked = self._store.settle(batch, self._answers, **again)
+            again = {"careful": True} if line.parked else {}
+            locked = self._store.settle(batch, line.answers, **again)
         except DatabaseError as error:
             if not (error.connection_lost or error.timed_out or (error.sqlstate or "").startswith(_PASSING_ERRORS)):
                 raise
             if self._stalled.says("stalled"):
                 self._log.warning("%d outcomes wait to be written: %s", len(self), reason_for_logs(error))
             if error.connection_lost or error.timed_out:
-                if self._size > 1:
-                    self._size = max(1, len(batch) // 2)
+                if line.size > 1:
+                    line.size = max(1, len(batch) // 2)
                 else:
-                    self._answers = min(2 * self._answers, LONGEST)
+                    line.answers = min(2 * line.answers, LONGEST)
             raise Unwritten(error) from error
-        self._size, self._answers = min(2 * self._size, BATCH), 1.0
+        line.size, line.answers = min(2 * line.size, BATCH), 1.0
         return locked
 
     def _write_refused(self, outcome: Outcome, error: Exception) -> bool:
@@ -296,8 +308,6 @@ class Unwritten(Exception):  # noqa: N818 - what became of them, no error of its
     def __init__(self, error: DatabaseError) -> None:
         super().__init__(str(error))
         self.connection_lost = error.connection_lost
-        self.locked = error.locked
-        self.timed_out = error.timed_out and not error.connection_lost
 
 
 def _of_data(error: Exception) -> bool:
