@@ -154,3 +154,26 @@ def test_a_backend_that_was_given_up_is_ended_and_takes_a_place_until_then(soon:
         eventually(lambda: pid not in _ours(admin), what="the end of the backend")
         with db.connection(), db.connection(patience=5):
             pass
+
+
+def test_idle_connections_that_a_black_hole_swallowed_are_ended_on_the_server_when_it_can_be_reached_again(
+    own_server: EmbeddedPostgres,
+) -> None:
+    size = 3
+    with (
+        Proxy(own_server) as proxy,
+        opened(
+            proxy.conninfo(application_name=OURS, tcp_user_timeout="700", connect_timeout="2"), pool_size=size
+        ) as db,
+        psycopg.connect(own_server.conninfo(), autocommit=True) as admin,
+    ):
+        with db.connection(), db.connection(), db.connection():
+            before = set(_ours(admin))
+        assert len(before) == size
+        proxy.black_hole()
+        with pytest.raises(DatabaseError), db.connection() as conn:
+            conn.execute("select 1")
+        proxy.accept()
+        eventually(lambda: db.outage is None and not before & set(_ours(admin)), WAIT, "the end of the old backends")
+        with db.connection(), db.connection(patience=5), db.connection(patience=5):
+            assert len(_ours(admin)) <= size + 1

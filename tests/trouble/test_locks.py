@@ -172,3 +172,74 @@ def test_a_stop_while_a_finished_tasks_run_is_locked_writes_it_or_gives_it_back(
             ending(holder)
         rows = admin.execute("select status, attempts_count from pgflow.step_tasks").fetchall()
     assert rows in ([("queued", 0)], [("completed", 1)])
+
+
+def test_many_runs_of_which_a_row_is_locked_hold_up_no_other(soon: str, admin: Admin) -> None:
+    entered, release = threading.Semaphore(0), threading.Event()
+
+    @pgflow.job("held", max_concurrency=12)
+    def held(message: Any, ctx: pgflow.TaskContext) -> Any:
+        if message == "held":
+            entered.release()
+            release.wait(WAIT)
+        return message
+
+    with running(soon, jobs=[held]) as starter, psycopg.connect(admin.info.dsn) as holder:
+        starter.await_ready(WAIT)
+        runs = starter.client.enqueue_many(held, ["held"] * 9)
+        for _ in runs:
+            assert entered.acquire(timeout=WAIT)
+        holder.execute("select from pgflow.step_tasks for update")
+        release.set()
+        for number in range(10):
+            assert starter.client.enqueue(held, number).wait(WAIT).result == number
+        assert starter.workers()[0].unwritten == 9
+        holder.rollback()
+        assert [run.wait(WAIT).result for run in runs] == ["held"] * 9
+
+
+def test_outcomes_of_one_run_that_are_refused_stop_no_worker(soon: str, admin: Admin) -> None:
+    flow = pgflow.Flow("refused", base_delay=0)
+
+    @flow.map()
+    def each(item: Any, ctx: pgflow.TaskContext) -> Any:
+        return item
+
+    with running(soon, flows=[flow], shutdown_timeout=0.5) as starter:
+        starter.await_ready(WAIT)
+        admin.execute(
+            "create function refuse() returns trigger language plpgsql as $$ begin"
+            " raise exception 'no' using errcode = '23505'; end $$"
+        )
+        admin.execute(
+            "create trigger refuse before update on pgflow.step_tasks for each row"
+            " when (new.status = 'completed' and new.output = '\"poison\"') execute function refuse()"
+        )
+        bad = starter.client.start_flow(flow, ["poison"] * 60)
+        eventually(lambda: starter.workers()[0].unwritten >= 40, WAIT)
+        for number in range(5):
+            assert starter.client.start_flow(flow, [number]).wait(WAIT).result == [number]
+        admin.execute("drop trigger refuse on pgflow.step_tasks")
+        assert bad.wait(WAIT).status == "completed"
+
+
+def test_a_task_that_is_locked_for_a_moment_while_the_starter_stops_is_given_back(soon: str, admin: Admin) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    @pgflow.job("slow", max_attempts=1)
+    def slow(message: Any, ctx: pgflow.TaskContext) -> None:
+        entered.set()
+        release.wait(WAIT)
+
+    try:
+        with psycopg.connect(admin.info.dsn) as holder:
+            with running(soon, jobs=[slow], shutdown_timeout=0.1) as starter:
+                starter.await_ready(WAIT)
+                starter.client.enqueue(slow)
+                assert entered.wait(WAIT)
+                holder.execute("select from pgflow.step_tasks for update")
+                threading.Timer(0.4, holder.rollback).start()
+            rows = admin.execute("select status, attempts_count from pgflow.step_tasks").fetchall()
+        assert rows == [("queued", 0)]
+    finally:
+        release.set()

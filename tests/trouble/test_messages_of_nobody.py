@@ -114,3 +114,21 @@ def test_one_stalled_task_that_cannot_be_failed_hides_no_other_from_the_sweep(da
             assert runs[0].refresh().status == "started"
             admin.execute("drop trigger refuse on pgflow.step_tasks")
             assert runs[0].wait(WAIT).status == "failed"
+
+
+def test_queued_tasks_of_a_run_that_has_failed_are_put_aside_like_those_of_nobody(database: str, admin: Admin) -> None:
+    flow = pgflow.Flow("failed")
+
+    @flow.map()
+    def each(item: Any, ctx: pgflow.TaskContext) -> Any:
+        return item
+
+    with pgflow.PgflowClient(database) as client:
+        bad = client.start_flow(flow, list(range(500)))
+        admin.execute("update pgflow.runs set status = 'failed', failed_at = now()")
+        with running(database, flows=[flow]) as starter:
+            for number in range(5):
+                assert starter.client.start_flow(flow, [number]).wait(WAIT).result == [number]
+            far = "select count(*) from pgmq.q_failed where vt > clock_timestamp() + interval '30 s'"
+            eventually(lambda: admin.execute(far).fetchone() == (500,), WAIT)
+        assert bad.refresh().status == "failed"

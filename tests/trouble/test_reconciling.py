@@ -7,6 +7,7 @@ import threading
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 import pgflow_starter as pgflow
@@ -95,3 +96,76 @@ def test_a_tasks_end_at_the_very_deadline_of_a_stop_is_written_or_given_back(dat
             starter.client.enqueue_many(job, range(20))
             eventually(lambda least=round_ % 5: starter.workers()[0].completed > least)  # type: ignore[misc]
         assert admin.execute("select count(*) from pgflow.step_tasks where status = 'started'").fetchone() == (0,)
+
+
+def test_a_worker_that_is_deprecated_leaves_nothing_behind_that_it_does_not_know(database: str, admin: Admin) -> None:
+    job = echo_job("leaving")
+    often = {"heartbeat_interval": 0.1, "stale_threshold": 60.0, "recovery_interval": 60.0}
+    with running(database, jobs=[job], **often, **NEVER) as starter, pgflow.PgflowClient(database) as other:
+        starter.await_ready(WAIT)
+        (worker,) = starter.workers()
+        other.enqueue(job, 1)
+        admin.execute("update pgflow.workers set deprecated_at = now()")
+        eventually(lambda: starter.workers()[0].draining, WAIT)
+        _strand(admin, "leaving", worker.worker_id)
+        eventually(
+            lambda: admin.execute("select 1 from pgflow.step_tasks where status = 'queued'").fetchone(),
+            WAIT,
+            "giving back",
+        )
+
+
+def test_a_task_of_a_deprecated_worker_that_has_a_successor_goes_on_and_is_taken_by_nobody(
+    database: str, admin: Admin
+) -> None:
+    entered, release = threading.Semaphore(0), threading.Event()
+    often = {"heartbeat_interval": 0.1, "stale_threshold": 0.3, "recovery_interval": 0.1}
+
+    @pgflow.job("goes_on")
+    def goes_on(message: Any, ctx: pgflow.TaskContext) -> int:
+        entered.release()
+        release.wait(WAIT)
+        return ctx.attempt
+
+    with running(database, jobs=[goes_on], **often) as starter:
+        starter.await_ready(WAIT)
+        (before,) = starter.workers()
+        run = starter.client.enqueue(goes_on, 1)
+        assert entered.acquire(timeout=WAIT)
+        admin.execute("update pgflow.workers set deprecated_at = now()")
+        eventually(lambda: starter.workers()[0].draining, WAIT)
+        starter.retry_now(goes_on)
+        eventually(lambda: starter.workers()[0].worker_id != before.worker_id, WAIT, "a successor")
+        second = starter.client.enqueue(goes_on, 2)
+        assert entered.acquire(timeout=WAIT)
+        age = "select now() - last_heartbeat_at < interval '0.3 s' from pgflow.workers where worker_id = %s"
+        for _ in range(20):
+            eventually(lambda: admin.execute(age, (before.worker_id,)).fetchone() == (True,), WAIT, "a heartbeat of it")
+        release.set()
+        assert [run.wait(WAIT).result, second.wait(WAIT).result] == [1, 1]
+        assert not entered.acquire(blocking=False)
+
+
+def test_what_is_locked_of_one_worker_keeps_no_other_from_being_reconciled(database: str, admin: Admin) -> None:
+    first, second = echo_job("aa"), echo_job("bb")
+    with (
+        running(database, jobs=[first, second], **OFTEN, **NEVER) as starter,
+        pgflow.PgflowClient(database) as other,
+        psycopg.connect(database) as holder,
+    ):
+        starter.await_ready(WAIT)
+        ids = {worker.slug: worker.worker_id for worker in starter.workers()}
+        runs = [other.enqueue(job, 1) for job in (first, second)]
+        for slug, worker_id in ids.items():
+            with psycopg.connect(database) as claiming:
+                row = claiming.execute(
+                    "select count(*) from pgflow.start_tasks(%s, array(select msg_id from pgmq.read(%s, 60, 9)), %s)",
+                    (slug, slug, worker_id),
+                ).fetchone()
+                assert row == (1,)
+                if slug == "aa":
+                    claiming.commit()
+                    holder.execute("select from pgmq.q_aa for update")
+        assert runs[1].wait(WAIT).status == "completed"
+        holder.rollback()
+        assert runs[0].wait(WAIT).status == "completed"

@@ -83,3 +83,26 @@ def test_what_is_the_statements_own_error_is_told_after_a_fresh_session_had_it_t
                 db.call(wrong)
             assert caught.value.sqlstate == "42703"
             assert len(set(calls)) == len(calls) <= 2
+
+
+def test_a_caller_whose_own_statements_fail_gives_nobody_else_what_a_session_remembers(
+    database: str, admin: Admin
+) -> None:
+    job, poisoned = echo_job(), echo_job("poisoned")
+    with pgflow.PgflowClient(database) as client:
+        for number in range(5):
+            client.enqueue(job, number)
+            client.enqueue(poisoned, number)
+        admin.execute(
+            "create function refuse() returns trigger language plpgsql as $$ begin"
+            " raise exception 'no %', clock_timestamp() using errcode = '42703'; end $$"
+        )
+        admin.execute(
+            "create trigger refuse before insert on pgflow.runs for each row"
+            " when (new.flow_slug = 'poisoned') execute function refuse()"
+        )
+        for kind in ("varchar(30)", "text") * 4:
+            with pytest.raises(pgflow.DatabaseError, match="no "):
+                client.enqueue(poisoned, 1)
+            admin.execute(f"alter table pgflow.runs alter column status type {kind}")
+            assert client.enqueue(job, kind).status == "started"
