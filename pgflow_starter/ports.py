@@ -200,7 +200,7 @@ class TaskStore(Protocol):
         0 also where the claim will fail.
         """
 
-    def settle(self, outcomes: Sequence[Outcome], answers: float, *, careful: bool = False) -> Sequence[Outcome]:
+    def settle(self, outcomes: Sequence[Outcome], answers: float, careful: bool = False) -> Sequence[Outcome]:
         """Write what became of tasks, within `answers` times the usual limit; those whose run somebody has locked.
 
         These are not written, all others are. Who is `careful` waits for no row that is locked. Doing it again after a

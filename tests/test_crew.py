@@ -36,7 +36,7 @@ class Store:
     def __init__(self) -> None:
         self.batches: list[list[Outcome]] = []
 
-    def settle(self, outcomes: Sequence[Outcome], answers: float, *, careful: bool = False) -> Sequence[Outcome]:
+    def settle(self, outcomes: Sequence[Outcome], answers: float, careful: bool = False) -> Sequence[Outcome]:
         self.batches.append(list(outcomes))
         return ()
 

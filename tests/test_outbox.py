@@ -44,7 +44,7 @@ class Store:
         self.refuse: Callable[[Sequence[Outcome]], Exception | None] = lambda _: None
         self.locked: set[UUID] = set()
 
-    def settle(self, outcomes: Sequence[Outcome], answers: float, *, careful: bool = False) -> Sequence[Outcome]:
+    def settle(self, outcomes: Sequence[Outcome], answers: float, careful: bool = False) -> Sequence[Outcome]:
         self.calls.append(len(outcomes))
         self.answers.append(answers)
         if error := self.refuse(outcomes):

@@ -219,9 +219,10 @@ class Pool:
     def _may_take(self, now: float, urgent: bool) -> bool:
         """Whether it leaves a connection for who is urgent, where there is more than one."""
         limit = self._limit(now)
-        if urgent or limit <= self._kept:
+        if urgent or not self._kept or limit <= self._kept:
             return True
-        return self._room.occupied - len(self._idle) - len(self._urgent) < limit - self._kept
+        here = len(self._born) - len(self._idle) - len(self._urgent) + self._growing
+        return not here or self._room.occupied - len(self._idle) - len(self._urgent) < limit - self._kept
 
     def _may_grow(self, now: float, urgent: bool) -> bool:
         limit = self._limit(now)

@@ -95,7 +95,7 @@ class Settling:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, *, careful: bool = False) -> Sequence[Outcome]:
+    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Sequence[Outcome]:
         """Write them, in one transaction and one round trip; those that are not, for somebody has locked their run.
 
         It is all of the others or nothing. Who is `careful` waits for no row that is locked. Raises DatabaseError.

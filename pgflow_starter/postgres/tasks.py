@@ -110,9 +110,9 @@ class PostgresTaskStore:
             rows: list[Any] = conn.execute(statement, prepare=False).fetchall()
         return [None if seconds is None else float(seconds) for (seconds,) in rows]
 
-    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, *, careful: bool = False) -> Sequence[Outcome]:
+    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Sequence[Outcome]:
         """As `Settling.settle`."""
-        return self._settling.settle(outcomes, answers, careful=careful)
+        return self._settling.settle(outcomes, answers, careful)
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[tuple[UUID, str, int]]:
         """As `Stalled.give_back`."""

@@ -33,6 +33,9 @@ LONGEST = 32.0
 FIRST_PAUSE, LAST_PAUSE = 0.02, 2.0
 """Seconds until the outcomes of a run that is parked are tried again: at first, and when it has been for long."""
 
+REFUSED_PAUSE = 0.4
+"""The longest of them where the database refuses one: for what, only a person can say."""
+
 PARKED_FREE = 1000
 """Parked outcomes that keep a worker from nothing; those beyond count as others that wait."""
 
@@ -228,7 +231,7 @@ class Outbox:
             self._park(locked)
         written += done
 
-    def _park(self, outcomes: Sequence[Outcome]) -> None:
+    def _park(self, outcomes: Sequence[Outcome], longest: float = LAST_PAUSE) -> None:
         """The runs of these rest, for longer each time."""
         pauses: list[float] = []
         with self._lock:
@@ -238,11 +241,11 @@ class Outbox:
                 if parked is None:
                     parked = self._parked[run] = _Parked(now)
                 else:
-                    parked.pause = min(2 * parked.pause, LAST_PAUSE)
+                    parked.pause = min(2 * parked.pause, longest)
                 parked.due = now + parked.pause
                 pauses.append(parked.pause)
                 if parked.pause >= LAST_PAUSE and self._locked.says(run):
-                    self._log.warning("the outcomes of run %s wait: somebody has it locked, or they are refused", run)
+                    self._log.warning("the outcomes of run %s wait: somebody has it locked", run)
         self._again(min(pauses))
 
     def _settle(self, line: _Line, batch: Sequence[Outcome]) -> Sequence[Outcome]:
@@ -252,8 +255,8 @@ class Outbox:
         alone gets longer.
         """
         try:
-            again = {"careful": True} if line.parked else {}
-            locked = self._store.settle(batch, line.answers, **again)
+            settle = self._store.settle
+            locked = settle(batch, line.answers, True) if line.parked else settle(batch, line.answers)
         except DatabaseError as error:
             if not (error.connection_lost or error.timed_out or (error.sqlstate or "").startswith(_PASSING_ERRORS)):
                 raise
@@ -266,7 +269,7 @@ class Outbox:
                     line.answers = min(2 * line.answers, LONGEST)
             raise Unwritten(error) from error
         line.size, line.answers = min(2 * line.size, BATCH), 1.0
-        return locked
+        return locked or ()
 
     def _write_refused(self, outcome: Outcome, error: Exception) -> bool:
         """Somebody took exception to this outcome: to its data for good, to anything else for now."""
@@ -276,7 +279,7 @@ class Outbox:
             self._waiting.append(instead or outcome)
         if instead is None:
             self._tell_refused(outcome.task, error)
-            self._park([outcome])
+            self._park([outcome], REFUSED_PAUSE)
         return True
 
     def _tell_refused(self, task: Task, error: Exception) -> None:

@@ -156,11 +156,11 @@ def test_outcomes_that_could_not_be_written_are_when_there_are_threads_again(
     job, failed = echo_job(), threading.Semaphore(0)
     settle, refuse = PostgresTaskStore.settle, threading.Event()
 
-    def settles(self: PostgresTaskStore, outcomes: Sequence[Outcome], answers: float = 1.0) -> Sequence[Outcome]:
+    def settles(self: PostgresTaskStore, outcomes: Sequence[Outcome], answers: int = 1) -> None:
         if refuse.is_set():
             failed.release()
             raise pgflow.DatabaseError("lock timeout", sqlstate="55P03")
-        return settle(self, outcomes, answers)
+        settle(self, outcomes, answers)
 
     with running(database, jobs=[job], **{**NEVER, "signal_strategy": strategy}) as starter:
         starter.await_ready(10)

@@ -159,12 +159,10 @@ def test_a_backend_that_was_given_up_is_ended_and_takes_a_place_until_then(soon:
 def test_idle_connections_that_a_black_hole_swallowed_are_ended_on_the_server_when_it_can_be_reached_again(
     own_server: EmbeddedPostgres,
 ) -> None:
-    size = 3
+    size, options = 3, {"application_name": OURS, "tcp_user_timeout": "700", "connect_timeout": "2"}
     with (
         Proxy(own_server) as proxy,
-        opened(
-            proxy.conninfo(application_name=OURS, tcp_user_timeout="700", connect_timeout="2"), pool_size=size
-        ) as db,
+        opened(proxy.conninfo(**options), pool_size=size) as db,
         psycopg.connect(own_server.conninfo(), autocommit=True) as admin,
     ):
         with db.connection(), db.connection(), db.connection():

@@ -20,14 +20,17 @@ OFTEN = {"recovery_interval": 0.1}
 NEVER = {"min_poll_interval": 60.0, "max_poll_interval": 60.0}
 
 
-def _strand(admin: Admin, slug: str, worker: UUID) -> int:
-    """Claim in a worker's name all there is, as a claim whose answer nobody heard."""
-    row = admin.execute(
-        "select count(*) from pgflow.start_tasks(%s, array(select msg_id from pgmq.read(%s, 60, 100)), %s)",
-        (slug, slug, worker),
-    ).fetchone()
-    assert row is not None
-    return int(row[0])
+def _strand(admin: Admin, client: pgflow.PgflowClient, job: pgflow.Job, worker: UUID, messages: list[Any]) -> list[Any]:
+    """Runs that were claimed in a worker's name by a claim whose answer nobody heard."""
+    slug = job.__pgflow_definition__().slug
+    with admin.transaction():
+        runs = [client.enqueue(job, message, connection=admin) for message in messages]
+        row = admin.execute(
+            "select count(*) from pgflow.start_tasks(%s, array(select msg_id from pgmq.read(%s, 60, 100)), %s)",
+            (slug, slug, worker),
+        ).fetchone()
+        assert row == (len(messages),)
+    return runs
 
 
 def test_a_claim_whose_answer_got_lost_is_given_back_its_attempt_not_burnt_and_said_in_one_line(
@@ -40,8 +43,7 @@ def test_a_claim_whose_answer_got_lost_is_given_back_its_attempt_not_burnt_and_s
     with running(database, jobs=[stranded], **OFTEN, **NEVER) as starter, pgflow.PgflowClient(database) as other:
         starter.await_ready(WAIT)
         (worker,) = starter.workers()
-        runs = [other.enqueue(stranded, n) for n in range(3)]
-        assert _strand(admin, "stranded", worker.worker_id) == 3
+        runs = _strand(admin, other, stranded, worker.worker_id, [0, 1, 2])
         assert [run.wait(WAIT).result for run in runs] == [1, 1, 1]
     lines = [r for r in caplog.records if "given back" in r.getMessage()]
     assert [r.levelno for r in lines] == [logging.WARNING]
@@ -58,13 +60,12 @@ def test_it_is_given_back_while_every_slot_is_taken_and_what_runs_is_left_alone(
             entered.set()
             release.wait(WAIT)
 
-    with running(database, jobs=[busy], **OFTEN) as starter:
+    with running(database, jobs=[busy], **OFTEN) as starter, pgflow.PgflowClient(database) as other:
         starter.await_ready(WAIT)
         long = starter.client.enqueue(busy, "long")
         assert entered.wait(WAIT)
         (worker,) = starter.workers()
-        run = starter.client.enqueue(busy, "short")
-        assert _strand(admin, "busy", worker.worker_id) == 1
+        (run,) = _strand(admin, other, busy, worker.worker_id, ["short"])
         status = "select status from pgflow.step_tasks where run_id = %s"
         eventually(lambda: admin.execute(status, (run.id,)).fetchone() == ("queued",), WAIT, "the giving back")
         assert admin.execute(status, (long.id,)).fetchone() == ("started",)
@@ -104,15 +105,10 @@ def test_a_worker_that_is_deprecated_leaves_nothing_behind_that_it_does_not_know
     with running(database, jobs=[job], **often, **NEVER) as starter, pgflow.PgflowClient(database) as other:
         starter.await_ready(WAIT)
         (worker,) = starter.workers()
-        other.enqueue(job, 1)
+        _strand(admin, other, job, worker.worker_id, [1])
         admin.execute("update pgflow.workers set deprecated_at = now()")
-        eventually(lambda: starter.workers()[0].draining, WAIT)
-        _strand(admin, "leaving", worker.worker_id)
-        eventually(
-            lambda: admin.execute("select 1 from pgflow.step_tasks where status = 'queued'").fetchone(),
-            WAIT,
-            "giving back",
-        )
+        queued = "select 1 from pgflow.step_tasks where status = 'queued'"
+        eventually(lambda: admin.execute(queued).fetchone(), WAIT, "the giving back")
 
 
 def test_a_task_of_a_deprecated_worker_that_has_a_successor_goes_on_and_is_taken_by_nobody(
@@ -151,21 +147,13 @@ def test_what_is_locked_of_one_worker_keeps_no_other_from_being_reconciled(datab
     with (
         running(database, jobs=[first, second], **OFTEN, **NEVER) as starter,
         pgflow.PgflowClient(database) as other,
-        psycopg.connect(database) as holder,
+        psycopg.connect(database, autocommit=True) as holder,
     ):
         starter.await_ready(WAIT)
         ids = {worker.slug: worker.worker_id for worker in starter.workers()}
-        runs = [other.enqueue(job, 1) for job in (first, second)]
-        for slug, worker_id in ids.items():
-            with psycopg.connect(database) as claiming:
-                row = claiming.execute(
-                    "select count(*) from pgflow.start_tasks(%s, array(select msg_id from pgmq.read(%s, 60, 9)), %s)",
-                    (slug, slug, worker_id),
-                ).fetchone()
-                assert row == (1,)
-                if slug == "aa":
-                    claiming.commit()
-                    holder.execute("select from pgmq.q_aa for update")
-        assert runs[1].wait(WAIT).status == "completed"
-        holder.rollback()
-        assert runs[0].wait(WAIT).status == "completed"
+        locked = _strand(admin, other, first, ids["aa"], [1])
+        with holder.transaction():
+            holder.execute("select from pgmq.q_aa for update")
+            free = _strand(admin, other, second, ids["bb"], [1])
+            assert free[0].wait(WAIT).status == "completed"
+        assert locked[0].wait(WAIT).status == "completed"
