@@ -73,6 +73,7 @@ class HeartbeatActor(RhythmicActor):
         if self._failing.over():
             logger.info("heartbeats go well again")
         for cell in cells:
-            if cell.worker_id in deprecated and not cell.draining:
+            # One that stops says so itself, in the very same way on the older cores.
+            if cell.worker_id in deprecated and not cell.draining and not cell.stopping:
                 cell.draining = True
                 cell.log.warning("the worker is deprecated in the database: it claims no more")

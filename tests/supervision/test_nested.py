@@ -142,6 +142,7 @@ def test_a_supervisor_abandoned_in_its_start_takes_its_children_with_it(stage: S
     with pytest.raises(pykka.ActorDeadError):
         asked.get(timeout=10)
     assert top.link.wait_ended(10)
+    stage.event("never").set()
     for thread in threading.enumerate():
         if thread.name.startswith("pgflow-supervisor"):
             thread.join(10)
