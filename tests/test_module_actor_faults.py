@@ -78,10 +78,9 @@ def test_an_overdue_phase_is_cancelled_and_gives_its_place_to_others(rig: Rig) -
     eventually(lambda: rig.board.cells[1].machine.state.phase is Phase.WORKER)
     assert ("other", Phase.WORKER) not in rig.phases.ran
     rig.advance(PHASE_TIMEOUT)
-    assert rig.ended() == 1
+    assert {rig.ended(), rig.ended()} == {1, None}  # the other's place comes free before it is told why
     assert line.cancelled.wait(WAIT)
-    eventually(lambda: ("other", Phase.WORKER) in rig.phases.ran)
-    rig.ended()
+    assert ("other", Phase.WORKER) in rig.phases.ran
 
 
 def test_an_attempt_that_gets_no_thread_has_failed_and_is_tried_again(
