@@ -10,6 +10,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.install import install
+from tests.support.databases import FAST, memory_folder
+
 Admin = psycopg.Connection[tuple[Any, ...]]
 
 LIMIT_MS = 1500
@@ -27,6 +31,14 @@ def admin(database: str) -> Iterator[Admin]:
 def soon(database: str) -> str:
     """The database, where a call is given up after 1.5 s, and by the server after 1 s."""
     return make_conninfo(database, tcp_user_timeout=LIMIT_MS, application_name=OURS)
+
+
+@pytest.fixture
+def own_server(pg_version: int) -> Iterator[EmbeddedPostgres]:
+    """A server whose settings may be changed."""
+    with EmbeddedPostgres(version=pg_version, tcp=True, settings=FAST, parent=memory_folder()) as server:
+        install(server.conninfo())
+        yield server
 
 
 class Backends:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -14,9 +14,7 @@ from psycopg.conninfo import make_conninfo
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, OutcomeUnknownError
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
 from tests.support.database import opened
-from tests.support.databases import FAST, memory_folder
 from tests.support.proxy import Proxy
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
@@ -58,14 +56,6 @@ def test_a_call_with_a_limit_of_its_own_has_the_servers_below_it_in_the_same_tra
 def test_the_server_looks_whether_its_client_is_still_there(soon: str) -> None:
     with opened(soon) as db, db.connection() as conn:
         assert conn.execute("select current_setting('client_connection_check_interval')").fetchone() == ("2s",)
-
-
-@pytest.fixture
-def own_server(pg_version: int) -> Iterator[EmbeddedPostgres]:
-    """A server whose settings may be changed."""
-    with EmbeddedPostgres(version=pg_version, tcp=True, settings=FAST, parent=memory_folder()) as server:
-        install(server.conninfo())
-        yield server
 
 
 def test_a_commit_that_waits_for_a_standby_is_cancelled_and_how_it_came_out_is_known(
