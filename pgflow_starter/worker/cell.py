@@ -70,6 +70,7 @@ class WorkerCell:
         self._no_thread, self._kept, self._slow = News(), News(), News()
         self._many, self._refused = News(), News()
         self.former: list[UUID] = []
+        self.leaving: list[UUID] = []
         self._returning: dict[tuple[UUID, str, int], Task] = {}
         self._nobodys = 0
         self._size = ClaimSize(min(self.slots, world.batch_size))
@@ -147,6 +148,15 @@ class WorkerCell:
         if not self.retired:
             self.former.append(self.worker_id)
         self.retire()
+
+    def left(self, worker_id: UUID) -> bool:
+        """One of those who were leaving has stopped, and said so; whether it was the present worker."""
+        self.leaving.remove(worker_id)
+        if worker_id in self.former:
+            self.former.remove(worker_id)
+            return False
+        self.retired = True
+        return True
 
     @property
     def worker_ids(self) -> list[UUID]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgflow_starter.core.classify import reason_for_logs
@@ -10,10 +11,17 @@ from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.news import News
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore, Timers
+from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.rhythmic import RhythmicActor
 from pgflow_starter.worker.workers import Workers
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
+
+
+DEPRECATED = (
+    "the worker was deprecated in the database (deprecated_at in pgflow.workers): it has finished its tasks and"
+    " stopped; retry_now starts another"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +37,23 @@ class Pulse:
 
 
 class HeartbeatActor(RhythmicActor):
-    """One per starter: one statement, however many workers, over a connection that nobody else may have."""
+    """One per starter: one statement, however many workers, over a connection that nobody else may have.
+
+    It says as well that workers have stopped, for nobody is to hear of them afterwards. `retired(slug, reason)` is told
+    of one that was deprecated and has finished its tasks.
+    """
 
     thread_name = "pgflow-heartbeat"
 
     def __init__(
-        self, workers: Workers, store: TaskStore, clock: Clock, timers: Timers, interval: float, pulse: Pulse
+        self,
+        workers: Workers,
+        store: TaskStore,
+        clock: Clock,
+        timers: Timers,
+        interval: float,
+        pulse: Pulse,
+        retired: Callable[[str, str], object],
     ) -> None:
         super().__init__(timers)
         self._workers = workers
@@ -42,6 +61,7 @@ class HeartbeatActor(RhythmicActor):
         self._clock = clock
         self._interval = interval
         self._pulse = pulse
+        self._retired = retired
         self._failing = News()
 
     def on_start(self) -> None:
@@ -58,11 +78,10 @@ class HeartbeatActor(RhythmicActor):
 
     def _beat(self) -> None:
         cells = self._workers.cells()
-        ids = [worker_id for cell in cells for worker_id in cell.worker_ids]
-        if not ids:
-            return
+        ids = [worker_id for cell in cells for worker_id in cell.worker_ids if worker_id not in cell.leaving]
         try:
-            deprecated = self._store.heartbeat(ids)
+            deprecated = self._store.heartbeat(ids) if ids else set()
+            self._let_leave(cells)
         except DatabaseError as error:
             self._pulse.failed_at = self._clock.monotonic()
             said = reason_for_logs(error)
@@ -77,3 +96,10 @@ class HeartbeatActor(RhythmicActor):
             if cell.worker_id in deprecated and not cell.draining and not cell.stopping:
                 cell.draining = True
                 cell.log.warning("the worker is deprecated in the database: it claims no more")
+
+    def _let_leave(self, cells: Sequence[WorkerCell]) -> None:
+        for cell in cells:
+            for worker_id in list(cell.leaving):
+                self._store.worker_stopped(worker_id)
+                if cell.left(worker_id):
+                    self._retired(cell.definition.slug, DEPRECATED)

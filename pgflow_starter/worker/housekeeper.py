@@ -19,11 +19,6 @@ from pgflow_starter.worker.workers import Workers
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
 
-DEPRECATED = (
-    "the worker was deprecated in the database (deprecated_at in pgflow.workers): it has finished its tasks and"
-    " stopped; retry_now starts another"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Tend:
@@ -45,10 +40,7 @@ class Rhythm:
 
 
 class HousekeeperActor(RhythmicActor):
-    """One per starter: a few statements, however many workers.
-
-    `retired(slug, reason)` is told of a worker that was deprecated, has finished its tasks and stopped.
-    """
+    """One per starter: a few statements, however many workers."""
 
     thread_name = "pgflow-housekeeper"
 
@@ -60,10 +52,8 @@ class HousekeeperActor(RhythmicActor):
         timers: Timers,
         rhythm: Rhythm,
         pulse: Pulse,
-        retired: Callable[[str, str], object],
     ) -> None:
         super().__init__(timers)
-        self._retired = retired
         self._clock = clock
         self._pulse = pulse
         self._sweep_from = 0.0
@@ -96,15 +86,12 @@ class HousekeeperActor(RhythmicActor):
         self._each(cells, self._tend_one)
 
     def _tend_one(self, cell: WorkerCell) -> None:
-        for worker_id in list(cell.former):
-            if not self._store.started_by([worker_id]):
-                self._store.worker_stopped(worker_id)
-                cell.former.remove(worker_id)
+        for worker_id in cell.former:
+            if worker_id not in cell.leaving and not self._store.started_by([worker_id]):
+                cell.leaving.append(worker_id)
         # What the database holds for it and it does not know is nobody's when it is gone.
-        if not cell.retired and cell.drained and cell.give_back_unclaimed():
-            self._store.worker_stopped(cell.worker_id)
-            cell.retired = True
-            self._retired(cell.definition.slug, DEPRECATED)
+        if not cell.retired and cell.drained and cell.worker_id not in cell.leaving and cell.give_back_unclaimed():
+            cell.leaving.append(cell.worker_id)
 
     def _reconcile(self) -> None:
         """Give back what the database holds for our workers and they know nothing of."""

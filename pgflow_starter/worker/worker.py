@@ -95,6 +95,7 @@ class WorkerActor(DispatchedActor):
             for worker_id in cell.worker_ids:
                 world.store.worker_stopped(worker_id)
             cell.former.clear()
+            cell.leaving.clear()
             cell.retire()
         except DatabaseError as error:
             cell.log.warning("the worker's end could not be written: %s", reason_for_logs(error))
