@@ -38,6 +38,10 @@ class NotInstalledError(PermanentError):
     """pgmq or the pgflow core is missing from the database, or too old."""
 
 
+class MissingRightsError(PermanentError):
+    """The role may not do in the database what a worker has to; the message names the statements that mend it."""
+
+
 class ListenUnsupportedError(PermanentError):
     """Notifications do not arrive over this connection string: a transaction pooler is in between."""
 

@@ -1,4 +1,4 @@
-"""`db install` and `db check`: pgmq and the pgflow core into a database, and what of it is there."""
+"""`db install`, `db check`, `db grant`: pgmq and the pgflow core into a database, what is there, and who may."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from rich.text import Text
 
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.options import dsn_option, stdout_console
+from pgflow_starter.postgres.grants import grants
 from pgflow_starter.postgres.install import install as install_into
 from pgflow_starter.postgres.inventory import Inventory
 from pgflow_starter.postgres.inventory import check as look_into
 
 
-@click.group(short_help="Install pgmq and the pgflow core, or look what is there.")
+@click.group(short_help="Install pgmq and the pgflow core, look what is there, grant rights on it.")
 def db() -> None:
-    """Install pgmq and the pgflow core into a database, or look what is there."""
+    """Install pgmq and the pgflow core into a database, look what is there, grant rights on it."""
 
 
 @db.command()
@@ -38,7 +39,9 @@ def install(dsn: str) -> None:
 @db.command()
 @dsn_option
 def check(dsn: str) -> None:
-    """Show what is there. Exit code 0: flows can run here; 1: something is missing, and how to get it.
+    """Show what is there, and whether flows can run here as the role that asks.
+
+    Exit code 0: they can; 1: something is missing, a part or a right, and how to get it.
 
     \b
     Example:
@@ -49,7 +52,32 @@ def check(dsn: str) -> None:
     stdout_console().print(_table(inventory))
     for note in inventory.notes:
         click.echo(f"Note: {note}")
-    _refuse_if_missing(inventory)
+    if not inventory.ok:
+        for problem in inventory.rights_problems:
+            click.echo(f"- {problem}")
+        who = "" if inventory.role is None else f" as role {inventory.role!r}"
+        why = "; ".join(inventory.missing) if inventory.role is None else "the rights named above are missing"
+        raise click.ClickException(f"flows cannot run here{who}: {why}")
+    click.echo(f"flows can run here as role {inventory.role!r}")
+
+
+@db.command()
+@click.argument("role")
+@click.option("--apply", is_flag=True, envvar="PGFLOW_APPLY", show_envvar=True, help="Run it, too: all of it or nothing.")
+@dsn_option
+def grant(role: str, apply: bool, dsn: str) -> None:
+    """Print the least rights with which a role can run flows, as SQL.
+
+    Those of queues are for the queues that are there now. Again is no harm.
+
+    \b
+    Example:
+      pgflow-starter db grant worker --dsn 'postgresql://owner@localhost/shop' > grants.sql
+      pgflow-starter db grant worker --apply --dsn 'postgresql://owner@localhost/shop'
+    """
+    with busy("granting" if apply else "looking"):
+        script = grants(dsn, role, apply=apply)
+    click.echo(script)
 
 
 def _refuse_if_missing(inventory: Inventory) -> None:
@@ -58,11 +86,17 @@ def _refuse_if_missing(inventory: Inventory) -> None:
 
 
 def _table(inventory: Inventory) -> Table:
-    pgmq = {"extension": f"extension {inventory.pgmq_version}", "sql": "plain SQL", "missing": "missing"}
+    concluded = "" if inventory.pgmq_problem else " (concluded: 1.5 or later)"
+    pgmq = {
+        "extension": f"extension {inventory.pgmq_version}",
+        "sql": f"plain SQL{concluded}",
+        "missing": "missing",
+    }
+    core = inventory.pgflow if inventory.core is None else f"{inventory.pgflow} (concluded: {inventory.core})"
     table = Table("part", "there", "features", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_row("PostgreSQL", inventory.server_version, "")
     table.add_row("pgmq", _judged(pgmq[inventory.pgmq], inventory.pgmq_problem), _features("pgmq", inventory))
-    table.add_row("pgflow core", _judged(inventory.pgflow, inventory.pgflow_problem), _features("pgflow", inventory))
+    table.add_row("pgflow core", _judged(core, inventory.pgflow_problem), _features("pgflow", inventory))
     return table
 
 

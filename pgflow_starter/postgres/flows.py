@@ -17,7 +17,7 @@ import psycopg
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.errors import DatabaseError, NotInstalledError, ShapeMismatchError
 from pgflow_starter.ports import CancelScope, Clock, Compiled
-from pgflow_starter.postgres import pgmq
+from pgflow_starter.postgres import pgmq, rights
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.features import Features, detect
@@ -55,6 +55,7 @@ _OPTIONS = ("max_attempts", "base_delay", "timeout")
 _STEP_OPTIONS = (*_OPTIONS, "start_delay")
 
 
+_NO_PRIVILEGE = "42501"
 _MISSING_STATES = ("3F000", "42P01", "42883")  # schema, table, function
 
 
@@ -71,39 +72,46 @@ class PostgresFlowStore:
     def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
         """Create the flow or verify its shape; the definition that is in force, with the options that are stored.
 
-        Raises ShapeMismatchError, NotInstalledError, DatabaseError.
+        Raises ShapeMismatchError, MissingRightsError, NotInstalledError, DatabaseError.
         """
         known = self._stored.take(definition.slug)
         if known is not None and known.value is not None and known.value.queue:
             return _verify(definition, known.value)
 
         def compiled(conn: Connection) -> Compiled:
+            if known is None:
+                rights.refuse_missing(conn, rights.missing(conn, ("work",), [definition.slug]))
             self._detected(conn)
             stored = _stored(conn, [definition.slug]).get(definition.slug) if known is None else known.value
             return _compile(conn, definition, stored)
 
-        return self._call(scope, compiled)
+        return self._call(scope, compiled, uses=("work", "compile"), slug=definition.slug)
 
     def verify(self, definitions: Sequence[FlowDefinition], scope: CancelScope, *, notify: bool) -> dict[str, Compiled]:
-        """Those that are stored already, by slug, and in the same shape. Raises NotInstalledError, DatabaseError.
+        """Those that are stored already, by slug, in the same shape, and where the role may do a worker's work.
 
         What is seen of the others, and where they shall `notify` of all their notifications, is kept for a moment.
+        Raises MissingRightsError where the role may not do it anywhere, NotInstalledError, DatabaseError.
         """
         at = self._clock.monotonic()
         slugs = [definition.slug for definition in definitions]
 
-        def look(conn: Connection) -> tuple[bool, dict[str, _Stored], dict[str, int]]:
+        def look(conn: Connection) -> tuple[set[str | None], bool, dict[str, _Stored], dict[str, int]]:
+            lacking = rights.missing(conn, ("work",), slugs)
+            rights.refuse_missing(conn, [right for right in lacking if right.slug is None])
             looks = self._detected(conn).notify and notify
-            return looks, _stored(conn, slugs), pgmq.throttles(conn, slugs) if looks else {}
+            throttles = pgmq.throttles(conn, slugs) if looks else {}
+            return {right.slug for right in lacking}, looks, _stored(conn, slugs), throttles
 
-        looked, found, throttles = self._call(scope, look)
+        lacking, looked, found, throttles = self._call(scope, look)
         verified = {}
         for definition in definitions:
             stored = found.get(definition.slug)
-            if stored is not None and stored.queue:
+            if stored is not None and stored.queue and definition.slug not in lacking:
                 with suppress(ShapeMismatchError):
                     verified[definition.slug] = _verify(definition, stored)
-        self._stored.put([slug for slug in slugs if slug not in verified], found, at)
+        # Who lacks rights has them looked at again, to be told what they are.
+        self._stored.put([slug for slug in slugs if slug not in verified and slug not in lacking], found, at)
         if looked:
             self._throttles.put(slugs, throttles, at)
         return verified
@@ -118,7 +126,10 @@ class PostgresFlowStore:
         return self._throttles.take_if(queue, throttle_ms)
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
-        """Let inserts into the queue notify. Raises NotInstalledError for a pgmq without it, DatabaseError."""
+        """Let inserts into the queue notify.
+
+        Raises NotInstalledError for a pgmq without it, MissingRightsError, DatabaseError.
+        """
         known = self._throttles.take(queue)
         if known is not None and known.value == throttle_ms:
             return
@@ -133,12 +144,21 @@ class PostgresFlowStore:
             else:
                 pgmq.enable_notify_anew(conn, queue, throttle_ms)
 
-        self._call(scope, enable, waits=False)
+        self._call(scope, enable, waits=False, uses=("notify",), slug=queue)
 
-    def _call(self, scope: CancelScope, work: Callable[[Connection], T], *, waits: bool = True) -> T:
+    def _call(
+        self,
+        scope: CancelScope,
+        work: Callable[[Connection], T],
+        *,
+        waits: bool = True,
+        uses: Sequence[rights.Use] = ("work",),
+        slug: str | None = None,
+    ) -> T:
         """What a phase does there; it may take as long as the phase.
 
         Where it `waits`, what the server gives up first is done again: for a lock for a while, for its time until then.
+        What is refused is told by the rights that these `uses` need.
         """
 
         def guarded(conn: Connection) -> T:
@@ -150,6 +170,8 @@ class PostgresFlowStore:
                 self._features = None  # what is installed may have been replaced under us
                 if error.sqlstate in _MISSING_STATES:
                     detect(conn)  # says what is missing
+                if error.sqlstate == _NO_PRIVILEGE:
+                    rights.refuse_missing(conn, rights.missing(conn, uses, [slug] if slug else []))
                 raise
 
         began, patience = self._clock.monotonic(), self._database.patience

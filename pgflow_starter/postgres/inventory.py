@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from pgflow_starter.postgres import rights
 from pgflow_starter.postgres.admin import Connection, limited, session
 
 INSTALL = "run `pgflow-starter db install`"
@@ -55,11 +56,16 @@ class Inventory:
     pgmq_problem: str | None
     pgflow_problem: str | None
     notes: tuple[str, ...] = ()
+    core: str | None = None
+    """The versions of the pgflow core that have what there is: it tells none itself."""
+    role: str | None = None
+    """Who asked, where its rights were looked at."""
+    rights_problems: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[str, ...]:
         """What keeps flows from running here, with the remedies."""
-        return tuple(problem for problem in (self.pgmq_problem, self.pgflow_problem) if problem)
+        return tuple(p for p in (self.pgmq_problem, self.pgflow_problem, *self.rights_problems) if p)
 
     @property
     def ok(self) -> bool:
@@ -68,12 +74,22 @@ class Inventory:
 
 
 def check(conninfo: str) -> Inventory:
-    """Look into a database, changing nothing.
+    """Look into a database, changing nothing; at the rights of the role that asks, too.
 
     Takes 20 seconds at most beyond connecting. Raises SetupError, DatabaseError. Safe from any thread.
     """
     with session(conninfo) as connection, limited(connection, 20):
-        return take_inventory(connection)
+        found = take_inventory(connection)
+        return _with_rights(connection, found) if found.ok else found
+
+
+def _with_rights(connection: Connection, found: Inventory) -> Inventory:
+    role = rights.role_of(connection)
+    assert role is not None
+    missing = rights.missing(connection, rights.ALL_USES)
+    if not any(right.target in ("pgflow", "pgflow.flows") for right in missing):  # else the flows cannot be read
+        missing = rights.missing(connection, rights.ALL_USES, rights.slugs(connection))
+    return replace(found, role=role[0], rights_problems=tuple(rights.problems_of(missing, *role)))
 
 
 def take_inventory(connection: Connection) -> Inventory:
@@ -104,7 +120,21 @@ def take_inventory(connection: Connection) -> Inventory:
         pgmq_problem=_pgmq_problem(pgmq, pgmq_lacks, columns),
         pgflow_problem=_pgflow_problem(pgflow, pgflow_lacks),
         notes=_notes(pgmq, functions),
+        core=_core(columns, functions) if pgflow == "present" else None,
     )
+
+
+def _core(columns: set[str], functions: set[str]) -> str:
+    """By what each version brought, the newest first."""
+    if "pgflow.step_tasks.queue_name" in columns:
+        return "0.17 or later"
+    if _CANCELLED in columns:
+        return "0.15.1 to 0.16"
+    if "pgflow.steps.when_unmet" in columns:
+        return "0.14 to 0.15.0"
+    if "pgflow.step_task_record.flow_input" in columns:
+        return "0.12 or 0.13"
+    return "0.10 or 0.11" if "pgflow.mark_worker_stopped" in functions else "0.8.1 or 0.9"
 
 
 def _pgmq_problem(pgmq: str, lacks: list[str], columns: set[str]) -> str | None:
@@ -141,14 +171,23 @@ from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespa
 where n.nspname in ('pgmq', 'pgflow')
 """
 
-# The columns of their tables and the attributes of their types.
-_COLUMNS = """
+_CANCELLED = "pgflow.step_tasks.status cancelled"
+
+# The columns of their tables and the attributes of their types; and _CANCELLED where a task may be.
+_COLUMNS = f"""
 select n.nspname || '.' || c.relname || '.' || a.attname
 from pg_catalog.pg_attribute a
 join pg_catalog.pg_class c on c.oid = a.attrelid
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname in ('pgmq', 'pgflow') and c.relkind in ('r', 'p', 'c') and a.attnum > 0 and not a.attisdropped
-"""
+union all
+select '{_CANCELLED}'
+from pg_catalog.pg_constraint k
+join pg_catalog.pg_class c on c.oid = k.conrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'pgflow' and c.relname = 'step_tasks' and k.contype = 'c'
+  and pg_catalog.pg_get_constraintdef(k.oid) like '%''cancelled''%'
+"""  # noqa: S608 - a constant
 
 # The server's version, the pgmq extension's version or null, whether there is a schema pgflow.
 _SERVER = """

@@ -20,7 +20,20 @@ where n.queue_name = any(%s)
 
 # Enabling is not safe for concurrent calls on one queue (deadlocks), unless the queue's lock is taken first.
 _LOCK_QUEUE = "select pgmq.acquire_queue_lock(%(queue)s)"
-_ENABLE = "select pgmq.enable_notify_insert(%(queue)s, %(throttle_ms)s)"
+# pgmq drops and makes the trigger anew, which only the queue's owner may: one that is there stays.
+_ENABLE = """
+with there as materialized (
+    select exists (select from pg_catalog.pg_trigger
+                   where tgrelid = pg_catalog.to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || %(queue)s::text))
+                     and tgname = 'trigger_notify_queue_insert_listeners' and tgenabled <> 'D') as trigger
+), throttled as (
+    insert into pgmq.notify_insert_throttle as n (queue_name, throttle_interval_ms)
+    select %(queue)s, %(throttle_ms)s from there where trigger
+    on conflict (queue_name) do update
+    set throttle_interval_ms = excluded.throttle_interval_ms, last_notified_at = pg_catalog.to_timestamp(0)
+)
+select case when not trigger then pgmq.enable_notify_insert(%(queue)s, %(throttle_ms)s) end from there
+"""
 _DISABLE = "select pgmq.disable_notify_insert(%(queue)s)"
 
 

@@ -1,0 +1,345 @@
+"""What a role may do: less than a worker needs is told with what mends it, and the least is enough for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+import pgflow_starter as pgflow
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.errors import SetupError
+from pgflow_starter.postgres import pgmq, rights
+from pgflow_starter.postgres.flows import PostgresFlowStore, compile_flow
+from pgflow_starter.postgres.grants import grants
+from pgflow_starter.postgres.tasks import PostgresTaskStore
+from tests.support.commands import call
+from tests.support.database import NoScope, opened
+from tests.support.starters import STRATEGIES, await_state, echo_job, running, state
+
+Admin = psycopg.Connection[tuple[Any, ...]]
+WORKER = 'Odd "worker"'
+QUOTED = '"Odd ""worker"""'
+
+
+@pytest.fixture
+def admin(database: str) -> Iterator[Admin]:
+    """The owner of all."""
+    with psycopg.connect(database, autocommit=True) as admin:
+        yield admin
+
+
+@pytest.fixture
+def worker(database: str, admin: Admin) -> Iterator[str]:
+    """The connection string of a role that has no right here, nor a usual name."""
+    role = sql.Identifier(WORKER)
+    with suppress(psycopg.errors.UndefinedObject):  # what a test that was cut short has left
+        admin.execute(sql.SQL("drop owned by {r}; drop role {r}").format(r=role))
+    admin.execute(sql.SQL("create role {} login").format(role))
+    yield make_conninfo(database, user=WORKER)
+    terminate = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = %s"
+    admin.execute(terminate, (WORKER,))
+    admin.execute("reset role")
+    admin.execute(sql.SQL("drop owned by {r} cascade; drop role {r}").format(r=role))
+
+
+def flow_of(slug: str = "f") -> pgflow.Flow:
+    """With a map whose tasks are tried twice."""
+    flow = pgflow.Flow(slug, base_delay=0)
+
+    @flow.step()
+    def items(given: Any, ctx: pgflow.TaskContext) -> Any:
+        return [1, 2, 3]
+
+    @flow.map(array="items")
+    def doubled(item: Any, ctx: pgflow.TaskContext) -> Any:
+        if ctx.attempt == 1:
+            raise RuntimeError("once more")
+        return item * 2
+
+    @flow.step(depends_on=["doubled"])
+    def total(deps: Any, ctx: pgflow.TaskContext) -> Any:
+        return sum(deps["doubled"])
+
+    return flow
+
+
+def failing_job(slug: str = "failing") -> pgflow.Job:
+    """It never does."""
+
+    @pgflow.job(slug, max_attempts=1)
+    def failing(message: Any, ctx: pgflow.TaskContext) -> Any:
+        raise ValueError(message)
+
+    return failing
+
+
+def compiled(admin: Admin, *modules: Any) -> None:
+    """By the owner."""
+    for module in modules:
+        compile_flow(admin, module.__pgflow_definition__())
+
+
+# What is missing
+
+
+REVOKED = [
+    ("USAGE", "SCHEMA pgflow"),
+    ("USAGE", "SCHEMA pgmq"),
+    ("USAGE", "SCHEMA realtime"),
+    ("INSERT", "TABLE pgmq.a_echo"),
+    ("DELETE", "TABLE pgmq.q_echo"),
+    ("SELECT", "TABLE pgflow.flows"),
+    ("SELECT", "TABLE pgflow.deps"),
+    ("SELECT", "TABLE pgmq.meta"),
+    ("UPDATE", "TABLE pgmq.notify_insert_throttle"),
+    ("UPDATE", "TABLE pgflow.runs"),
+    ("UPDATE", "TABLE pgflow.step_states"),
+    ("INSERT", "TABLE pgflow.step_tasks"),
+    ("INSERT", "TABLE pgflow.workers"),
+]
+
+
+@pytest.mark.parametrize(("privilege", "target"), REVOKED, ids=" ".join)
+def test_a_right_that_is_missing_is_permanent_until_the_grant_that_is_named_is_made(
+    database: str, worker: str, admin: Admin, privilege: str, target: str
+) -> None:
+    job = echo_job()
+    compiled(admin, job)
+    grants(database, WORKER, apply=True)
+    admin.execute(f"revoke {privilege} on {target} from {QUOTED}".encode())
+    with running(worker, jobs=[job]) as starter:
+        failed = await_state(starter, job, lambda s: s.status == "failed_permanent")
+        assert failed.last_error is not None
+        assert (failed.phase, failed.last_error.phase) == (None, "worker")
+        assert failed.last_error.error_type == "MissingRightsError"
+        grant = f"GRANT {privilege} ON {target} TO {QUOTED}"
+        assert failed.last_error.reason.count("GRANT") == 1
+        assert f"role {WORKER!r} has no {privilege} on {target[0].lower()}" in failed.last_error.reason
+        assert grant in failed.last_error.reason
+        admin.execute(grant.encode())
+        starter.retry_now(job)
+        await_state(starter, job, lambda s: s.status == "succeeded")
+        assert starter.client.enqueue(job, 7).wait(10).output == {"echo": 7}
+
+
+def test_a_function_that_may_not_be_called_is_named_and_so_is_one_that_only_the_core_calls(
+    database: str, worker: str, admin: Admin
+) -> None:
+    job = echo_job()
+    compiled(admin, job)
+    grants(database, WORKER, apply=True)
+    admin.execute("revoke execute on function pgflow.start_tasks, pgflow.start_ready_steps from public")
+    admin.execute("revoke execute on function pgmq.purge_queue from public")
+    with running(worker, jobs=[job]) as starter:
+        failed = await_state(starter, job, lambda s: s.status == "failed_permanent")
+        assert failed.last_error is not None
+        assert "GRANT EXECUTE ON FUNCTION pgflow.start_tasks(" in failed.last_error.reason
+        assert "GRANT EXECUTE ON FUNCTION pgflow.start_ready_steps(" in failed.last_error.reason
+        assert "purge" not in failed.last_error.reason
+        assert "purge" not in grants(database, WORKER, apply=True)
+        starter.retry_now(job)
+        await_state(starter, job, lambda s: s.status == "succeeded")
+        assert starter.client.enqueue(job, 7).wait(10).status == "completed"
+
+
+@pytest.mark.parametrize("table", ["pgflow.step_tasks", "pgmq.q_echo"])
+def test_row_level_security_that_lets_nothing_be_seen_is_permanent_until_there_is_a_policy(
+    database: str, worker: str, admin: Admin, table: str
+) -> None:
+    job = echo_job()
+    compiled(admin, job)
+    grants(database, WORKER, apply=True)
+    admin.execute(f"alter table {table} enable row level security".encode())
+    with running(worker, jobs=[job]) as starter:
+        failed = await_state(starter, job, lambda s: s.status == "failed_permanent")
+        assert failed.last_error is not None
+        assert f"row level security of {table} has no policy" in failed.last_error.reason
+        assert f"ALTER ROLE {QUOTED} BYPASSRLS" in failed.last_error.reason
+        assert f"\n-- row level security of {table}" in grants(database, WORKER)
+        admin.execute(f"create policy all_of_it on {table} to {QUOTED} using (true)".encode())
+        starter.retry_now(job)
+        await_state(starter, job, lambda s: s.status == "succeeded")
+        assert starter.client.enqueue(job, 7).wait(10).status == "completed"
+
+
+def test_row_level_security_does_not_concern_the_owner_and_who_bypasses_it(
+    database: str, worker: str, admin: Admin
+) -> None:
+    compiled(admin, echo_job())
+    grants(database, WORKER, apply=True)
+    admin.execute("alter table pgflow.runs enable row level security")
+    assert rights.missing(admin, rights.ALL_USES, ["echo"]) == []
+    assert [r.target for r in rights.missing(admin, ("start",), role=WORKER)] == ["pgflow.runs"]
+    admin.execute(sql.SQL("alter role {} bypassrls").format(sql.Identifier(WORKER)))
+    assert rights.missing(admin, rights.ALL_USES, ["echo"], role=WORKER) == []
+
+
+def test_of_many_modules_only_those_whose_queue_is_closed_fail(database: str, worker: str, admin: Admin) -> None:
+    jobs = [echo_job(f"job{n}") for n in range(20)]
+    compiled(admin, *jobs)
+    grants(database, WORKER, apply=True)
+    admin.execute(f"revoke insert on pgmq.a_job7 from {QUOTED}".encode())
+    with running(worker, jobs=jobs) as starter:
+        starter.await_ready(20)
+        failed = [m for m in starter.status().modules if m.status != "succeeded"]
+        assert [(m.module, m.status) for m in failed] == [("job7", "failed_permanent")]
+        assert starter.client.enqueue(jobs[6], 1).wait(10).status == "completed"
+
+
+def test_who_may_work_and_not_compile_is_told_so_for_a_flow_that_is_not_stored(
+    database: str, worker: str, admin: Admin
+) -> None:
+    grants(database, WORKER, apply=True)
+    admin.execute(f"revoke create on schema pgmq from {QUOTED}".encode())
+    job = echo_job()
+    with running(worker, jobs=[job]) as starter:
+        failed = await_state(starter, job, lambda s: s.status == "failed_permanent")
+        assert failed.last_error is not None
+        assert f"GRANT CREATE ON SCHEMA pgmq TO {QUOTED}" in failed.last_error.reason
+        compiled(admin, job)
+        grants(database, WORKER, apply=True)
+        starter.retry_now(job)
+        await_state(starter, job, lambda s: s.status == "succeeded")
+
+
+def test_who_may_not_have_a_queue_notify_is_told_so(database: str, worker: str, admin: Admin) -> None:
+    job = echo_job()
+    compiled(admin, job)
+    grants(database, WORKER, apply=True)
+    admin.execute(f"revoke trigger on pgmq.q_echo from {QUOTED}".encode())
+    with running(worker, jobs=[job], signal_strategy="notify") as starter:
+        failed = await_state(starter, job, lambda s: s.status == "failed_permanent")
+        assert failed.last_error is not None
+        assert failed.last_error.phase == "notify_db"
+        assert f"GRANT TRIGGER ON TABLE pgmq.q_echo TO {QUOTED}" in failed.last_error.reason
+    with running(worker, jobs=[job]) as starter:
+        starter.await_ready(10)
+        assert state(starter, job).status == "succeeded"
+
+
+# The least rights
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("compiler", ["its own", "the owner's"])
+def test_the_least_rights_are_enough_for_jobs_flows_maps_retries_and_failures(
+    database: str, worker: str, admin: Admin, strategy: Any, compiler: str
+) -> None:
+    flow, job, failing = flow_of(), echo_job(), failing_job()
+    if compiler != "its own":
+        compiled(admin, flow, job, failing)
+        pgmq.enable_notify(admin, "echo", 9999)  # a trigger is there, of another's, and another throttle
+    grants(database, WORKER, apply=True)
+    settings = {"heartbeat_interval": 0.2, "recovery_interval": 0.2, "stale_threshold": 1.0}
+    with running(worker, flows=[flow], jobs=[job, failing], signal_strategy=strategy, **settings) as starter:
+        starter.await_ready(20)
+        assert {m.status for m in starter.status().modules} == {"succeeded"}
+        client = starter.client
+        runs = [client.start_flow(flow, {}), client.enqueue(job, 1), client.enqueue(failing, 1)]
+        runs += client.enqueue_many(job, [1, 2])
+        ended = [run.wait(20) for run in runs]
+        assert [run.status for run in ended] == ["completed", "completed", "failed", "completed", "completed"]
+        assert ended[0].output == {"total": 12}
+        assert [step.status for step in ended[0].steps()] == ["completed"] * 3
+        assert len(client.recent_runs()) == 5
+        assert [w.trouble for w in starter.workers()] == [None] * 3
+    assert admin.execute("select count(*) from pgflow.workers where deprecated_at is null").fetchone() == (0,)
+
+
+def test_the_least_rights_are_enough_to_give_back_and_to_recover(database: str, worker: str, admin: Admin) -> None:
+    definition = echo_job().__pgflow_definition__()
+    grants(database, WORKER, apply=True)
+    with opened(worker) as db, pgflow.PgflowClient(worker) as client:
+        flows, tasks = PostgresFlowStore(db, SystemClock()), PostgresTaskStore(db)
+        flows.compile(definition, NoScope())
+        mine, dead = uuid4(), uuid4()
+        flows.register_workers([(mine, "echo"), (dead, "echo")], NoScope())
+        client.enqueue("echo", 1)
+        task = tasks.claim(definition, mine, 10, NoScope()).tasks[0]
+        tasks.heartbeat([mine])
+        tasks.keep_young([mine])
+        assert tasks.look([(mine, "echo")])
+        assert len(tasks.started_by([mine])) == 1
+        assert tasks.give_back(mine, [task])
+        assert tasks.claim(definition, dead, 10, NoScope()).tasks
+        admin.execute("update pgflow.workers set last_heartbeat_at = now() - interval '1 day'")
+        admin.execute("update pgflow.step_tasks set queued_at = 'yesterday', started_at = 'yesterday'")
+        assert tasks.recover_stalled(["echo"], [mine], 0.0) == 1
+        task = tasks.claim(definition, mine, 10, NoScope()).tasks[0]
+        assert tasks.settle([Outcome(task, OutcomeKind.FAILED_FOR_GOOD, None, "no")]) == []
+        tasks.worker_stopped(mine)
+
+
+def test_a_role_that_inherits_has_what_the_group_has(database: str, worker: str, admin: Admin) -> None:
+    member = "member of odds"
+    admin.execute(sql.SQL("create role {} login in role {}").format(sql.Identifier(member), sql.Identifier(WORKER)))
+    try:
+        grants(database, WORKER, apply=True)
+        job = echo_job()
+        with running(make_conninfo(database, user=member), jobs=[job]) as starter:
+            starter.await_ready(10)
+            assert starter.client.enqueue(job, 7).wait(10).status == "completed"
+        assert call("db", "check", "--dsn", make_conninfo(database, user=member)).exit_code == 0
+    finally:
+        admin.execute(sql.SQL("drop owned by {r} cascade; drop role {r}").format(r=sql.Identifier(member)))
+
+
+# The command line
+
+
+def test_a_check_tells_whether_flows_can_run_as_who_asks(database: str, worker: str, admin: Admin) -> None:
+    compiled(admin, echo_job())
+    owner = call("db", "check", "--dsn", database)
+    assert (owner.exit_code, owner.stdout.splitlines()[-1]) == (0, "flows can run here as role 'postgres'")
+    assert "(concluded: 0.8.1 or 0.9)" in owner.stdout
+    nobody = call("db", "check", "--dsn", worker)
+    assert nobody.exit_code == 1
+    assert f"GRANT USAGE ON SCHEMA realtime TO {QUOTED}" in nobody.stdout
+    assert f"flows cannot run here as role {WORKER!r}" in nobody.stderr
+    assert call("db", "grant", WORKER, "--apply", "--dsn", database).exit_code == 0
+    granted = call("db", "check", "--dsn", worker)
+    assert (granted.exit_code, granted.stdout.splitlines()[-1]) == (0, f"flows can run here as role {WORKER!r}")
+    admin.execute(f"revoke insert on pgmq.a_echo from {QUOTED}".encode())
+    again = call("db", "check", "--dsn", worker)
+    assert again.exit_code == 1
+    assert f"- role {WORKER!r} has no INSERT on table pgmq.a_echo: GRANT" in again.stdout
+
+
+def test_what_a_grant_prints_is_sql_that_grants_it_as_often_as_it_is_run(
+    database: str, worker: str, admin: Admin
+) -> None:
+    compiled(admin, echo_job())
+    admin.execute("revoke execute on all functions in schema pgflow from public")
+    printed = call("db", "grant", WORKER, "--dsn", database)
+    assert (printed.exit_code, printed.stderr) == (0, "")
+    assert rights.missing(admin, rights.ALL_USES, ["echo"], role=WORKER)
+    for _ in range(2):
+        admin.execute(printed.stdout.encode())
+        assert rights.missing(admin, rights.ALL_USES, ["echo"], role=WORKER) == []
+    assert call("db", "grant", WORKER, "--apply", "--dsn", database).stdout == printed.stdout
+
+
+def test_a_role_that_is_not_there_is_refused(database: str) -> None:
+    for name in ("nobody here", "public", "x; drop schema pgflow cascade"):
+        refused = call("db", "grant", name, "--dsn", database)
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert f"there is no role {name!r} on this server: create it first" in refused.stderr
+
+
+def test_a_grant_by_who_may_not_grant_changes_nothing_and_says_so(database: str, worker: str, admin: Admin) -> None:
+    grants(database, WORKER, apply=True)
+    admin.execute("create role other_worker")
+    try:
+        with pytest.raises((SetupError, pgflow.DatabaseError), match="connect as the"):
+            grants(worker, "other_worker", apply=True)
+        assert len(rights.missing(admin, ("start",), role="other_worker")) == 2
+    finally:
+        admin.execute("drop role other_worker")
