@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -38,7 +39,7 @@ def test_an_empty_database_gets_everything_and_says_what_it_got(empty_database: 
     assert [step.split()[0] for step in installed.steps] == ["installed", "created", "installed"]
     assert told[-3:] == list(installed.steps)
     assert installed.inventory.ok
-    assert installed.inventory == check(empty_database)
+    assert check(empty_database) == replace(installed.inventory, role="postgres")
     assert value(empty_database, "select flow_slug from pgflow.create_flow('made_here')") == "made_here"
 
 
@@ -145,6 +146,29 @@ def test_features_are_seen_as_they_come_and_go(database: str, pg_version: int) -
     assert {"pgflow.requeue_stalled_tasks", "pgflow.workers.stopped_at"} <= set(inventory.features)
     assert inventory.ok
     assert "'notify' needs a newer pgmq" in inventory.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "core"),
+    [
+        ("select", "0.8.1 or 0.9"),
+        ("create function pgflow.mark_worker_stopped(uuid) returns void language sql as ''", "0.10 or 0.11"),
+        ("alter type pgflow.step_task_record add attribute flow_input jsonb", "0.12 or 0.13"),
+        ("alter table pgflow.steps add column when_unmet text", "0.14 to 0.15.0"),
+        ("alter table pgflow.step_tasks add check (status <> 'cancelled')", "0.15.1 to 0.16"),
+        ("alter table pgflow.step_tasks add column queue_name text", "0.17 or later"),
+    ],
+)
+def test_the_core_s_version_is_concluded_from_what_there_is(database: str, change: str, core: str) -> None:
+    run(database, change)
+    assert check(database).core == core
+
+
+def test_a_core_that_registration_refuses_is_refused_by_a_check(database: str) -> None:
+    run(database, "drop function pgflow.add_step", "create function pgflow.add_step() returns int return 1")
+    problem = check(database).pgflow_problem
+    assert problem is not None
+    assert "is older than 0.8.1" in problem
 
 
 def test_cores_and_pgmqs_that_are_too_old_are_told_apart_from_missing_ones(database: str) -> None:

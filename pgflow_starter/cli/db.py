@@ -56,14 +56,16 @@ def check(dsn: str) -> None:
         for problem in inventory.rights_problems:
             click.echo(f"- {problem}")
         who = "" if inventory.role is None else f" as role {inventory.role!r}"
-        why = "; ".join(inventory.missing) if inventory.role is None else "the rights named above are missing"
+        why = "the rights named above are missing" if inventory.rights_problems else "; ".join(inventory.missing)
         raise click.ClickException(f"flows cannot run here{who}: {why}")
     click.echo(f"flows can run here as role {inventory.role!r}")
 
 
 @db.command()
 @click.argument("role")
-@click.option("--apply", is_flag=True, envvar="PGFLOW_APPLY", show_envvar=True, help="Run it, too: all of it or nothing.")
+@click.option(
+    "--apply", is_flag=True, envvar="PGFLOW_APPLY", show_envvar=True, help="Run it, too: all of it or nothing."
+)
 @dsn_option
 def grant(role: str, apply: bool, dsn: str) -> None:
     """Print the least rights with which a role can run flows, as SQL.

@@ -69,4 +69,3 @@ def _statements(needed: Sequence[Right], quoted: str) -> list[str]:
         targets.setdefault((kind, privileges), []).append(target)
     ordered = sorted(targets.items(), key=lambda item: ("SCHEMA", "TABLE", "FUNCTION").index(item[0][0]))
     return [f"GRANT {what} ON {kind} {', '.join(names)} TO {quoted}" for (kind, what), names in ordered]
-

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from pgflow_starter.errors import NotInstalledError
 from pgflow_starter.postgres import rights
 from pgflow_starter.postgres.admin import Connection, limited, session
+from pgflow_starter.postgres.features import detect
 
 INSTALL = "run `pgflow-starter db install`"
 
@@ -84,11 +86,17 @@ def check(conninfo: str) -> Inventory:
 
 
 def _with_rights(connection: Connection, found: Inventory) -> Inventory:
+    """Judged as a registration does it."""
     role = rights.role_of(connection)
     assert role is not None
     missing = rights.missing(connection, rights.ALL_USES)
     if not any(right.target in ("pgflow", "pgflow.flows") for right in missing):  # else the flows cannot be read
         missing = rights.missing(connection, rights.ALL_USES, rights.slugs(connection))
+    if not missing:
+        try:
+            detect(connection)
+        except NotInstalledError as error:
+            return replace(found, role=role[0], pgflow_problem=str(error))
     return replace(found, role=role[0], rights_problems=tuple(rights.problems_of(missing, *role)))
 
 

@@ -274,7 +274,7 @@ def test_the_least_rights_are_enough_to_give_back_and_to_recover(database: str, 
         admin.execute("update pgflow.step_tasks set queued_at = 'yesterday', started_at = 'yesterday'")
         assert tasks.recover_stalled(["echo"], [mine], 0.0) == 1
         task = tasks.claim(definition, mine, 10, NoScope()).tasks[0]
-        assert tasks.settle([Outcome(task, OutcomeKind.FAILED_FOR_GOOD, None, "no")]) == []
+        assert tasks.settle([Outcome(task, OutcomeKind.FAILED_FOR_GOOD, "", "no")]) == []
         tasks.worker_stopped(mine)
 
 
@@ -290,6 +290,17 @@ def test_a_role_that_inherits_has_what_the_group_has(database: str, worker: str,
         assert call("db", "check", "--dsn", make_conninfo(database, user=member)).exit_code == 0
     finally:
         admin.execute(sql.SQL("drop owned by {r} cascade; drop role {r}").format(r=sql.Identifier(member)))
+
+
+def test_an_onlooker_sees_runs_and_starts_none(database: str, worker: str, admin: Admin) -> None:
+    compiled(admin, echo_job())
+    admin.execute(f"grant usage on schema pgflow to {QUOTED}".encode())
+    admin.execute(f"grant select on all tables in schema pgflow to {QUOTED}".encode())
+    with running(database, jobs=[echo_job()]) as starter, pgflow.PgflowClient(worker) as client:
+        ended = client.run(starter.client.enqueue("echo", 7).id).wait(10)
+        assert (ended.output, len(ended.steps()), len(client.recent_runs())) == ({"echo": 7}, 1, 1)
+        with pytest.raises(pgflow.DatabaseError, match="permission denied"):
+            client.enqueue("echo", 8)
 
 
 # The command line
