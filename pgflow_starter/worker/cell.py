@@ -72,11 +72,9 @@ class WorkerCell:
         self.retired = False
         self.stopping = False
         self._no_thread, self._kept, self._slow = News(), News(), News()
-        self._many, self._refused = News(), News()
         self.former: list[UUID] = []
         self.leaving: list[UUID] = []
         self._returning: dict[tuple[UUID, str, int], Task] = {}
-        self._nobodys = 0
         self._size = ClaimSize(min(self.slots, world.batch_size))
         self._counting = threading.Lock()
         self._completed = 0
@@ -304,7 +302,8 @@ class WorkerCell:
             self.claims_unsure = True
             if isinstance(error, DatabaseError) and error.timed_out:
                 self._too_slow(quantity, self._world.clock.monotonic() - began, error)
-            if not self.stopping:  # else its end has interrupted it
+            # Else it goes on smaller, or its end has interrupted it.
+            if not self.stopping and (quantity == 1 or not getattr(error, "timed_out", False)):
                 self.claim_troubles.failed(error, began)
             raise
         seconds = self._world.clock.monotonic() - began
@@ -331,13 +330,9 @@ class WorkerCell:
         if not self._size.small and self._slow.over():
             self.log.info("claims are of their usual size again")
         if claimed.nobodys:
-            self._nobodys += claimed.nobodys
-            # Each that comes back is counted again: ever more of them are told ever more rarely.
-            tell = self.log.warning if self._many.says(self._nobodys.bit_length()) else self.log.debug
-            tell("%d times a message belonged to no task that could be started: they are put aside", self._nobodys)
+            self.log.debug("%d messages belong to no task that could be started: they are put aside", claimed.nobodys)
         for message, why in claimed.refused:
-            tell = self.log.warning if self._refused.says((message, why)) else self.log.debug
-            tell("the task of message %d cannot be started, and is put aside: %s", message, why)
+            self.log.debug("the task of message %d cannot be started, and is put aside: %s", message, why)
         self.claim_troubles.judge(claimed)
         if claimed.hidden:
             self._poll_in([AGAIN_INTERVAL])
