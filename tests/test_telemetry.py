@@ -84,17 +84,14 @@ def test_a_retry_is_told_with_its_delay_and_sqlstate_and_linked_to_the_attempt_b
 def test_the_sqlstate_is_the_response_status_code(database: str) -> None:
     provider, exporter = _provider()
     with psycopg.connect(database, autocommit=True) as admin:
-        admin.execute("revoke all on schema pgflow from public")
-        admin.execute("drop role if exists nobody_special")
-        admin.execute("create role nobody_special login")
-    conninfo = psycopg.conninfo.make_conninfo(database, user="nobody_special")
-    with running(conninfo, jobs=[echo_job()], tracer_provider=provider) as starter:
+        admin.execute("drop table pgflow.workers cascade")
+    with running(database, jobs=[echo_job()], tracer_provider=provider) as starter:
         starter.await_ready(10)
         failed = state(starter, "echo")
         assert failed.status is ModuleStatus.FAILED_PERMANENT
     (span,) = _named(exporter, "register echo")
     assert span.attributes is not None
-    assert span.attributes["error.type"] == span.attributes["db.response.status_code"] == "42501"
+    assert span.attributes["error.type"] == span.attributes["db.response.status_code"] == "42P01"
 
 
 def test_a_provider_that_raises_harms_nobody(database: str) -> None:
