@@ -35,7 +35,9 @@ def plain_role(conninfo: str, *rights: str) -> Iterator[str]:
 @pytest.fixture
 def sown(empty_database: str) -> Iterator[str]:
     """A database with nothing in it but what a plain role has planted: whatever setting it up may call."""
-    modules = [importlib.import_module(m.name) for m in pkgutil.iter_modules(postgres.__path__, "pgflow_starter.postgres.")]
+    modules = [
+        importlib.import_module(m.name) for m in pkgutil.iter_modules(postgres.__path__, "pgflow_starter.postgres.")
+    ]
     texts = [text for module in modules for text in vars(module).values() if isinstance(text, str)]
     texts += [migration.sql.lower() for migration in core_package.migrations()]
     with plain_role(empty_database, "create on schema public") as gardener:
@@ -75,14 +77,20 @@ def test_what_is_laid_down_looks_into_no_path_of_its_caller_nor_lends_everybody_
         assert connection.execute(CALLABLE).fetchall() == []
         start = "select pgflow.start_flow_with_states('some', '1')"
         connection.execute("select pgflow.create_flow('some'); select pgflow.add_step('some', 'one')")
-        with plain_role(database, "usage on schema pgflow") as stranger, psycopg.connect(stranger) as other:
-            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="start_flow_with_states"):
-                other.execute(start)
+        with (
+            plain_role(database, "usage on schema pgflow") as stranger,
+            psycopg.connect(stranger) as other,
+            pytest.raises(psycopg.errors.InsufficientPrivilege, match="start_flow_with_states"),
+        ):
+            other.execute(start)
         assert connection.execute(start).fetchone() is not None
 
 
 def test_what_others_have_laid_down_stays_as_it_is(database: str) -> None:
-    theirs = "create or replace function pgflow.get_run_with_states(run_id uuid) returns jsonb language sql as 'select null::jsonb'"
+    theirs = (
+        "create or replace function pgflow.get_run_with_states(run_id uuid) returns jsonb language sql"
+        " as 'select null::jsonb'"
+    )
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(f"{theirs} security definer; grant execute on function pgflow.get_run_with_states to public")
         install(database)

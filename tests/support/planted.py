@@ -1,8 +1,8 @@
 """A schema `public` in which somebody has planted look-alikes of what PostgreSQL has.
 
-For the operators and functions named and all of the usual types: where pg_catalog takes arguments of these types only by
-converting them, or by a polymorphic or variadic declaration, there is one in `public` that takes them as they are, and
-so is preferred by whoever calls it by its bare name. It does the same, and tells.
+For the operators and functions named and all of the usual types: where pg_catalog takes arguments of these types only
+by converting them, or by a polymorphic or variadic declaration, there is one in `public` that takes them as they are,
+and so is preferred by whoever calls it by its bare name. It tells, and does the same, aggregates apart.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _PLANT = """
 create function public.result_of(call text) returns regtype language plpgsql as $$
 declare result regtype;
 begin
-    execute 'select pg_typeof(x) from (select ' || call || ' as x where false) s right join (select) on true' into result;
+    execute 'select pg_typeof(x) from (select ' || call || ' as x where false) s right join (select) on true'
+        into result;
     return result;
 exception when others then
     return null;
