@@ -119,7 +119,7 @@ def plant(conninfo: str, functions: Iterable[str], operators: Iterable[str] = OP
             connection.execute(script)
         connection.execute("call public.plant_operators(%s)", [list(operators)])
         connection.execute("call public.plant_functions(%s)", [list(functions)])
-        for kind in ("int4", "int8", "numeric"):  # called by its argument's name
+        for kind in ("int2", "int4", "int8", "numeric"):  # called by its argument's name
             connection.execute(_MAKE_INTERVAL.format(type=kind).encode())
 
 
