@@ -146,9 +146,9 @@ from free where q.msg_id = free.msg_id
 """
 # The tables without whose rows no task can be started, of which row level security hides rows from this role.
 _HIDDEN = """
-select coalesce(pg_catalog.array_agg('pgflow.' || c.relname order by c.relname), '{}')
+select coalesce(pg_catalog.array_agg('pgflow.' || c.relname::text order by c.relname), '{}')
 from pg_catalog.pg_class c
-where c.relnamespace = pg_catalog.to_regnamespace('pgflow')
+where c.relnamespace = pg_catalog.to_regnamespace('pgflow')::oid
   and c.relname in ('deps', 'flows', 'runs', 'step_states', 'step_tasks', 'steps', 'workers')
   and pg_catalog.row_security_active(c.oid)
 """

@@ -122,6 +122,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         client.enqueue_many(flow, range(8))
         client.enqueue(flow, 1, run_id=(again := uuid4()))
         client.enqueue(flow, 1, run_id=again)
+        assert tasks.evidence(["seldom"], {"seldom": [1]})
         claimed = tasks.claim(definition, worker, 3, scope).tasks
         good, bad, worse = claimed
         for careful in (False, True):
@@ -138,6 +139,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
             messages.put_aside(conn, [message], [message], whole_queue=True)
             messages.extend(conn, {message: 1})
             messages.unwired(conn)
+            messages.hidden(conn)
             set_headers(conn, "seldom", [again], "{}")
             conn.execute(server_limits(1).setting())
             pgmq.disable_notify(conn, "seldom")
