@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pgflow_starter.errors import NotInstalledError
@@ -60,7 +60,7 @@ class Inventory:
     notes: tuple[str, ...] = ()
     core: str | None = None
     """The versions of the pgflow core that have what there is: it tells none itself."""
-    role: str | None = None
+    role: str | None = field(default=None, compare=False)
     """Who asked, where its rights were looked at."""
     rights_problems: tuple[str, ...] = ()
 

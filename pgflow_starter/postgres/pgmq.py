@@ -25,7 +25,7 @@ _LOCK_QUEUE = "select pgmq.acquire_queue_lock(%(queue)s)"
 _ENABLE = """
 with there as materialized (
     select exists (select from pg_catalog.pg_trigger
-                   where tgrelid = pg_catalog.to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || %(queue)s::text))
+                   where tgrelid = pg_catalog.to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || %(queue)s::text))::oid
                      and tgname = 'trigger_notify_queue_insert_listeners' and tgenabled <> 'D') as trigger
 ), throttled as (
     insert into pgmq.notify_insert_throttle as n (queue_name, throttle_interval_ms)

@@ -73,15 +73,15 @@ ALL_USES: tuple[Use, ...] = ("work", "start", "compile", "notify")
 _RIGHTS = """
 with who as materialized (
     select oid, rolsuper or rolbypassrls as sees_all from pg_catalog.pg_roles
-    where rolname = coalesce(%(role)s::text, current_user)
+    where rolname::text = coalesce(%(role)s::text, current_user::text)
 ), relations as materialized (
     select c.*, n.nspname, g.privileges, g.use, g.slug,
            c.relrowsecurity and not who.sees_all
            and (c.relforcerowsecurity or not pg_catalog.pg_has_role(who.oid, c.relowner, 'USAGE')) as secured
     from who, unnest(%(schemas)s::text[], %(tables)s::text[], %(privileges)s::text[], %(uses)s::text[],
                      %(slugs)s::text[]) as g (schema, name, privileges, use, slug)
-    join pg_catalog.pg_namespace n on n.nspname = g.schema
-    join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = g.name
+    join pg_catalog.pg_namespace n on n.nspname::text = g.schema
+    join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = g.name::name
 ), found as (
     select 'TABLE' as kind, pg_catalog.format('%%I.%%I', r.nspname, r.relname) as target, privilege, r.use, r.slug,
            case when privilege in ('SELECT', 'INSERT', 'UPDATE')
@@ -90,16 +90,17 @@ with who as materialized (
            r.secured and privilege <> 'TRIGGER' and not exists (
                select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) as o (oid)
                where p.polrelid = r.oid and p.polpermissive
-                 and p.polcmd in ('*', case privilege when 'SELECT' then 'r' when 'INSERT' then 'a'
+                 and p.polcmd::text in ('*', case privilege when 'SELECT' then 'r' when 'INSERT' then 'a'
                                        when 'UPDATE' then 'w' else 'd' end)
-                 and case o.oid when 0 then true else pg_catalog.pg_has_role(who.oid, o.oid, 'USAGE') end) as hidden
+                 and case o.oid when 0::oid then true
+                     else pg_catalog.pg_has_role(who.oid, o.oid, 'USAGE') end) as hidden
     from who, relations r, pg_catalog.unnest(pg_catalog.string_to_array(r.privileges, ', ')) as p (privilege)
     union all
     select 'SCHEMA', pg_catalog.quote_ident(n.nspname), g.privilege, g.use, null,
            pg_catalog.has_schema_privilege(who.oid, n.oid, g.privilege), false
     from who, unnest(%(in_schemas)s::text[], %(schema_privileges)s::text[], %(schema_uses)s::text[])
         as g (name, privilege, use)
-    join pg_catalog.pg_namespace n on n.nspname = g.name
+    join pg_catalog.pg_namespace n on n.nspname::text = g.name
 )
 select kind, target, privilege, use, slug, granted, hidden from found where %(all)s or not granted or hidden
 order by kind, target, privilege
@@ -111,15 +112,15 @@ select exists (
     select from pg_catalog.pg_proc p
     where p.pronamespace = any(array(select oid from pg_catalog.pg_namespace
                                      where nspname in ('pgflow', 'pgmq', 'realtime')))
-      and p.proacl is not null and (not p.prosecdef or p.proname = any(%s))
-      and not exists (select from pg_catalog.aclexplode(p.proacl) where grantee = 0))
+      and p.proacl is not null and (not p.prosecdef or p.proname::text = any(%s::text[]))
+      and not exists (select from pg_catalog.aclexplode(p.proacl) where grantee = 0::oid))
 """
 # Of the needed functions those that PUBLIC may not call. What a function names with its schema, it calls; what one with
 # its owner's rights calls is the owner's business.
 _FUNCTIONS = """
 with recursive functions as materialized (
-    select p.oid, n.nspname, p.proname, n.nspname || '.' || p.proname as name, pg_catalog.lower(p.prosrc) as body,
-           p.prosecdef
+    select p.oid, n.nspname, p.proname, n.nspname::text || '.' || p.proname::text as name,
+           pg_catalog.lower(p.prosrc) as body, p.prosecdef
     from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     where n.nspname in ('pgflow', 'pgmq', 'realtime')
 ), called as (
@@ -133,13 +134,13 @@ select distinct on (f.oid) 'FUNCTION',
        pg_catalog.format('%%I.%%I(%%s)', f.nspname, f.proname, pg_catalog.pg_get_function_identity_arguments(f.oid)),
        'EXECUTE', f.use, null, pg_catalog.has_function_privilege(who.oid, f.oid, 'EXECUTE'), false
 from called f, pg_catalog.pg_roles who
-where who.rolname = coalesce(%(role)s::text, current_user)
+where who.rolname::text = coalesce(%(role)s::text, current_user::text)
   and not pg_catalog.has_function_privilege('public', f.oid, 'EXECUTE')
 order by f.oid, f.use desc
 """
 _ROLE = """
 select rolname, pg_catalog.quote_ident(rolname) from pg_catalog.pg_roles
-where rolname = coalesce(%s::text, current_user)
+where rolname::text = coalesce(%s::text, current_user::text)
 """
 MENTIONED = 3
 """Objects that one message names; `db grant` names them all."""

@@ -18,7 +18,7 @@ from pgflow_starter import postgres
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
-from pgflow_starter.postgres import pgmq
+from pgflow_starter.postgres import pgmq, rights
 from pgflow_starter.postgres.claiming import Messages
 from pgflow_starter.postgres.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.database import Database
@@ -112,6 +112,7 @@ def live(conninfo: str, strategy: str) -> None:
 def use_adapters(conninfo: str, admin: Admin) -> None:
     """What is done seldom, by a worker whose luck is out."""
     admin.execute("create or replace function pgflow.requeue_stalled_tasks() returns int language sql as 'select 0'")
+    admin.execute("revoke execute on function pgflow.start_ready_steps from public")
     flow, scope, worker = echo_job("seldom", max_attempts=2), NoScope(), uuid4()
     with opened(conninfo) as database, pgflow.PgflowClient(conninfo) as client:
         flows, tasks = PostgresFlowStore(database, SystemClock()), PostgresTaskStore(database)
@@ -141,6 +142,8 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
             messages.unwired(conn)
             messages.hidden(conn)
             set_headers(conn, "seldom", [again], "{}")
+            assert rights.role_of(conn)
+            assert rights.missing(conn, rights.ALL_USES, ["seldom"]) == []
             conn.execute(server_limits(1).setting())
             pgmq.disable_notify(conn, "seldom")
             pgmq.notify(conn, "nobody")
