@@ -17,6 +17,7 @@ from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.neighbours import OURS, STOPPED
 from pgflow_starter.postgres.settling import EXHAUST
 
 logger = logging.getLogger("pgflow_starter.tasks")
@@ -29,6 +30,9 @@ LONGEST = 5.0
 
 SHORT_LOCK = 0.05
 """Seconds that a sweep waits for somebody's lock: what it leaves is found by the next."""
+
+GRACE = 30
+"""Seconds beyond its step's timeout after which a task of another runtime's silent worker is stalled."""
 
 _Key: TypeAlias = tuple[UUID, str, int]
 
@@ -62,13 +66,16 @@ from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status 
 where t.last_worker_id = any(%s) and t.status = 'started'
 """
 # Tasks whose worker has not been heard of: judged by the worker, however long the task itself runs, and not by the time
-# in which the server was down and nobody could be heard. A worker whose row somebody has locked could not be heard
-# either. Who has a run or a task locked is at it: another sweep finds what is left of it, so two at once do no harm.
-_STALLED = """
+# in which the server was down and nobody could be heard. Another runtime's worker is silent while it works: its task
+# must be too old as well, by the rule of the core's own sweep. One that said on a newer core that it stopped, and was
+# not heard of since, is dead at once. A worker whose row somebody has locked could not be heard either. Who has a run
+# or a task locked is at it: another sweep finds what is left of it, so two at once do no harm.
+_STALLED = f"""
 with dead as materialized (
-    select worker_id from pgflow.workers
-    where greatest(last_heartbeat_at, pg_postmaster_start_time()) < now() - make_interval(secs => %(age)s)
-      and worker_id <> all(%(own)s)
+    select w.worker_id, {OURS} or {STOPPED} as whatever_it_did from pgflow.workers w
+    where ({STOPPED}
+           or greatest(w.last_heartbeat_at, pg_postmaster_start_time()) < now() - make_interval(secs => %(age)s))
+      and w.worker_id <> all(%(own)s)
     for no key update skip locked
 )
 select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id,
@@ -79,15 +86,18 @@ join pgflow.flows f on f.flow_slug = t.flow_slug
 join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
 join pgflow.step_states e on e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started'
 join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+left join dead d on d.worker_id = t.last_worker_id
 where t.status = 'started' and t.flow_slug = any(%(slugs)s)
-  and (t.last_worker_id in (select worker_id from dead)
+  and (d.whatever_it_did
+       or d.worker_id is not null
+          and t.started_at < now() - make_interval(secs => coalesce(s.opt_timeout, f.opt_timeout) + {GRACE})
        or not exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
           and greatest(t.started_at, pg_postmaster_start_time()) < now() - make_interval(secs => %(age)s))
   and (%(run)s::uuid is null or (t.run_id = %(run)s and t.step_slug = %(step)s and t.task_index = %(index)s))
 order by t.run_id, t.step_slug, t.task_index
 limit %(most)s
 for update of t, r skip locked
-"""
+"""  # noqa: S608 - constants
 # Of one queue: the messages that are there, and those of them that nobody has locked, which are visible then.
 _SHOW = """
 with there as materialized (select msg_id from pgmq.{queue} where msg_id = any(%(ids)s::bigint[])),
@@ -143,7 +153,8 @@ class Stalled:
     def recover(self, slugs: Collection[str], own: Collection[UUID], stale_threshold: float) -> int:
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
-        Not those of the workers in `own`. It begins with no more after five seconds. How many it were is returned.
+        Of another runtime's worker those that are older than their step's timeout and half a minute. Not those of the
+        workers in `own`. It begins with no more after five seconds. How many it were is returned.
         Raises DatabaseError.
         """
         given = {"slugs": list(slugs), "own": list(own), "age": stale_threshold, "run": None, "step": "", "index": 0}
