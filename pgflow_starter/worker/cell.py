@@ -27,6 +27,7 @@ from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.messages import Polled
 from pgflow_starter.worker.outbox import Outbox
 from pgflow_starter.worker.polling import dependents_delays, retry_delay, root_delays
+from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter.workers")
@@ -43,6 +44,7 @@ class WorkerCell:
     def __init__(self, module: str, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
         self.log = ModuleLog(logger, module, definition.slug)
         self.failing = News()
+        self.troubles = Troubles(world.clock, world.timers, self.log, partial(world.troubled, definition.slug))
         self.worker_id = uuid4()
         self.definition = definition
         self.slots = slots
@@ -118,6 +120,7 @@ class WorkerCell:
             unwritten=len(self.outbox),
             abandoned=self.flights.abandoned,
             draining=self.draining,
+            trouble=self.troubles.current,
         )
 
     def tell(self, message: object) -> None:
