@@ -298,6 +298,7 @@ class Runtime:
             self.shutdown,
             self.client.may_have_ended,
             self._worker_troubled,
+            self._flow_store.differences,
         )
         return Workers(self.tree, self._flow_store, world, s.max_concurrency, s.phase_timeout)
 

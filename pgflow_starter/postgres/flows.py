@@ -125,6 +125,11 @@ class PostgresFlowStore:
             self._throttles.put(slugs, throttles, at)
         return verified
 
+    def differences(self, definition: FlowDefinition) -> Sequence[str]:
+        """How the stored flow's shape differs from the code's, for a person. Raises DatabaseError."""
+        stored = self._database.call(lambda conn: _stored(conn, [definition.slug])).get(definition.slug)
+        return ["it is not in the database"] if stored is None else _shape_differences(definition, stored)
+
     def register_workers(self, workers: Sequence[tuple[UUID, str]], scope: CancelScope) -> None:
         """Make the workers (id, slug) known to pgflow. Raises DatabaseError."""
         ids, slugs = [worker_id for worker_id, _ in workers], [slug for _, slug in workers]

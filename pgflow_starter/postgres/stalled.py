@@ -36,8 +36,8 @@ GRACE = 30
 
 _Key: TypeAlias = tuple[UUID, str, int]
 
-# Tasks that a worker started and did not end, as if they had never been claimed. Who has one locked, or its message, is
-# at it.
+# Tasks that a worker started and did not end, as if they had never been claimed; visible at once, or the later the more
+# often they were read. Who has one locked, or its message, is at it.
 _GIVE_BACK = """
 with mine as materialized (
     select t.run_id, t.step_slug, t.task_index, t.message_id from pgflow.step_tasks t
@@ -55,7 +55,9 @@ with mine as materialized (
            or not exists (select from pgmq.{queue} q where q.msg_id = mine.message_id))
     returning t.run_id, t.step_slug, t.task_index, t.message_id
 ), shown as (
-    update pgmq.{queue} q set vt = clock_timestamp() from given where q.msg_id = given.message_id
+    update pgmq.{queue} q
+    set vt = clock_timestamp() + make_interval(secs => least(power(2, least(q.read_ct, 10) - 1), %(longest)s::float8))
+    from given where q.msg_id = given.message_id
 )
 select run_id, step_slug, task_index from given
 """
@@ -128,14 +130,16 @@ class Stalled:
         self._database = database
         self._refused = News()
 
-    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[_Key]:
-        """Make tasks that the worker started claimable by others at once, their attempt not counted; those that are.
+    def give_back(self, worker_id: UUID, tasks: Sequence[Task], put_off: float = 0.0) -> set[_Key]:
+        """Make tasks that the worker started claimable by others, their attempt not counted; those that are.
 
-        Not those that somebody has locked, nor those that the worker has not started. Raises DatabaseError.
+        At once, or after a second, and twice as long each time that one comes again, `put_off` seconds at most. Not
+        those that somebody has locked, nor those that the worker has not started. Raises DatabaseError.
         """
         given: set[_Key] = set()
         for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
-            keys = {**_columns([(t.run_id, t.step_slug, t.task_index) for t in group]), "worker": worker_id}
+            keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in group])
+            keys |= {"worker": worker_id, "longest": put_off}
             statement = _of_queue(_GIVE_BACK, slug)
             rows: list[Any] = self._database.call(
                 lambda conn, s=statement, k=keys: conn.execute(s, k).fetchall()  # type: ignore[misc]
