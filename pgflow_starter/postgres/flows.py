@@ -139,6 +139,11 @@ class PostgresFlowStore:
         """Whether `verify` saw a moment ago that it does, as `enable_notify` would have it. Does not wait."""
         return self._throttles.take_if(queue, throttle_ms)
 
+    def silent(self, queues: Sequence[str]) -> Sequence[str]:
+        """Those of these queues into which inserts notify nobody, however often they shall. Raises DatabaseError."""
+        notify = self._database.call(lambda conn: pgmq.throttles(conn, queues))
+        return [queue for queue in queues if queue not in notify]
+
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify. Raises NotInstalledError for a pgmq without it, DatabaseError."""
         known = self._throttles.take(queue)

@@ -34,8 +34,9 @@ class StepRun:
     """One step of a run. `status` is `created`, `started`, `completed`, `failed` or, on newer cores, `skipped`.
 
     `output` is that of a completed step, a list in the order of the elements for a map step; `error` the message of the
-    first task that failed for good, or why the core failed the step without one. `tasks` is how many it has and `remaining` how many of them are open, None while
-    that is not known. Times are UTC. What Python cannot read, an output or a time, is None, and `notes` tell of it.
+    first task that failed for good, or why the core failed the step without one. `tasks` is how many it has and
+    `remaining` how many of them are open, None while that is not known. Times are UTC. What Python cannot read, an
+    output or a time, is None, and `notes` tell of it.
     """
 
     slug: str

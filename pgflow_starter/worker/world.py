@@ -25,8 +25,8 @@ class Shutdown:
 class WorkerWorld:
     """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database.
 
-    `troubled(slug)` is told when a worker's trouble has lasted, or is over. `differences` says how a stored flow's shape
-    differs from the code's; it blocks on I/O and raises DatabaseError.
+    `troubled(slug)` is told when a worker's trouble has lasted, or is over. `differences` says how a stored flow's
+    shape differs from the code's; it blocks on I/O and raises DatabaseError.
     """
 
     store: TaskStore
