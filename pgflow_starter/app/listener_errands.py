@@ -80,8 +80,8 @@ class ListenerErrands:
     def enable_again(self, queues: Sequence[str]) -> None:
         """Let inserts into the queues notify, and wake their workers; tried again every second until it is done.
 
-        The throttle table is UNLOGGED: after a crash of the server it is empty, and nothing would notify. The workers of
-        queues where it cannot be done are in trouble meanwhile.
+        The throttle table is UNLOGGED: after a crash of the server it is empty, and nothing would notify. The worker of
+        a queue where it cannot be done is in trouble meanwhile.
         """
         run_patiently(self._threads, self._timers, partial(self._enable, queues))
 
