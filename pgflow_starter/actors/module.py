@@ -38,7 +38,7 @@ from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 
 @dataclass(frozen=True, slots=True)
 class ModuleWorld:
-    """What the module actors of a starter share. `trouble_of(slug)`: what has kept its worker from all work for long."""
+    """What the module actors of a starter share. `trouble_of(slug)` says what has kept its worker from all work."""
 
     board: Board
     phases: Phases

@@ -26,6 +26,9 @@ VT_MARGIN = 2
 SINGLY_VT = 10
 """Seconds that messages which are read first and started then are invisible, should nobody come to start them."""
 
+HIDDEN_VT = 1
+"""Seconds that messages are left alone whose tasks cannot be seen: that shall be found soon to be over."""
+
 AT_ONCE = 10_000
 """Messages of nobody that are put aside in one statement."""
 
@@ -139,6 +142,14 @@ with free as materialized (
 update pgmq.{queue} q set vt = clock_timestamp() + make_interval(secs => free.seconds)
 from free where q.msg_id = free.msg_id
 """
+# The tables without whose rows no task can be started, of which row level security hides rows from this role.
+_HIDDEN = """
+select coalesce(pg_catalog.array_agg('pgflow.' || c.relname order by c.relname), '{}')
+from pg_catalog.pg_class c
+where c.relnamespace = pg_catalog.to_regnamespace('pgflow')
+  and c.relname in ('deps', 'flows', 'runs', 'step_states', 'step_tasks', 'steps', 'workers')
+  and pg_catalog.row_security_active(c.oid)
+"""
 # What a task, its run or its message holds, and not what the database is like.
 _OF_ONE = ("21", "22", "23", "P0")
 
@@ -199,6 +210,11 @@ class Messages:
             row = conn.execute(put, {**self._parameters, "most": AT_ONCE}).fetchone()
             nobodys += row[0]
         return nobodys
+
+    def hidden(self, conn: Connection) -> tuple[str, ...]:
+        """The tables of which row level security hides rows."""
+        row: Any = conn.execute(_HIDDEN).fetchone()
+        return tuple(row[0])
 
     def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
         """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""

@@ -22,6 +22,7 @@ from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import Timer
 from pgflow_starter.worker.claim_size import ClaimSize
+from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.messages import Polled
@@ -46,11 +47,12 @@ class WorkerCell:
         self.log = ModuleLog(logger, module, definition.slug)
         self.failing = News()
         self.troubles = Troubles(world.clock, world.timers, self.log, partial(world.troubled, definition.slug))
+        self.claim_troubles = ClaimTroubles(definition.slug, self.troubles)
         self.worker_id = uuid4()
         self.definition = definition
         self.slots = slots
         self.flights = Flights()
-        self.outbox = Outbox(world.store, world.clock, self._settled, self._flush_in, self.log)
+        self.outbox = Outbox(world.store, world.clock, self._settled, self._flush_in, self.log, self.troubles)
         self.crew = Crew(
             definition,
             self.flights,
@@ -194,7 +196,7 @@ class WorkerCell:
 
     def look_soon(self) -> None:
         """Have somebody look whether there is something to claim. Does not wait."""
-        if self.claims_unsure:
+        if self.claims_unsure or self.troubles.current is not None:
             self.poll_soon()
         elif not self.stopping:
             self._polls_before_look = self._polls
@@ -305,6 +307,8 @@ class WorkerCell:
             self.claims_unsure = True
             if isinstance(error, DatabaseError) and error.timed_out:
                 self._too_slow(quantity, self._world.clock.monotonic() - began, error)
+            if not self.stopping:  # else its end has interrupted it
+                self.claim_troubles.failed(error, began)
             raise
         seconds = self._world.clock.monotonic() - began
         self._went_well(claimed, seconds)
@@ -340,6 +344,9 @@ class WorkerCell:
         for message, why in claimed.refused:
             tell = self.log.warning if self._refused.says((message, why)) else self.log.debug
             tell("the task of message %d cannot be started, and is put aside: %s", message, why)
+        self.claim_troubles.judge(claimed)
+        if claimed.hidden:
+            self._poll_in([AGAIN_INTERVAL])
 
     def reconcile(self, held: Sequence[Task]) -> None:
         """Compare what the database holds as started by this worker with what it knows, and give back the rest.
@@ -473,7 +480,7 @@ class WorkerCell:
 
     def _flush_in(self, seconds: float | None) -> None:
         """Some outcomes could not be written: try again then, or when this worker would poll."""
-        pause = self._world.policy.least if seconds is None else seconds
+        pause = min(self._world.policy.least, AGAIN_INTERVAL) if seconds is None else seconds
         self._world.timers.after(pause, partial(self._soon, self.outbox.flush))
 
     def _soon(self, call: Callable[[], object]) -> None:

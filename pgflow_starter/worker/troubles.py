@@ -13,6 +13,9 @@ from pgflow_starter.core.state import one_line
 from pgflow_starter.core.trouble import LASTING, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.ports import Clock, Timers
 
+LONGEST = 1000
+"""Characters of a reason: one holds the statement that mends it."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -58,7 +61,7 @@ class Troubles:
             else:
                 began = now if began is None else began
                 since = self._clock.now() - timedelta(seconds=now - began)
-            trouble = Trouble(kind, one_line(reason), since, error_type, scope)
+            trouble = Trouble(kind, one_line(reason, LONGEST), since, error_type, scope)
             self._known[kind] = _Known(trouble, began)
             self._look()
         if same:
