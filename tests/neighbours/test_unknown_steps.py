@@ -44,6 +44,7 @@ def test_its_tasks_are_given_back_said_once_and_done_by_who_has_it(
         admin.execute("select count(*) from pgflow.add_step('shop', 'gift')")
         runs = [starter.client.start_flow(flow) for _ in range(3)]
         trouble = eventually(lambda: _trouble(starter), WAIT)
+        assert trouble is not None
         assert (trouble.kind, trouble.scope) == ("unknown_step", "some")
         assert "'gift'" in trouble.reason
         assert "in the database only" in trouble.reason
