@@ -38,9 +38,11 @@ from sample where flow_slug = any(%(slugs)s::text[]) group by flow_slug
 _LOST = """
 select {slug}::text, pg_catalog.count(*), pg_catalog.count(*) filter (where q.msg_id is null), {hidden},
        pg_catalog.min(t.run_id::text) filter (where q.msg_id is null)
-from pg_catalog.unnest({runs}::uuid[], {steps}::text[], {indexes}::integer[]) as o(run_id, step_slug, task_index)
+from rows from (pg_catalog.unnest({runs}::uuid[]), pg_catalog.unnest({steps}::text[]),
+                pg_catalog.unnest({indexes}::integer[])) as o(run_id, step_slug, task_index)
 join pgflow.step_tasks t using (run_id, step_slug, task_index)
 join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+join pgflow.step_states e on e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started'
 left join pgmq.{queue} q on q.msg_id = t.message_id
 where t.status = 'queued'
 """

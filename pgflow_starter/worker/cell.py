@@ -19,6 +19,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.news import News
 from pgflow_starter.core.state import SignalStrategy, WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
+from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import Timer
 from pgflow_starter.worker.claim_size import ClaimSize
@@ -74,11 +75,9 @@ class WorkerCell:
         self.stopping = False
         self._unknown = UnknownSteps(definition, world, self.troubles)
         self._no_thread, self._kept, self._slow = News(), News(), News()
-        self._many, self._refused = News(), News()
         self.former: list[UUID] = []
         self.leaving: list[UUID] = []
         self._returning: dict[tuple[UUID, str, int], Task] = {}
-        self._nobodys = 0
         self.worked_at = float("-inf")
         self._size = ClaimSize(min(self.slots, world.batch_size))
         self._counting = threading.Lock()
@@ -150,6 +149,7 @@ class WorkerCell:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
         self.worker_id = uuid4()
         self.draining = self.retired = False
+        self.troubles.end(*TroubleKind)
 
     def succeed(self) -> None:
         """From now on it is another worker; what the former one had claimed may still be under way."""
@@ -307,7 +307,8 @@ class WorkerCell:
             self.claims_unsure = True
             if isinstance(error, DatabaseError) and error.timed_out:
                 self._too_slow(quantity, self._world.clock.monotonic() - began, error)
-            if not self.stopping:  # else its end has interrupted it
+            # Else it goes on smaller, or its end has interrupted it.
+            if not self.stopping and (quantity == 1 or not getattr(error, "timed_out", False)):
                 self.claim_troubles.failed(error, began)
             raise
         seconds = self._world.clock.monotonic() - began
@@ -337,13 +338,9 @@ class WorkerCell:
         if not self._size.small and self._slow.over():
             self.log.info("claims are of their usual size again")
         if claimed.nobodys:
-            self._nobodys += claimed.nobodys
-            # Each that comes back is counted again: ever more of them are told ever more rarely.
-            tell = self.log.warning if self._many.says(self._nobodys.bit_length()) else self.log.debug
-            tell("%d times a message belonged to no task that could be started: they are put aside", self._nobodys)
+            self.log.debug("%d messages belong to no task that could be started: they are put aside", claimed.nobodys)
         for message, why in claimed.refused:
-            tell = self.log.warning if self._refused.says((message, why)) else self.log.debug
-            tell("the task of message %d cannot be started, and is put aside: %s", message, why)
+            self.log.debug("the task of message %d cannot be started, and is put aside: %s", message, why)
         self.claim_troubles.judge(claimed)
         if claimed.hidden:
             self._poll_in([AGAIN_INTERVAL])

@@ -47,7 +47,8 @@ class ClaimTroubles:
             troubles.begin(TroubleKind.UNSTARTED, said, scope=TroubleScope.ALL, error_type="42501")
         elif claimed.refused:
             every = not claimed.tasks and len(self.refused) >= ALL_REFUSED
-            said = f"the tasks of {len(self.refused)} messages cannot be started: {claimed.refused[0][1]}"
+            message, why = claimed.refused[0]
+            said = f"the tasks of {len(self.refused)} messages cannot be started, of message {message} first: {why}"
             troubles.begin(TroubleKind.UNSTARTED, said, scope=TroubleScope.ALL if every else TroubleScope.SOME)
         elif claimed.nobodys:
             said = (

@@ -97,7 +97,6 @@ class Outbox:
         self._log = log
         self._troubles = troubles
         self._stalled = News()
-        self._refused: set[tuple[int, str]] = set()
         self._written_at: dict[OutcomeKind, float] = {}
         self._lock = threading.Lock()  # around the next two lines'
         self._waiting: deque[Outcome] = deque()
@@ -175,7 +174,8 @@ class Outbox:
             finally:
                 line.writing.release()
                 if written:
-                    self._tell_written(written)
+                    if self._stalled.over():
+                        self._log.info("outcomes are written again")
                     self._settled(written)
             if not complete:
                 self._again(None)
@@ -268,7 +268,9 @@ class Outbox:
         oldest = min(every or refused, key=lambda rest: rest.since)
         self._troubles.begin(
             TroubleKind.OUTCOMES_REFUSED,
-            with_remedy(f"outcomes of {len(refused)} runs cannot be written: {oldest.reason}", oldest.error_type),
+            with_remedy(
+                f"outcomes of {len(refused)} runs cannot be written, first of {oldest.reason}", oldest.error_type
+            ),
             scope=TroubleScope.ALL if every else TroubleScope.SOME,
             error_type=oldest.error_type,
             began=oldest.since,
@@ -289,7 +291,7 @@ class Outbox:
                 pauses.append(parked.pause)
                 if error is not None:
                     parked.kind, parked.error_type = outcomes[0].kind, error_type(error)
-                    parked.reason = reason_for_logs(error)
+                    parked.reason = f"step {outcomes[0].task.step_slug} of run {run}: {reason_for_logs(error)}"
         self._again(min(pauses))
 
     def _settle(self, line: _Line, batch: Sequence[Outcome]) -> Sequence[Outcome]:
@@ -334,24 +336,9 @@ class Outbox:
             self._take_out([outcome])
             self._waiting.append(instead or outcome)
         if instead is None:
-            self._tell_refused(outcome.task, error)
             self._park([outcome], REFUSED_PAUSE, error)
             self._judge()
         return True
-
-    def _tell_refused(self, task: Task, error: Exception) -> None:
-        refused = (id(task), error_type(error))
-        if refused not in self._refused:
-            self._refused.add(refused)
-            self._log.error("an outcome of step %s was refused: %s", task.step_slug, reason_for_logs(error))
-
-    def _tell_written(self, written: Sequence[Outcome]) -> None:
-        """What was told of these is over."""
-        if self._refused:
-            ids = {id(outcome.task) for outcome in written}
-            self._refused = {refused for refused in self._refused if refused[0] not in ids}
-        if self._stalled.over():
-            self._log.info("outcomes are written again")
 
     def _take_out(self, outcomes: Sequence[Outcome]) -> None:
         """Under the lock: these wait no more. They are told apart by what they are, not by what they are like."""

@@ -48,8 +48,9 @@ class Troubles:
         error_type: str = "",
         began: float | None = None,
     ) -> None:
-        """There is trouble, since `began` (monotonic clock; now): where it is known already, since it was first told.
+        """There is trouble, since `began` (monotonic clock; now).
 
+        Where that is known, it stays as it was told first, or has the new reason where another error is behind it.
         Another scope makes another trouble of it.
         """
         now = self._clock.monotonic()
@@ -57,6 +58,8 @@ class Troubles:
             known = self._known.get(kind)
             same = known is not None and known.trouble.scope is scope
             if known is not None and same:
+                if known.trouble.error_type == error_type:
+                    return
                 began, since = known.began, known.trouble.since
             else:
                 began = now if began is None else began
@@ -66,13 +69,14 @@ class Troubles:
             self._look()
         if same:
             return
-        self._log.warning(
-            "trouble (%s, scope %s): %s%s", kind, scope, trouble.reason, f" [{error_type}]" if error_type else ""
-        )
+        if known is not None and scope is TroubleScope.SOME:
+            self._log.info("the trouble is of scope some now (%s)", kind)
+            self._turned()
+            return
+        after = f" [{error_type}]" if error_type else ""
+        self._log.warning("trouble (%s, scope %s): %s%s", kind, scope, trouble.reason, after)
         if scope is TroubleScope.ALL:
             self._timers.after(max(0.0, began + LASTING - now), self._turned)
-        elif known is not None:
-            self._turned()
 
     def end(self, *kinds: TroubleKind) -> None:
         """Trouble of these kinds is over."""
