@@ -7,7 +7,7 @@ their step; those of the known steps go on.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from pgflow_starter.actors.threads import run_patiently
 from pgflow_starter.core.definition import FlowDefinition
@@ -47,10 +47,13 @@ class UnknownSteps:
 
     def _check(self) -> None:
         """Compare the shapes: it is over, or told, and looked at again. Blocks on I/O."""
+        differences: Sequence[str] = ["how the stored flow differs is not known yet"]
         try:
             differences = self._world.differences(self._definition)
         except Exception:  # an outage is told by who found it
-            differences = ["how the stored flow differs could not be read"]
+            if self._troubles.of(TroubleKind.UNKNOWN_STEP) is not None:  # what is known of it is more
+                self._world.timers.after(RECHECK, self._check_soon)
+                return
         with self._lock:
             steps = sorted(self._steps)
             if not differences:
