@@ -6,8 +6,8 @@ from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.state import SignalStrategy
 
-QUICK = 0.05
-"""With the time for gathering those who ask, and for the claim, it comes to some twelve polls a second."""
+QUICK = 0.04
+"""With the time for gathering those who ask, and for the claim, it comes to some fourteen polls a second."""
 
 BRIDGE = 5.0
 """Without work for so long a worker is idle: what comes every few seconds shall find it quick."""
