@@ -12,21 +12,24 @@ INSTALL_HINT = "run: pgflow-starter db install --dsn '…'"
 _DETECT = """
 select to_regnamespace('pgmq') is not null and to_regproc('pgmq.read') is not null as pgmq,
        to_regnamespace('pgflow') is not null and to_regproc('pgflow.create_flow') is not null as pgflow,
-       exists (select from pg_proc where pronamespace = to_regnamespace('pgflow') and proname = 'start_tasks')
+       exists (select from pg_proc where pronamespace = to_regnamespace('pgflow')::oid and proname = 'start_tasks')
            as start_tasks,
-       exists (select from pg_proc p where p.pronamespace = to_regnamespace('pgflow') and p.proname = 'add_step'
+       exists (select from pg_proc p where p.pronamespace = to_regnamespace('pgflow')::oid and p.proname = 'add_step'
                and 'step_type' = any(p.proargnames)) as maps,
-       exists (select from pg_proc where pronamespace = to_regnamespace('pgmq') and proname = 'enable_notify_insert')
+       exists (select from pg_proc
+               where pronamespace = to_regnamespace('pgmq')::oid and proname = 'enable_notify_insert')
            as notify,
        exists (select from pg_class c join pg_attribute a on a.attrelid = c.oid
-               where c.relnamespace = to_regnamespace('pgflow') and c.relname = 'step_task_record'
+               where c.relnamespace = to_regnamespace('pgflow')::oid and c.relname = 'step_task_record'
                and a.attname = 'flow_input' and not a.attisdropped) as flow_input,
-       exists (select from pg_proc where pronamespace = to_regnamespace('pgflow') and proname = 'mark_worker_stopped')
+       exists (select from pg_proc
+               where pronamespace = to_regnamespace('pgflow')::oid and proname = 'mark_worker_stopped')
            as mark_worker_stopped,
-       exists (select from pg_proc where pronamespace = to_regnamespace('pgflow') and proname = 'requeue_stalled_tasks')
+       exists (select from pg_proc
+               where pronamespace = to_regnamespace('pgflow')::oid and proname = 'requeue_stalled_tasks')
            as requeue_stalled_tasks,
        exists (select from pg_class c join pg_attribute a on a.attrelid = c.oid
-               where c.relnamespace = to_regnamespace('pgmq') and c.relname = 'message_record'
+               where c.relnamespace = to_regnamespace('pgmq')::oid and c.relname = 'message_record'
                and a.attname = 'headers' and not a.attisdropped) as headers,
        current_database()
 """

@@ -32,15 +32,16 @@ NEIGHBOUR_HEARD = 300
 # it; no row for an unknown slug. Steps as whole rows, for older cores have no conditions.
 _STORED = f"""
 select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
-       exists (select from pgmq.meta where queue_name = f.flow_slug),
+       exists (select from pgmq.meta where queue_name::text = f.flow_slug),
        array(select distinct w.function_name from pgflow.workers w
              where w.queue_name = f.flow_slug and w.last_heartbeat_at > now() - interval '{NEIGHBOUR_HEARD} s'
                and w.deprecated_at is null and not {STOPPED} and not {OURS}
              order by 1),
-       coalesce((select jsonb_agg(to_jsonb(s) || jsonb_build_object(
-                                      'deps', array(select d.dep_slug from pgflow.deps d
-                                                    where d.flow_slug = s.flow_slug and d.step_slug = s.step_slug))
-                                  order by s.step_index)
+       coalesce((select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) || pg_catalog.jsonb_build_object(
+                                                 'deps', array(select d.dep_slug from pgflow.deps d
+                                                               where d.flow_slug = s.flow_slug
+                                                                 and d.step_slug = s.step_slug))
+                                             order by s.step_index)
                  from pgflow.steps s where s.flow_slug = f.flow_slug), '[]')
 from pgflow.flows f where f.flow_slug = any(%s)
 """  # noqa: S608 - constants

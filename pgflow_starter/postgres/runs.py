@@ -23,7 +23,7 @@ _ERROR = """
 case when r.status = 'failed' then coalesce(
     (select t.error_message from pgflow.step_tasks t
      where t.run_id = r.run_id and t.status = 'failed' order by t.failed_at limit 1),
-    (select s.error_message || format(' (step %%L)', s.step_slug) from pgflow.step_states s
+    (select s.error_message || pg_catalog.format(' (step %%L)', s.step_slug) from pgflow.step_states s
      where s.run_id = r.run_id and s.status = 'failed' order by s.failed_at limit 1))
 end
 """

@@ -56,7 +56,7 @@ with mine as materialized (
     returning t.run_id, t.step_slug, t.task_index, t.message_id
 ), shown as (
     update pgmq.{queue} q
-    set vt = clock_timestamp() + make_interval(secs => least(power(2, least(q.read_ct, 10) - 1), %(longest)s::float8))
+    set vt = clock_timestamp() + pg_catalog.make_interval(secs => least(pg_catalog.power(2, least(q.read_ct, 10) - 1), %(longest)s::float8))
     from given where q.msg_id = given.message_id
 )
 select run_id, step_slug, task_index from given
@@ -76,13 +76,13 @@ _STALLED = f"""
 with dead as materialized (
     select w.worker_id, {OURS} or {STOPPED} as whatever_it_did from pgflow.workers w
     where ({STOPPED}
-           or greatest(w.last_heartbeat_at, pg_postmaster_start_time()) < now() - make_interval(secs => %(age)s))
+           or greatest(w.last_heartbeat_at, pg_postmaster_start_time()) < now() - pg_catalog.make_interval(secs => %(age)s))
       and w.worker_id <> all(%(own)s)
     for no key update skip locked
 )
 select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id,
        t.attempts_count >= coalesce(s.opt_max_attempts, f.opt_max_attempts),
-       to_regclass(format('pgmq.%%I', 'q_' || t.flow_slug)) is not null
+       to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || t.flow_slug)) is not null
 from pgflow.step_tasks t
 join pgflow.flows f on f.flow_slug = t.flow_slug
 join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
@@ -92,9 +92,9 @@ left join dead d on d.worker_id = t.last_worker_id
 where t.status = 'started' and t.flow_slug = any(%(slugs)s)
   and (d.whatever_it_did
        or d.worker_id is not null
-          and t.started_at < now() - make_interval(secs => coalesce(s.opt_timeout, f.opt_timeout) + {GRACE})
+          and t.started_at < now() - pg_catalog.make_interval(secs => coalesce(s.opt_timeout, f.opt_timeout) + {GRACE})
        or not exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
-          and greatest(t.started_at, pg_postmaster_start_time()) < now() - make_interval(secs => %(age)s))
+          and greatest(t.started_at, pg_postmaster_start_time()) < now() - pg_catalog.make_interval(secs => %(age)s))
   and (%(run)s::uuid is null or (t.run_id = %(run)s and t.step_slug = %(step)s and t.task_index = %(index)s))
 order by t.run_id, t.step_slug, t.task_index
 limit %(most)s

@@ -56,10 +56,11 @@ returning w.worker_id, w.deprecated_at is not null
 # would end before its task began.
 _KEEP_YOUNG = """
 with old as (
-    select t.run_id, t.step_slug, t.task_index, now() - make_interval(secs => f.opt_timeout + 5) as just_younger
+    select t.run_id, t.step_slug, t.task_index,
+           now() - pg_catalog.make_interval(secs => f.opt_timeout + 5) as just_younger
     from pgflow.step_tasks t join pgflow.flows f on f.flow_slug = t.flow_slug
     where t.status = 'started' and t.last_worker_id = any(%s)
-      and t.started_at < now() - make_interval(secs => f.opt_timeout + 5)
+      and t.started_at < now() - pg_catalog.make_interval(secs => f.opt_timeout + 5)
     for update of t skip locked
 )
 update pgflow.step_tasks t set started_at = old.just_younger
