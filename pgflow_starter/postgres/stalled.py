@@ -56,7 +56,8 @@ with mine as materialized (
     returning t.run_id, t.step_slug, t.task_index, t.message_id
 ), shown as (
     update pgmq.{queue} q
-    set vt = clock_timestamp() + pg_catalog.make_interval(secs => least(pg_catalog.power(2, least(q.read_ct, 10) - 1), %(longest)s::float8))
+    set vt = clock_timestamp() + pg_catalog.make_interval(
+            secs => least(pg_catalog.power(2, least(q.read_ct, 10) - 1), %(longest)s::float8))
     from given where q.msg_id = given.message_id
 )
 select run_id, step_slug, task_index from given
@@ -75,9 +76,10 @@ where t.last_worker_id = any(%s) and t.status = 'started'
 _STALLED = f"""
 with dead as materialized (
     select w.worker_id, {OURS} or {STOPPED} as whatever_it_did from pgflow.workers w
-    where ({STOPPED}
-           or greatest(w.last_heartbeat_at, pg_postmaster_start_time()) < now() - pg_catalog.make_interval(secs => %(age)s))
-      and w.worker_id <> all(%(own)s)
+    where w.worker_id <> all(%(own)s)
+      and ({STOPPED}
+           or greatest(w.last_heartbeat_at, pg_postmaster_start_time())
+              < now() - pg_catalog.make_interval(secs => %(age)s))
     for no key update skip locked
 )
 select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id,
