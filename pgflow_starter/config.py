@@ -35,9 +35,9 @@ class Settings:
     batch_size: int = 10
     """Messages that one poll of a worker takes at most."""
     min_poll_interval: float = 1.0
-    """From one poll to the next while there are messages."""
+    """From one poll to the next of an idle worker; one that had work within the last 5 s polls each 0.1 s at least."""
     max_poll_interval: float = 5.0
-    """The same once there have been none for a while."""
+    """The same once it has been idle for a while."""
     notify_fallback_interval: float = 30.0
     """The safety poll under `notify`: notifications are hints, and some never come."""
     heartbeat_interval: float = 10.0

@@ -31,7 +31,10 @@ class SlugTakenError(PermanentError):
 
 
 class ShapeMismatchError(PermanentError):
-    """The flow in the database has other steps, kinds or dependencies than the code."""
+    """The flow in the database has other steps, kinds, dependencies or conditions than the code.
+
+    Or the steps in another order, while another runtime has its queue, which compares it.
+    """
 
 
 class NotInstalledError(PermanentError):

@@ -192,7 +192,8 @@ class TaskStore(Protocol):
     ) -> Claimed:
         """Read up to `quantity` visible messages and start their tasks, within `answers` times the usual limit.
 
-        Raises UnknownFlowError, too, when the flow or the worker is in the database no more.
+        Those of steps that the definition does not have are given back, for longer each time. Raises UnknownFlowError,
+        too, when the flow or the worker is in the database no more.
         """
 
     def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
@@ -220,7 +221,8 @@ class TaskStore(Protocol):
     def recover_stalled(self, slugs: Sequence[str], own: Sequence[UUID], stale_threshold: float) -> int:
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
-        Not those of the workers in `own`. A thousand at most; how many it were is returned.
+        Of another runtime's worker those only that are older than their step's timeout and half a minute. Not those of
+        the workers in `own`. A thousand at most; how many it were is returned.
         """
 
     def evidence(self, slugs: Sequence[str], doubted: Mapping[str, Iterable[int]]) -> Mapping[str, Evidence]:

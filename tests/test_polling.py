@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgflow_starter import FlowDefinition, SignalStrategy, StepDefinition
-from pgflow_starter.worker.polling import PollPolicy, dependents_delays, retry_delay, root_delays
+from pgflow_starter.worker.polling import BRIDGE, QUICK, PollPolicy, dependents_delays, retry_delay, root_delays
 
 POLLING = PollPolicy(SignalStrategy.POLLING, least=1.0, most=5.0, fallback=30.0, throttle=0.25)
 NOTIFY = PollPolicy(SignalStrategy.NOTIFY, least=1.0, most=5.0, fallback=30.0, throttle=0.25)
@@ -26,26 +26,40 @@ def step(slug: str, *depends_on: str, **options: Any) -> StepDefinition:
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("since_work", "expected"),
     [
-        ([False] * 5, [1, 2, 4, 5, 5]),
-        ([True, True, True], [1, 1, 1]),
-        ([False, False, True, False, False], [1, 2, 1, 2, 4]),
+        ([float("inf")] * 5, [1, 2, 4, 5, 5]),
+        ([0, 0.1, 0.2], [QUICK] * 3),
+        ([BRIDGE - 0.1, BRIDGE, 6, 7, 0, 0.1], [QUICK, 1, 2, 4, QUICK, QUICK]),
     ],
 )
-def test_polling_slows_down_while_nothing_comes_and_is_quick_again_when_it_does(
-    found: list[bool], expected: list[float]
+def test_polling_is_quick_while_there_was_work_and_slows_down_when_nothing_comes(
+    since_work: list[float], expected: list[float]
 ) -> None:
     last, intervals = 0.0, []
-    for each in found:
-        last = POLLING.after(each, last)
+    for seconds in since_work:
+        last = POLLING.after(seconds, last)
         intervals.append(last)
     assert intervals == expected
 
 
-@pytest.mark.parametrize("found", [True, False])
-def test_under_notify_only_the_safety_poll_is_left(found: bool) -> None:
-    assert NOTIFY.after(found, 0.0) == NOTIFY.after(found, 5.0) == 30.0
+def test_who_asks_for_quicker_polling_has_it_after_work_as_well() -> None:
+    assert PollPolicy(SignalStrategy.POLLING, 0.02, 5.0, 30.0, 0.25).after(0.0, 1.0) == 0.02
+
+
+@pytest.mark.parametrize("since_work", [0.0, 100.0])
+def test_under_notify_only_the_safety_poll_is_left(since_work: float) -> None:
+    assert NOTIFY.after(since_work, 0.0) == NOTIFY.after(since_work, 5.0) == 30.0
+
+
+@pytest.mark.parametrize(
+    ("policy", "since_work", "expected"),
+    [(POLLING, 0.0, False), (POLLING, BRIDGE, True), (POLLING, float("inf"), True), (NOTIFY, float("inf"), False)],
+)
+def test_work_that_ends_after_a_long_while_makes_polling_quick_again(
+    policy: PollPolicy, since_work: float, expected: bool
+) -> None:
+    assert policy.quickens(since_work) is expected
 
 
 @pytest.mark.parametrize("policy", [POLLING, NOTIFY], ids=["polling", "notify"])
@@ -59,14 +73,14 @@ def test_failed_polls_are_repeated_soon_and_then_slower(policy: PollPolicy) -> N
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(["found", "nothing", "error"])), st.floats(0.01, 300), st.floats(0.01, 300))
+@given(st.lists(st.sampled_from(["work", "nothing", "error"])), st.floats(0.01, 300), st.floats(0.01, 300))
 def test_no_polling_interval_leaves_the_bounds(polls: list[str], one: float, other: float) -> None:
     least, most = sorted((one, other))
     policy = PollPolicy(SignalStrategy.POLLING, least, most, 30.0, 0.25)
     last = 0.0
     for poll in polls:
-        last = policy.after_error(last) if poll == "error" else policy.after(poll == "found", last)
-        assert least <= last <= most
+        last = policy.after_error(last) if poll == "error" else policy.after(0.0 if poll == "work" else BRIDGE, last)
+        assert (min(QUICK, least) if poll == "work" else least) <= last <= most
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,15 @@ class Runtime:
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self._task_store = PostgresTaskStore(self.database)
         self._workers = self._make_workers()
+        self._errands = ListenerErrands(
+            self.database,
+            self._flow_store,
+            self._throttle_ms,
+            self._workers.wake,
+            self._workers.troubles_of,
+            self._threads,
+            self._timers,
+        )
         self._listener = (
             self._make_listener(conninfo, pace) if settings.signal_strategy is SignalStrategy.NOTIFY else None
         )
@@ -168,6 +177,8 @@ class Runtime:
     def _tell_started(self, tell: Callable[[], None]) -> None:
         tell()
         self.board.announce_if_empty()
+        if self._listener is not None:
+            self._errands.watch(self._listener.queues, self.settings.notify_fallback_interval)
 
     def stop(self, timeout: float) -> None:
         """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""
@@ -266,16 +277,13 @@ class Runtime:
 
     def _make_listener(self, conninfo: str, pace: Pace) -> Listener:
         own = self.settings.listen_conninfo
-        errands = ListenerErrands(
-            self.database, self._flow_store, self._throttle_ms, self._workers.wake, self._threads, self._timers
-        )
         return Listener(
             own or conninfo,
             self.clock,
             reachability=self.database if own in (None, conninfo) else None,
             pace=pace,
-            notify=errands.prove,
-            reconnected=errands.enable_again,
+            notify=self._errands.prove,
+            reconnected=self._errands.enable_again,
             observer=self.incidents,
         )
 
@@ -298,6 +306,7 @@ class Runtime:
             self.shutdown,
             self.client.may_have_ended,
             self._worker_troubled,
+            self._flow_store.differences,
         )
         return Workers(self.tree, self._flow_store, world, s.max_concurrency, s.phase_timeout)
 

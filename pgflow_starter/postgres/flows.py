@@ -5,7 +5,8 @@ to be made is made for each by itself, so that none waits for another's lock or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import inf
@@ -22,30 +23,40 @@ from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.features import Features, detect
 from pgflow_starter.postgres.foresight import Foresight
+from pgflow_starter.postgres.neighbours import MARK, OURS, STOPPED
 
-# Stored flows with their steps and whether their queue exists; no row for an unknown slug.
-_STORED = """
+NEIGHBOUR_HEARD = 300
+"""Seconds since its last heartbeat for which another runtime's worker, which sends none while it works, has a queue."""
+
+# Stored flows with their steps, whether their queue exists, and by which edge functions another runtime's workers have
+# it; no row for an unknown slug. Steps as whole rows, for older cores have no conditions.
+_STORED = f"""
 select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
        exists (select from pgmq.meta where queue_name::text = f.flow_slug),
-       coalesce((select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
-                                                    s.step_slug, s.step_type, s.opt_max_attempts, s.opt_base_delay,
-                                                    s.opt_timeout, s.opt_start_delay,
-                                                    array(select d.dep_slug from pgflow.deps d
-                                                          where d.flow_slug = s.flow_slug and d.step_slug = s.step_slug
-                                                          order by 1))
-                                  order by s.step_index)
+       array(select distinct w.function_name from pgflow.workers w
+             where w.queue_name = f.flow_slug and w.last_heartbeat_at > now() - interval '{NEIGHBOUR_HEARD} s'
+               and w.deprecated_at is null and not {STOPPED} and not {OURS}
+             order by 1),
+       coalesce((select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) || pg_catalog.jsonb_build_object(
+                                                 'deps', array(select d.dep_slug from pgflow.deps d
+                                                               where d.flow_slug = s.flow_slug
+                                                                 and d.step_slug = s.step_slug))
+                                             order by s.step_index)
                  from pgflow.steps s where s.flow_slug = f.flow_slug), '[]')
 from pgflow.flows f where f.flow_slug = any(%s)
-"""
+"""  # noqa: S608 - constants
 # Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.
 _CREATE_FLOW = "select count(*) from pgflow.create_flow(%s, %s, %s, %s)"
 _ADD_STEP = "select count(*) from pgflow.add_step(%s, %s, %s::text[], %s, %s, %s, %s, %s)"
-# Workers' rows; again is no harm, and one that was stopped is a worker anew.
-REGISTER_WORKERS = """
+# The core's own, under which newer ones compile: they would take a flow whose compile is under way for one that is not
+# there.
+_LOCK_FLOW = "select pg_catalog.pg_advisory_xact_lock(1, pg_catalog.hashtext(%s))"
+# Workers' rows, marked as `OURS`; again is no harm, and one that was stopped is a worker anew.
+REGISTER_WORKERS = f"""
 insert into pgflow.workers as w (worker_id, queue_name, function_name)
-select id, slug, slug from unnest(%s::uuid[], %s::text[]) as given (id, slug)
+select id, slug, '{MARK}' || slug from unnest(%s::uuid[], %s::text[]) as given (id, slug)
 on conflict (worker_id) do update set last_heartbeat_at = now()
-"""
+"""  # noqa: S608 - constants
 
 T = TypeVar("T")
 
@@ -54,7 +65,13 @@ LOCK_PATIENCE = 2.0
 
 _OPTIONS = ("max_attempts", "base_delay", "timeout")
 _STEP_OPTIONS = (*_OPTIONS, "start_delay")
-
+# What a newer core stores for a step that nobody gave conditions.
+_UNCONDITIONAL = {
+    "required_input_pattern": None,
+    "forbidden_input_pattern": None,
+    "when_unmet": "skip",
+    "when_exhausted": "fail",
+}
 
 _NO_PRIVILEGE = "42501"
 _MISSING_STATES = ("3F000", "42P01", "42883")  # schema, table, function
@@ -117,6 +134,11 @@ class PostgresFlowStore:
             self._throttles.put(slugs, throttles, at)
         return verified
 
+    def differences(self, definition: FlowDefinition) -> Sequence[str]:
+        """How the stored flow's shape differs from the code's, for a person. Raises DatabaseError."""
+        stored = self._database.call(lambda conn: _stored(conn, [definition.slug])).get(definition.slug)
+        return ["it is not in the database"] if stored is None else _shape_differences(definition, stored)
+
     def register_workers(self, workers: Sequence[tuple[UUID, str]], scope: CancelScope) -> None:
         """Make the workers (id, slug) known to pgflow. Raises DatabaseError."""
         ids, slugs = [worker_id for worker_id, _ in workers], [slug for _, slug in workers]
@@ -125,6 +147,11 @@ class PostgresFlowStore:
     def notifies(self, queue: str, throttle_ms: int) -> bool:
         """Whether `verify` saw a moment ago that it does, as `enable_notify` would have it. Does not wait."""
         return self._throttles.take_if(queue, throttle_ms)
+
+    def silent(self, queues: Sequence[str]) -> Sequence[str]:
+        """Those of these queues into which inserts notify nobody, however often they shall. Raises DatabaseError."""
+        notify = self._database.call(lambda conn: pgmq.throttles(conn, queues))
+        return [queue for queue in queues if queue not in notify]
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify.
@@ -203,6 +230,7 @@ def _compile(conn: Connection, definition: FlowDefinition, stored: _Stored | Non
     if stored is None or not stored.queue:
         with conn.pipeline(), conn.transaction():
             conn.execute(pgmq.LIMIT_LOCKS)
+            conn.execute(_LOCK_FLOW, (definition.slug,))
             conn.execute(
                 _CREATE_FLOW, (definition.slug, definition.max_attempts, definition.base_delay, definition.timeout)
             )
@@ -218,10 +246,16 @@ class _Stored:
     def __init__(self, row: Sequence[Any]) -> None:
         self.options = dict(zip(_OPTIONS, row[:3], strict=True))
         self.queue: bool = row[3]
-        self.steps = {
-            slug: (kind, frozenset(deps), dict(zip(_STEP_OPTIONS, (attempts, delay, timeout, start), strict=True)))
-            for slug, kind, attempts, delay, timeout, start, deps in row[4]
-        }
+        self.neighbours: list[str] = row[4]
+        self.steps = {step["step_slug"]: _StoredStep(step) for step in row[5]}
+
+
+class _StoredStep:
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.kind: str = row["step_type"]
+        self.deps = frozenset[str](row["deps"])
+        self.options = {name: row[f"opt_{name}"] for name in _STEP_OPTIONS}
+        self.conditions = {name: row[name] for name, usual in _UNCONDITIONAL.items() if row.get(name, usual) != usual}
 
 
 def _stored(conn: Connection, slugs: Sequence[str]) -> dict[str, _Stored]:
@@ -236,21 +270,28 @@ def _add_steps(conn: Connection, definition: FlowDefinition) -> None:
 
 
 def _verify(definition: FlowDefinition, stored: _Stored) -> Compiled:
-    wrong = [*_shape_differences(definition, stored)]
+    wrong = _shape_differences(definition, stored)
     if wrong:
         msg = (
             f"flow {definition.slug!r} in the database has another shape than the code: {'; '.join(wrong)}."
             " Give the changed flow a new slug, or delete the stored one when its runs are done"
         )
         raise ShapeMismatchError(msg)
-    differences = [
+    differences = _order_differences(definition, stored)
+    if differences and stored.neighbours:
+        msg = (
+            f"flow {definition.slug!r}: {differences[0]}, and a worker of another runtime has its queue"
+            f" ({', '.join(stored.neighbours)}), which compares the order. Declare the steps in the database's order"
+        )
+        raise ShapeMismatchError(msg)
+    differences += [
         f"{name} is {value} in the database and {getattr(definition, name)} in the code"
         for name, value in stored.options.items()
         if value != getattr(definition, name)
     ]
     steps: list[StepDefinition] = []
     for step in definition.steps:
-        options = stored.steps[step.slug][2]
+        options = stored.steps[step.slug].options
         differences += [
             f"{name} of step {step.slug!r} is {value} in the database and {getattr(step, name)} in the code"
             for name, value in options.items()
@@ -264,14 +305,32 @@ def _shape_differences(definition: FlowDefinition, stored: _Stored) -> list[str]
     code = {s.slug: s for s in definition.steps}
     found = [f"step {slug!r} is in the code only" for slug in code if slug not in stored.steps]
     found += [f"step {slug!r} is in the database only" for slug in stored.steps if slug not in code]
-    for slug, (kind, deps, _) in stored.steps.items():
+    for slug, there in stored.steps.items():
         step = code.get(slug)
         if step is None:
             continue
-        if kind != step.kind:
-            found.append(f"step {slug!r} is a {kind} step in the database and a {step.kind} step in the code")
-        if deps != frozenset(step.depends_on):
+        if there.kind != step.kind:
+            found.append(f"step {slug!r} is a {there.kind} step in the database and a {step.kind} step in the code")
+        if there.deps != frozenset(step.depends_on):
             found.append(
-                f"step {slug!r} depends on {sorted(deps)} in the database and on {sorted(step.depends_on)} in the code"
+                f"step {slug!r} depends on {sorted(there.deps)} in the database and on {sorted(step.depends_on)} in the"
+                " code"
+            )
+        if there.conditions:
+            found.append(
+                f"step {slug!r} has conditions in the database ({_told(there.conditions)}), which cannot be declared"
+                " here yet"
             )
     return found
+
+
+def _told(conditions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {json.dumps(value)}" for name, value in conditions.items())
+
+
+def _order_differences(definition: FlowDefinition, stored: _Stored) -> list[str]:
+    """Of the same steps."""
+    here, there = [s.slug for s in definition.steps], list(stored.steps)
+    if here == there:
+        return []
+    return [f"its steps are in the order {', '.join(there)} in the database and {', '.join(here)} in the code"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 from uuid import uuid4
 
@@ -124,6 +124,10 @@ class Listener:
             self._interrupt()
         else:
             done(_is_closed() if closed else None)
+
+    def queues(self) -> Sequence[str]:
+        """Those that are to be listened to."""
+        return self._queues.queues()
 
     def unlisten(self, queue: str) -> None:
         """Stop calling; does not wait."""

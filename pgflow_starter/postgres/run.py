@@ -20,8 +20,8 @@ FINISHED = ("completed", "failed")
 class Run:
     """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
 
-    `error` is the message of the task that failed the run. Times are UTC; one that Python cannot express, infinity for
-    one, is None, and `notes` tell of it.
+    `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
+    that Python cannot express, infinity for one, is None, and `notes` tell of it.
     """
 
     id: UUID

@@ -17,6 +17,7 @@ from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.neighbours import OURS, STOPPED
 from pgflow_starter.postgres.settling import EXHAUST
 
 logger = logging.getLogger("pgflow_starter.tasks")
@@ -30,10 +31,13 @@ LONGEST = 5.0
 SHORT_LOCK = 0.05
 """Seconds that a sweep waits for somebody's lock: what it leaves is found by the next."""
 
+GRACE = 30
+"""Seconds beyond its step's timeout after which a task of another runtime's silent worker is stalled."""
+
 _Key: TypeAlias = tuple[UUID, str, int]
 
-# Tasks that a worker started and did not end, as if they had never been claimed. Who has one locked, or its message, is
-# at it.
+# Tasks that a worker started and did not end, as if they had never been claimed; visible at once, or the later the more
+# often they were read. Who has one locked, or its message, is at it.
 _GIVE_BACK = """
 with mine as materialized (
     select t.run_id, t.step_slug, t.task_index, t.message_id from pgflow.step_tasks t
@@ -51,7 +55,10 @@ with mine as materialized (
            or not exists (select from pgmq.{queue} q where q.msg_id = mine.message_id))
     returning t.run_id, t.step_slug, t.task_index, t.message_id
 ), shown as (
-    update pgmq.{queue} q set vt = clock_timestamp() from given where q.msg_id = given.message_id
+    update pgmq.{queue} q
+    set vt = clock_timestamp() + pg_catalog.make_interval(
+            secs => least(pg_catalog.power(2, least(q.read_ct, 10) - 1), %(longest)s::float8))
+    from given where q.msg_id = given.message_id
 )
 select run_id, step_slug, task_index from given
 """
@@ -62,13 +69,17 @@ from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status 
 where t.last_worker_id = any(%s) and t.status = 'started'
 """
 # Tasks whose worker has not been heard of: judged by the worker, however long the task itself runs, and not by the time
-# in which the server was down and nobody could be heard. A worker whose row somebody has locked could not be heard
-# either. Who has a run or a task locked is at it: another sweep finds what is left of it, so two at once do no harm.
-_STALLED = """
+# in which the server was down and nobody could be heard. Another runtime's worker is silent while it works: its task
+# must be too old as well, by the rule of the core's own sweep. One that said on a newer core that it stopped, and was
+# not heard of since, is dead at once. A worker whose row somebody has locked could not be heard either. Who has a run
+# or a task locked is at it: another sweep finds what is left of it, so two at once do no harm.
+_STALLED = f"""
 with dead as materialized (
-    select worker_id from pgflow.workers
-    where greatest(last_heartbeat_at, pg_postmaster_start_time()) < now() - pg_catalog.make_interval(secs => %(age)s)
-      and worker_id <> all(%(own)s)
+    select w.worker_id, {OURS} or {STOPPED} as whatever_it_did from pgflow.workers w
+    where w.worker_id <> all(%(own)s)
+      and ({STOPPED}
+           or greatest(w.last_heartbeat_at, pg_postmaster_start_time())
+              < now() - pg_catalog.make_interval(secs => %(age)s))
     for no key update skip locked
 )
 select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id,
@@ -79,15 +90,18 @@ join pgflow.flows f on f.flow_slug = t.flow_slug
 join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
 join pgflow.step_states e on e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started'
 join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+left join dead d on d.worker_id = t.last_worker_id
 where t.status = 'started' and t.flow_slug = any(%(slugs)s)
-  and (t.last_worker_id in (select worker_id from dead)
+  and (d.whatever_it_did
+       or d.worker_id is not null
+          and t.started_at < now() - pg_catalog.make_interval(secs => coalesce(s.opt_timeout, f.opt_timeout) + {GRACE})
        or not exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
           and greatest(t.started_at, pg_postmaster_start_time()) < now() - pg_catalog.make_interval(secs => %(age)s))
   and (%(run)s::uuid is null or (t.run_id = %(run)s and t.step_slug = %(step)s and t.task_index = %(index)s))
 order by t.run_id, t.step_slug, t.task_index
 limit %(most)s
 for update of t, r skip locked
-"""
+"""  # noqa: S608 - constants
 # Of one queue: the messages that are there, and those of them that nobody has locked, which are visible then.
 _SHOW = """
 with there as materialized (select msg_id from pgmq.{queue} where msg_id = any(%(ids)s::bigint[])),
@@ -118,14 +132,16 @@ class Stalled:
         self._database = database
         self._refused = News()
 
-    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[_Key]:
-        """Make tasks that the worker started claimable by others at once, their attempt not counted; those that are.
+    def give_back(self, worker_id: UUID, tasks: Sequence[Task], put_off: float = 0.0) -> set[_Key]:
+        """Make tasks that the worker started claimable by others, their attempt not counted; those that are.
 
-        Not those that somebody has locked, nor those that the worker has not started. Raises DatabaseError.
+        At once, or after a second, and twice as long each time that one comes again, `put_off` seconds at most. Not
+        those that somebody has locked, nor those that the worker has not started. Raises DatabaseError.
         """
         given: set[_Key] = set()
         for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
-            keys = {**_columns([(t.run_id, t.step_slug, t.task_index) for t in group]), "worker": worker_id}
+            keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in group])
+            keys |= {"worker": worker_id, "longest": put_off}
             statement = _of_queue(_GIVE_BACK, slug)
             rows: list[Any] = self._database.call(
                 lambda conn, s=statement, k=keys: conn.execute(s, k).fetchall()  # type: ignore[misc]
@@ -143,7 +159,8 @@ class Stalled:
     def recover(self, slugs: Collection[str], own: Collection[UUID], stale_threshold: float) -> int:
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
-        Not those of the workers in `own`. It begins with no more after five seconds. How many it were is returned.
+        Of another runtime's worker those that are older than their step's timeout and half a minute. Not those of the
+        workers in `own`. It begins with no more after five seconds. How many it were is returned.
         Raises DatabaseError.
         """
         given = {"slugs": list(slugs), "own": list(own), "age": stale_threshold, "run": None, "step": "", "index": 0}

@@ -186,12 +186,13 @@ def _start(conn: Connection, given: _Given) -> dict[UUID, Any]:
         rows = _by_id(conn.execute(_START, parameters).fetchall())
         if given.headers is not None and rows:
             set_headers(conn, given.slug, list(rows), given.headers)
-        missing = [run_id for run_id in given.run_ids if run_id not in rows]
-        return rows | _found(conn, given.slug, missing) if missing else rows
+        # Those that have failed already, of their first steps' conditions, are read again for why.
+        again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
+        return rows | _found(conn, given.slug, again) if again else rows
 
 
 def _found(conn: Connection, slug: str, run_ids: Sequence[UUID]) -> dict[UUID, Any]:
-    """The rows of runs that were not started, for they are there."""
+    """The rows of runs that are there."""
     rows = _by_id(conn.execute(FIND, ([str(r) for r in run_ids],)).fetchall())
     for run_id in run_ids:
         if run_id not in rows:

@@ -18,8 +18,9 @@ select s.step_slug, s.status,
             else (select t.output from pgflow.step_tasks t
                   where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = 0)
        end::text,
-       (select t.error_message from pgflow.step_tasks t
-        where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed' order by t.failed_at limit 1),
+       coalesce((select t.error_message from pgflow.step_tasks t
+                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed'
+                 order by t.failed_at limit 1), s.error_message),
        s.initial_tasks, s.remaining_tasks, extract(epoch from s.started_at)::float8,
        extract(epoch from coalesce(s.completed_at, s.failed_at, (to_jsonb(s) ->> 'skipped_at')::timestamptz))::float8
 from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
@@ -33,8 +34,9 @@ class StepRun:
     """One step of a run. `status` is `created`, `started`, `completed`, `failed` or, on newer cores, `skipped`.
 
     `output` is that of a completed step, a list in the order of the elements for a map step; `error` the message of the
-    first task that failed for good. `tasks` is how many it has and `remaining` how many of them are open, None while
-    that is not known. Times are UTC. What Python cannot read, an output or a time, is None, and `notes` tell of it.
+    first task that failed for good, or why the core failed the step without one. `tasks` is how many it has and
+    `remaining` how many of them are open, None while that is not known. Times are UTC. What Python cannot read, an
+    output or a time, is None, and `notes` tell of it.
     """
 
     slug: str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -28,6 +30,9 @@ from pgflow_starter.postgres.stalled import Stalled
 
 LOOK_LOCK = 0.1
 """Seconds that a look into many queues waits for one that somebody has locked: each claims by itself then."""
+
+UNKNOWN_PUT_OFF = 60.0
+"""Seconds that a task of a step which the code does not have is left to other workers at most, each time."""
 
 # Of many queues and workers at a time; the queues' tables are named in the text.
 _LOOK = """
@@ -83,15 +88,17 @@ class PostgresTaskStore:
         """
         try:
             try:
-                return self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
+                claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
             except DatabaseError as error:
                 if error.locked:
-                    return self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim_unlocked)
-                if of_one_message(error):
-                    return self._claimed_singly(definition, worker_id, quantity, scope)
-                raise
+                    claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim_unlocked)
+                elif of_one_message(error):
+                    claimed = self._claimed_singly(definition, worker_id, quantity, scope)
+                else:
+                    raise
         except _AfterClaim as after:
             raise after.error from after
+        return self._of_known_steps(definition, worker_id, claimed)
 
     def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
         """For each worker (id, queue): in how many seconds its queue has a visible message, None when it has none.
@@ -181,6 +188,21 @@ class PostgresTaskStore:
         if len(tasks) < read:
             nobodys, hidden = self._put_aside(definition, worker_id, ids, tasks, ())
         return Claimed(read, tasks, visible_in, nobodys, hidden=hidden)
+
+    def _of_known_steps(self, definition: FlowDefinition, worker_id: UUID, claimed: Claimed) -> Claimed:
+        """The same without the tasks of steps that the definition does not have: another worker's code may have them.
+
+        Raises nothing: there may be tasks to be run. What is not given back here is when the worker is asked what it
+        knows.
+        """
+        steps = {step.slug for step in definition.steps}
+        unknown = [task for task in claimed.tasks if task.step_slug not in steps]
+        if not unknown:
+            return claimed
+        with suppress(DatabaseError):
+            self._stalled.give_back(worker_id, unknown, UNKNOWN_PUT_OFF)
+        known = tuple(task for task in claimed.tasks if task.step_slug in steps)
+        return replace(claimed, tasks=known, unknown=frozenset(task.step_slug for task in unknown))
 
     def _claimed_singly(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope

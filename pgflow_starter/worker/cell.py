@@ -30,6 +30,7 @@ from pgflow_starter.worker.messages import Polled
 from pgflow_starter.worker.outbox import Outbox
 from pgflow_starter.worker.polling import dependents_delays, retry_delay, root_delays
 from pgflow_starter.worker.troubles import Troubles
+from pgflow_starter.worker.unknown_steps import UnknownSteps
 from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter.workers")
@@ -72,10 +73,12 @@ class WorkerCell:
         self.draining = False
         self.retired = False
         self.stopping = False
+        self._unknown = UnknownSteps(definition, world, self.troubles)
         self._no_thread, self._kept, self._slow = News(), News(), News()
         self.former: list[UUID] = []
         self.leaving: list[UUID] = []
         self._returning: dict[tuple[UUID, str, int], Task] = {}
+        self.worked_at = float("-inf")
         self._size = ClaimSize(min(self.slots, world.batch_size))
         self._counting = threading.Lock()
         self._completed = 0
@@ -310,7 +313,10 @@ class WorkerCell:
             raise
         seconds = self._world.clock.monotonic() - began
         self._went_well(claimed, seconds)
+        self._unknown.met(claimed.unknown)
         received = self._world.messages.received(self.definition.slug, claimed, seconds) if claimed.read else None
+        if claimed.tasks:
+            self.worked_at = self._world.clock.monotonic()
         self.crew.launch(claimed.tasks, received)
         self._hungry = self._hungry or claimed.read >= quantity  # there may be more
         return claimed
@@ -398,6 +404,9 @@ class WorkerCell:
 
     def _settled(self, outcomes: Sequence[Outcome]) -> None:
         """Poll when what these outcomes made visible is there: the next steps, or the task again."""
+        was_at, self.worked_at = self.worked_at, self._world.clock.monotonic()
+        if self._world.policy.quickens(self.worked_at - was_at):
+            self.look_soon()
         delays: set[float] = set()
         last: list[UUID] = []
         completed = sum(outcome.kind is OutcomeKind.COMPLETED for outcome in outcomes)

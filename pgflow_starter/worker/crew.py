@@ -70,7 +70,8 @@ class Crew:
         late: list[Task] = []
         for task in tasks:
             step = self._definition.step(task.step_slug)
-            timeout = self._definition.timeout if step is None else self._definition.timeout_of(step)
+            assert step is not None  # a claim gives back what is another code's
+            timeout = self._definition.timeout_of(step)
             flight = Flight(task, now + timeout, received)
             if not self._flights.add(flight):
                 self._returning(task)

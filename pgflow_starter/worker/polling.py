@@ -6,6 +6,12 @@ from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.state import SignalStrategy
 
+QUICK = 0.04
+"""With the time for gathering those who ask, and for the claim, it comes to some fourteen polls a second."""
+
+BRIDGE = 5.0
+"""Without work for so long a worker is idle: what comes every few seconds shall find it quick."""
+
 _SETTLE_MARGIN = 0.01
 _LONGEST = 86_400.0
 
@@ -14,8 +20,9 @@ _LONGEST = 86_400.0
 class PollPolicy:
     """How often an idle worker polls.
 
-    Polling: `least` after messages, doubling up to `most` without. Notify: every `fallback`, and once more `throttle`
-    after each wake-up, for pgmq announces nothing within the throttle and sends no notification when it has passed.
+    Polling: `QUICK` while there was work within the last `BRIDGE` seconds, then `least`, doubling up to `most`. Notify:
+    every `fallback`, and once more `throttle` after each wake-up, for pgmq announces nothing within the throttle and
+    sends no notification when it has passed.
     """
 
     strategy: SignalStrategy
@@ -24,11 +31,17 @@ class PollPolicy:
     fallback: float
     throttle: float
 
-    def after(self, found: bool, last: float) -> float:
-        """The next interval, after a poll that found messages or did not; `last` is the one before, 0 at first."""
+    def after(self, since_work: float, last: float) -> float:
+        """The next interval, so long after the last work; `last` is the one before, 0 where it is no matter."""
         if self.strategy is SignalStrategy.NOTIFY:
             return self.fallback
-        return self.least if found or last <= 0 else min(last * 2, self.most)
+        if since_work < BRIDGE:
+            return min(QUICK, self.least)
+        return min(max(last * 2, self.least), self.most)
+
+    def quickens(self, since_work: float) -> bool:
+        """Whether work that comes to its end so long after the last has to wake a worker that polls as if idle."""
+        return self.strategy is SignalStrategy.POLLING and since_work >= BRIDGE
 
     def after_error(self, last: float) -> float:
         """The next interval after a poll that failed."""

@@ -124,7 +124,8 @@ class WorkerActor(DispatchedActor):
             self._lost = False
             if cell.failing.over():
                 cell.log.info("polling goes well again")
-            self._interval = policy.after(claimed.read > 0, self._interval)
+            since_work = self._world.clock.monotonic() - cell.worked_at
+            self._interval = policy.after(since_work, 0.0 if claimed.read else self._interval)
             # Nobody announces that a message becomes visible: a retry, a delayed one, one whose worker died.
             if claimed.visible_in is not None and policy.strategy is SignalStrategy.NOTIFY:
                 self._interval = min(self._interval, max(0.0, claimed.visible_in) + VISIBLE_MARGIN)

@@ -12,6 +12,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.ports import CancelScope, FlowStore
 from pgflow_starter.worker.cell import WorkerCell
+from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.worker import WorkerActor
 from pgflow_starter.worker.world import WorkerWorld
 
@@ -75,6 +76,10 @@ class Workers:
         cell = self._cells.get(slug)
         if cell is not None:
             cell.listening()
+
+    def troubles_of(self, slug: str) -> Troubles:
+        """Those of the queue's worker, which there must be."""
+        return self._cells[slug].troubles
 
     def lasting_trouble(self, slug: str | None) -> Trouble | None:
         """What has kept the queue's worker from all work for a while."""

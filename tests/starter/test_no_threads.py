@@ -118,7 +118,7 @@ def test_notifications_are_enabled_again_when_there_are_threads_again(pg_version
         install(server.conninfo())
         with running(server.conninfo(), jobs=[seen.job], **NEVER) as starter:
             starter.await_ready(10)
-            with shortage("ListenerErrands.enable_again") as refused:
+            with shortage("ListenerErrands._enable") as refused:
                 server.kill()
                 server.start()
                 eventually(lambda: len(refused) >= 3, 20)

@@ -1,0 +1,109 @@
+"""A step that another runtime added: its tasks are given back to whoever has it, and told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import pgflow_starter as pgflow
+from pgflow_starter.core.trouble import Trouble
+from pgflow_starter.worker import unknown_steps
+from tests.neighbours.other_runtime import Admin, OtherWorker
+from tests.support.starters import STRATEGIES, running
+from tests.support.waiting import eventually
+
+WAIT = 20.0
+
+
+def _shop() -> pgflow.Flow:
+    flow = pgflow.Flow("shop", max_attempts=1)
+    flow.step(slug="order")(lambda given, ctx: "ours")
+    return flow
+
+
+def _trouble(starter: pgflow.Starter) -> Trouble | None:
+    (worker,) = starter.workers()
+    return worker.trouble
+
+
+def _task(admin: Admin, run: pgflow.Run, step: str) -> tuple[Any, ...] | None:
+    return admin.execute(
+        "select status, attempts_count from pgflow.step_tasks where run_id = %s and step_slug = %s", (run.id, step)
+    ).fetchone()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_its_tasks_are_given_back_said_once_and_done_by_who_has_it(
+    database: str, admin: Admin, strategy: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unknown_steps, "RECHECK", 0.05)
+    flow = _shop()
+    with running(database, flows=[flow], signal_strategy=strategy) as starter:
+        starter.await_ready(WAIT)
+        admin.execute("select count(*) from pgflow.add_step('shop', 'gift')")
+        runs = [starter.client.start_flow(flow) for _ in range(3)]
+        trouble = eventually(lambda: _trouble(starter), WAIT)
+        assert trouble is not None
+        assert (trouble.kind, trouble.scope) == ("unknown_step", "some")
+        assert "'gift'" in trouble.reason
+        assert "in the database only" in trouble.reason
+        assert "deploy the code that has it" in trouble.reason
+        for run in runs:
+            eventually(lambda r=run: _task(admin, r, "order") == ("completed", 1), WAIT)  # type: ignore[misc]
+            eventually(lambda r=run: _task(admin, r, "gift") == ("queued", 0), WAIT)  # type: ignore[misc]
+        assert starter.ready()
+        other = OtherWorker(admin, "shop")
+        admin.execute("update pgmq.q_shop set vt = now()")
+        done: list[Any] = []
+        eventually(lambda: len(_done(admin, other, done)) == 3, WAIT)
+        assert [run.wait(WAIT).output for run in runs] == [{"order": "ours", "gift": "theirs"}] * 3
+        told = [r for r in caplog.records if "unknown_step" in r.getMessage()]
+        assert [r.levelname for r in told] == ["WARNING"]
+
+
+def _done(admin: Admin, other: OtherWorker, done: list[Any]) -> list[Any]:
+    """All that the other worker has done so far; what ours took before it is visible again."""
+    tasks = other.claim()
+    other.complete(tasks)
+    done += tasks
+    admin.execute(
+        "update pgmq.q_shop q set vt = now() where exists (select from pgflow.step_tasks t where"
+        " t.message_id = q.msg_id and t.status = 'queued')"
+    )
+    return done
+
+
+def test_each_time_that_one_comes_again_it_is_put_off_for_longer(database: str, admin: Admin) -> None:
+    flow = _shop()
+    with running(database, flows=[flow]) as starter:
+        starter.await_ready(WAIT)
+        admin.execute("select count(*) from pgflow.add_step('shop', 'gift')")
+        run = starter.client.start_flow(flow)
+        away = (
+            "select 1 from pgmq.q_shop q join pgflow.step_tasks t on t.message_id = q.msg_id"
+            " where t.status = 'queued' and q.read_ct = %s and q.vt > clock_timestamp() + make_interval(secs => %s)"
+        )
+        for read, seconds in ((1, 0.0), (4, 6.0), (30, 50.0)):
+            admin.execute("update pgmq.q_shop set vt = now(), read_ct = %s", (read - 1,))
+            eventually(lambda r=read, s=seconds: admin.execute(away, (r, s)).fetchone(), WAIT)  # type: ignore[misc]
+        assert _task(admin, run, "gift") == ("queued", 0)
+
+
+def test_the_trouble_is_over_when_the_shapes_match_again(
+    database: str, admin: Admin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(unknown_steps, "RECHECK", 0.05)
+    flow = _shop()
+    caplog.set_level("INFO", "pgflow_starter")
+    with running(database, flows=[flow]) as starter:
+        starter.await_ready(WAIT)
+        admin.execute("select count(*) from pgflow.add_step('shop', 'gift')")
+        starter.client.start_flow(flow)
+        eventually(lambda: _trouble(starter), WAIT)
+        with admin.transaction():
+            for table in ("step_tasks", "step_states", "steps"):
+                admin.execute(f"delete from pgflow.{table} where step_slug = 'gift'")
+        eventually(lambda: _trouble(starter) is None, WAIT)
+        assert [r.levelname for r in caplog.records if "unknown_step" in r.getMessage()] == ["WARNING", "INFO"]
+        assert starter.client.start_flow(flow).wait(WAIT).output == {"order": "ours"}
