@@ -23,7 +23,7 @@ class PermanentError(PgflowError):
 
 
 class DefinitionError(PermanentError):
-    """A module cannot be loaded or yields no valid `FlowDefinition`."""
+    """A module cannot be loaded, or yields no valid `FlowDefinition`, or one with a slug that the core refuses."""
 
 
 class SlugTakenError(PermanentError):
@@ -31,11 +31,11 @@ class SlugTakenError(PermanentError):
 
 
 class ShapeMismatchError(PermanentError):
-    """The flow in the database has other steps, kinds or dependencies than the code."""
+    """The flow in the database has other steps, kinds, dependencies or queues than the code."""
 
 
 class NotInstalledError(PermanentError):
-    """pgmq or the pgflow core is missing from the database, or too old."""
+    """pgmq or the pgflow core is missing from the database, too old, or newer than this package knows."""
 
 
 class ListenUnsupportedError(PermanentError):

@@ -20,7 +20,7 @@ from uuid import UUID
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.news import News
-from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore
 from pgflow_starter.worker.execution import failed
@@ -68,7 +68,7 @@ class _Line:
 class Outbox:
     """Outcomes of one worker. Thread-safe.
 
-    `settled(outcomes)` is told of those that are written; `again(seconds)` has somebody flush then, for some could not
+    `settled(outcomes)` is told of those that are written, `IGNORED` those that pgflow ignored; `again(seconds)` has somebody flush then, for some could not
     be, None: when the worker thinks fit.
     """
 
@@ -216,7 +216,7 @@ class Outbox:
             self._sort_out([outcome], locked, written)
         return complete
 
-    def _sort_out(self, batch: Sequence[Outcome], locked: Sequence[Outcome], written: list[Outcome]) -> None:
+    def _sort_out(self, batch: Sequence[Outcome], locked: Settled, written: list[Outcome]) -> None:
         """All of the batch are written, but those that somebody's lock kept from it: their runs are parked."""
         kept = {id(outcome) for outcome in locked}
         done = [outcome for outcome in batch if id(outcome) not in kept]
@@ -229,7 +229,8 @@ class Outbox:
                 self._locked.over()
         if locked:
             self._park(locked)
-        written += done
+        ignored = self._tell_ignored(locked.ignored)
+        written += [ignored.get(id(outcome), outcome) for outcome in done]
 
     def _park(self, outcomes: Sequence[Outcome], longest: float = LAST_PAUSE) -> None:
         """The runs of these rest, for longer each time."""
@@ -248,7 +249,7 @@ class Outbox:
                     self._log.warning("the outcomes of run %s wait: somebody has it locked", run)
         self._again(min(pauses))
 
-    def _settle(self, line: _Line, batch: Sequence[Outcome]) -> Sequence[Outcome]:
+    def _settle(self, line: _Line, batch: Sequence[Outcome]) -> Settled:
         """Those of the batch that somebody's lock keeps from being written; the others are.
 
         Raises Unwritten where that may pass; then less is written at a time where it took too long, and one that is
@@ -269,7 +270,7 @@ class Outbox:
                     line.answers = min(2 * line.answers, LONGEST)
             raise Unwritten(error) from error
         line.size, line.answers = min(2 * line.size, BATCH), 1.0
-        return locked or ()
+        return locked if isinstance(locked, Settled) else Settled(locked)
 
     def _write_refused(self, outcome: Outcome, error: Exception) -> bool:
         """Somebody took exception to this outcome: to its data for good, to anything else for now."""
@@ -295,6 +296,14 @@ class Outbox:
             self._refused = {refused for refused in self._refused if refused[0] not in ids}
         if self._stalled.over():
             self._log.info("outcomes are written again")
+
+    def _tell_ignored(self, ignored: Sequence[tuple[Outcome, Ignored]]) -> dict[int, Outcome]:
+        """What becomes of each that pgflow ignored, by the identity of what it was."""
+        for outcome, why in ignored:
+            tell = self._log.info if why.usual else self._log.warning
+            task = outcome.task
+            tell("the outcome of step %s of run %s was ignored: %s", task.step_slug, task.run_id, why)
+        return {id(outcome): replace(outcome, kind=OutcomeKind.IGNORED) for outcome, _ in ignored}
 
     def _take_out(self, outcomes: Sequence[Outcome]) -> None:
         """Under the lock: these wait no more. They are told apart by what they are, not by what they are like."""
