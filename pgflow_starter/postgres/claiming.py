@@ -38,7 +38,8 @@ _CLAIM = """
 with messages as materialized (
     {messages}
 ), started as materialized (
-    select t.* from {startable} m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s{claimed_of}) t where m.ids is not null
+    select t.* from {startable} m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s{claimed_of}) t
+    where m.ids is not null
 )
 select m.n,
        case when m.n = 0 then (select extract(epoch from min(vt)) - extract(epoch from clock_timestamp())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.errors import NotInstalledError
 from pgflow_starter.postgres.connection import Connection
@@ -66,8 +68,7 @@ class Features:
 
 def detect(conn: Connection) -> Features:
     """Look into the catalog. Raises NotInstalledError naming what is missing and the command that installs it."""
-    row = conn.execute(_DETECT).fetchone()
-    assert row is not None
+    row: Any = conn.execute(_DETECT).fetchone()
     pgmq, pgflow, maps, claims, notify, flow_input, stopped, requeue, headers, queues, cancels, database = row
     missing = [name for name, there in (("pgmq", pgmq), ("the pgflow core", pgflow)) if not there]
     if missing:
@@ -86,12 +87,12 @@ def detect(conn: Connection) -> Features:
         )
         raise NotInstalledError(msg)
     return Features(
-        notify=bool(notify),
-        flow_input=bool(flow_input),
-        mark_worker_stopped=bool(stopped),
-        requeue_stalled_tasks=bool(requeue),
-        headers=bool(headers),
+        notify=notify,
+        flow_input=flow_input,
+        mark_worker_stopped=stopped,
+        requeue_stalled_tasks=requeue,
+        headers=headers,
         claims_by_queue=by_queue,
-        tasks_have_queues=bool(queues),
-        cancels=bool(cancels),
+        tasks_have_queues=queues,
+        cancels=cancels,
     )

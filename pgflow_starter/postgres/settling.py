@@ -106,7 +106,8 @@ class Settling:
     def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
         """Write them, in one transaction and one round trip; those that are not, for somebody has locked their run.
 
-        It is all of the others or nothing; those that pgflow ignored are told, too. Who is `careful` waits for no row that is locked. Raises DatabaseError.
+        It is all of the others or nothing; those that pgflow ignored are told, too. Who is `careful` waits for no row
+        that is locked. Raises DatabaseError.
         """
         ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
         if not careful:

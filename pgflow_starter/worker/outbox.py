@@ -68,8 +68,8 @@ class _Line:
 class Outbox:
     """Outcomes of one worker. Thread-safe.
 
-    `settled(outcomes)` is told of those that are written, `IGNORED` those that pgflow ignored; `again(seconds)` has somebody flush then, for some could not
-    be, None: when the worker thinks fit.
+    `settled(outcomes)` is told of those that are written, as `IGNORED` of those that pgflow ignored; `again(seconds)`
+    has somebody flush then, for some could not be, None: when the worker thinks fit.
     """
 
     def __init__(

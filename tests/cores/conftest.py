@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import psycopg
 import pytest
@@ -42,13 +43,22 @@ def database(server: EmbeddedPostgres, core: str, templates: Callable[[str], str
         yield conninfo
 
 
-@pytest.fixture(params=cores_since("0.14"))
-def newer_database(
-    server: EmbeddedPostgres, request: pytest.FixtureRequest, templates: Callable[[str], str]
-) -> Iterator[str]:
-    """The connection string of a fresh database with a newer core, for what no older one has."""
-    with fresh_database(server, templates(request.param)) as conninfo:
-        yield conninfo
+def _fresh_since(version: str) -> Any:
+    """A fixture: the connection string of a fresh database with a core that is as new, for what no older one has."""
+
+    @pytest.fixture(params=cores_since(version))
+    def fresh(
+        server: EmbeddedPostgres, request: pytest.FixtureRequest, templates: Callable[[str], str]
+    ) -> Iterator[str]:
+        with fresh_database(server, templates(request.param)) as conninfo:
+            yield conninfo
+
+    return fresh
+
+
+newer_database = _fresh_since("0.14")
+cancelling_database = _fresh_since("0.15.1")
+queues_database = _fresh_since("0.17")
 
 
 @pytest.fixture

@@ -77,7 +77,9 @@ def claim_and_die(admin: Admin, slug: str) -> UUID:
 
 def start_tasks(admin: Admin) -> str:
     """A call of the core's start_tasks for message `m` of queue `%(slug)s`, by `%(worker)s`; its rows are `t`."""
-    by_queue = admin.execute("select 'queue_name' = any(proargnames) from pg_proc where oid::regproc::text = 'pgflow.start_tasks'")
+    by_queue = admin.execute(
+        "select 'queue_name' = any(proargnames) from pg_proc where oid::regproc::text = 'pgflow.start_tasks'"
+    )
     queue = ", %(slug)s" if by_queue.fetchone() == (True,) else ""
     return f"pgflow.start_tasks(%(slug)s, array[m.msg_id], %(worker)s{queue}) t"
 

@@ -15,9 +15,7 @@ def _workers(admin: Admin) -> list[dict[str, Any]]:
     return [row[0] for row in admin.execute("select to_jsonb(w) from pgflow.workers w").fetchall()]  # type: ignore[misc]
 
 
-def test_a_worker_is_registered_beats_and_is_marked_stopped_as_its_core_does_it(
-    database: str, admin: Admin
-) -> None:
+def test_a_worker_is_registered_beats_and_is_marked_stopped_as_its_core_does_it(database: str, admin: Admin) -> None:
     newer = has(admin, "mark_worker_stopped")
     with running(database, jobs=[echo_job()], heartbeat_interval=0.05) as starter:
         starter.await_ready(20)
