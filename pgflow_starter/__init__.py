@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         StarterStatus,
         WorkerState,
     )
+    from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
     from pgflow_starter.errors import (
         DatabaseError,
         DefinitionError,
@@ -105,6 +106,9 @@ __all__ = [
     "SupervisorActor",
     "TaskContext",
     "TransientError",
+    "Trouble",
+    "TroubleKind",
+    "TroubleScope",
     "UnknownFlowError",
     "WorkerState",
     "job",
@@ -158,6 +162,9 @@ _HOMES = {
     "SupervisorActor": "actors.supervisor",
     "TaskContext": "worker.context",
     "TransientError": "errors",
+    "Trouble": "core.trouble",
+    "TroubleKind": "core.trouble",
+    "TroubleScope": "core.trouble",
     "UnknownFlowError": "errors",
     "WorkerState": "core.state",
     "job": "core.flow",

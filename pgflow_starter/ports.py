@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.evidence import Evidence
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ModuleState, Outage, Phase
 from pgflow_starter.core.task import Claimed, Outcome, Task
@@ -220,6 +221,11 @@ class TaskStore(Protocol):
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
         Not those of the workers in `own`. A thousand at most; how many it were is returned.
+        """
+
+    def evidence(self, slugs: Sequence[str], doubted: Mapping[str, Iterable[int]]) -> Mapping[str, Evidence]:
+        """What there is to say of these queues, and of each of the `doubted`: whose claims met messages that cannot be
+        started, these among them.
         """
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:

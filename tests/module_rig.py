@@ -21,6 +21,7 @@ from pgflow_starter.actors.module import ModuleWorld
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.core.state import Phase, phases_of
+from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.supervision import ChildSpec, SupervisorActor, SupervisorFlags
 from pgflow_starter.testing import ManualTimers
@@ -127,6 +128,7 @@ class Rig:
         self.dispatcher = Dispatcher(self.threads, ManualTimers(), self.timers.clock)
         self.dispatcher.start()
         self.unit: Callable[[], float] = lambda: 0.5
+        self.trouble: Trouble | None = None
         self._supervisor: pykka.ActorRef[Any] | None = None
 
     def start(self, *modules: str, strategy: str = "polling", width: int = 10) -> None:
@@ -147,6 +149,7 @@ class Rig:
             lane=lane,
             crowd=Crowd(self.phases, lane),
             observer=self.probe,
+            trouble_of=lambda slug: self.trouble,
             redact=lambda text: text.replace("secret", "***"),
         )
         self._supervisor = SupervisorActor.start(

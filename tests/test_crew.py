@@ -21,6 +21,7 @@ from pgflow_starter.testing import ManualTimers
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.outbox import Outbox
+from pgflow_starter.worker.troubles import Troubles
 from tests.support.waiting import eventually
 
 WAIT = 10.0
@@ -55,7 +56,8 @@ class Rig:
         log = ModuleLog(logging.getLogger("pgflow_starter.workers"), "shop", "shop")
         self.store: Any = Store()
         self.flights, self.timers = Flights(), ManualTimers()
-        self.outbox = Outbox(self.store, SystemClock(), lambda outcomes: None, lambda seconds: None, log)
+        troubles = Troubles(SystemClock(), self.timers, log, lambda: None)
+        self.outbox = Outbox(self.store, SystemClock(), lambda outcomes: None, lambda seconds: None, log, troubles)
         self.landed = threading.Semaphore(0)
         self.returned: list[Task] = []
         self.crew = Crew(

@@ -42,6 +42,8 @@ MESSAGES: dict[str, Callable[[Machine], Step]] = {
     "retry": lambda m: core.begin(m, NOW),
     "back": lambda m: core.database_back(m, NOW),
     "lost": lambda m: core.worker_lost(m, error(reason="died"), NOW),
+    "troubled": lambda m: core.troubled(m, error(reason="stuck"), NOW),
+    "over": lambda m: core.untroubled(m, NOW),
     "retired": lambda m: core.worker_retired(m, error(ErrorClass.PERMANENT, "deprecated"), NOW),
     **{name: (lambda m, send=send: send(m, m.token)) for name, send in BY_TOKEN.items()},  # type: ignore[misc]
 }
@@ -72,6 +74,8 @@ STATES = {
     "rewiring": after("retry", "done", "done", "lost"),
     "rewiring, waits": after("retry", "done", "done", "lost", "permanent"),
     "lost meanwhile": after("retry", "done", "done", "retry", "lost"),
+    "troubled": after("retry", "done", "done", "troubled"),
+    "troubled, first": after("retry", "done", "done", "troubled", "retry"),
 }
 
 # What becomes of it:
@@ -80,27 +84,29 @@ STATES = {
 #   S  succeeded          R  retrying, after a delay    0  retrying, without delay     P  failed for good
 #   SA, RA, PA            the result, and another attempt at once
 #   H  overdue: cancelled, retrying after a delay, its thread still awaited     HW, H0  the next is due already, at once
-#   E  failed for good, and no attempt was made
+#   E  failed for good, and no attempt was made      T  retrying, and no attempt was made    G  it is over
 #   X  the next attempt is due, and waits for the thread    F  the thread has ended, the timer is awaited
 TABLE = """
-                  retry timer done transient permanent overdue back lost retired
-pending           A     .     .    .         .         .       .    .      .
-first             +     .     N    R         P         H       *    +      .
-last              +     .     S    R         P         H       *    +      .
-last, again       .     .     SA   RA        PA        HW      *    .      .
-last, revived     +     .     S    0         P         H0      .    +      .
-waiting           A     A     .    .         .         .       A    .      .
-waiting, revived  A     A     .    .         .         .       A    .      .
-hung              X     X     F    F         F         .       X    .      .
-hung, due         .     .     A    A         A         .       .    .      .
-succeeded         A     .     .    .         .         .       .    W      E
-failed            A     .     .    .         .         .       .    .      .
-succeeded, first  +     .     N    R         P         H       *    +      .
-succeeded, last   +     .     S    R         P         H       *    +      .
-failed, first     +     .     N    R         P         H       *    +      .
-rewiring          +     .     S    R         R         H       *    +      .
-rewiring, waits   A     A     .    .         .         .       A    .      .
-lost meanwhile    .     .     N    RA        RA        HW      *    .      .
+                  retry timer done transient permanent overdue back lost retired troubled over
+pending           A     .     .    .         .         .       .    .      .      .        .
+first             +     .     N    R         P         H       *    +      .      .        .
+last              +     .     S    R         P         H       *    +      .      .        .
+last, again       .     .     SA   RA        PA        HW      *    .      .      .        .
+last, revived     +     .     S    0         P         H0      .    +      .      .        .
+waiting           A     A     .    .         .         .       A    .      .      .        .
+waiting, revived  A     A     .    .         .         .       A    .      .      .        .
+hung              X     X     F    F         F         .       X    .      .      .        .
+hung, due         .     .     A    A         A         .       .    .      .      .        .
+succeeded         A     .     .    .         .         .       .    W      E      T        .
+failed            A     .     .    .         .         .       .    .      .      .        .
+succeeded, first  +     .     N    R         P         H       *    +      .      .        .
+succeeded, last   +     .     S    R         P         H       *    +      .      .        .
+failed, first     +     .     N    R         P         H       *    +      .      .        .
+rewiring          +     .     S    R         R         H       *    +      .      .        .
+rewiring, waits   A     A     .    .         .         .       A    .      .      .        .
+lost meanwhile    .     .     N    RA        RA        HW      *    .      .      .        .
+troubled          A     .     .    .         .         .       .    W    E       .        G
+troubled, first   +     .     N    R         R         H       *    +    .       .        .
 """
 
 
@@ -145,8 +151,12 @@ def seen(before: Machine, step: Step) -> str:
     if not effects and m != before:
         changes = {"again": "+", "revived": "*", "due": "X", "busy": "F"}
         code = "".join(c for name, c in changes.items() if getattr(m, name) != getattr(before, name))
-        if before.state.status is ModuleStatus.SUCCEEDED and m.state.status is ModuleStatus.FAILED_PERMANENT:
+        if before.state.status is not m.state.status is ModuleStatus.FAILED_PERMANENT:
             code = "E"
+        if before.troubled is not m.troubled and code != "E":
+            code = "T" if m.troubled else "G"
+            assert m.state.status is (ModuleStatus.RETRYING if m.troubled else ModuleStatus.SUCCEEDED)
+            assert m.state.phase is (WORKER if m.troubled else None)
     if code in {"H", "X", "R", "0", "H0"}:
         assert m.state.status is ModuleStatus.RETRYING
     return ("HW" if code == "H" and m.due else code) or "."
@@ -235,6 +245,19 @@ def test_the_state_says_that_the_next_attempt_waits_for_a_hung_phase() -> None:
     assert (hung.last_error.reason, hung.next_attempt_at) == ("late", NOW + timedelta(seconds=1))
 
 
+def test_the_state_of_a_troubled_module_says_why_and_since_when_and_takes_no_attempt() -> None:
+    state = STATES["troubled"].state
+    assert (state.status, state.phase, state.attempts, state.last_error) == (
+        "retrying",
+        "worker",
+        1,
+        error(reason="stuck"),
+    )
+    changed, _ = core.troubled(STATES["troubled"], error(reason="stuck still"), NOW)
+    assert changed.state.last_error == error(reason="stuck still")
+    assert after("retry", "done", "done", "troubled", "over").state.last_error is None
+
+
 class Walk(RuleBasedStateMachine):
     """A machine, the thread that runs its phase, and its timers, met by messages in any order."""
 
@@ -261,7 +284,7 @@ class Walk(RuleBasedStateMachine):
                 case AttemptEnded():
                     self.open -= 1
 
-    @rule(message=st.sampled_from(["retry", "back", "lost", "retired"]))
+    @rule(message=st.sampled_from(["retry", "back", "lost", "retired", "troubled", "over"]))
     def somebody_asks(self, message: str) -> None:
         self.apply(MESSAGES[message](self.m))
 
@@ -292,12 +315,12 @@ class Walk(RuleBasedStateMachine):
     @invariant()
     def the_counts_are_those_of_the_effects(self) -> None:
         assert self.m.state.attempts == self.begun
-        assert self.open == (self.m.state.phase is not None)
+        assert self.open == (self.m.state.phase is not None and not self.m.troubled)
 
     @invariant()
     def it_is_busy_as_long_as_there_is_a_thread(self) -> None:
         assert self.m.busy == (self.thread is not None)
-        assert self.m.state.phase is None or self.thread == self.m.token
+        assert self.m.state.phase is None or self.m.troubled or self.thread == self.m.token
 
     @invariant()
     def what_is_terminal_is_at_rest(self) -> None:
@@ -322,6 +345,7 @@ class Walk(RuleBasedStateMachine):
                 self.apply(BY_TOKEN["done"](self.m, token))
             elif self.m.waiting:
                 self.apply(core.due(self.m, self.m.token, NOW))
+            self.apply(core.untroubled(self.m, NOW))
         assert self.m.state.status.terminal or self.begun == 0
 
 

@@ -16,10 +16,11 @@ from pgflow_starter import DatabaseError, FlowDefinition, PermanentError, StepDe
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
-from pgflow_starter.testing import ManualClock
+from pgflow_starter.testing import ManualClock, ManualTimers
 from pgflow_starter.worker.execution import execute
 from pgflow_starter.worker.flights import Flight, Flights
 from pgflow_starter.worker.outbox import BATCH, FIRST_PAUSE, LAST_PAUSE, PARKED_FREE, Outbox
+from pgflow_starter.worker.troubles import Troubles
 
 WAIT = 10.0
 RUN = UUID(int=1)
@@ -63,7 +64,8 @@ class Rig:
         self.stuck = 0
         self.pauses: list[float] = []
         self.clock = ManualClock()
-        self.outbox = Outbox(self.store, self.clock, self.told.extend, self._again, LOG)
+        self.troubles = Troubles(self.clock, ManualTimers(), LOG, lambda: None)
+        self.outbox = Outbox(self.store, self.clock, self.told.extend, self._again, LOG, self.troubles)
 
     def _again(self, seconds: float | None) -> None:
         if seconds is None:

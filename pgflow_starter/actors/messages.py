@@ -53,4 +53,19 @@ class WorkerRetired:
     """The module's worker was told to stop, and has; the cell's `retired` says why."""
 
 
-ModuleMessage = Begin | PhaseReported | PhaseOverdue | RetryDue | RetryNow | DatabaseBack | WorkerLost | WorkerRetired
+@dataclass(frozen=True, slots=True)
+class TroubleTurned:
+    """The trouble of the module's worker has lasted for a while, or is over."""
+
+
+ModuleMessage = (
+    Begin
+    | PhaseReported
+    | PhaseOverdue
+    | RetryDue
+    | RetryNow
+    | DatabaseBack
+    | WorkerLost
+    | WorkerRetired
+    | TroubleTurned
+)

@@ -20,6 +20,7 @@ from pgflow_starter.actors.messages import (
     PhaseReported,
     RetryDue,
     RetryNow,
+    TroubleTurned,
     WorkerLost,
     WorkerRetired,
 )
@@ -30,13 +31,14 @@ from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.classify import classify, error_type, reason
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleStatus, Phase
+from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.errors import PhaseTimeoutError
 from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleWorld:
-    """What the module actors of a starter share."""
+    """What the module actors of a starter share. `trouble_of(slug)` says what has kept its worker from all work."""
 
     board: Board
     phases: Phases
@@ -51,6 +53,7 @@ class ModuleWorld:
     crowd: Crowd
     observer: Observer
     redact: Redact
+    trouble_of: Callable[[str | None], Trouble | None]
 
 
 class ModuleActor(DispatchedActor):
@@ -96,6 +99,8 @@ class ModuleActor(DispatchedActor):
                 self._worker_lost()
             case WorkerRetired():
                 self._worker_retired()
+            case TroubleTurned():
+                self._trouble_turned()
             case _:
                 super().on_receive(message)
 
@@ -104,8 +109,10 @@ class ModuleActor(DispatchedActor):
         machine, job, now = self._cell.machine, self._cell.job, self._world.clock.now()
         if machine.state.attempts == 0:
             self._apply(core.begin(machine, now))
-        elif machine.state.phase is not None and not (
-            job is not None and (job.token, job.phase) == (machine.token, machine.state.phase)
+        elif (
+            machine.state.phase is not None
+            and not machine.troubled
+            and not (job is not None and (job.token, job.phase) == (machine.token, machine.state.phase))
         ):
             self._run_phase(machine.state.phase, machine.token)
         elif machine.busy and job is not None:
@@ -119,6 +126,7 @@ class ModuleActor(DispatchedActor):
         self._retry_if_wanted()
         self._worker_lost()
         self._worker_retired()
+        self._trouble_turned()
 
     def _retry_if_wanted(self) -> None:
         if self._cell.retry_wanted:
@@ -145,10 +153,29 @@ class ModuleActor(DispatchedActor):
             if self._cell.machine.state is not before:
                 log_turned(self._cell, self._cell.machine.state)
 
+    def _trouble_turned(self) -> None:
+        before = self._cell.machine
+        self._apply(self._judged(before))
+        if self._cell.machine.troubled is not before.troubled:
+            log_turned(self._cell, self._cell.machine.state)
+
+    def _judged(self, machine: core.Machine) -> core.Step:
+        """What the lasting trouble of its worker, or the end of it, makes of the module."""
+        world, now = self._world, self._world.clock.now()
+        trouble = world.trouble_of(machine.state.slug)
+        if trouble is None:
+            return core.untroubled(machine, now)
+        text, kind = world.redact(trouble.reason), trouble.error_type or str(trouble.kind)
+        error = ModuleError(ErrorClass.TRANSIENT, Phase.WORKER, text, kind, trouble.since)
+        return core.troubled(machine, error, now)
+
     def _reported(self, job: PhaseJob) -> None:
         now = self._world.clock.now()
         if job.error is None:
-            self._apply(core.phase_done(self._cell.machine, job.token, job.slug, now))
+            machine, effects = core.phase_done(self._cell.machine, job.token, job.slug, now)
+            # Not ready for a moment in between: that all is in place ends no trouble.
+            machine, more = self._judged(machine)
+            self._apply((machine, (*effects, *more)))
         else:
             failure = self._failure(job.error, job.phase, now)
             world = self._world

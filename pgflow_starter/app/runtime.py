@@ -27,7 +27,7 @@ from pgflow_starter.actors.crowd import Crowd
 from pgflow_starter.actors.dispatcher import Dispatcher
 from pgflow_starter.actors.guardian import GuardianActor
 from pgflow_starter.actors.link import Link, start_linked
-from pgflow_starter.actors.messages import DatabaseBack, WorkerLost, WorkerRetired
+from pgflow_starter.actors.messages import DatabaseBack, TroubleTurned, WorkerLost, WorkerRetired
 from pgflow_starter.actors.module import ModuleActor, ModuleWorld
 from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.actors.starter import STARTER_ID, StarterActor
@@ -297,6 +297,7 @@ class Runtime:
             s.batch_size,
             self.shutdown,
             self.client.may_have_ended,
+            self._worker_troubled,
         )
         return Workers(self.tree, self._flow_store, world, s.max_concurrency, s.phase_timeout)
 
@@ -323,6 +324,7 @@ class Runtime:
             crowd=Crowd(registration, self._lane),
             observer=self._observer,
             redact=self._redact,
+            trouble_of=self._workers.lasting_trouble,
         )
 
     def _root_children(self) -> tuple[ChildSpec, ...]:
@@ -392,6 +394,11 @@ class Runtime:
             cell = self.board.cells[registration.spec.key]
             cell.retired = reason
             cell.tell(WorkerRetired())
+
+    def _worker_troubled(self, slug: str) -> None:
+        registration = self._registry.by_slug(slug)
+        if registration is not None:
+            self.board.cells[registration.spec.key].tell(TroubleTurned())
 
     def _tell_modules_database_back(self) -> None:
         for cell in self.board.cells:

@@ -32,6 +32,7 @@ class WorkerLine:
     completed: int
     failed: int
     unwritten: int
+    trouble: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ class Answer:
 
     @property
     def well(self) -> bool:
-        """Whether it is ready and healthy, and no worker is lost."""
+        """Whether it is ready and healthy, no worker is lost, and each can work."""
         s = self.status
-        return s is not None and s.ready and s.healthy and all(w.state != "lost" for w in self.workers)
+        return s is not None and s.ready and s.healthy and all(w.state not in ("lost", "stuck") for w in self.workers)
 
 
 def read(body: bytes, now: datetime) -> Answer:
@@ -113,9 +114,12 @@ def _error(data: dict[str, Any]) -> ModuleError:
 
 
 def _worker(data: dict[str, Any]) -> WorkerLine:
-    state = next((word for word in ("draining", "lost") if data[word]), "running")
+    trouble = data.get("trouble")  # a starter of an older version does not say
+    stuck = trouble is not None and trouble["scope"] == "all"
+    state = next((word for word in ("draining", "lost") if data[word]), "stuck" if stuck else "running")
     counts = (int(data[name]) for name in ("slots", "running", "completed", "failed", "unwritten"))
-    return WorkerLine(visible(data["slug"]), state, *counts)
+    said = "" if trouble is None else visible(one_line(trouble["reason"], 1000))
+    return WorkerLine(visible(data["slug"]), state, *counts, trouble=said)
 
 
 def _moment(text: str | None) -> datetime | None:

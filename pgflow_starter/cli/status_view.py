@@ -20,7 +20,8 @@ from pgflow_starter.cli.view import module_error, module_table
 from pgflow_starter.core.state import StarterStatus, one_line
 from pgflow_starter.ports import Clock
 
-_WORKER_COLOURS = {"running": "green", "draining": "yellow", "lost": "red"}
+_WORKER_COLOURS = {"running": "green", "draining": "yellow", "lost": "red", "stuck": "red"}
+_TROUBLE_COLOURS = {True: "red", False: "yellow"}
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
@@ -57,12 +58,20 @@ def picture(url: StatusUrl, answer: Answer) -> RenderableType:
         parts += [module_table(status, answer.now), *(module_error(m) for m in status.modules if m.last_error)]
     if answer.workers:
         parts.append(_worker_table(answer.workers))
+        parts += [
+            Text(trouble_line(w), style=_TROUBLE_COLOURS[w.state == "stuck"]) for w in answer.workers if w.trouble
+        ]
     return Group(*parts)
 
 
 def headline(url: StatusUrl, answer: Answer) -> str:
     """Where it stands, in one line."""
     return f"{url}: the starter has ended, {answer.ended}" if answer.status is None else _words(url, answer.status)
+
+
+def trouble_line(worker: WorkerLine) -> str:
+    """What keeps a worker from its work, or did."""
+    return f"worker of {worker.slug}: {worker.trouble or 'its trouble is over'}"
 
 
 def _headline(url: StatusUrl, status: StarterStatus, answer: Answer) -> Text:
@@ -115,6 +124,7 @@ class _Lines:
         self._clock = clock
         self._began = clock.monotonic()
         self._news = News()
+        self._troubles: dict[str, str] = {}
         self._headline = ""
 
     def show(self, answer: Answer) -> None:
@@ -122,6 +132,10 @@ class _Lines:
         if answer.status is not None:
             for state in self._news.of(answer.status):
                 self._say(told(state, answer.now))
+        for worker in answer.workers:
+            if self._troubles.get(worker.slug, "") != worker.trouble:
+                self._troubles[worker.slug] = worker.trouble
+                self._say(trouble_line(worker))
 
     def away(self, reason: str) -> None:
         self._head(reason)

@@ -8,7 +8,8 @@ Each attempt and each timer carries the machine's `token`; whatever arrives with
 nothing. `busy` is true from the start of a phase until its thread has ended, which for a hung phase is later than the
 end of the attempt: no attempt begins while it lasts, so that a module never holds more than one thread. `rewiring` is
 true from the loss of a succeeded module's worker until it has one again: until then no failure is permanent, for to a
-worker that runs the schema's being away is transient as well.
+worker that runs the schema's being away is transient as well. `troubled` is true while the worker of a module that had
+succeeded can claim or record nothing: it is `retrying` in phase `worker` then, without an attempt, until that is over.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class Machine:
     due: bool = False
     revived: bool = False
     rewiring: bool = False
+    troubled: bool = False
 
     @property
     def waiting(self) -> bool:
@@ -85,6 +87,8 @@ Step = tuple[Machine, tuple[Effect, ...]]
 
 def begin(m: Machine, now: datetime, first: Phase | None = None) -> Step:
     """Start an attempt at once, from phase `first` (default: the first); one more follows if one is running already."""
+    if m.troubled:
+        m = replace(m, state=replace(m.state, phase=None), troubled=False, rewiring=True)
     if m.state.phase is not None:
         return replace(m, again=True), ()
     if m.busy:
@@ -105,7 +109,7 @@ def due(m: Machine, token: int, now: datetime) -> Step:
 
 def phase_done(m: Machine, token: int, slug: str | None, now: datetime) -> Step:
     """The running phase succeeded; `slug` is what it learned of the module, if it did."""
-    if token != m.token:
+    if token != m.token or m.troubled:
         return m, ()
     if m.state.phase is None:
         return _thread_ended(m, now)
@@ -122,7 +126,7 @@ def phase_done(m: Machine, token: int, slug: str | None, now: datetime) -> Step:
 
 def phase_failed(m: Machine, token: int, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
     """The running phase raised."""
-    if token != m.token:
+    if token != m.token or m.troubled:
         return m, ()
     if m.state.phase is None:
         return _thread_ended(m, now)
@@ -131,7 +135,7 @@ def phase_failed(m: Machine, token: int, error: ModuleError, backoff: Backoff, u
 
 def phase_overdue(m: Machine, token: int, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
     """The running phase took longer than it may. Its thread counts as busy until it reports."""
-    if token != m.token or m.state.phase is None:
+    if token != m.token or m.state.phase is None or m.troubled:
         return m, ()
     failed, effects = _fail(replace(m, again=False), error, backoff, unit, now)
     if m.again:  # asked for meanwhile: as soon as the hung thread has ended
@@ -144,6 +148,8 @@ def database_back(m: Machine, now: datetime) -> Step:
 
     An attempt under way may be failing for the outage that is over, so its failure is followed by another at once.
     """
+    if m.troubled:
+        return m, ()
     if m.state.phase is not None:
         return replace(m, revived=True), ()
     return begin(m, now) if m.waiting else (m, ())
@@ -151,6 +157,7 @@ def database_back(m: Machine, now: datetime) -> Step:
 
 def worker_lost(m: Machine, error: ModuleError, now: datetime) -> Step:
     """The worker of a succeeded module is gone: wire it again, from the worker phase on."""
+    m, _ = untroubled(m, now)
     succeeded = m.state.status is ModuleStatus.SUCCEEDED
     if m.state.phase is not None:
         return replace(m, again=True, rewiring=m.rewiring or succeeded), ()
@@ -162,10 +169,29 @@ def worker_lost(m: Machine, error: ModuleError, now: datetime) -> Step:
 
 def worker_retired(m: Machine, error: ModuleError, now: datetime) -> Step:
     """The worker of a succeeded module was told to stop and has: nothing begins before somebody asks for it."""
+    m, _ = untroubled(m, now)
     if m.state.status is not ModuleStatus.SUCCEEDED or m.state.phase is not None:
         return m, ()  # an attempt under way starts another worker
     ended = replace(m.state, status=ModuleStatus.FAILED_PERMANENT, last_error=error, updated_at=now)
     return replace(m, state=ended), ()
+
+
+def troubled(m: Machine, error: ModuleError, now: datetime) -> Step:
+    """The worker of a succeeded module has been unable to claim or record anything for a while."""
+    if not m.troubled and (m.state.status is not ModuleStatus.SUCCEEDED or m.state.phase is not None):
+        return m, ()  # an attempt under way has its own result first
+    if m.troubled and m.state.last_error == error:
+        return m, ()
+    state = replace(m.state, status=ModuleStatus.RETRYING, phase=Phase.WORKER, last_error=error, updated_at=now)
+    return replace(m, state=state, troubled=True), ()
+
+
+def untroubled(m: Machine, now: datetime) -> Step:
+    """What the worker tried went through."""
+    if not m.troubled:
+        return m, ()
+    state = replace(m.state, status=ModuleStatus.SUCCEEDED, phase=None, last_error=None, updated_at=now)
+    return replace(m, state=state, troubled=False), ()
 
 
 def _fail(m: Machine, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:

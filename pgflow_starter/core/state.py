@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from pgflow_starter.core.dataclass import dataclass
+from pgflow_starter.core.trouble import Trouble
 
 
 class ModuleStatus(StrEnum):
@@ -164,7 +165,8 @@ class WorkerState:
     `alive`: it claims tasks, or drains; one that died is not alive until it is registered again. `running` of its
     `slots` are taken; `completed` and `failed` count the outcomes that were written since its module was first
     registered here, failed attempts each; `unwritten` ones wait for the database. `abandoned`: threads of tasks that
-    were given up and have not ended. `draining`: pgflow wants it to stop.
+    were given up and have not ended. `draining`: pgflow wants it to stop. `trouble` is what keeps it from claiming or
+    recording, the gravest where there are several.
     """
 
     slug: str
@@ -177,6 +179,7 @@ class WorkerState:
     unwritten: int
     abandoned: int
     draining: bool
+    trouble: Trouble | None = None
 
 
 # A terminal obeys them, and texts come from databases and from others' errors. Those that are white space are folded.

@@ -54,7 +54,7 @@ class Claimed:
 
     `visible_in` is in how many seconds the next message becomes visible, where none was and one will be. `nobodys`
     messages had no task to be started and are left alone for a while, `refused` says of which message, and why, the
-    task could not be.
+    task could not be. `hidden` names the tables of which row level security hides rows, where that may be why none was.
     """
 
     read: int
@@ -62,6 +62,7 @@ class Claimed:
     visible_in: float | None = None
     nobodys: int = 0
     refused: tuple[tuple[int, str], ...] = ()
+    hidden: tuple[str, ...] = ()
 
 
 class OutcomeKind(StrEnum):

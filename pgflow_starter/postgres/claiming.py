@@ -26,6 +26,9 @@ VT_MARGIN = 2
 SINGLY_VT = 10
 """Seconds that messages which are read first and started then are invisible, should nobody come to start them."""
 
+HIDDEN_VT = 1
+"""Seconds that messages are left alone whose tasks cannot be seen: that shall be found soon to be over."""
+
 AT_ONCE = 10_000
 """Messages of nobody that are put aside in one statement."""
 
@@ -142,12 +145,24 @@ from free where q.msg_id = free.msg_id
 """
 # Where tasks have queues, the index is of queue and message.
 _OF_QUEUE = " and t.queue_name = %(queue)s"
+# The tables without whose rows no task can be started, of which row level security hides rows from this role.
+_HIDDEN = """
+select coalesce(pg_catalog.array_agg('pgflow.' || c.relname order by c.relname), '{}')
+from pg_catalog.pg_class c
+where c.relnamespace = pg_catalog.to_regnamespace('pgflow')
+  and c.relname in ('deps', 'flows', 'runs', 'step_states', 'step_tasks', 'steps', 'workers')
+  and pg_catalog.row_security_active(c.oid)
+"""
 # What a task, its run or its message holds, and not what the database is like.
 _OF_ONE = ("21", "22", "23", "P0")
 
 
 class Messages:
-    """The messages of one worker's queue, on one connection. Raises psycopg's errors."""
+    """The messages of one worker's queue, on one connection. Raises psycopg's errors.
+
+    `each_its_own_vt`: starting a task has its message invisible for as long as its step may take, and not for as long
+    as it was read.
+    """
 
     def __init__(
         self, definition: FlowDefinition, worker_id: UUID, features: Features, *, vt: int | None = None
@@ -156,6 +171,7 @@ class Messages:
         usual = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
         self.vt = usual if vt is None else min(vt, usual)
         self._features = features
+        self.each_its_own_vt = features.cancels
         self._parameters: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "worker": worker_id}
 
     def claim(self, conn: Connection, quantity: int) -> list[Any]:
@@ -203,13 +219,13 @@ class Messages:
             nobodys += row[0]
         return nobodys
 
-    def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
-        """Have these messages invisible for so many seconds; those that somebody has locked stay as they are.
+    def hidden(self, conn: Connection) -> tuple[str, ...]:
+        """The tables of which row level security hides rows."""
+        row: Any = conn.execute(_HIDDEN).fetchone()
+        return tuple(row[0])
 
-        Nothing to do where start_tasks has seen to it.
-        """
-        if self._features.cancels:
-            return
+    def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
+        """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""
         given = {"ids": list(seconds), "seconds": list(seconds.values())}
         conn.execute(_aside_statement(_EXTEND, self.queue, self._features), given)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -12,13 +12,15 @@ from psycopg import sql
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
+from pgflow_starter.core.evidence import Evidence
 from pgflow_starter.core.task import Claimed, Outcome, Settled, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
-from pgflow_starter.postgres.claiming import SINGLY_VT, VT_MARGIN, WIRED, Messages, of_one_message
+from pgflow_starter.postgres.claiming import HIDDEN_VT, SINGLY_VT, VT_MARGIN, WIRED, Messages, of_one_message
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import QUERY_CANCELED, Database
 from pgflow_starter.postgres.errors import translate
+from pgflow_starter.postgres.evidence import Looks
 from pgflow_starter.postgres.features import Features, detect
 from pgflow_starter.postgres.inputs import FlowInputs
 from pgflow_starter.postgres.settling import Settling
@@ -74,6 +76,7 @@ class PostgresTaskStore:
         self._features: Features | None = None
         self._inputs = FlowInputs()
         self._settling, self._stalled = Settling(database), Stalled(database)
+        self._looks = Looks(database, self._detected)
 
     def claim(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float = 1.0
@@ -130,6 +133,10 @@ class PostgresTaskStore:
         """As `Stalled.recover`."""
         return self._stalled.recover(slugs, own, stale_threshold)
 
+    def evidence(self, slugs: Sequence[str], doubted: Mapping[str, Iterable[int]]) -> Mapping[str, Evidence]:
+        """As `Looks.look`."""
+        return self._looks.look(slugs, doubted)
+
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
         """Say that the workers are alive; those that pgflow wants to stop are returned. Waits for nobody else's."""
         rows: list[Any] = self._database.call(
@@ -176,10 +183,10 @@ class PostgresTaskStore:
             return self._tasks(conn, messages, definition, rows)
 
         read, visible_in, ids, tasks = self._database.call(claimed, scope, answers=answers)
-        nobodys = 0
+        nobodys, hidden = 0, tuple[str, ...]()
         if len(tasks) < read:
-            nobodys = self._put_aside(definition, worker_id, ids, tasks, ())
-        return Claimed(read, tasks, visible_in, nobodys)
+            nobodys, hidden = self._put_aside(definition, worker_id, ids, tasks, ())
+        return Claimed(read, tasks, visible_in, nobodys, hidden=hidden)
 
     def _claimed_singly(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope
@@ -207,11 +214,11 @@ class PostgresTaskStore:
                         break  # what has been started is to be run
                     raise
                 refused.append((message, reason_for_logs(error)))
-        nobodys = 0
+        nobodys, hidden = 0, tuple[str, ...]()
         if len(tasks) < len(messages):
             ids = [message for message, _ in messages]
-            nobodys = self._put_aside(definition, worker_id, ids, tasks, [message for message, _ in refused])
-        return Claimed(len(messages), tuple(tasks), None, nobodys, tuple(refused))
+            nobodys, hidden = self._put_aside(definition, worker_id, ids, tasks, [message for message, _ in refused])
+        return Claimed(len(messages), tuple(tasks), None, nobodys, tuple(refused), hidden)
 
     def _put_aside(
         self,
@@ -220,22 +227,26 @@ class PostgresTaskStore:
         ids: Sequence[int],
         tasks: Sequence[Task],
         refused: Sequence[int],
-    ) -> int:
+    ) -> tuple[int, tuple[str, ...]]:
         """What was read and not started is left alone for a while; how many messages are nobody's.
 
-        Raises nothing: there may be tasks to be run. Without it the messages are visible again when their vt says so.
+        None, and for a moment only, where row level security hides rows of the tables that are returned. Raises
+        nothing: there may be tasks to be run. Without it the messages are visible again when their vt says so.
         """
         started = {task.msg_id for task in tasks}
         unstarted = [message for message in ids if message not in started]
 
-        def put(conn: Connection) -> int:
+        def put(conn: Connection) -> tuple[int, tuple[str, ...]]:
             messages = Messages(definition, worker_id, self._detected(conn))
-            return messages.put_aside(conn, unstarted, refused, whole_queue=2 * len(tasks) < len(ids))
+            if not started and (hidden := messages.hidden(conn)):
+                messages.extend(conn, dict.fromkeys(unstarted, HIDDEN_VT))
+                return 0, hidden
+            return messages.put_aside(conn, unstarted, refused, whole_queue=2 * len(tasks) < len(ids)), ()
 
         try:
             return self._database.call(put)
         except DatabaseError:
-            return 0
+            return 0, ()
 
     def _tasks(
         self, conn: Connection, messages: Messages, definition: FlowDefinition, rows: list[Any]
@@ -310,6 +321,8 @@ def _extend(
     messages: Messages,
     rows: Sequence[Any],
 ) -> None:
+    if messages.each_its_own_vt:
+        return
     other = {r[3]: definition.timeout_of(steps[r[1]]) + VT_MARGIN for r in rows if r[1] in steps}
     other = {message: seconds for message, seconds in other.items() if seconds != messages.vt}
     if other:

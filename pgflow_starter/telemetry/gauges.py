@@ -17,6 +17,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from pgflow_starter.core.state import ModuleStatus, StarterStatus, WorkerState
+from pgflow_starter.core.trouble import TroubleScope
 from pgflow_starter.telemetry import names
 
 _live: dict[int, weakref.ref[Gauges]] = {}
@@ -104,6 +105,10 @@ def _install(provider: Any) -> None:
         names.METRIC_ACTIVE, [partial(_active, mine)], "{task}", "Tasks that were claimed and have not ended."
     )
 
+    meter.create_observable_gauge(
+        names.METRIC_TROUBLE, [partial(_trouble, mine)], "{worker}", "Workers that are kept from claiming or recording."
+    )
+
 
 def _reference(provider: Any) -> Callable[[], Any]:
     try:
@@ -136,3 +141,15 @@ def _active(mine: Callable[[], list[Gauges]], _: CallbackOptions) -> Iterable[Ob
         for worker in gauges.workers():
             running[worker.slug] += worker.running
     return [Observation(n, {names.MESSAGING_DESTINATION: slug}) for slug, n in running.items()]
+
+
+def _trouble(mine: Callable[[], list[Gauges]], _: CallbackOptions) -> Iterable[Observation]:
+    troubled: Counter[tuple[str, TroubleScope]] = Counter()
+    for gauges in mine():
+        for worker in gauges.workers():
+            for scope in TroubleScope:
+                troubled[worker.slug, scope] += worker.trouble is not None and worker.trouble.scope is scope
+    return [
+        Observation(n, {names.MESSAGING_DESTINATION: slug, names.TROUBLE_SCOPE: str(scope)})
+        for (slug, scope), n in troubled.items()
+    ]

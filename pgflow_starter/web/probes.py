@@ -36,15 +36,22 @@ class Probes:
         return self._refused(headline, open_, status)
 
     def healthz(self) -> Response:
-        """Whether a module succeeded and no worker is lost."""
+        """Whether a module succeeded, no worker is lost, and none can do no work for a while."""
         status = self._source.status()
-        missing = [f"worker of {w.slug}: lost, its module registers again" for w in self._source.workers() if lost(w)]
-        if status.healthy and not missing:
+        workers, now = self._source.workers(), self._clock.now()
+        missing = [f"worker of {w.slug}: lost, its module registers again" for w in workers if lost(w)]
+        stuck = [
+            f"worker of {w.slug}: {w.trouble.reason}"
+            for w in workers
+            if w.trouble is not None and w.trouble.lasting(now)
+        ]
+        if status.healthy and not (missing or stuck):
             return text(HTTPStatus.OK, "\n".join(["healthy", *self._failed(status)]))
         said = [] if status.healthy else [f"none of {len(status.modules)} modules has succeeded"]
         said += [f"{len(missing)} worker{'s are' if len(missing) > 1 else ' is'} lost"] if missing else []
+        said += [f"{len(stuck)} worker{'s' if len(stuck) > 1 else ''} can do no work"] if stuck else []
         unwell = [m for m in status.modules if m.status is not ModuleStatus.SUCCEEDED]
-        return self._refused(f"not healthy: {', '.join(said)}", unwell, status, missing)
+        return self._refused(f"not healthy: {', '.join(said)}", unwell, status, missing + stuck)
 
     def _refused(
         self, headline: str, modules: list[ModuleState], status: StarterStatus, missing: list[str] | None = None

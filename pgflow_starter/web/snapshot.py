@@ -72,6 +72,7 @@ def _worker(worker: WorkerState) -> dict[str, Any]:
         "failed": worker.failed,
         "unwritten": worker.unwritten,
         "abandoned": worker.abandoned,
+        "trouble": None if worker.trouble is None else worker.trouble.to_dict(),
     }
 
 

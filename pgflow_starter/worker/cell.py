@@ -22,11 +22,13 @@ from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import Timer
 from pgflow_starter.worker.claim_size import ClaimSize
+from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.messages import Polled
 from pgflow_starter.worker.outbox import Outbox
 from pgflow_starter.worker.polling import dependents_delays, retry_delay, root_delays
+from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter.workers")
@@ -43,11 +45,13 @@ class WorkerCell:
     def __init__(self, module: str, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
         self.log = ModuleLog(logger, module, definition.slug)
         self.failing = News()
+        self.troubles = Troubles(world.clock, world.timers, self.log, partial(world.troubled, definition.slug))
+        self.claim_troubles = ClaimTroubles(definition.slug, self.troubles)
         self.worker_id = uuid4()
         self.definition = definition
         self.slots = slots
         self.flights = Flights()
-        self.outbox = Outbox(world.store, world.clock, self._settled, self._flush_in, self.log)
+        self.outbox = Outbox(world.store, world.clock, self._settled, self._flush_in, self.log, self.troubles)
         self.crew = Crew(
             definition,
             self.flights,
@@ -68,11 +72,9 @@ class WorkerCell:
         self.retired = False
         self.stopping = False
         self._no_thread, self._kept, self._slow = News(), News(), News()
-        self._many, self._refused = News(), News()
         self.former: list[UUID] = []
         self.leaving: list[UUID] = []
         self._returning: dict[tuple[UUID, str, int], Task] = {}
-        self._nobodys = 0
         self._size = ClaimSize(min(self.slots, world.batch_size))
         self._counting = threading.Lock()
         self._completed = 0
@@ -118,6 +120,7 @@ class WorkerCell:
             unwritten=len(self.outbox),
             abandoned=self.flights.abandoned,
             draining=self.draining,
+            trouble=self.troubles.current,
         )
 
     def tell(self, message: object) -> None:
@@ -188,7 +191,7 @@ class WorkerCell:
 
     def look_soon(self) -> None:
         """Have somebody look whether there is something to claim. Does not wait."""
-        if self.claims_unsure:
+        if self.claims_unsure or self.troubles.current is not None:
             self.poll_soon()
         elif not self.stopping:
             self._polls_before_look = self._polls
@@ -299,6 +302,9 @@ class WorkerCell:
             self.claims_unsure = True
             if isinstance(error, DatabaseError) and error.timed_out:
                 self._too_slow(quantity, self._world.clock.monotonic() - began, error)
+            # Else it goes on smaller, or its end has interrupted it.
+            if not self.stopping and (quantity == 1 or not getattr(error, "timed_out", False)):
+                self.claim_troubles.failed(error, began)
             raise
         seconds = self._world.clock.monotonic() - began
         self._went_well(claimed, seconds)
@@ -324,13 +330,12 @@ class WorkerCell:
         if not self._size.small and self._slow.over():
             self.log.info("claims are of their usual size again")
         if claimed.nobodys:
-            self._nobodys += claimed.nobodys
-            # Each that comes back is counted again: ever more of them are told ever more rarely.
-            tell = self.log.warning if self._many.says(self._nobodys.bit_length()) else self.log.debug
-            tell("%d times a message belonged to no task that could be started: they are put aside", self._nobodys)
+            self.log.debug("%d messages belong to no task that could be started: they are put aside", claimed.nobodys)
         for message, why in claimed.refused:
-            tell = self.log.warning if self._refused.says((message, why)) else self.log.debug
-            tell("the task of message %d cannot be started, and is put aside: %s", message, why)
+            self.log.debug("the task of message %d cannot be started, and is put aside: %s", message, why)
+        self.claim_troubles.judge(claimed)
+        if claimed.hidden:
+            self._poll_in([AGAIN_INTERVAL])
 
     def reconcile(self, held: Sequence[Task]) -> None:
         """Compare what the database holds as started by this worker with what it knows, and give back the rest.
@@ -462,7 +467,7 @@ class WorkerCell:
 
     def _flush_in(self, seconds: float | None) -> None:
         """Some outcomes could not be written: try again then, or when this worker would poll."""
-        pause = self._world.policy.least if seconds is None else seconds
+        pause = min(self._world.policy.least, AGAIN_INTERVAL) if seconds is None else seconds
         self._world.timers.after(pause, partial(self._soon, self.outbox.flush))
 
     def _soon(self, call: Callable[[], object]) -> None:

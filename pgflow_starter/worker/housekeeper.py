@@ -8,8 +8,10 @@ from typing import Any
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.dataclass import dataclass
+from pgflow_starter.core.evidence import Evidence
 from pgflow_starter.core.news import News
 from pgflow_starter.core.task import Task
+from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore, Timers
 from pgflow_starter.worker.cell import WorkerCell
@@ -28,6 +30,15 @@ class Tend:
 @dataclass(frozen=True, slots=True)
 class Sweep:
     """Time to look for stalled tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Time to look for what no claim will find."""
+
+
+LOOK_INTERVAL = 2.0
+"""Seconds between two of these: a module whose queue was purged is not ready within 15."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +68,7 @@ class HousekeeperActor(RhythmicActor):
         self._clock = clock
         self._pulse = pulse
         self._sweep_from = 0.0
-        self._tending, self._reconciling, self._sweeping = News(), News(), News()
+        self._tending, self._reconciling, self._sweeping, self._looking = News(), News(), News(), News()
         self._workers = workers
         self._store = store
         self._rhythm = rhythm
@@ -65,6 +76,7 @@ class HousekeeperActor(RhythmicActor):
     def on_start(self) -> None:
         self.again(self._rhythm.heartbeat, Tend())
         self.again(self._rhythm.recovery, Sweep())
+        self.again(LOOK_INTERVAL, Look())
 
     def on_receive(self, message: Any) -> None:
         match message:
@@ -75,6 +87,9 @@ class HousekeeperActor(RhythmicActor):
                 self._tell_database(self._reconcile, self._reconciling)
                 self._tell_database(self._sweep, self._sweeping)
                 self.again(self._rhythm.recovery, message)
+            case Look():
+                self._tell_database(self._look, self._looking)
+                self.again(LOOK_INTERVAL, message)
             case _:
                 super().on_receive(message)
 
@@ -92,6 +107,23 @@ class HousekeeperActor(RhythmicActor):
         # What the database holds for it and it does not know is nobody's when it is gone.
         if not cell.retired and cell.drained and cell.worker_id not in cell.leaving and cell.give_back_unclaimed():
             cell.leaving.append(cell.worker_id)
+
+    def _look(self) -> None:
+        cells = {cell.definition.slug: cell for cell in self._workers.cells() if not cell.draining}
+        if not cells:
+            return
+        doubted = {
+            slug: cell.claim_troubles.refused for slug, cell in cells.items() if cell.troubles.of(TroubleKind.UNSTARTED)
+        }
+        try:
+            found = self._store.evidence(list(cells), doubted)
+        except DatabaseError as error:
+            if not error.connection_lost:
+                for cell in cells.values():
+                    cell.poll_soon()  # each finds out whether it can do its work
+            raise
+        for slug, cell in cells.items():
+            cell.claim_troubles.heed(found.get(slug, Evidence()))
 
     def _reconcile(self) -> None:
         """Give back what the database holds for our workers and they know nothing of."""

@@ -15,15 +15,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
+from math import inf
 from uuid import UUID
 
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.news import News
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
+from pgflow_starter.core.trouble import TroubleKind, TroubleScope, with_remedy
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore
 from pgflow_starter.worker.execution import failed
+from pgflow_starter.worker.troubles import Troubles
 
 BATCH = 50
 
@@ -39,18 +42,24 @@ REFUSED_PAUSE = 0.4
 PARKED_FREE = 1000
 """Parked outcomes that keep a worker from nothing; those beyond count as others that wait."""
 
+ALL_REFUSED = 10
+"""Runs of which not one outcome can be written until that counts as trouble of scope all."""
+
+_OF_ALL = "42"  # rights, and what is not there: it is not this run's fault, by SQLSTATE class
 _DATA_ERRORS = ("22", "54")  # data exceptions and program limits, by SQLSTATE class
 _PASSING_ERRORS = ("40", "55", "57")  # a deadlock, a lock, an operator
 
 
 class _Parked:
-    """When the outcomes of a run are tried again (monotonic clock)."""
+    """Since when the outcomes of a run wait, and when they are tried again (monotonic clock); what refused them."""
 
-    __slots__ = ("due", "pause")
+    __slots__ = ("due", "error_type", "kind", "pause", "reason", "since")
 
-    def __init__(self, due: float) -> None:
-        self.due = due
+    def __init__(self, since: float) -> None:
+        self.since = self.due = since
         self.pause = FIRST_PAUSE
+        self.kind: OutcomeKind | None = None
+        self.reason = self.error_type = ""
 
 
 class _Line:
@@ -79,14 +88,16 @@ class Outbox:
         settled: Callable[[Sequence[Outcome]], None],
         again: Callable[[float | None], None],
         log: ModuleLog,
+        troubles: Troubles,
     ) -> None:
         self._store = store
         self._clock = clock
         self._settled = settled
         self._again = again
         self._log = log
-        self._stalled, self._locked = News(), News()
-        self._refused: set[tuple[int, str]] = set()
+        self._troubles = troubles
+        self._stalled = News()
+        self._written_at: dict[OutcomeKind, float] = {}
         self._lock = threading.Lock()  # around the next two lines'
         self._waiting: deque[Outcome] = deque()
         self._parked: dict[UUID, _Parked] = {}
@@ -163,7 +174,8 @@ class Outbox:
             finally:
                 line.writing.release()
                 if written:
-                    self._tell_written(written)
+                    if self._stalled.over():
+                        self._log.info("outcomes are written again")
                     self._settled(written)
             if not complete:
                 self._again(None)
@@ -225,15 +237,48 @@ class Outbox:
             if self._parked:
                 left = {outcome.task.run_id for outcome in self._waiting}
                 self._parked = {run: parked for run, parked in self._parked.items() if run in left}
-            if not self._parked:
-                self._locked.over()
+            now = self._clock.monotonic()
+            self._written_at |= {outcome.kind: now for outcome in done}
         if locked:
             self._park(locked)
+        self._judge()
         ignored = self._tell_ignored(locked.ignored)
         written += [ignored.get(id(outcome), outcome) for outcome in done]
 
-    def _park(self, outcomes: Sequence[Outcome], longest: float = LAST_PAUSE) -> None:
-        """The runs of these rest, for longer each time."""
+    def _judge(self) -> None:
+        """What is parked, and what has been written, say of the worker's troubles."""
+        if not self._parked and self._troubles.current is None:
+            return
+        with self._lock:
+            parked = dict(self._parked)
+        kept = {run: rest for run, rest in parked.items() if rest.kind is None and rest.pause >= LAST_PAUSE}
+        if kept:
+            run, oldest = min(kept.items(), key=lambda item: item[1].since)
+            said = f"the outcomes of {len(kept)} runs wait, of run {run} first: somebody has it locked (see pg_locks)"
+            self._troubles.begin(TroubleKind.UNWRITTEN, said, began=oldest.since)
+        elif (known := self._troubles.of(TroubleKind.UNWRITTEN)) and known.scope is TroubleScope.SOME:
+            self._troubles.end(TroubleKind.UNWRITTEN)
+        refused = [rest for rest in parked.values() if rest.kind is not None]
+        if not refused:
+            self._troubles.end(TroubleKind.OUTCOMES_REFUSED)
+            return
+        # Those since which nothing of the kind went through: perhaps nothing does.
+        stuck = [rest for rest in refused if rest.since > self._written_at.get(rest.kind or OutcomeKind.FAILED, -inf)]
+        of_all = [rest for rest in stuck if rest.error_type.startswith(_OF_ALL)]
+        every = of_all or (stuck if len(stuck) >= ALL_REFUSED else [])
+        oldest = min(every or refused, key=lambda rest: rest.since)
+        self._troubles.begin(
+            TroubleKind.OUTCOMES_REFUSED,
+            with_remedy(
+                f"outcomes of {len(refused)} runs cannot be written, first of {oldest.reason}", oldest.error_type
+            ),
+            scope=TroubleScope.ALL if every else TroubleScope.SOME,
+            error_type=oldest.error_type,
+            began=oldest.since,
+        )
+
+    def _park(self, outcomes: Sequence[Outcome], longest: float = LAST_PAUSE, error: Exception | None = None) -> None:
+        """The runs of these rest, for longer each time: the error refused them, or somebody has them locked."""
         pauses: list[float] = []
         with self._lock:
             now = self._clock.monotonic()
@@ -245,8 +290,9 @@ class Outbox:
                     parked.pause = min(2 * parked.pause, longest)
                 parked.due = now + parked.pause
                 pauses.append(parked.pause)
-                if parked.pause >= LAST_PAUSE and self._locked.says(run):
-                    self._log.warning("the outcomes of run %s wait: somebody has it locked", run)
+                if error is not None:
+                    parked.kind, parked.error_type = outcomes[0].kind, error_type(error)
+                    parked.reason = f"step {outcomes[0].task.step_slug} of run {run}: {reason_for_logs(error)}"
         self._again(min(pauses))
 
     def _settle(self, line: _Line, batch: Sequence[Outcome]) -> Settled:
@@ -255,14 +301,24 @@ class Outbox:
         Raises Unwritten where that may pass; then less is written at a time where it took too long, and one that is
         alone gets longer.
         """
+        began = self._clock.monotonic()
         try:
             settle = self._store.settle
             locked = settle(batch, line.answers, True) if line.parked else settle(batch, line.answers)
         except DatabaseError as error:
             if not (error.connection_lost or error.timed_out or (error.sqlstate or "").startswith(_PASSING_ERRORS)):
                 raise
-            if self._stalled.says("stalled"):
-                self._log.warning("%d outcomes wait to be written: %s", len(self), reason_for_logs(error))
+            said = reason_for_logs(error)
+            if not (error.connection_lost or line.parked):
+                self._troubles.begin(
+                    TroubleKind.UNWRITTEN,
+                    with_remedy(f"{len(self)} outcomes wait to be written: {said}", error_type(error)),
+                    scope=TroubleScope.ALL,
+                    error_type=error_type(error),
+                    began=began,
+                )
+            elif self._stalled.says("stalled"):
+                self._log.warning("%d outcomes wait to be written: %s", len(self), said)
             if error.connection_lost or error.timed_out:
                 if line.size > 1:
                     line.size = max(1, len(batch) // 2)
@@ -270,6 +326,8 @@ class Outbox:
                     line.answers = min(2 * line.answers, LONGEST)
             raise Unwritten(error) from error
         line.size, line.answers = min(2 * line.size, BATCH), 1.0
+        if (known := self._troubles.of(TroubleKind.UNWRITTEN)) and known.scope is TroubleScope.ALL:
+            self._troubles.end(TroubleKind.UNWRITTEN)
         return locked if isinstance(locked, Settled) else Settled(locked)
 
     def _write_refused(self, outcome: Outcome, error: Exception) -> bool:
@@ -279,23 +337,9 @@ class Outbox:
             self._take_out([outcome])
             self._waiting.append(instead or outcome)
         if instead is None:
-            self._tell_refused(outcome.task, error)
-            self._park([outcome], REFUSED_PAUSE)
+            self._park([outcome], REFUSED_PAUSE, error)
+            self._judge()
         return True
-
-    def _tell_refused(self, task: Task, error: Exception) -> None:
-        refused = (id(task), error_type(error))
-        if refused not in self._refused:
-            self._refused.add(refused)
-            self._log.error("an outcome of step %s was refused: %s", task.step_slug, reason_for_logs(error))
-
-    def _tell_written(self, written: Sequence[Outcome]) -> None:
-        """What was told of these is over."""
-        if self._refused:
-            ids = {id(outcome.task) for outcome in written}
-            self._refused = {refused for refused in self._refused if refused[0] not in ids}
-        if self._stalled.over():
-            self._log.info("outcomes are written again")
 
     def _tell_ignored(self, ignored: Sequence[tuple[Outcome, Ignored]]) -> dict[int, Outcome]:
         """What becomes of each that pgflow ignored, by the identity of what it was."""

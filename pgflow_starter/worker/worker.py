@@ -30,6 +30,9 @@ PARKED_PATIENCE = 5.0
 PARKED_PAUSE = 0.1
 """Seconds between two tries."""
 
+TROUBLED_PAUSE = 1.0
+"""Seconds at most until what was refused is tried again: its end shall be found soon."""
+
 VISIBLE_MARGIN = 0.01
 """Seconds after a message becomes visible that it is looked for."""
 
@@ -145,11 +148,11 @@ class WorkerActor(DispatchedActor):
             # The database may be there: the next connection waits until that is known. Or a smaller claim goes well.
             cell.poll_soon()
         self._lost = lost
+        if not lost:
+            self._interval = min(self._interval, TROUBLED_PAUSE)
         if isinstance(error, DatabaseError):
-            said = reason_for_logs(error)
-            # An outage is told by who found it, and a claim that was too slow by the cell.
-            quiet = lost or slow or self._terminated or not cell.failing.says(said)
-            (cell.log.debug if quiet else cell.log.warning)("polling: %s", said)
+            # An outage is told by who found it, all else by the cell.
+            cell.log.debug("polling: %s", reason_for_logs(error))
         elif error is not None:
             said = f"{reason_for_logs(error)} {places(error)}"
             (cell.log.error if cell.failing.says(said) else cell.log.debug)("polling: %s", said)

@@ -9,6 +9,7 @@ from functools import partial
 from pgflow_starter.actors.tree import Tree
 from pgflow_starter.core.children import ChildSpec
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.ports import CancelScope, FlowStore
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.worker import WorkerActor
@@ -74,6 +75,11 @@ class Workers:
         cell = self._cells.get(slug)
         if cell is not None:
             cell.listening()
+
+    def lasting_trouble(self, slug: str | None) -> Trouble | None:
+        """What has kept the queue's worker from all work for a while."""
+        cell = None if slug is None else self._cells.get(slug)
+        return None if cell is None else cell.troubles.lasting
 
     def lost(self, slug: str) -> None:
         """The queue's worker died; until it is wired again it counts as lost, although its supervisor restarts it."""

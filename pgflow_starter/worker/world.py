@@ -22,7 +22,10 @@ class Shutdown:
 
 @dataclass(frozen=True, slots=True)
 class WorkerWorld:
-    """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database."""
+    """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database.
+
+    `troubled(slug)` is told when a worker's trouble has lasted, or is over.
+    """
 
     store: TaskStore
     messages: MessageObserver
@@ -36,3 +39,4 @@ class WorkerWorld:
     batch_size: int
     shutdown: Shutdown
     may_have_ended: Callable[[Sequence[UUID]], object]
+    troubled: Callable[[str], object]

@@ -110,12 +110,14 @@ def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: py
         eventually(polled_often)
         store.settle = failing["settle"]  # type: ignore[method-assign] # the double is told what to do
         store.claim = failing["claim"]  # type: ignore[method-assign] # the double is told what to do
-        eventually(lambda: "echo: polling goes well again" in _lines(caplog, logging.INFO, "pgflow_starter.workers"))
+        over = "echo: the trouble is over (claims_refused, scope all)"
+        eventually(lambda: over in _lines(caplog, logging.INFO, "pgflow_starter.workers"))
     loud = [r for r in caplog.records if r.name == "pgflow_starter.workers" and r.levelno > logging.INFO]
-    assert sorted(r.getMessage() for r in loud) == [
-        "echo: an outcome of step echo was refused: permission denied for table step_tasks",
-        "echo: polling: permission denied for table step_tasks",
-    ]
+    grant = "permission denied for table step_tasks; `pgflow-starter db grant ROLE` prints what a role needs [42501]"
+    claims, outcomes = sorted(r.getMessage() for r in loud)
+    assert claims == f"echo: trouble (claims_refused, scope all): tasks cannot be claimed: {grant}"
+    assert outcomes.startswith("echo: trouble (outcomes_refused, scope all): outcomes of 1 runs cannot be written")
+    assert outcomes.endswith(grant)
     assert {r.__dict__["pgflow_module"] for r in loud} == {"echo"}
 
 

@@ -2,7 +2,7 @@
 
 import { el, icon, say, show } from "./dom.js";
 import { ago, number, plural, since, timeOfDay, whole } from "./times.js";
-import { lostWorkers } from "./tones.js";
+import { lostWorkers, stuckWorkers } from "./tones.js";
 
 const NAMED = 3;
 
@@ -77,16 +77,20 @@ export function banner(section) {
 // [tone, headline, sentence] of a status, the worst first.
 function judged(status) {
   const { modules, outage } = status;
-  const open = modules.filter((m) => m.status === "retrying" || m.status === "pending");
+  const stuck = stuckWorkers(status);
+  const troubled = (m) => m.status === "retrying" && m.phase === "worker" && stuck.some((worker) => worker.slug === m.slug);
+  const open = modules.filter((m) => (m.status === "retrying" || m.status === "pending") && !troubled(m));
   const failed = modules.filter((m) => m.status === "failed_permanent");
   const lost = lostWorkers(status);
   const parts = [];
   if (lost.length) parts.push(`${plural(lost.length, "worker is", "workers are")} lost: ${named(lost, "slug")}.`);
+  if (stuck.length) parts.push(`${plural(stuck.length, "worker", "workers")} can do no work: ${named(stuck, "slug")}.`);
   if (open.length) parts.push(`${open.length} of ${plural(modules.length, "module")} ${open.length === 1 ? "has" : "have"} yet to register: ${named(open, "module")}.`);
   if (failed.length) parts.push(`${plural(failed.length, "module")} failed for good: ${named(failed, "module")}.`);
   const why = parts.join(" ");
-  if (!status.ready) return [failed.length || lost.length ? "bad" : "warn", "Not ready", why];
+  if (!status.ready) return [failed.length || lost.length || stuck.length ? "bad" : "warn", "Not ready", why];
   if (lost.length) return ["bad", "Not healthy", why];
+  if (stuck.length) return ["warn", "Ready, but in trouble", why];
   if (!status.healthy) return ["bad", "Not healthy", why];
   if (failed.length) return ["bad", "Ready, but not complete", `${why} The others are registered.`];
   if (outage) return ["warn", "Ready, but the database is away", "Workers wait until it is back, and write then what they have done."];

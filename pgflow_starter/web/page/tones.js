@@ -21,6 +21,10 @@ export function toneOf(status) {
 
 export const MODULE_ORDER = Object.keys(MODULE);
 
+export function stuckWorkers(status) {
+  return status.workers.filter((worker) => worker.trouble?.scope === "all");
+}
+
 export function lostWorkers(status) {
   return status.workers.filter((worker) => worker.lost);
 }

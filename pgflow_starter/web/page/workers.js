@@ -1,7 +1,7 @@
 // The workers: what they run, and what they have done.
 
 import { attr, el, fill, heading, pill, say, show } from "./dom.js";
-import { number } from "./times.js";
+import { number, timeOfDay } from "./times.js";
 
 const COLUMNS = ["Worker", "State", "Tasks running", "Tasks done", "Failed attempts", "Notes"];
 
@@ -15,7 +15,7 @@ export function workers(section) {
   return {
     count,
     set(status) {
-      const items = [...status.workers].sort((a, b) => b.lost - a.lost);
+      const items = [...status.workers].sort((a, b) => gravity(b) - gravity(a));
       fill(body, items, (worker) => worker.slug, row);
       say(count, items.length);
       show(table, items.length > 0);
@@ -48,7 +48,7 @@ function row() {
       say(name, worker.slug);
       name.title = `worker ${worker.worker_id}`;
       state.set(...stateOf(worker));
-      attr(node, "data-tone", worker.lost ? "bad" : null);
+      attr(node, "data-tone", worker.lost || worker.trouble?.scope === "all" ? "bad" : null);
       const wanted = (100 * Math.min(worker.running, worker.slots)) / Math.max(1, worker.slots);
       if (wanted !== width) {
         width = wanted;
@@ -61,6 +61,7 @@ function row() {
       const said = [];
       if (worker.unwritten) said.push(`${number(worker.unwritten)} done but not written yet: the database has to take them`);
       if (worker.abandoned) said.push(`${number(worker.abandoned)} given up, still holding a thread`);
+      if (worker.trouble) said.push(`in trouble since ${timeOfDay(worker.trouble.since)}: ${worker.trouble.reason}`);
       if (worker.lost) said.push("its module registers again");
       say(notes, said.join("; "));
       show(notes, said.length > 0);
@@ -68,8 +69,14 @@ function row() {
   };
 }
 
+// The graver, the further up.
+function gravity(worker) {
+  return worker.lost ? 3 : worker.trouble ? (worker.trouble.scope === "all" ? 2 : 1) : 0;
+}
+
 function stateOf(worker) {
   if (worker.lost) return ["bad", "lost"];
+  if (worker.trouble?.scope === "all") return ["bad", "can do no work"];
   if (worker.draining) return ["warn", worker.alive ? "draining" : "retired"];
   return worker.running ? ["busy", "working"] : ["good", "idle"];
 }

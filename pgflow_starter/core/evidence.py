@@ -1,0 +1,51 @@
+"""`Evidence`: what a look into the database says of one worker's queue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pgflow_starter.core.dataclass import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Of the `queued` tasks that were looked at, those whose message is gone, or cannot be seen where it is `hidden`.
+
+    `run` has one of them; `whole`: all there are were looked at. `unstartable`: messages are there that were read and
+    cannot be started.
+    """
+
+    queued: int = 0
+    lost: int = 0
+    hidden: bool = False
+    run: str | None = None
+    whole: bool = True
+    unstartable: bool = False
+
+    def saying(self, *, unstartable: bool) -> Evidence:
+        """The same with that."""
+        return replace(self, unstartable=unstartable)
+
+
+def lost_messages(slug: str, evidence: Evidence) -> str:
+    """What is wrong with tasks whose messages are gone, and what to do about it."""
+    queue = f"pgmq.q_{slug}"
+    if evidence.hidden:
+        return (
+            f"row level security hides the messages of {evidence.lost} of {evidence.queued} queued tasks in {queue}"
+            " from this role: give it a policy there, BYPASSRLS, or the table's ownership"
+        )
+    return (
+        f"{evidence.lost} of {evidence.queued} queued tasks have no message in {queue} (it was purged, or they were"
+        f" archived by hand) and will never run, in run {evidence.run} first. Their messages are sent anew by: "
+        + _SEND_ANEW.format(slug=slug, queue=queue)
+    )
+
+
+_SEND_ANEW = (
+    "update pgflow.step_tasks t set message_id = (select pgmq.send(t.flow_slug, jsonb_build_object('flow_slug',"
+    " t.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', t.task_index)))"
+    " where t.flow_slug = '{slug}' and t.status = 'queued'"
+    " and t.run_id in (select run_id from pgflow.runs where status = 'started')"
+    " and not exists (select from {queue} q where q.msg_id = t.message_id)"
+)

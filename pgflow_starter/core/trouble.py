@@ -1,0 +1,76 @@
+"""`Trouble`: what keeps a worker from claiming tasks or from recording what became of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pgflow_starter.core.dataclass import dataclass
+
+LASTING = 10.0
+"""Seconds for which trouble of scope all may last until its module is not ready any more."""
+
+
+class TroubleKind(StrEnum):
+    """What goes wrong."""
+
+    CLAIMS_REFUSED = "claims_refused"
+    OUTCOMES_REFUSED = "outcomes_refused"
+    UNWRITTEN = "unwritten"
+    UNSTARTED = "unstarted"
+    UNKNOWN_STEP = "unknown_step"
+    MESSAGES_LOST = "messages_lost"
+    NOT_NOTIFIED = "not_notified"
+
+
+class TroubleScope(StrEnum):
+    """Whether nothing of the module can be claimed or recorded, or some of it."""
+
+    ALL = "all"
+    SOME = "some"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One trouble of a worker. `reason` is one line with what to do about it and no secrets; `since` is in UTC.
+
+    `error_type` is the SQLSTATE, else the exception's class; empty where no error says so.
+    """
+
+    kind: TroubleKind
+    reason: str
+    since: datetime
+    error_type: str
+    scope: TroubleScope
+
+    def lasting(self, now: datetime) -> bool:
+        """Whether it keeps its module from being ready."""
+        return self.scope is TroubleScope.ALL and (now - self.since).total_seconds() >= LASTING
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data; the time in ISO 8601."""
+        return {
+            "kind": str(self.kind),
+            "reason": self.reason,
+            "since": self.since.isoformat(),
+            "error_type": self.error_type,
+            "scope": str(self.scope),
+        }
+
+
+_LOCKED = "somebody holds a lock on it (see pg_locks)"
+_GONE = "something that pgflow needs is gone: `pgflow-starter db check` says what"
+_REMEDIES = {
+    "42501": "`pgflow-starter db grant ROLE` prints what a role needs",
+    "55P03": _LOCKED,
+    "3F000": _GONE,
+    "42P01": _GONE,
+    "42883": _GONE,
+}
+
+
+def with_remedy(reason: str, error_type: str) -> str:
+    """The reason with what can be done about an error of that type, where that is known."""
+    remedy = _REMEDIES.get(error_type)
+    return reason if remedy is None else f"{reason}; {remedy}"
