@@ -117,9 +117,11 @@ def _worker(data: dict[str, Any]) -> WorkerLine:
     trouble = data.get("trouble")  # a starter of an older version does not say
     stuck = trouble is not None and trouble["scope"] == "all"
     state = next((word for word in ("draining", "lost") if data[word]), "stuck" if stuck else "running")
-    counts = (int(data[name]) for name in ("slots", "running", "completed", "failed", "unwritten"))
+    slots, running, completed, failed, unwritten = (
+        int(data[name]) for name in ("slots", "running", "completed", "failed", "unwritten")
+    )
     said = "" if trouble is None else visible(one_line(trouble["reason"], 1000))
-    return WorkerLine(visible(data["slug"]), state, *counts, trouble=said)
+    return WorkerLine(visible(data["slug"]), state, slots, running, completed, failed, unwritten, said)
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -46,6 +46,6 @@ _SEND_ANEW = (
     "update pgflow.step_tasks t set message_id = (select pgmq.send(t.flow_slug, jsonb_build_object('flow_slug',"
     " t.flow_slug, 'run_id', t.run_id, 'step_slug', t.step_slug, 'task_index', t.task_index)))"
     " where t.flow_slug = '{slug}' and t.status = 'queued'"
-    " and t.run_id in (select run_id from pgflow.runs where status = 'started')"
+    " and (t.run_id, t.step_slug) in (select run_id, step_slug from pgflow.step_states where status = 'started')"
     " and not exists (select from {queue} q where q.msg_id = t.message_id)"
 )

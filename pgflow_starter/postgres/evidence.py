@@ -43,6 +43,7 @@ from rows from (pg_catalog.unnest({runs}::uuid[]), pg_catalog.unnest({steps}::te
                 pg_catalog.unnest({indexes}::integer[])) as o(run_id, step_slug, task_index)
 join pgflow.step_tasks t using (run_id, step_slug, task_index)
 join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+join pgflow.step_states e on e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started'
 left join pgmq.{queue} q on q.msg_id = t.message_id
 where t.status = 'queued'
 """

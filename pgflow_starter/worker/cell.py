@@ -19,6 +19,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.news import News
 from pgflow_starter.core.state import SignalStrategy, WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
+from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import Timer
 from pgflow_starter.worker.claim_size import ClaimSize
@@ -145,6 +146,7 @@ class WorkerCell:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
         self.worker_id = uuid4()
         self.draining = self.retired = False
+        self.troubles.end(*TroubleKind)
 
     def succeed(self) -> None:
         """From now on it is another worker; what the former one had claimed may still be under way."""

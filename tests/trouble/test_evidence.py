@@ -59,6 +59,14 @@ def trouble(starter: Starter) -> Trouble | None:
     return worker.trouble
 
 
+def told_trouble(starter: Starter) -> Trouble:
+    """The worker's trouble, once it is told."""
+    eventually(lambda: trouble(starter) is not None, WAIT)
+    found = trouble(starter)
+    assert found is not None
+    return found
+
+
 def becomes_red(starter: Starter, says: str) -> Trouble:
     """Not ready, the reason at the module, and 503."""
     eventually(lambda: not starter.ready(), WAIT)
@@ -186,7 +194,7 @@ def test_foreign_messages_among_real_ones_are_told_and_turn_nothing(
                 "select pgmq.send_batch('echo', array(select '{\"foreign\": true}'::jsonb from generate_series(1, 10)))"
             )
             assert starter.client.enqueue(job, number).wait(WAIT).result == number
-        found = eventually(lambda: trouble(starter), WAIT)
+        found = told_trouble(starter)
         assert (found.kind, found.scope, found.error_type) == ("unstarted", "some", "")
         assert "pgmq.q_echo" in found.reason
         assert starter.ready()
@@ -207,7 +215,7 @@ def test_a_locked_table_is_told_once_and_over_when_it_is_released(
         run = starter.client.enqueue(job, 1)
         run.wait(WAIT)
         starter.client.enqueue(job, 2)
-        holder.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.SQL(table)))  # type: ignore[arg-type]
+        holder.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.SQL(table)))
         found = becomes_red(starter, "lock")
         assert found.error_type == "55P03"
         holder.rollback()
@@ -228,7 +236,7 @@ def test_one_outcome_that_is_refused_is_told_and_turns_nothing(database: str, ad
             " execute function refuse()"
         )
         parked = client.enqueue(job, 1, run_id=run)
-        found = eventually(lambda: trouble(starter), WAIT)
+        found = told_trouble(starter)
         assert (found.kind, found.scope) == ("outcomes_refused", "some")
         assert str(run) in found.reason
         assert client.enqueue(job, 2).wait(WAIT).result == 2
