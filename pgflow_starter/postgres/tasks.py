@@ -277,7 +277,7 @@ class PostgresTaskStore:
         if features is None:
             try:
                 features = self._features = detect(conn)
-            except DatabaseError:
+            except (DatabaseError, psycopg.Error):
                 raise
             except Exception as error:
                 # To a running worker the schema being away is an outage like any other.

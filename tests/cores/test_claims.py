@@ -9,7 +9,9 @@ import pytest
 from psycopg.types.json import Jsonb
 
 import pgflow_starter as pgflow
+from pgflow_starter.postgres.features import detect
 from tests.cores.stand_in import Admin, attempts
+from tests.support.database import opened
 from tests.support.starters import await_state, echo_job, running, state
 from tests.support.waiting import eventually
 
@@ -134,3 +136,11 @@ def test_a_slug_that_the_core_refuses_is_permanent_with_the_reason_and_runs_on_t
 def test_the_cores_from_0_17_on_refuse_it(queues_database: str, slug: str) -> None:
     with psycopg.connect(queues_database) as connection:
         assert connection.execute("select pgflow.is_valid_slug(%s)", (slug,)).fetchone() == (False,)
+
+
+def test_what_there_is_is_found_out_whoever_has_its_tables_locked(database: str) -> None:
+    with psycopg.connect(database) as holder, opened(database) as opening:
+        before = opening.call(detect)
+        for table in ("flows", "steps", "runs", "step_states", "step_tasks", "workers"):
+            holder.execute(f"lock table pgflow.{table} in access exclusive mode")
+        assert opening.call(detect, lock=0.1) == before
