@@ -16,10 +16,23 @@ from pgflow_starter.postgres.readable import UNREADABLE, refuse_unreadable
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
+OWN_PATH = "set local search_path to pg_catalog, pg_temp"
+"""For the rest of a transaction nothing is found by its bare name but what is PostgreSQL's.
+
+Whoever may create functions or operators in a schema of the path could have them run by us else, as a superuser even:
+one that fits the arguments better is taken before pg_catalog's. A statement without functions, and local: behind a
+pooler the session is somebody else's afterwards.
+"""
+
+STANDARD_STRINGS = "set local standard_conforming_strings to on"
+"""For the rest of a transaction a backslash within quotes is a backslash, whatever the role or the server has set."""
+
 
 @contextmanager
 def session(conninfo: str) -> Iterator[Connection]:
     """A connection in autocommit mode, closed at the end; an open transaction is rolled back.
+
+    What it does is done in a `limited` transaction, or begins with OWN_PATH.
 
     Connecting takes 5 seconds at most for each host, unless the connection string says otherwise. Raises SetupError
     for a string that is none, DatabaseError for what the server or the network refuse, here and in the block.
@@ -34,8 +47,13 @@ def session(conninfo: str) -> Iterator[Connection]:
 
 @contextmanager
 def limited(connection: Connection, seconds: int) -> Iterator[None]:
-    """A transaction whose every statement may take so long. The limit ends with it: a pooler hands it to nobody."""
+    """A transaction whose every statement may take so long, with OWN_PATH and STANDARD_STRINGS.
+
+    All of it ends with the transaction: a pooler hands it to nobody.
+    """
     with connection.transaction():
+        connection.execute(OWN_PATH)
+        connection.execute(STANDARD_STRINGS)
         connection.execute("select set_config('statement_timeout', %s, true)", [f"{seconds}s"])
         yield
 

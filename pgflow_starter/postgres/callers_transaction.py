@@ -14,6 +14,8 @@ from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.errors import translate
 from pgflow_starter.postgres.remedies import with_remedy
 
+_SET_STRINGS = "select pg_catalog.set_config('standard_conforming_strings', %s, %s)"
+
 
 @contextmanager
 def callers_transaction(connection: Any) -> Iterator[Connection]:
@@ -31,9 +33,26 @@ def callers_transaction(connection: Any) -> Iterator[Connection]:
             if not connection.autocommit and connection.info.transaction_status == TransactionStatus.IDLE:
                 # Opens the caller's transaction: a transaction() block on an idle connection would commit by itself.
                 cursor.execute("select")
-            yield _OnCursor(connection, cursor)  # type: ignore[misc] # has what we call
+            with _standard_strings(connection, cursor):
+                yield _OnCursor(connection, cursor)  # type: ignore[misc] # has what we call
     except psycopg.Error as error:
         raise with_remedy(translate(error, redact)) from error
+
+
+@contextmanager
+def _standard_strings(connection: Any, cursor: Any) -> Iterator[None]:
+    """Backslashes within quotes are backslashes, on which pgmq's functions rely; then again what they were."""
+    if connection.info.parameter_status("standard_conforming_strings") != "off":
+        yield
+        return
+    local = connection.info.transaction_status != TransactionStatus.IDLE
+    cursor.execute(_SET_STRINGS, ("on", local))
+    try:
+        yield
+    finally:
+        # A transaction that failed takes it along.
+        if connection.info.transaction_status in (TransactionStatus.IDLE, TransactionStatus.INTRANS):
+            cursor.execute(_SET_STRINGS, ("off", local))
 
 
 class _OnCursor:

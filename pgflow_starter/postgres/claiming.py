@@ -59,16 +59,18 @@ select m.n,
 from messages m left join started s on true
 """
 _READ = """
-    select array_agg(msg_id) as ids, count(*) as n, {headers} as headers from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
+    select pg_catalog.array_agg(msg_id) as ids, count(*) as n, {headers} as headers
+    from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
 """
 _THIS_ONE = "select array[%(message)s::bigint] as ids, 1::bigint as n, %(headers)s::jsonb as headers"
-_HEADERS = "jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
+_HEADERS = "pg_catalog.jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
 _ALL = "messages"
 # Whose task nobody has locked.
 _UNLOCKED = """(
-    select array_agg(message_id) as ids
+    select pg_catalog.array_agg(message_id) as ids
     from (select t.message_id from pgflow.step_tasks t
-          where t.flow_slug = %(queue)s{of_queue} and t.message_id = any(array(select unnest(ids) from messages))
+          where t.flow_slug = %(queue)s{of_queue}
+            and t.message_id = any(array(select pg_catalog.unnest(ids) from messages))
           for update skip locked) free
 )"""
 _READ_ONLY = "select msg_id, {headers} from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)"
@@ -76,7 +78,7 @@ _READ_ONLY = "select msg_id, {headers} from pgmq.read(%(queue)s, %(vt)s, %(quant
 WIRED = """
 exists (select from pgflow.workers where worker_id = {worker})
 and exists (select from pgflow.flows where flow_slug = {queue})
-and exists (select from pgmq.meta where queue_name = {queue})
+and exists (select from pgmq.meta where queue_name::text = {queue})
 """
 IS_WIRED = f"select {WIRED.format(worker='%(worker)s', queue='%(queue)s')}"
 # A task that is under way somewhere has its message left to the vt. One that is queued in a run that goes on was locked
@@ -95,11 +97,11 @@ with seen as materialized (
     where q.msg_id = any(%(ids)s)
 ), put as (
     update pgmq.{queue} q
-    set vt = clock_timestamp() + make_interval(secs => case
-        when s.ahead > 0 then least(s.ahead + 0.1, 60)
-        when q.msg_id = any(%(refused)s) then least(5 * power(2, least(s.read_ct, 10) - 1), 300)
-        when s.queued then least(power(2, least(s.read_ct, 10) - 1), 10)
-        else least(%(vt)s * power(2, least(s.read_ct, 10) - 1), 21600) end)
+    set vt = clock_timestamp() + pg_catalog.make_interval(secs => case
+        when s.ahead > 0.0 then least(s.ahead + 0.1, 60)
+        when q.msg_id = any(%(refused)s) then least(5::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), 300)
+        when s.queued then least(pg_catalog.power(2, least(s.read_ct, 10) - 1), 10)
+        else least(%(vt)s::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), 21600) end)
     from seen s where q.msg_id = s.msg_id and not s.started
     returning s.queued
 )
@@ -122,12 +124,13 @@ with nobodys as materialized (
 ), put as (
     update pgmq.{queue} q
     set read_ct = q.read_ct + 1,
-        vt = clock_timestamp() + make_interval(secs => least(%(vt)s * power(2, least(q.read_ct, 9)), 21600))
+        vt = clock_timestamp() + pg_catalog.make_interval(
+            secs => least(%(vt)s::float8 * pg_catalog.power(2, least(q.read_ct, 9)), 21600))
     from nobodys n where q.msg_id = n.msg_id
     returning q.msg_id
 ), put_early as (
     update pgmq.{queue} q
-    set vt = clock_timestamp() + make_interval(
+    set vt = clock_timestamp() + pg_catalog.make_interval(
             secs => least(extract(epoch from e.queued_at) - extract(epoch from clock_timestamp()) + 0.1, 60))
     from early e where q.msg_id = e.msg_id
 )
@@ -140,16 +143,16 @@ with free as materialized (
     join unnest(%(ids)s::bigint[], %(seconds)s::integer[]) as o(msg_id, seconds) using (msg_id)
     for update of q skip locked
 )
-update pgmq.{queue} q set vt = clock_timestamp() + make_interval(secs => free.seconds)
+update pgmq.{queue} q set vt = clock_timestamp() + pg_catalog.make_interval(secs => free.seconds)
 from free where q.msg_id = free.msg_id
 """
 # Where tasks have queues, the index is of queue and message.
 _OF_QUEUE = " and t.queue_name = %(queue)s"
 # The tables without whose rows no task can be started, of which row level security hides rows from this role.
 _HIDDEN = """
-select coalesce(pg_catalog.array_agg('pgflow.' || c.relname order by c.relname), '{}')
+select coalesce(pg_catalog.array_agg('pgflow.' || c.relname::text order by c.relname), '{}')
 from pg_catalog.pg_class c
-where c.relnamespace = pg_catalog.to_regnamespace('pgflow')
+where c.relnamespace = pg_catalog.to_regnamespace('pgflow')::oid
   and c.relname in ('deps', 'flows', 'runs', 'step_states', 'step_tasks', 'steps', 'workers')
   and pg_catalog.row_security_active(c.oid)
 """
@@ -263,7 +266,7 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
 
 @cache
 def _read_only(has_headers: bool) -> str:
-    headers = "jsonb_build_object(msg_id, headers)::text" if has_headers else "null"
+    headers = "pg_catalog.jsonb_build_object(msg_id, headers)::text" if has_headers else "null"
     return sql.SQL(_READ_ONLY).format(headers=sql.SQL(headers)).as_string()
 
 

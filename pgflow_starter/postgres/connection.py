@@ -33,12 +33,16 @@ LOCK_LIMIT = 0.5
 CHECK_INTERVAL = 2.0
 """Seconds between the server's looks whether the client of a running statement is still there."""
 
-_SETTINGS = "select set_config('statement_timeout', {}, true), set_config('lock_timeout', {}, true)"
+# Backslashes within quotes are backslashes: pgmq's functions, which are read by what the session has, rely on it.
+_SETTINGS = """
+select set_config('statement_timeout', {}, true), set_config('lock_timeout', {}, true),
+       set_config('standard_conforming_strings', 'on', true)
+"""
 # Keepalives: a client that is gone without a word is noticed as soon as we notice a server, by a backend that is idle.
 _SET_UP = """
 select set_config('statement_timeout', {}, false), set_config('lock_timeout', {}, false),
        set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
-       set_config('tcp_keepalives_count', '3', false),
+       set_config('tcp_keepalives_count', '3', false), set_config('standard_conforming_strings', 'on', false),
        case when {checked} and current_setting('client_connection_check_interval', true) is not null
             then set_config('client_connection_check_interval', {interval}, false) end,
        (select extract(epoch from backend_start)::text from pg_stat_get_activity(pg_backend_pid()))

@@ -44,7 +44,7 @@ select exists (select from functions where schema = 'pgmq' and name = 'read'),
        exists (select from columns where name = 'pgmq.message_record.headers'),
        exists (select from columns where name = 'pgflow.step_tasks.queue_name'),
        exists (select from pg_catalog.pg_constraint k
-               where k.conrelid = pg_catalog.to_regclass('pgflow.step_tasks') and k.contype = 'c'
+               where k.conrelid = pg_catalog.to_regclass('pgflow.step_tasks')::oid and k.contype = 'c'
                  and pg_catalog.strpos(k.conbin::text, '{_CANCELLED}') > 0),
        pg_catalog.current_database()
 """  # noqa: S608 - a constant

@@ -27,8 +27,9 @@ from pgflow_starter.postgres.foresight import Foresight
 # Stored flows with their steps and whether their queue exists; no row for an unknown slug.
 _STORED = """
 select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
-       exists (select from pgmq.meta where queue_name = f.flow_slug),
-       coalesce((select jsonb_agg(jsonb_build_array(s.step_slug, s.step_type, s.opt_max_attempts, s.opt_base_delay,
+       exists (select from pgmq.meta where queue_name::text = f.flow_slug),
+       coalesce((select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+                                                    s.step_slug, s.step_type, s.opt_max_attempts, s.opt_base_delay,
                                                     s.opt_timeout, s.opt_start_delay,
                                                     array(select d.dep_slug from pgflow.deps d
                                                           where d.flow_slug = s.flow_slug and d.step_slug = s.step_slug

@@ -21,7 +21,8 @@ logger = logging.getLogger("pgflow_starter.client")
 # pgmq before 1.5 has none.
 _HAS_HEADERS = """
 select exists (select from pg_attribute
-               where attrelid = to_regclass('pgmq.' || quote_ident(%s)) and attname = 'headers' and not attisdropped)
+               where attrelid = to_regclass('pgmq.' || quote_ident(%s))::oid and attname = 'headers'
+               and not attisdropped)
 """
 _SET = """
 update pgmq.{queue} set headers = coalesce(headers, '{{}}') || %s::jsonb

@@ -12,6 +12,7 @@ from pgflow_starter.errors import DatabaseError, MissingExtraError, SetupError
 from pgflow_starter.postgres import core_package
 from pgflow_starter.postgres.admin import Connection, limited, session
 from pgflow_starter.postgres.core_package import Migration
+from pgflow_starter.postgres.hardening import harden
 from pgflow_starter.postgres.inventory import Inventory, check, take_inventory
 
 __all__ = ["Installed", "Inventory", "check", "install"]
@@ -85,6 +86,7 @@ def _fill_in(connection: Connection, migrations: tuple[Migration, ...]) -> list[
     if _create_realtime_stub(connection):
         steps.append("created realtime.send as a stub: pgflow calls it for every event, plain PostgreSQL has none")
     _apply(connection, migrations or core_package.migrations())
+    harden(connection, "pgflow")
     return [*steps, f"installed the pgflow core {core_package.VERSION}"]
 
 
@@ -106,6 +108,7 @@ def _install_pgmq(connection: Connection) -> str:
             "pip install 'pgflow-starter[embedded]'"
         ) from error
     _script(connection, get_embedded_install_sql())
+    harden(connection, "pgmq")
     return f"installed pgmq {get_embedded_sql_version()} as plain SQL"
 
 

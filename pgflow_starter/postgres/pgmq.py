@@ -13,8 +13,9 @@ LIMIT_LOCKS = "set local lock_timeout = '2s'"
 # Queues that have both trigger and throttle row; the table is UNLOGGED, so a crash of the server empties it.
 _THROTTLES = """
 select n.queue_name, n.throttle_interval_ms from pgmq.notify_insert_throttle n
-where n.queue_name = any(%s)
-  and exists (select from pg_trigger where tgrelid = to_regclass(format('pgmq.%%I', 'q_' || n.queue_name))
+where n.queue_name::text = any(%s::text[])
+  and exists (select from pg_trigger
+              where tgrelid = to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || n.queue_name::text))::oid
               and tgname = 'trigger_notify_queue_insert_listeners' and tgenabled <> 'D')
 """
 

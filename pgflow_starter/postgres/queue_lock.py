@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pgflow_starter.postgres.admin import session
+from pgflow_starter.postgres.admin import OWN_PATH, STANDARD_STRINGS, session
 
 _PATIENCE = "set local statement_timeout = '10s'"
 _LOCK = "select pgmq.acquire_queue_lock(%s)"
@@ -19,6 +19,7 @@ def queue_lock(conninfo: str, queue: str) -> Iterator[Callable[[], None]]:
     """
     with session(conninfo) as connection:
         connection.autocommit = False
-        connection.execute(_PATIENCE)
+        for setting in (OWN_PATH, STANDARD_STRINGS, _PATIENCE):
+            connection.execute(setting)
         connection.execute(_LOCK, [queue])
         yield connection.rollback

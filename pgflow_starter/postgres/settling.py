@@ -31,7 +31,8 @@ with free as materialized (
 select array(select r.run_id from pgflow.runs r
              where r.run_id = any(%(runs)s::uuid[]) and r.run_id not in (select run_id from free)),
        (select string_agg(run_id::text, ',') from free),
-       (select jsonb_agg(jsonb_build_array(o.n, t.status, free.status)) filter (where {_COMPLETED} is not true)
+       (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, free.status))
+                   filter (where {_COMPLETED} is not true)
         from {_GIVEN} join free using (run_id),
             lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb) t)
 """  # noqa: S608 - constants
@@ -78,11 +79,13 @@ select array(select r.run_id from pgflow.runs r
 _IS_FREE = "o.run_id = any(string_to_array(nullif(current_setting('pgflow_starter.free'), ''), ',')::uuid[])"
 _RUN = "(select r.status from pgflow.runs r where r.run_id = o.run_id)"
 _COMPLETE_FREE = f"""
-select jsonb_agg(jsonb_build_array(o.n, t.status, {_RUN})) filter (where {_COMPLETED} is not true) from {_GIVEN},
+select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, {_RUN})) filter (where {_COMPLETED} is not true)
+from {_GIVEN},
     lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb) t where {_IS_FREE}
 """  # noqa: S608 - constants
 _FAIL_FREE = f"""
-select jsonb_agg(jsonb_build_array(o.n, t.status, {_RUN})) filter (where {_FAILED} is not true) from {_GIVEN},
+select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, {_RUN})) filter (where {_FAILED} is not true)
+from {_GIVEN},
     lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, o.text) t where {_IS_FREE}
 """  # noqa: S608 - constants
 # Leaves tasks no attempt, so that fail_task fails them for good.

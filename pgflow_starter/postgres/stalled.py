@@ -67,13 +67,13 @@ where t.last_worker_id = any(%s) and t.status = 'started'
 _STALLED = """
 with dead as materialized (
     select worker_id from pgflow.workers
-    where greatest(last_heartbeat_at, pg_postmaster_start_time()) < now() - make_interval(secs => %(age)s)
+    where greatest(last_heartbeat_at, pg_postmaster_start_time()) < now() - pg_catalog.make_interval(secs => %(age)s)
       and worker_id <> all(%(own)s)
     for no key update skip locked
 )
 select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id,
        t.attempts_count >= coalesce(s.opt_max_attempts, f.opt_max_attempts),
-       to_regclass(format('pgmq.%%I', 'q_' || t.flow_slug)) is not null
+       to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || t.flow_slug)) is not null
 from pgflow.step_tasks t
 join pgflow.flows f on f.flow_slug = t.flow_slug
 join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
@@ -82,7 +82,7 @@ join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
 where t.status = 'started' and t.flow_slug = any(%(slugs)s)
   and (t.last_worker_id in (select worker_id from dead)
        or not exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
-          and greatest(t.started_at, pg_postmaster_start_time()) < now() - make_interval(secs => %(age)s))
+          and greatest(t.started_at, pg_postmaster_start_time()) < now() - pg_catalog.make_interval(secs => %(age)s))
   and (%(run)s::uuid is null or (t.run_id = %(run)s and t.step_slug = %(step)s and t.task_index = %(index)s))
 order by t.run_id, t.step_slug, t.task_index
 limit %(most)s

@@ -13,7 +13,7 @@ STEPS = """
 select s.step_slug, s.status,
        case when s.status <> 'completed' then null
             when d.step_type = 'map' then coalesce(
-                (select jsonb_agg(t.output order by t.task_index) from pgflow.step_tasks t
+                (select pg_catalog.jsonb_agg(t.output order by t.task_index) from pgflow.step_tasks t
                  where t.run_id = s.run_id and t.step_slug = s.step_slug), '[]')
             else (select t.output from pgflow.step_tasks t
                   where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = 0)

@@ -51,19 +51,18 @@ returning w.worker_id, w.deprecated_at is not null
 # as now: a completion that has begun before would end before its task began.
 _KEEP_YOUNG = """
 with old as (
-    select t.run_id, t.step_slug, t.task_index, now() - make_interval(secs => {timeout} + 5) as just_younger
+    select t.run_id, t.step_slug, t.task_index,
+           now() - pg_catalog.make_interval(secs => {timeout} + 5) as just_younger
     from pgflow.step_tasks t
     join pgflow.flows f on f.flow_slug = t.flow_slug
     join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
     where t.status = 'started' and t.last_worker_id = any(%s)
-      and t.started_at < now() - make_interval(secs => {timeout} + 5)
+      and t.started_at < now() - pg_catalog.make_interval(secs => {timeout} + 5)
     for update of t skip locked
 )
 update pgflow.step_tasks t set started_at = old.just_younger
 from old where t.run_id = old.run_id and t.step_slug = old.step_slug and t.task_index = old.task_index
 """
-_KEEP_YOUNG_BY_FLOW = _KEEP_YOUNG.format(timeout="f.opt_timeout")
-_KEEP_YOUNG_BY_STEP = _KEEP_YOUNG.format(timeout="coalesce(s.opt_timeout, f.opt_timeout)")
 _STOPPED_NEW = "select pgflow.mark_worker_stopped(%s)"
 _STOPPED_OLD = "update pgflow.workers set deprecated_at = coalesce(deprecated_at, now()) where worker_id = %s"
 
@@ -150,8 +149,8 @@ class PostgresTaskStore:
         def kept(conn: Connection) -> None:
             features = self._detected(conn)
             if features.requeue_stalled_tasks:
-                keep = _KEEP_YOUNG_BY_STEP if features.cancels else _KEEP_YOUNG_BY_FLOW
-                conn.execute(keep, (list(workers),))
+                timeout = "coalesce(s.opt_timeout, f.opt_timeout)" if features.cancels else "f.opt_timeout"
+                conn.execute(_KEEP_YOUNG.format(timeout=timeout), (list(workers),))
 
         self._database.call(kept)
 

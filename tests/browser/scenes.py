@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from pgflow_starter import Outage, Phase
+from pgflow_starter import Outage, Phase, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleType
 from tests.web.stage import Stage, flow, module, run, tree, worker
@@ -69,6 +69,26 @@ def retrying() -> Stage:
     return stage
 
 
+def troubled() -> Stage:
+    """A right was taken away, and somebody put messages of his own into a queue."""
+    stage = healthy()
+    began = SystemClock().now() - timedelta(minutes=2)
+    denied = (
+        "outcomes of 12 runs cannot be written, first of step send_email of run 7f2f6a52-6a2c-4c43-9d0b-0b6a3a8f3a55:"
+        " permission denied for table a_send_email; `pgflow-starter db grant ROLE` prints what a role needs"
+    )
+    foreign = "messages in pgmq.q_restock belong to no task that can be started: they are put aside"
+    order, email, *others = stage.modules
+    stuck = module("send_email", "retrying", reason=denied, code="42501")
+    stage.modules = (order, replace(stuck, type=email.type, phase=Phase.WORKER, next_attempt_at=None), *others)
+    troubles = {
+        "send_email": Trouble(TroubleKind.OUTCOMES_REFUSED, denied, began, "42501", TroubleScope.ALL),
+        "restock": Trouble(TroubleKind.UNSTARTED, foreign, began, "", TroubleScope.SOME),
+    }
+    stage.workers_ = tuple(replace(w, trouble=troubles.get(w.slug)) for w in stage.workers_)
+    return stage
+
+
 def failed() -> Stage:
     """Two modules that somebody has to correct."""
     stage = healthy()
@@ -112,6 +132,7 @@ def many(count: int = 200) -> Stage:
 SCENES: dict[str, Callable[[], Stage]] = {
     "healthy": healthy,
     "retrying": retrying,
+    "troubled": troubled,
     "failed": failed,
     "outage": outage,
     "nothing": Stage,

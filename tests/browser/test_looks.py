@@ -17,6 +17,7 @@ AUDIT = (Path(__file__).parent / "audit.js").read_text()
 HEADLINES = {
     "healthy": "Ready and healthy",
     "retrying": "Not ready",
+    "troubled": "Not ready",
     "failed": "Ready, but not complete",
     "outage": "Not ready",
     "nothing": "Ready",

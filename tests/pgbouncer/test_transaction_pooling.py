@@ -10,6 +10,8 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.postgres import proof
+from pgflow_starter.postgres.install import check, install
+from tests.support.planted import caught, plant
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.waiting import eventually
 
@@ -178,6 +180,16 @@ def test_no_session_keeps_anything_of_ours(database: str, pooled: str) -> None:
             # Both of the pool's connections, one held by a transaction.
             for conn in (first, second):
                 assert conn.execute(LEFT_BEHIND).fetchone() == (0, 0, 0, 0)
+
+
+def test_installing_and_checking_run_nothing_planted_and_leave_nothing_behind(database: str, pooled: str) -> None:
+    plant(database, functions=(), operators=["||", "="])
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("drop schema pgflow cascade")
+    assert install(pooled).inventory == check(pooled)
+    with psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as connection:
+        assert connection.execute(LEFT_BEHIND).fetchone() == (0, 0, 0, 0)
+    assert caught(database) == []
 
 
 LEFT_BEHIND = """

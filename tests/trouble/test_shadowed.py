@@ -1,0 +1,254 @@
+"""Our own statements, in sessions whose path leads into a schema where somebody has planted look-alikes."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+import pgflow_starter as pgflow
+from pgflow_starter import postgres
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.postgres import pgmq
+from pgflow_starter.postgres.claiming import Messages
+from pgflow_starter.postgres.connection import Backend, Session, server_limits
+from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.features import detect
+from pgflow_starter.postgres.flows import PostgresFlowStore
+from pgflow_starter.postgres.headers import set_headers
+from pgflow_starter.postgres.tasks import PostgresTaskStore
+from tests.support.database import NoScope, opened
+from tests.support.planted import caught, functions_in, plant
+from tests.support.starters import STRATEGIES, echo_job, running
+from tests.support.statements import Statement, recorded
+from tests.support.waiting import eventually
+from tests.trouble.conftest import Admin
+
+WAIT = 30.0
+STATEMENT = re.compile(r"\s*(select|with|update|insert|delete)\b")
+OLD_FASHIONED = "-c standard_conforming_strings=off"
+MODULES = [importlib.import_module(m.name) for m in pkgutil.iter_modules(postgres.__path__, "pgflow_starter.postgres.")]
+SETTING_UP = ("admin", "hardening", "install", "inventory", "queue_lock")
+"""Modules that set databases up or look into them, with a path of their own."""
+
+
+def texts() -> dict[str, str]:
+    """The constants of the package that are whole statements, by their names."""
+    named = {f"{m.__name__.rpartition('.')[2]}.{name}": value for m in MODULES for name, value in vars(m).items()}
+    return {
+        name: value
+        for name, value in named.items()
+        if isinstance(value, str) and STATEMENT.match(value) and name.partition(".")[0] not in SETTING_UP
+    }
+
+
+def order() -> pgflow.Flow:
+    """A step, a map over it that fails once, a step on that, which fails for good where it is told to."""
+    flow = pgflow.Flow("order", max_attempts=2, base_delay=0)
+
+    @flow.step()
+    def lines(given: Any, ctx: pgflow.TaskContext) -> Any:
+        return given["lines"]
+
+    @flow.map(array="lines")
+    def price(line: int, ctx: pgflow.TaskContext) -> int:
+        if ctx.attempt == 1:
+            raise OSError("the first attempt always fails")
+        return line * 2
+
+    @flow.step(depends_on=["price"], timeout=7)
+    def total(deps: Any, ctx: pgflow.TaskContext) -> Any:
+        if ctx.flow_input["fails"]:
+            raise ValueError("wrong")
+        return sum(deps["price"])
+
+    return flow
+
+
+def live(conninfo: str, strategy: str) -> None:
+    """Register, run, fail, retry, ask, wait, put aside, and stop while something runs."""
+    flow, jobs = order(), [echo_job(f"echo_{n}") for n in range(3)]
+    often = {"heartbeat_interval": 0.1, "recovery_interval": 0.1}
+    begun, go_on = threading.Event(), threading.Event()
+
+    @pgflow.job("slow")
+    def slow(message: Any, ctx: pgflow.TaskContext) -> Any:
+        begun.set()
+        go_on.wait(WAIT)
+
+    try:
+        with running(
+            conninfo, flows=[flow], jobs=[*jobs, slow], signal_strategy=strategy, shutdown_timeout=0.5, **often
+        ) as starter:
+            starter.await_ready(WAIT)
+            client = starter.client
+            with psycopg.connect(conninfo, options=OLD_FASHIONED) as connection:
+                runs = [client.start_flow(flow, {"lines": [1, 2], "fails": False}, connection=connection)]
+                for job in jobs:
+                    connection.execute("select pgmq.send(%s::text, '{}'::jsonb)", (job.slug,))
+            runs += client.enqueue_many(jobs[0], range(5))
+            failing = client.start_flow(flow, {"lines": [1], "fails": True})
+            assert [run.wait(WAIT).status for run in runs] == ["completed"] * 6
+            assert failing.wait(WAIT).status == "failed"
+            assert client.run(failing.id).error
+            assert len(client.steps(failing.id)) == 3
+            assert len(client.recent_runs()) >= 7
+            client.enqueue(slow, 1)
+            assert begun.wait(WAIT)
+            begun.clear()
+    finally:
+        go_on.set()
+
+
+def use_adapters(conninfo: str, admin: Admin) -> None:
+    """What is done seldom, by a worker whose luck is out."""
+    admin.execute("create or replace function pgflow.requeue_stalled_tasks() returns int language sql as 'select 0'")
+    flow, scope, worker = echo_job("seldom", max_attempts=2), NoScope(), uuid4()
+    with opened(conninfo) as database, pgflow.PgflowClient(conninfo) as client:
+        flows, tasks = PostgresFlowStore(database, SystemClock()), PostgresTaskStore(database)
+        definition = flows.compile(definition_of(flow), scope).definition
+        flows.compile(replace(definition, slug="double__underscore"), scope)
+        flows.verify([definition], scope, notify=True)
+        flows.enable_notify("seldom", 100, scope)
+        flows.register_workers([(worker, "seldom")], scope)
+        client.enqueue_many(flow, range(8))
+        client.enqueue(flow, 1, run_id=(again := uuid4()))
+        client.enqueue(flow, 1, run_id=again)
+        assert tasks.evidence(["seldom"], {"seldom": [1]})
+        claimed = tasks.claim(definition, worker, 3, scope).tasks
+        good, bad, worse = claimed
+        for careful in (False, True):
+            tasks.settle([Outcome(good, OutcomeKind.COMPLETED, "1")], careful=careful)
+        tasks.settle(
+            [Outcome(bad, OutcomeKind.FAILED, error="no"), Outcome(worse, OutcomeKind.FAILED_FOR_GOOD, error="no")]
+        )
+
+        def seldom(conn: Any) -> None:
+            messages = Messages(definition, worker, detect(conn))
+            assert messages.claim_unlocked(conn, 2)
+            (message, headers), *_ = messages.read(conn, 1)
+            messages.start(conn, message, headers)
+            messages.put_aside(conn, [message], [message], whole_queue=True)
+            messages.extend(conn, {message: 1})
+            messages.unwired(conn)
+            messages.hidden(conn)
+            set_headers(conn, "seldom", [again], "{}")
+            conn.execute(server_limits(1).setting())
+            pgmq.disable_notify(conn, "seldom")
+            pgmq.notify(conn, "nobody")
+
+        database.call(seldom)
+        held = [task for _, task in tasks.started_by([worker])]
+        tasks.give_back(worker, held[:1])
+        tasks.look([(worker, "seldom")])
+        tasks.heartbeat([worker])
+        tasks.keep_young([worker])
+        # One of its tasks has no attempt left.
+        admin.execute("update pgflow.workers set last_heartbeat_at = '2000-01-01' where worker_id = %s", (worker,))
+        admin.execute("update pgflow.step_tasks set attempts_count = 2 where message_id = %s", (held[1].msg_id,))
+        assert tasks.recover_stalled(["seldom"], [], 0.0) == len(held) - 1
+        tasks.worker_stopped(worker)
+        admin.execute("create function pgflow.mark_worker_stopped(worker_id uuid) returns void language sql as ''")
+        tasks.worker_stopped(worker)
+        end_backends(database)
+
+
+def end_backends(database: Database) -> None:
+    """Have the probe end one that is there no more."""
+    database._room.leave_behind(Backend(1, ""))
+    database.doubt(lambda: None)
+    eventually(lambda: not database._room.left_behind, what="the end of what was left behind")
+
+
+def sow(conninfo: str) -> None:
+    """Plant a look-alike of whatever our statements call."""
+    plant(conninfo, functions_in(value for m in MODULES for value in vars(m).values() if isinstance(value, str)))
+
+
+def test_nothing_that_our_statements_name_can_be_anybody_elses(
+    database: str, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Session, "limit_by", lambda self, limits: None)  # each statement by itself
+    with recorded() as statements:
+        for strategy in STRATEGIES:
+            live(database, strategy)
+        use_adapters(database, admin)
+    sow(database)
+    assert "\n\n".join(sorted({shadows(admin, statement) for statement in statements})).strip() == ""
+    assert unseen([statement.text for statement in statements]) == []
+
+
+def test_a_life_in_a_schema_full_of_look_alikes_calls_none(database: str, admin: Admin) -> None:
+    sow(database)
+    for strategy in STRATEGIES:
+        live(database, strategy)
+    use_adapters(database, admin)
+    assert caught(database) == []
+
+
+# A function with the statement for a body depends on what the statement calls; nothing depends on what is PostgreSQL's.
+_TYPES = (
+    "select parameter_types::text[] from pg_catalog.pg_prepared_statements where name operator(pg_catalog.=) 'ours'"
+)
+_CALLED = """
+select pg_describe_object(refclassid, refobjid, 0)
+from pg_depend left join pg_proc p on refclassid = 'pg_proc'::regclass and p.oid = refobjid
+left join pg_operator o on refclassid = 'pg_operator'::regclass and o.oid = refobjid
+where classid = 'pg_proc'::regclass and objid = 'public.ours'::regproc
+  and 'public'::regnamespace in (p.pronamespace, o.oprnamespace)
+"""
+
+
+def shadows(connection: Admin, statement: Statement) -> str:
+    """What a statement calls of what is planted: where it is executed, what that is, and the statement."""
+    if not STATEMENT.match(statement.text):
+        return ""
+    found: Any
+    with connection.transaction(force_rollback=True):
+        try:
+            given = ", ".join(_type(connection, t) for t in statement.types)
+            connection.execute(f"prepare ours {given and f'({given})'} as {statement.text}".encode())
+            types: Any = connection.execute(_TYPES).fetchone()
+            connection.execute("deallocate ours")
+            body = f"returns void begin atomic {statement.text}; end"
+            connection.execute(f"create function public.ours({', '.join(types[0])}) {body}".encode())
+            connection.execute("set local search_path to pg_catalog")
+            found = [row[0] for row in connection.execute(_CALLED)]
+        except psycopg.Error as error:
+            found = str(error)
+    bare = re.findall(rf"(?<![\w.])(?:{'|'.join(variadic(connection))})\(", statement.text)
+    return f"{statement.where}: {found or ''}{bare or ''}: {statement.text}" if found or bare else ""
+
+
+def variadic(connection: Admin) -> list[str]:
+    """What takes any number of arguments of any type, of which not all can be planted."""
+    rows = connection.execute("select distinct proname::text from pg_catalog.pg_proc where provariadic <> 0").fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def _type(connection: Admin, oid: int) -> str:
+    row = connection.execute("select pg_catalog.format_type(%s::pg_catalog.oid, null)", (oid,)).fetchone()
+    assert row is not None
+    return str(row[0]) if oid else "unknown"
+
+
+def unseen(executed: Iterable[str]) -> list[str]:
+    """The statements of the package that were not executed: what is added has to be done above."""
+    known = [re.sub(r"\s+", " ", text) for text in executed]
+    left = []
+    for name, text in texts().items():
+        parts = re.split(r"%\(\w+\)s|%s|\{\w*\}", re.sub(r"\s+", " ", text).strip())
+        pattern = re.compile(".*?".join(re.escape(part.replace("%%", "%").replace("{{}}", "{}")) for part in parts))
+        if not any(pattern.search(given) for given in known):
+            left.append(name)
+    return left
