@@ -23,7 +23,7 @@ class PermanentError(PgflowError):
 
 
 class DefinitionError(PermanentError):
-    """A module cannot be loaded or yields no valid `FlowDefinition`."""
+    """A module cannot be loaded, or yields no valid `FlowDefinition`, or one with a slug that the core refuses."""
 
 
 class SlugTakenError(PermanentError):
@@ -31,14 +31,14 @@ class SlugTakenError(PermanentError):
 
 
 class ShapeMismatchError(PermanentError):
-    """The flow in the database has other steps, kinds, dependencies or conditions than the code.
+    """The flow in the database has other steps, kinds, dependencies, conditions or queues than the code.
 
     Or the steps in another order, while another runtime has its queue, which compares it.
     """
 
 
 class NotInstalledError(PermanentError):
-    """pgmq or the pgflow core is missing from the database, or too old."""
+    """pgmq or the pgflow core is missing from the database, too old, or newer than this package knows."""
 
 
 class MissingRightsError(PermanentError):

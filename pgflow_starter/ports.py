@@ -205,8 +205,8 @@ class TaskStore(Protocol):
     def settle(self, outcomes: Sequence[Outcome], answers: float, careful: bool = False) -> Sequence[Outcome]:
         """Write what became of tasks, within `answers` times the usual limit; those whose run somebody has locked.
 
-        These are not written, all others are. Who is `careful` waits for no row that is locked. Doing it again after a
-        lost connection is no harm.
+        These are not written, all others are; a `Settled` tells which of them pgflow ignored. Who is `careful` waits
+        for no row that is locked. Doing it again after a lost connection is no harm.
         """
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[tuple[UUID, str, int]]:

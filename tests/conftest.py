@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from tests.support.cores import install_core
 from tests.support.databases import FAST, fresh_database, memory_folder
 from tests.support.threads import left_over, ours
 
@@ -32,7 +32,7 @@ def server(pg_version: int) -> Iterator[EmbeddedPostgres]:
 def template(server: EmbeddedPostgres) -> Iterator[str]:
     """The name of a database with pgmq and the pgflow core, to be copied."""
     with fresh_database(server) as conninfo:
-        install(conninfo)
+        install_core(conninfo)
         yield conninfo.rpartition("dbname=")[2]
 
 

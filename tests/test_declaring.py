@@ -185,3 +185,28 @@ def test_a_coroutine_function_is_refused_as_a_handler() -> None:
 
     with pytest.raises(ValueError, match="coroutine function"):
         pgflow.job("send")(send)
+
+
+DOUBTFUL = ["_first", "last_", "mid__dle", "_"]
+
+
+@pytest.mark.parametrize("slug", DOUBTFUL)
+def test_a_slug_that_the_newest_cores_refuse_is_warned_of_where_it_is_declared(slug: str) -> None:
+    flow = pgflow.Flow("shop")
+    declarations: list[Any] = [
+        lambda: pgflow.Flow(slug),
+        lambda: flow.step(slug=slug)(handler),
+        lambda: pgflow.Flow("shop").map(slug=slug)(handler),
+        lambda: pgflow.job(slug),
+        lambda: pgflow.job("shop", step_slug=slug),
+    ]
+    for declare in declarations:
+        with pytest.warns(UserWarning, match=f"slug {slug!r} is refused by pgflow's cores from 0.17 on") as told:
+            declare()
+        assert [warning.filename for warning in told] == [__file__]
+    assert [step.slug for step in definition(flow).steps] == [slug]
+
+
+def test_a_single_underscore_between_is_warned_of_by_nobody() -> None:
+    pgflow.Flow("process_order_2").step(slug="a_1")(handler)
+    pgflow.job("send_email")(handler)

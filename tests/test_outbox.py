@@ -15,7 +15,7 @@ import pytest
 from pgflow_starter import DatabaseError, FlowDefinition, PermanentError, StepDefinition, TaskContext
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.testing import ManualClock, ManualTimers
 from pgflow_starter.worker.execution import execute
 from pgflow_starter.worker.flights import Flight, Flights
@@ -89,6 +89,26 @@ def test_an_outcome_is_written_at_once_and_told() -> None:
     rig.outbox.put(completed(1))
     assert rig.store.settled == rig.told == [completed(1)]
     assert (len(rig.outbox), rig.stuck, rig.outbox.flush()) == (0, 0, True)
+
+
+def test_one_that_was_ignored_is_told_as_such_once_and_waits_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    rig = Rig()
+    whys = {1: Ignored("cancelled", "started"), 2: Ignored("queued", "started")}
+
+    def settle(outcomes: Sequence[Outcome], answers: float) -> Settled:
+        return Settled((), [(o, whys[o.task.task_index]) for o in outcomes if o.task.task_index in whys])
+
+    rig.store.settle = settle
+    for number in range(3):
+        rig.outbox.add(completed(number))
+    assert rig.outbox.flush()
+    assert [o.kind for o in rig.told] == [OutcomeKind.COMPLETED, OutcomeKind.IGNORED, OutcomeKind.IGNORED]
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("INFO", f"shop: the outcome of step a of run {RUN} was ignored: the task is cancelled"),
+        ("WARNING", f"shop: the outcome of step a of run {RUN} was ignored: the task is queued"),
+    ]
+    assert len(rig.outbox) == 0
 
 
 def test_what_comes_while_another_thread_writes_is_its_next_batch_and_nobody_waits() -> None:

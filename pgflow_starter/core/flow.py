@@ -17,7 +17,7 @@ from pgflow_starter.core.definition import (
     dependency_list,
     flow_option_problems,
 )
-from pgflow_starter.core.rules import refuse, slug_problem
+from pgflow_starter.core.rules import refuse, slug_problem, warn_of_slug
 from pgflow_starter.core.state import ModuleType
 
 H = TypeVar("H", bound=Handler)
@@ -26,8 +26,9 @@ H = TypeVar("H", bound=Handler)
 class Flow:
     """A flow that its module declares step by step. `base_delay` and `timeout` are whole seconds.
 
-    Raises ValueError naming every bad slug and option, TypeError for a slug that is no string. Declare on one thread,
-    as modules are imported; a starter reads the steps declared until its registry phase.
+    Raises ValueError naming every bad slug and option, TypeError for a slug that is no string. Warns (UserWarning) of a
+    slug that the newest pgflow cores refuse; so do steps and jobs. Declare on one thread, as modules are imported; a
+    starter reads the steps declared until its registry phase.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Flow:
         self._steps: dict[str, StepDefinition] = {}
         options = {n: getattr(self, n) for n in FLOW_OPTIONS}
         refuse([slug_problem("flow slug", slug) or "", *flow_option_problems(f"flow {slug!r}", options)])
+        warn_of_slug("flow slug", slug)
 
     def __repr__(self) -> str:
         return f"Flow({self.slug!r}, steps={list(self._steps)})"
@@ -142,6 +144,7 @@ class Flow:
             if len(set(step.depends_on)) < len(step.depends_on):
                 problems.append(f"flow {self.slug!r}: step {step.slug!r} names a dependency twice")
             refuse(problems)
+            warn_of_slug("step slug", step.slug)
             self._steps[step.slug] = step
             return handler
 
@@ -194,6 +197,9 @@ def job(
             *flow_option_problems(f"job {slug!r}", options),
         ]
     )
+    warn_of_slug("job slug", slug)
+    if step_slug is not None:
+        warn_of_slug("step slug", step_slug)
 
     def declare(handler: Handler) -> Job:
         step = StepDefinition(slug if step_slug is None else step_slug, handler)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import TypeGuard
 
@@ -31,6 +32,18 @@ def slug_problem(what: str, slug: object) -> str | None:
     if len(slug) > MAX_SLUG_LENGTH or not _SLUG.fullmatch(slug):
         return f"{what} {slug!r} is not valid: {_RULE}"
     return None
+
+
+def refused_by_newest(slug: str) -> bool:
+    """Whether the newest pgflow cores refuse a slug that the older ones take: they keep `__` for names of their own."""
+    return slug.startswith("_") or slug.endswith("_") or "__" in slug
+
+
+def warn_of_slug(what: str, slug: str) -> None:
+    """Warn, where the caller of the caller declares it, of a slug that the newest cores refuse."""
+    if refused_by_newest(slug):
+        msg = f"{what} {slug!r} is refused by pgflow's cores from 0.17 on, which take no '_' at either end and no '__'"
+        warnings.warn(msg, UserWarning, stacklevel=3)
 
 
 def option_problems(owner: str, options: Iterable[tuple[str, object]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -67,11 +68,37 @@ class Claimed:
 
 
 class OutcomeKind(StrEnum):
-    """How a task ended: pgflow's `complete_task`, its `fail_task`, or failed with no attempt left."""
+    """How a task ended: pgflow's `complete_task`, its `fail_task`, or failed with no attempt left.
+
+    What pgflow ignored when it was written, for the task was no more to be ended, is `IGNORED` from then on.
+    """
 
     COMPLETED = "completed"
     FAILED = "failed"
     FAILED_FOR_GOOD = "failed_for_good"
+    IGNORED = "ignored"
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Where a task and its run stand whose outcome pgflow ignored; None for what is in the database no more."""
+
+    task: str | None
+    run: str | None
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is what comes of a run, or a step, that ends while its tasks are under way."""
+        return self.run != "started" or self.task in ("cancelled", "skipped", "started")
+
+    def __str__(self) -> str:
+        if self.run is None:
+            return "the run is in the database no more"
+        if self.run != "started":
+            return f"the run is {self.run}"
+        if self.task == "started":
+            return "the run or the step has ended"
+        return f"the task is {self.task}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +110,14 @@ class Outcome:
     output_json: str = "null"
     error: str = ""
     error_type: str = ""
+
+
+class Settled(list[Outcome]):
+    """What settling came to: the outcomes that are not written, for somebody has locked their run.
+
+    `ignored` are those among the others that pgflow ignored, each with why.
+    """
+
+    def __init__(self, locked: Iterable[Outcome] | None, ignored: Sequence[tuple[Outcome, Ignored]] = ()) -> None:
+        super().__init__(locked or ())
+        self.ignored = ignored

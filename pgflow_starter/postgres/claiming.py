@@ -41,7 +41,8 @@ _CLAIM = """
 with messages as materialized (
     {messages}
 ), started as materialized (
-    select t.* from {startable} m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s) t where m.ids is not null
+    select t.* from {startable} m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s{claimed_of}) t
+    where m.ids is not null
 )
 select m.n,
        case when m.n = 0 then (select extract(epoch from min(vt)) - extract(epoch from clock_timestamp())
@@ -68,7 +69,8 @@ _ALL = "messages"
 _UNLOCKED = """(
     select pg_catalog.array_agg(message_id) as ids
     from (select t.message_id from pgflow.step_tasks t
-          where t.flow_slug = %(queue)s and t.message_id = any(array(select pg_catalog.unnest(ids) from messages))
+          where t.flow_slug = %(queue)s{of_queue}
+            and t.message_id = any(array(select pg_catalog.unnest(ids) from messages))
           for update skip locked) free
 )"""
 _READ_ONLY = "select msg_id, {headers} from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)"
@@ -90,7 +92,7 @@ with seen as materialized (
                coalesce(bool_or(t.status = 'started'), false) as started,
                extract(epoch from max(t.queued_at)) - extract(epoch from clock_timestamp()) as ahead
         from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
-        where t.message_id = q.msg_id and t.flow_slug = %(queue)s
+        where t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
     ) t
     where q.msg_id = any(%(ids)s)
 ), put as (
@@ -110,12 +112,12 @@ with nobodys as materialized (
     select q.msg_id from pgmq.{queue} q
     where q.vt <= clock_timestamp()
       and not exists (select from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
-                      where t.message_id = q.msg_id and t.flow_slug = %(queue)s
+                      where t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
                         and (t.status = 'started' or t.status = 'queued' and r.status = 'started'))
     order by q.msg_id limit %(most)s for update skip locked
 ), early as materialized (
     select q.msg_id, t.queued_at from pgmq.{queue} q
-    join pgflow.step_tasks t on t.message_id = q.msg_id and t.flow_slug = %(queue)s
+    join pgflow.step_tasks t on t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
          and t.status = 'queued' and t.queued_at > clock_timestamp()
     where q.vt <= clock_timestamp()
     order by q.msg_id limit %(most)s for update of q skip locked
@@ -134,7 +136,7 @@ with nobodys as materialized (
 )
 select count(*) from put
 """
-# start_tasks leaves the messages as invisible as they were read; a step of another timeout needs its own.
+# The older start_tasks leave the messages as invisible as they were read; a step of another timeout needs its own.
 _EXTEND = """
 with free as materialized (
     select q.msg_id, o.seconds from pgmq.{queue} q
@@ -144,6 +146,8 @@ with free as materialized (
 update pgmq.{queue} q set vt = clock_timestamp() + pg_catalog.make_interval(secs => free.seconds)
 from free where q.msg_id = free.msg_id
 """
+# Where tasks have queues, the index is of queue and message.
+_OF_QUEUE = " and t.queue_name = %(queue)s"
 # The tables without whose rows no task can be started, of which row level security hides rows from this role.
 _HIDDEN = """
 select coalesce(pg_catalog.array_agg('pgflow.' || c.relname::text order by c.relname), '{}')
@@ -157,7 +161,11 @@ _OF_ONE = ("21", "22", "23", "P0")
 
 
 class Messages:
-    """The messages of one worker's queue, on one connection. Raises psycopg's errors."""
+    """The messages of one worker's queue, on one connection. Raises psycopg's errors.
+
+    `each_its_own_vt`: starting a task has its message invisible for as long as its step may take, and not for as long
+    as it was read.
+    """
 
     def __init__(
         self, definition: FlowDefinition, worker_id: UUID, features: Features, *, vt: int | None = None
@@ -166,6 +174,7 @@ class Messages:
         usual = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
         self.vt = usual if vt is None else min(vt, usual)
         self._features = features
+        self.each_its_own_vt = features.cancels
         self._parameters: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "worker": worker_id}
 
     def claim(self, conn: Connection, quantity: int) -> list[Any]:
@@ -203,12 +212,12 @@ class Messages:
 
         Of the `whole_queue`, where there is hardly anything else at its head.
         """
-        put = _aside_statement(_PUT_ASIDE, self.queue)
+        put = _aside_statement(_PUT_ASIDE, self.queue, self._features)
         given = {**self._parameters, "ids": list(unstarted), "refused": list(refused)}
         row: Any = conn.execute(put, given).fetchone()
         nobodys: int = row[0]
         if whole_queue:
-            put = _aside_statement(_PUT_ALL_ASIDE, self.queue)
+            put = _aside_statement(_PUT_ALL_ASIDE, self.queue, self._features)
             row = conn.execute(put, {**self._parameters, "most": AT_ONCE}).fetchone()
             nobodys += row[0]
         return nobodys
@@ -221,7 +230,7 @@ class Messages:
     def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
         """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""
         given = {"ids": list(seconds), "seconds": list(seconds.values())}
-        conn.execute(_aside_statement(_EXTEND, self.queue), given)
+        conn.execute(_aside_statement(_EXTEND, self.queue, self._features), given)
 
     def unwired(self, conn: Connection) -> bool:
         """Whether flow, queue or worker are there no more."""
@@ -244,7 +253,8 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
         sql.SQL(_CLAIM)
         .format(
             messages=sql.SQL(messages).format(headers=headers),
-            startable=sql.SQL(startable),
+            startable=sql.SQL(startable).format(of_queue=_of_queue(features)),
+            claimed_of=sql.SQL(", %(queue)s" if features.claims_by_queue else ""),
             queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),
             version=sql.SQL(VERSION),
@@ -261,5 +271,10 @@ def _read_only(has_headers: bool) -> str:
 
 
 @cache
-def _aside_statement(statement: str, queue: str) -> str:
-    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{queue}")).as_string()
+def _aside_statement(statement: str, queue: str, features: Features) -> str:
+    table = sql.Identifier(f"q_{queue}")
+    return sql.SQL(statement).format(queue=table, of_queue=_of_queue(features)).as_string()
+
+
+def _of_queue(features: Features) -> sql.SQL:
+    return sql.SQL(_OF_QUEUE if features.tasks_have_queues else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +13,7 @@ from psycopg import sql
 from pgflow_starter.core.evidence import Evidence
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.features import Features
 
 SAMPLE = 500
 """Queued tasks that one look takes from each side of a random place, messages of each doubted queue."""
@@ -54,7 +55,7 @@ select {slug}::text, exists (
     select from (select msg_id, read_ct from pgmq.{queue} order by msg_id limit {most}) m
     where m.read_ct > 0 and (m.msg_id = any({refused}::bigint[]) or not exists (
         select from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
-        where t.message_id = m.msg_id and t.flow_slug = {slug} and t.status in ('queued', 'started')))
+        where t.message_id = m.msg_id and t.flow_slug = {slug}{of_queue} and t.status in ('queued', 'started')))
 )
 """
 
@@ -70,8 +71,9 @@ _OF_ONE_QUEUE = (
 class Looks:
     """Looks for such things. Blocks on I/O; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, detected: Callable[[Connection], Features]) -> None:
         self._database = database
+        self._detected = detected
 
     def look(self, slugs: Sequence[str], doubted: Mapping[str, Iterable[int]]) -> Mapping[str, Evidence]:
         """For each queue of which there is something to say, and for each of the `doubted`: there messages were read
@@ -88,7 +90,8 @@ class Looks:
                 for slug, tasks, lost, hidden, run in _all(conn, statements):
                     found[slug] = Evidence(tasks, lost, bool(hidden), run, whole)
             if doubted:
-                statements = [_unstartable(slug, refused) for slug, refused in doubted.items()]
+                of_queue = self._detected(conn).tasks_have_queues
+                statements = [_unstartable(slug, refused, of_queue) for slug, refused in doubted.items()]
                 for slug, there in _all(conn, statements):
                     found[slug] = found[slug].saying(unstartable=there)
             return found
@@ -121,9 +124,11 @@ def _lost(slug: str, runs: Sequence[UUID], steps: Sequence[str], indexes: Sequen
     )
 
 
-def _unstartable(slug: str, refused: Iterable[int]) -> sql.Composed:
+def _unstartable(slug: str, refused: Iterable[int], of_queue: bool) -> sql.Composed:
     return sql.SQL(_UNSTARTABLE).format(
         slug=sql.Literal(slug),
+        # Where tasks have queues, the index is of queue and message.
+        of_queue=sql.SQL(" and t.queue_name = {}").format(sql.Literal(slug)) if of_queue else sql.SQL(""),
         queue=sql.Identifier(f"q_{slug}"),
         most=sql.Literal(SAMPLE),
         refused=sql.Literal(list(refused)),

@@ -2,61 +2,101 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.errors import NotInstalledError
 from pgflow_starter.postgres.connection import Connection
 
 INSTALL_HINT = "run: pgflow-starter db install --dsn '…'"
 
-# One look into the catalog: schemas, functions and columns that differ between the cores in use.
-_DETECT = """
-select to_regnamespace('pgmq') is not null and to_regproc('pgmq.read') is not null as pgmq,
-       to_regnamespace('pgflow') is not null and to_regproc('pgflow.create_flow') is not null as pgflow,
-       exists (select from pg_proc where pronamespace = to_regnamespace('pgflow')::oid and proname = 'start_tasks')
-           as start_tasks,
-       exists (select from pg_proc p where p.pronamespace = to_regnamespace('pgflow')::oid and p.proname = 'add_step'
-               and 'step_type' = any(p.proargnames)) as maps,
-       exists (select from pg_proc
-               where pronamespace = to_regnamespace('pgmq')::oid and proname = 'enable_notify_insert')
-           as notify,
-       exists (select from pg_class c join pg_attribute a on a.attrelid = c.oid
-               where c.relnamespace = to_regnamespace('pgflow')::oid and c.relname = 'step_task_record'
-               and a.attname = 'flow_input' and not a.attisdropped) as flow_input,
-       exists (select from pg_proc
-               where pronamespace = to_regnamespace('pgflow')::oid and proname = 'mark_worker_stopped')
-           as mark_worker_stopped,
-       exists (select from pg_proc
-               where pronamespace = to_regnamespace('pgflow')::oid and proname = 'requeue_stalled_tasks')
-           as requeue_stalled_tasks,
-       exists (select from pg_class c join pg_attribute a on a.attrelid = c.oid
-               where c.relnamespace = to_regnamespace('pgmq')::oid and c.relname = 'message_record'
-               and a.attname = 'headers' and not a.attisdropped) as headers,
-       current_database()
-"""
+# The arguments of start_tasks by which a claim can be made: with the queue, which stands before a step here, and
+# without.
+_WITH_QUEUE = ["flow_slug", "msg_ids", "worker_id", "queue_name", "step_slug"]
+_WITHOUT_QUEUE = _WITH_QUEUE[:3]
+
+# A text constant of a constraint as the catalog stores it: what would write the constraint out waits for whoever has
+# its table locked.
+_CANCELLED = " ".join(str(byte) for byte in b"cancelled")
+
+# One look into the catalog: schemas, functions by the names of their arguments, columns, and what a task may be.
+_DETECT = f"""
+with functions as materialized (
+    select n.nspname::text as schema, p.proname::text as name,
+           coalesce(p.proargnames[1:p.pronargs], '{{}}') as arguments
+    from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname in ('pgmq', 'pgflow')
+), columns as materialized (
+    select pg_catalog.concat_ws('.', n.nspname, c.relname, a.attname) as name
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+    where n.nspname in ('pgmq', 'pgflow') and c.relname in ('message_record', 'step_task_record', 'step_tasks')
+)
+select exists (select from functions where schema = 'pgmq' and name = 'read'),
+       exists (select from functions where schema = 'pgflow' and name = 'create_flow'),
+       exists (select from functions where schema = 'pgflow' and name = 'add_step' and 'step_type' = any(arguments)),
+       array(select pg_catalog.array_to_string(arguments, ', ') from functions
+             where schema = 'pgflow' and name = 'start_tasks' order by 1),
+       exists (select from functions where schema = 'pgmq' and name = 'enable_notify_insert'),
+       exists (select from columns where name = 'pgflow.step_task_record.flow_input'),
+       exists (select from functions where schema = 'pgflow' and name = 'mark_worker_stopped'),
+       exists (select from functions where schema = 'pgflow' and name = 'requeue_stalled_tasks'),
+       exists (select from columns where name = 'pgmq.message_record.headers'),
+       exists (select from columns where name = 'pgflow.step_tasks.queue_name'),
+       exists (select from pg_catalog.pg_constraint k
+               where k.conrelid = pg_catalog.to_regclass('pgflow.step_tasks')::oid and k.contype = 'c'
+                 and pg_catalog.strpos(k.conbin::text, '{_CANCELLED}') > 0),
+       pg_catalog.current_database()
+"""  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What is there. `flow_input`: `start_tasks` returns it; `headers`: pgmq's messages have some; else functions."""
+    """What is there.
+
+    `flow_input`: `start_tasks` returns it; `headers`: pgmq's messages have some; `claims_by_queue`: `start_tasks` takes
+    the queue; `tasks_have_queues`: a message's id is one queue's only, and each task names its queue; `cancels`: tasks
+    may be cancelled or skipped, and what came with that: `start_tasks` has a message invisible for as long as its
+    step may take, and stalled tasks are judged by that time, too. Else functions.
+    """
 
     notify: bool
     flow_input: bool
     mark_worker_stopped: bool
     requeue_stalled_tasks: bool
     headers: bool
+    claims_by_queue: bool
+    tasks_have_queues: bool
+    cancels: bool
 
 
 def detect(conn: Connection) -> Features:
     """Look into the catalog. Raises NotInstalledError naming what is missing and the command that installs it."""
-    row = conn.execute(_DETECT).fetchone()
-    assert row is not None
-    pgmq, pgflow, start_tasks, maps, notify, flow_input, mark_worker_stopped, requeue, headers, database = row
+    row: Any = conn.execute(_DETECT).fetchone()
+    pgmq, pgflow, maps, claims, notify, flow_input, stopped, requeue, headers, queues, cancels, database = row
     missing = [name for name, there in (("pgmq", pgmq), ("the pgflow core", pgflow)) if not there]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         msg = f"{' and '.join(missing)} {verb} not installed in database {database!r}; {INSTALL_HINT}"
         raise NotInstalledError(msg)
-    if not (start_tasks and maps):
+    if not (claims and maps):
         msg = f"the pgflow core in database {database!r} is older than 0.8.1; upgrade it with pgflow's own migrations"
         raise NotInstalledError(msg)
-    return Features(bool(notify), bool(flow_input), bool(mark_worker_stopped), bool(requeue), bool(headers))
+    by_queue = ", ".join(_WITH_QUEUE) in claims
+    if not by_queue and ", ".join(_WITHOUT_QUEUE) not in claims:
+        msg = (
+            f"the pgflow core in database {database!r} has a start_tasks that this pgflow-starter cannot call,"
+            f" start_tasks({'), start_tasks('.join(claims)}): upgrade pgflow-starter,"
+            " or, if the core was patched by hand, apply pgflow's own migrations"
+        )
+        raise NotInstalledError(msg)
+    return Features(
+        notify=notify,
+        flow_input=flow_input,
+        mark_worker_stopped=stopped,
+        requeue_stalled_tasks=requeue,
+        headers=headers,
+        claims_by_queue=by_queue,
+        tasks_have_queues=queues,
+        cancels=cancels,
+    )

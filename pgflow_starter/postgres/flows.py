@@ -16,7 +16,8 @@ from uuid import UUID
 import psycopg
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.errors import DatabaseError, NotInstalledError, ShapeMismatchError
+from pgflow_starter.core.rules import refused_by_newest
+from pgflow_starter.errors import DatabaseError, DefinitionError, NotInstalledError, ShapeMismatchError
 from pgflow_starter.ports import CancelScope, Clock, Compiled
 from pgflow_starter.postgres import pgmq, rights
 from pgflow_starter.postgres.connection import Connection
@@ -42,12 +43,16 @@ select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
                                                                where d.flow_slug = s.flow_slug
                                                                  and d.step_slug = s.step_slug))
                                              order by s.step_index)
-                 from pgflow.steps s where s.flow_slug = f.flow_slug), '[]')
+                 from pgflow.steps s where s.flow_slug = f.flow_slug), '[]'),
+       pg_catalog.to_jsonb(f) ->> 'queue_mode'
 from pgflow.flows f where f.flow_slug = any(%s)
 """  # noqa: S608 - constants
 # Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.
 _CREATE_FLOW = "select count(*) from pgflow.create_flow(%s, %s, %s, %s)"
 _ADD_STEP = "select count(*) from pgflow.add_step(%s, %s, %s::text[], %s, %s, %s, %s, %s)"
+_REFUSED_SLUGS = """
+select array(select slug from pg_catalog.unnest(%s::text[]) as given (slug) where not pgflow.is_valid_slug(slug))
+"""
 # The core's own, under which newer ones compile: they would take a flow whose compile is under way for one that is not
 # there.
 _LOCK_FLOW = "select pg_catalog.pg_advisory_xact_lock(1, pg_catalog.hashtext(%s))"
@@ -228,6 +233,7 @@ def compile_flow(conn: Connection, definition: FlowDefinition) -> Compiled:
 def _compile(conn: Connection, definition: FlowDefinition, stored: _Stored | None) -> Compiled:
     """Create what is not stored, or verify it."""
     if stored is None or not stored.queue:
+        _refuse_slugs(conn, definition)
         with conn.pipeline(), conn.transaction():
             conn.execute(pgmq.LIMIT_LOCKS)
             conn.execute(_LOCK_FLOW, (definition.slug,))
@@ -242,10 +248,26 @@ def _compile(conn: Connection, definition: FlowDefinition, stored: _Stored | Non
     return _verify(definition, stored)
 
 
+def _refuse_slugs(conn: Connection, definition: FlowDefinition) -> None:
+    """Have the core say so of slugs that the newest ones refuse, before their constraint does."""
+    doubtful = [slug for slug in (definition.slug, *(s.slug for s in definition.steps)) if refused_by_newest(slug)]
+    if not doubtful:
+        return
+    row: Any = conn.execute(_REFUSED_SLUGS, (doubtful,)).fetchone()
+    if row[0]:
+        refused = ", ".join(repr(slug) for slug in dict.fromkeys(row[0]))
+        msg = (
+            f"flow {definition.slug!r}: the pgflow core in the database refuses the slug {refused}:"
+            " it takes no '_' at either end and no '__'. Rename it"
+        )
+        raise DefinitionError(msg)
+
+
 class _Stored:
     def __init__(self, row: Sequence[Any]) -> None:
         self.options = dict(zip(_OPTIONS, row[:3], strict=True))
-        self.queue: bool = row[3]
+        self.queue_of_each_step: bool = row[6] == "step"
+        self.queue: bool = row[3] or self.queue_of_each_step
         self.neighbours: list[str] = row[4]
         self.steps = {step["step_slug"]: _StoredStep(step) for step in row[5]}
 
@@ -270,6 +292,13 @@ def _add_steps(conn: Connection, definition: FlowDefinition) -> None:
 
 
 def _verify(definition: FlowDefinition, stored: _Stored) -> Compiled:
+    if stored.queue_of_each_step:
+        msg = (
+            f"flow {definition.slug!r} in the database has a queue for each step (queue_mode 'step'), and"
+            " pgflow-starter works with one queue for a flow. Give the flow here a slug of its own, or have the"
+            " runtime that compiled it compile it without step queues"
+        )
+        raise ShapeMismatchError(msg)
     wrong = _shape_differences(definition, stored)
     if wrong:
         msg = (

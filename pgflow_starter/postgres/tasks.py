@@ -15,7 +15,7 @@ from psycopg import sql
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.evidence import Evidence
-from pgflow_starter.core.task import Claimed, Outcome, Task
+from pgflow_starter.core.task import Claimed, Outcome, Settled, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.claiming import HIDDEN_VT, SINGLY_VT, VT_MARGIN, WIRED, Messages, of_one_message
@@ -51,16 +51,18 @@ from (select worker_id from pgflow.workers where worker_id = any(%s) for no key 
 where w.worker_id = free.worker_id
 returning w.worker_id, w.deprecated_at is not null
 """
-# The newer cores' requeue_stalled_tasks takes a task from its living worker when it is 30 s older than its flow's
-# timeout, which a step's may exceed: it is kept just younger. Not as young as now: a completion that has begun before
-# would end before its task began.
+# The newer cores' requeue_stalled_tasks takes a task from its living worker when it is 30 s older than its timeout: its
+# flow's, which a step's may exceed, or its step's, of which we may be told late. It is kept just younger. Not as young
+# as now: a completion that has begun before would end before its task began.
 _KEEP_YOUNG = """
 with old as (
     select t.run_id, t.step_slug, t.task_index,
-           now() - pg_catalog.make_interval(secs => f.opt_timeout + 5) as just_younger
-    from pgflow.step_tasks t join pgflow.flows f on f.flow_slug = t.flow_slug
+           now() - pg_catalog.make_interval(secs => {timeout} + 5) as just_younger
+    from pgflow.step_tasks t
+    join pgflow.flows f on f.flow_slug = t.flow_slug
+    join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
     where t.status = 'started' and t.last_worker_id = any(%s)
-      and t.started_at < now() - pg_catalog.make_interval(secs => f.opt_timeout + 5)
+      and t.started_at < now() - pg_catalog.make_interval(secs => {timeout} + 5)
     for update of t skip locked
 )
 update pgflow.step_tasks t set started_at = old.just_younger
@@ -77,7 +79,8 @@ class PostgresTaskStore:
         self._database = database
         self._features: Features | None = None
         self._inputs = FlowInputs()
-        self._settling, self._stalled, self._looks = Settling(database), Stalled(database), Looks(database)
+        self._settling, self._stalled = Settling(database), Stalled(database)
+        self._looks = Looks(database, self._detected)
 
     def claim(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float = 1.0
@@ -120,7 +123,7 @@ class PostgresTaskStore:
             rows: list[Any] = conn.execute(statement, prepare=False).fetchall()
         return [None if seconds is None else float(seconds) for (seconds,) in rows]
 
-    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Sequence[Outcome]:
+    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
         """As `Settling.settle`."""
         return self._settling.settle(outcomes, answers, careful)
 
@@ -150,11 +153,13 @@ class PostgresTaskStore:
     def keep_young(self, workers: Sequence[UUID]) -> None:
         """See to it that nobody who goes by the age of tasks takes those of these workers."""
 
-        def keep(conn: Connection) -> None:
-            if self._detected(conn).requeue_stalled_tasks:
-                conn.execute(_KEEP_YOUNG, (list(workers),))
+        def kept(conn: Connection) -> None:
+            features = self._detected(conn)
+            if features.requeue_stalled_tasks:
+                timeout = "coalesce(s.opt_timeout, f.opt_timeout)" if features.cancels else "f.opt_timeout"
+                conn.execute(_KEEP_YOUNG.format(timeout=timeout), (list(workers),))
 
-        self._database.call(keep)
+        self._database.call(kept)
 
     def worker_stopped(self, worker_id: UUID) -> None:
         """Say that the worker has stopped."""
@@ -293,7 +298,7 @@ class PostgresTaskStore:
         if features is None:
             try:
                 features = self._features = detect(conn)
-            except DatabaseError:
+            except (DatabaseError, psycopg.Error):
                 raise
             except Exception as error:
                 # To a running worker the schema being away is an outage like any other.
@@ -337,6 +342,8 @@ def _extend(
     messages: Messages,
     rows: Sequence[Any],
 ) -> None:
+    if messages.each_its_own_vt:
+        return
     other = {r[3]: definition.timeout_of(steps[r[1]]) + VT_MARGIN for r in rows if r[1] in steps}
     other = {message: seconds for message, seconds in other.items() if seconds != messages.vt}
     if other:

@@ -410,9 +410,10 @@ class WorkerCell:
         delays: set[float] = set()
         last: list[UUID] = []
         completed = sum(outcome.kind is OutcomeKind.COMPLETED for outcome in outcomes)
+        ignored = sum(outcome.kind is OutcomeKind.IGNORED for outcome in outcomes)
         with self._counting:
             self._completed += completed
-            self._failed += len(outcomes) - completed
+            self._failed += len(outcomes) - completed - ignored
         for outcome in outcomes:
             follow = self._what_follows(outcome)
             delays |= follow

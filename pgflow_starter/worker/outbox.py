@@ -21,7 +21,7 @@ from uuid import UUID
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.news import News
-from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.core.trouble import TroubleKind, TroubleScope, with_remedy
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore
@@ -77,8 +77,8 @@ class _Line:
 class Outbox:
     """Outcomes of one worker. Thread-safe.
 
-    `settled(outcomes)` is told of those that are written; `again(seconds)` has somebody flush then, for some could not
-    be, None: when the worker thinks fit.
+    `settled(outcomes)` is told of those that are written, as `IGNORED` of those that pgflow ignored; `again(seconds)`
+    has somebody flush then, for some could not be, None: when the worker thinks fit.
     """
 
     def __init__(
@@ -228,7 +228,7 @@ class Outbox:
             self._sort_out([outcome], locked, written)
         return complete
 
-    def _sort_out(self, batch: Sequence[Outcome], locked: Sequence[Outcome], written: list[Outcome]) -> None:
+    def _sort_out(self, batch: Sequence[Outcome], locked: Settled, written: list[Outcome]) -> None:
         """All of the batch are written, but those that somebody's lock kept from it: their runs are parked."""
         kept = {id(outcome) for outcome in locked}
         done = [outcome for outcome in batch if id(outcome) not in kept]
@@ -242,7 +242,8 @@ class Outbox:
         if locked:
             self._park(locked)
         self._judge()
-        written += done
+        ignored = self._tell_ignored(locked.ignored)
+        written += [ignored.get(id(outcome), outcome) for outcome in done]
 
     def _judge(self) -> None:
         """What is parked, and what has been written, say of the worker's troubles."""
@@ -294,7 +295,7 @@ class Outbox:
                     parked.reason = f"step {outcomes[0].task.step_slug} of run {run}: {reason_for_logs(error)}"
         self._again(min(pauses))
 
-    def _settle(self, line: _Line, batch: Sequence[Outcome]) -> Sequence[Outcome]:
+    def _settle(self, line: _Line, batch: Sequence[Outcome]) -> Settled:
         """Those of the batch that somebody's lock keeps from being written; the others are.
 
         Raises Unwritten where that may pass; then less is written at a time where it took too long, and one that is
@@ -327,7 +328,7 @@ class Outbox:
         line.size, line.answers = min(2 * line.size, BATCH), 1.0
         if (known := self._troubles.of(TroubleKind.UNWRITTEN)) and known.scope is TroubleScope.ALL:
             self._troubles.end(TroubleKind.UNWRITTEN)
-        return locked or ()
+        return locked if isinstance(locked, Settled) else Settled(locked)
 
     def _write_refused(self, outcome: Outcome, error: Exception) -> bool:
         """Somebody took exception to this outcome: to its data for good, to anything else for now."""
@@ -339,6 +340,14 @@ class Outbox:
             self._park([outcome], REFUSED_PAUSE, error)
             self._judge()
         return True
+
+    def _tell_ignored(self, ignored: Sequence[tuple[Outcome, Ignored]]) -> dict[int, Outcome]:
+        """What becomes of each that pgflow ignored, by the identity of what it was."""
+        for outcome, why in ignored:
+            tell = self._log.info if why.usual else self._log.warning
+            task = outcome.task
+            tell("the outcome of step %s of run %s was ignored: %s", task.step_slug, task.run_id, why)
+        return {id(outcome): replace(outcome, kind=OutcomeKind.IGNORED) for outcome, _ in ignored}
 
     def _take_out(self, outcomes: Sequence[Outcome]) -> None:
         """Under the lock: these wait no more. They are told apart by what they are, not by what they are like."""

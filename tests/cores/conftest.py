@@ -1,25 +1,33 @@
-"""Each test here runs on each core."""
+"""Each test here runs on each core: 0.8.1 and the stand-ins, or the one in the folder that PGFLOW_CORE names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import psycopg
 import pytest
 
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from tests.cores.stand_in import Admin, upgrade
+from tests.cores.stand_in import CORES, INSTALLED, Admin, cores_since, upgrade
 from tests.support.databases import fresh_database
-
-OLDER, NEWER = CORES = ("0.8.1", "newer")
 
 
 @pytest.fixture(scope="session")
-def newer_template(server: EmbeddedPostgres, template: str) -> Iterator[str]:
-    """The name of a database with the stand-in for a newer core, to be copied."""
-    with fresh_database(server, template) as conninfo:
-        upgrade(conninfo)
-        yield conninfo.rpartition("dbname=")[2]
+def templates(server: EmbeddedPostgres, template: str) -> Iterator[Callable[[str], str]]:
+    """The name of a database with that core, to be copied; made when it is asked for first."""
+    made = {INSTALLED: template}
+    with ExitStack() as databases:
+
+        def template_of(core: str) -> str:
+            if core not in made:
+                conninfo = databases.enter_context(fresh_database(server, template))
+                upgrade(conninfo, core)
+                made[core] = conninfo.rpartition("dbname=")[2]
+            return made[core]
+
+        yield template_of
 
 
 @pytest.fixture(params=CORES)
@@ -29,17 +37,28 @@ def core(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def database(server: EmbeddedPostgres, core: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def database(server: EmbeddedPostgres, core: str, templates: Callable[[str], str]) -> Iterator[str]:
     """The connection string of a fresh database with that core."""
-    with fresh_database(server, request.getfixturevalue("template" if core == OLDER else "newer_template")) as conninfo:
+    with fresh_database(server, templates(core)) as conninfo:
         yield conninfo
 
 
-@pytest.fixture
-def newer_database(server: EmbeddedPostgres, newer_template: str) -> Iterator[str]:
-    """The connection string of a fresh database with the newer core, for what no older one has."""
-    with fresh_database(server, newer_template) as conninfo:
-        yield conninfo
+def _fresh_since(version: str) -> Any:
+    """A fixture: the connection string of a fresh database with a core that is as new, for what no older one has."""
+
+    @pytest.fixture(params=cores_since(version))
+    def fresh(
+        server: EmbeddedPostgres, request: pytest.FixtureRequest, templates: Callable[[str], str]
+    ) -> Iterator[str]:
+        with fresh_database(server, templates(request.param)) as conninfo:
+            yield conninfo
+
+    return fresh
+
+
+newer_database = _fresh_since("0.14")
+cancelling_database = _fresh_since("0.15.1")
+queues_database = _fresh_since("0.17")
 
 
 @pytest.fixture

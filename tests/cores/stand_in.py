@@ -1,32 +1,54 @@
-"""The stand-in for newer cores, and a core's own acts: somebody's cron, a worker that dies."""
+"""The stand-ins for newer cores, and a core's own acts: somebody's cron, a worker that dies."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
 
+from tests.support import cores
 from tests.support.waiting import eventually
 
-SCRIPT = Path(__file__).with_name("newer_core.sql")
+STAND_INS = {"0.14": "step_conditions", "0.15.1": "task_lifecycle_hardening", "0.17": "private_step_queues"}
+"""Each of them is made of the one before, the first of an installed 0.8.1; and the migration that brought it."""
+
+INSTALLED = Path(cores.FOLDER or "0.8.1").name
+CORES = (INSTALLED,) if cores.FOLDER else (INSTALLED, *STAND_INS)
 
 Admin = psycopg.Connection[tuple[object, ...]]
 
 
-def upgrade(conninfo: str) -> None:
-    """Make an installed 0.8.1 the stand-in for a newer core, whoever is at work in it; one that is newer is left."""
-    eventually(lambda: _upgraded(conninfo), what="the upgrade")
+def upgrade(conninfo: str, version: str) -> None:
+    """Make what is installed the stand-in for that core, whoever is at work in it; one that is as new is left.
+
+    So is a real one: nothing of ours is laid over it.
+    """
+    for stand_in in () if cores.FOLDER else STAND_INS:
+        eventually(partial(_upgraded, conninfo, stand_in), what=f"the upgrade to {stand_in}")
+        if stand_in == version:
+            return
 
 
-def _upgraded(conninfo: str) -> bool:
+def cores_since(version: str) -> tuple[str, ...]:
+    """The cores here that are as new."""
+    if cores.FOLDER:
+        return CORES if any(STAND_INS[version] in name for name in cores.names()) else ()
+    return CORES[CORES.index(version) :]
+
+
+def _upgraded(conninfo: str, version: str) -> bool:
     with psycopg.connect(conninfo) as connection:
-        if has(connection, "requeue_stalled_tasks"):
+        row = connection.execute("select obj_description(to_regnamespace('pgflow'), 'pg_namespace')").fetchone()
+        if row is not None and row[0] in cores_since(version):
             return True
         try:
             # Workers hold what it wants, and want what it holds: rather once more than a deadlock.
             connection.execute("set local lock_timeout = '200ms'")
-            connection.execute(SCRIPT.read_bytes())
+            script = Path(__file__).with_name(f"core_{version.replace('.', '_')}.sql")
+            connection.execute(script.read_bytes())
+            connection.execute(f"comment on schema pgflow is '{version}'")
         except psycopg.errors.LockNotAvailable:
             return False
         return True
@@ -46,11 +68,20 @@ def claim_and_die(admin: Admin, slug: str) -> UUID:
         (worker, slug, slug),
     )
     admin.execute(
-        "select pgflow.start_tasks(%(slug)s, array(select msg_id from pgmq.read(%(slug)s, 600, 100)), %(worker)s)",
+        "select * from pgmq.read(%(slug)s, 600, 100) m, " + start_tasks(admin),
         {"slug": slug, "worker": worker},
     )
     make_old(admin, slug)
     return worker
+
+
+def start_tasks(admin: Admin) -> str:
+    """A call of the core's start_tasks for message `m` of queue `%(slug)s`, by `%(worker)s`; its rows are `t`."""
+    by_queue = admin.execute(
+        "select 'queue_name' = any(proargnames) from pg_proc where oid::regproc::text = 'pgflow.start_tasks'"
+    )
+    queue = ", %(slug)s" if by_queue.fetchone() == (True,) else ""
+    return f"pgflow.start_tasks(%(slug)s, array[m.msg_id], %(worker)s{queue}) t"
 
 
 def make_old(admin: Admin, slug: str) -> None:

@@ -139,6 +139,21 @@ def test_a_living_workers_long_task_is_left_to_it_by_everybody(database: str, ad
     assert seen == [1]
 
 
+@pytest.mark.parametrize(("flow_timeout", "step_timeout"), [(3600, 10), (10, 3600)])
+def test_a_living_workers_task_is_kept_younger_than_what_its_core_goes_by(
+    database: str, admin: Admin, flow_timeout: int, step_timeout: int
+) -> None:
+    flow = pgflow.Flow("kept", timeout=flow_timeout)
+    flow.step(slug="one", timeout=step_timeout)(lambda given, ctx: 1)
+    with pgflow.PgflowClient(database) as client, opened(database) as opening:
+        client.start_flow(flow)
+        worker = claim_and_die(admin, "kept")
+        PostgresTaskStore(opening).keep_young([worker])
+        cron(admin)
+    row = admin.execute("select status, last_worker_id from pgflow.step_tasks").fetchone()
+    assert row == ("started", worker)
+
+
 def _await_heartbeats(admin: Admin) -> None:
     """Every worker's beats from now on, two of them: what comes with a heartbeat is done."""
     for _ in range(2):

@@ -7,6 +7,7 @@ import pkgutil
 import re
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -117,6 +118,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
     with opened(conninfo) as database, pgflow.PgflowClient(conninfo) as client:
         flows, tasks = PostgresFlowStore(database, SystemClock()), PostgresTaskStore(database)
         definition = flows.compile(definition_of(flow), scope).definition
+        flows.compile(replace(definition, slug="double__underscore"), scope)
         flows.verify([definition], scope, notify=True)
         flows.enable_notify("seldom", 100, scope)
         flows.register_workers([(worker, "seldom")], scope)

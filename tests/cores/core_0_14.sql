@@ -1,6 +1,6 @@
--- Turns an installed core 0.8.1 into a stand-in for the newer ones: their signatures and what can be seen through them,
--- in our own words and as small as the tests allow. Functions that differ are moved aside and called; their names stay,
--- for they qualify their arguments by them.
+-- Turns an installed core 0.8.1 into a stand-in for 0.14: its signatures and what can be seen through them, in our own
+-- words and as small as the tests allow. Functions that differ are moved aside and called; their names stay, for they
+-- qualify their arguments by them.
 
 create schema pgflow_older;
 

@@ -1,0 +1,146 @@
+"""Claims are made as the core there is takes them, and registration says so where it takes none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+import pgflow_starter as pgflow
+from pgflow_starter.postgres.features import detect
+from tests.cores.stand_in import Admin, attempts
+from tests.support.database import opened
+from tests.support.starters import await_state, echo_job, running, state
+from tests.support.waiting import eventually
+
+WAIT = 20.0
+SEND = "select count(*) from pgmq.send_batch('echo', array_fill('{\"foreign\": true}'::jsonb, array[%s]))"
+
+
+def _left_alone(admin: Admin) -> bool:
+    return admin.execute("select from pgmq.q_echo where vt <= clock_timestamp()").fetchone() is None
+
+
+def test_messages_of_nobody_among_real_ones_are_put_aside(database: str, admin: Admin) -> None:
+    job = echo_job()
+    with running(database, jobs=[job]) as starter:
+        starter.await_ready(WAIT)
+        admin.execute(SEND, (300,))
+        assert [starter.client.enqueue(job, n).wait(WAIT).result for n in range(5)] == list(range(5))
+        eventually(lambda: _left_alone(admin))
+
+
+def test_tasks_that_somebody_has_locked_keep_no_other_from_being_claimed(database: str, admin: Admin) -> None:
+    job = echo_job()
+    with running(database, jobs=[job]) as starter, psycopg.connect(database) as holder:
+        starter.await_ready(WAIT)
+        with psycopg.connect(database) as connection:
+            locked = starter.client.enqueue(job, "locked", connection=connection)
+            connection.execute("update pgmq.q_echo set vt = clock_timestamp() + interval '1 hour'")
+        holder.execute("select from pgflow.step_tasks where run_id = %s for update", (locked.id,))
+        admin.execute("update pgmq.q_echo set vt = clock_timestamp()")
+        assert starter.client.enqueue(job, "free").wait(WAIT).result == "free"
+        holder.rollback()
+        assert locked.wait(WAIT).result == "locked"
+    assert attempts(admin, locked.id) == [1]
+
+
+def test_a_core_whose_claim_nobody_here_can_call_is_permanent_and_names_the_upgrade(
+    database: str, admin: Admin
+) -> None:
+    admin.execute(
+        "do $$ declare f regprocedure; begin"
+        " for f in select oid from pg_proc where pronamespace = 'pgflow'::regnamespace and proname = 'start_tasks' loop"
+        "  execute format('drop function %s', f);"
+        " end loop; end $$"
+    )
+    admin.execute("create function pgflow.start_tasks(flow_slug text, claim jsonb) returns void language sql as ''")
+    job = echo_job()
+    with running(database, jobs=[job]) as starter:
+        ended = await_state(starter, job, lambda s: s.status is pgflow.ModuleStatus.FAILED_PERMANENT)
+    assert ended.last_error is not None
+    assert "start_tasks(flow_slug, claim): upgrade pgflow-starter" in ended.last_error.reason
+
+
+def test_a_flow_with_a_queue_for_each_step_is_refused_with_the_reason_and_keeps_no_other(
+    queues_database: str,
+) -> None:
+    flow, job = pgflow.Flow("shipping"), echo_job()
+    flow.step(slug="order")(lambda given, ctx: given)
+    step: dict[str, Any] = {"slug": "order", "stepType": "single", "dependencies": []}
+    with psycopg.connect(queues_database, autocommit=True) as connection:
+        connection.execute(
+            "select pgflow.ensure_flow_compiled('shipping', %s, 'step')",
+            (Jsonb({"steps": [step], "options": {"maxAttempts": 3, "baseDelay": 5, "timeout": 60}}),),
+        )
+        with running(queues_database, flows=[flow], jobs=[job]) as starter:
+            ended = await_state(starter, flow, lambda s: s.status is pgflow.ModuleStatus.FAILED_PERMANENT)
+            starter.await_ready(WAIT)
+            assert state(starter, job).status is pgflow.ModuleStatus.SUCCEEDED
+            assert starter.client.enqueue(job, 1).wait(WAIT).result == 1
+        assert ended.last_error is not None
+        assert "a queue for each step (queue_mode 'step')" in ended.last_error.reason
+        left = connection.execute("select queue_name from pgmq.meta order by 1").fetchall()
+    assert left == [("echo",), ("shipping__order",)]
+
+
+def test_a_step_whose_timeout_is_not_the_longest_has_its_message_invisible_for_just_so_long(
+    database: str, admin: Admin
+) -> None:
+    flow = pgflow.Flow("two", timeout=600)
+    row: list[object] = []
+
+    @flow.step(timeout=10)
+    def short(given: Any, ctx: pgflow.TaskContext) -> None:
+        seconds = "extract(epoch from vt - clock_timestamp())"
+        row.append(admin.execute(f"select {seconds} between 2 and 12.5 from pgmq.q_two").fetchone())
+
+    flow.step(slug="long", depends_on=["short"])(lambda given, ctx: None)
+    with running(database, flows=[flow]) as starter:
+        assert starter.client.start_flow(flow).wait(WAIT).status == "completed"
+    assert row == [(True,)]
+
+
+def _odd(slug: str) -> pgflow.FlowDefinition:
+    return pgflow.FlowDefinition(slug, (pgflow.StepDefinition(slug, lambda given, ctx: given),))
+
+
+class Declared:
+    """A module of one's own."""
+
+    def __init__(self, definition: pgflow.FlowDefinition) -> None:
+        self._definition = definition
+
+    def __pgflow_definition__(self) -> pgflow.FlowDefinition:
+        return self._definition
+
+
+@pytest.mark.parametrize("slug", ["_first", "last_", "mid__dle"])
+def test_a_slug_that_the_core_refuses_is_permanent_with_the_reason_and_runs_on_the_others(
+    database: str, admin: Admin, slug: str
+) -> None:
+    module = Declared(_odd(slug))
+    taken = admin.execute("select pgflow.is_valid_slug(%s)", (slug,)).fetchone() == (True,)
+    with running(database, flows=[module]) as starter:
+        ended = await_state(starter, module, lambda s: s.status.terminal)
+        if taken:
+            assert starter.client.start_flow(slug, 7).wait(WAIT).output == {slug: 7}
+    if not taken:
+        assert ended.last_error is not None
+        assert f"refuses the slug {slug!r}: it takes no '_'" in ended.last_error.reason
+
+
+@pytest.mark.parametrize("slug", ["_first", "last_", "mid__dle"])
+def test_the_cores_from_0_17_on_refuse_it(queues_database: str, slug: str) -> None:
+    with psycopg.connect(queues_database) as connection:
+        assert connection.execute("select pgflow.is_valid_slug(%s)", (slug,)).fetchone() == (False,)
+
+
+def test_what_there_is_is_found_out_whoever_has_its_tables_locked(database: str) -> None:
+    with psycopg.connect(database) as holder, opened(database) as opening:
+        before = opening.call(detect)
+        for table in ("flows", "steps", "runs", "step_states", "step_tasks", "workers"):
+            holder.execute(f"lock table pgflow.{table} in access exclusive mode")
+        assert opening.call(detect, lock=0.1) == before

@@ -1,0 +1,141 @@
+"""An outcome that the core ignored is told as such, and is no completion."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+import pgflow_starter as pgflow
+from pgflow_starter.core.task import Outcome, OutcomeKind, Settled, Task
+from pgflow_starter.postgres.tasks import PostgresTaskStore
+from tests.cores.stand_in import Admin, claim_and_die
+from tests.support.database import opened
+from tests.support.starters import echo_job, running
+from tests.support.waiting import eventually
+
+COMPLETED, FAILED, FOR_GOOD = OutcomeKind.COMPLETED, OutcomeKind.FAILED, OutcomeKind.FAILED_FOR_GOOD
+
+
+def _told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """The level of each line about an ignored outcome, and why it was."""
+    lines = [(r.levelname, r.getMessage()) for r in caplog.records if "was ignored" in r.getMessage()]
+    return [(level, line.partition("was ignored: ")[2]) for level, line in lines]
+
+
+def _counts(starter: pgflow.Starter) -> tuple[int, int]:
+    (worker,) = starter.workers()
+    return worker.completed, worker.failed
+
+
+def _task(run_id: UUID, slug: str) -> Task:
+    return Task(run_id, slug, slug, 0, 1, 1, None, None)
+
+
+def _settle(conninfo: str, *outcomes: Outcome) -> Settled:
+    with opened(conninfo) as database:
+        return PostgresTaskStore(database).settle(outcomes)
+
+
+def _started(conninfo: str, admin: Admin, **options: Any) -> Task:
+    """A task of the job `echo` that a worker has started."""
+    job = echo_job(**options)
+    with pgflow.PgflowClient(conninfo) as client:
+        run = client.enqueue(job)
+    claim_and_die(admin, job.slug)
+    return _task(run.id, job.slug)
+
+
+def test_what_a_task_of_a_failed_run_comes_to_is_told_and_not_counted(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    entered, release = threading.Event(), threading.Event()
+    flow = pgflow.Flow("pair", max_attempts=1)
+
+    @flow.step()
+    def slow(given: Any, ctx: pgflow.TaskContext) -> str:
+        entered.set()
+        release.wait(30)
+        return "too late"
+
+    @flow.step()
+    def bad(given: Any, ctx: pgflow.TaskContext) -> None:
+        assert entered.wait(20)
+        raise LookupError
+
+    with running(database, flows=[flow]) as starter:
+        assert starter.client.start_flow(flow).wait(20).status == "failed"
+        release.set()
+        eventually(lambda: _told(caplog))
+        assert _counts(starter) == (0, 1)
+    assert _told(caplog) == [("INFO", "the run is failed")]
+
+
+@pytest.mark.parametrize("kind", [COMPLETED, FAILED, FOR_GOOD])
+def test_what_was_taken_is_not_told_as_ignored_nor_is_it_when_it_is_said_again(
+    database: str, admin: Admin, kind: OutcomeKind
+) -> None:
+    outcome = Outcome(_started(database, admin), kind, error="no luck")
+    for _ in range(2):
+        settled = _settle(database, outcome)
+        assert (list(settled), list(settled.ignored)) == ([], [])
+
+
+def test_an_output_that_no_map_can_take_has_been_taken(database: str, admin: Admin) -> None:
+    flow = pgflow.Flow("numbers")
+    flow.step(slug="numbers")(lambda given, ctx: 1)
+    flow.map("numbers", slug="each")(lambda number, ctx: number)
+    with pgflow.PgflowClient(database) as client:
+        run = client.start_flow(flow)
+        claim_and_die(admin, "numbers")
+        assert list(_settle(database, Outcome(_task(run.id, "numbers"), COMPLETED, "1")).ignored) == []
+        assert run.refresh().status == "failed"
+
+
+@pytest.mark.parametrize("kind", [COMPLETED, FAILED])
+def test_a_task_that_somebody_has_queued_again_ignores_what_its_first_worker_says(
+    database: str, admin: Admin, kind: OutcomeKind
+) -> None:
+    task = _started(database, admin)
+    admin.execute("update pgflow.step_tasks set status = 'queued', started_at = null")
+    ((outcome, why),) = _settle(database, Outcome(task, kind, error="no luck")).ignored
+    assert (outcome.task, str(why), why.usual) == (task, "the task is queued", False)
+
+
+@pytest.mark.parametrize("kind", [COMPLETED, FAILED])
+def test_a_run_that_was_deleted_meanwhile_is_told(database: str, admin: Admin, kind: OutcomeKind) -> None:
+    task = _started(database, admin)
+    for table in ("step_tasks", "step_states", "runs"):
+        admin.execute(f"delete from pgflow.{table}")
+    ((_, why),) = _settle(database, Outcome(task, kind)).ignored
+    assert str(why) == "the run is in the database no more"
+
+
+@pytest.mark.parametrize("status", ["cancelled", "skipped"])
+@pytest.mark.parametrize("kind", [COMPLETED, FAILED, FOR_GOOD])
+def test_a_task_that_was_cancelled_or_skipped_is_told_as_such(
+    cancelling_database: str, status: str, kind: OutcomeKind
+) -> None:
+    with psycopg.connect(cancelling_database, autocommit=True) as admin:
+        task = _started(cancelling_database, admin)
+        admin.execute("update pgflow.step_tasks set status = %s", (status,))
+        ((_, why),) = _settle(cancelling_database, Outcome(task, kind)).ignored
+        row = admin.execute("select status from pgflow.step_tasks").fetchone()
+    assert (str(why), why.usual, row) == (f"the task is {status}", True, (status,))
+
+
+def test_one_that_fails_the_run_ignores_those_beside_it_in_one_batch(database: str, admin: Admin) -> None:
+    flow = pgflow.Flow("pair", max_attempts=1)
+    flow.step(slug="a")(lambda given, ctx: 1)
+    flow.step(slug="b")(lambda given, ctx: 1)
+    with pgflow.PgflowClient(database) as client:
+        run = client.start_flow(flow)
+    claim_and_die(admin, "pair")
+    a, b = (Task(run.id, "pair", step, 0, 1, 1, None, None) for step in "ab")
+    _settle(database, Outcome(a, FAILED, error="no luck"))
+    ((outcome, why),) = _settle(database, Outcome(b, COMPLETED), Outcome(a, FAILED, error="no luck")).ignored
+    assert (outcome.task, str(why)) == (b, "the run is failed")
