@@ -392,12 +392,6 @@ def test_output_that_is_no_json_fails_the_task_by_its_path() -> None:
     )
 
 
-def test_a_task_of_a_step_that_the_code_lacks_fails() -> None:
-    outcome = run(lambda _input, _ctx: None, task(step="gone"))
-    assert outcome.kind is OutcomeKind.FAILED
-    assert "no step 'gone'" in outcome.error
-
-
 # Flights
 
 
