@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 
-from pgflow_starter import DefinitionError, NotReadyError
-from pgflow_starter.actors.messages import DatabaseBack, PhaseOverdue, PhaseReported, RetryDue, WorkerLost
+from pgflow_starter import DefinitionError, NotReadyError, Trouble, TroubleKind, TroubleScope
+from pgflow_starter.actors.messages import (
+    DatabaseBack,
+    PhaseOverdue,
+    PhaseReported,
+    RetryDue,
+    TroubleTurned,
+    WorkerLost,
+)
 from pgflow_starter.core.state import phases_of
 from tests.module_rig import AWAY, WAIT, Rig, hang
+from tests.support.waiting import eventually
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -175,3 +186,48 @@ def test_a_lost_worker_makes_a_succeeded_module_retry_its_worker_phase(rig: Rig)
     line.let_go.set()
     rig.ended()
     assert (rig.state.status, rig.state.last_error) == ("succeeded", None)
+
+
+# The trouble of its worker
+
+STUCK = Trouble(TroubleKind.CLAIMS_REFUSED, "no right on secret", T0, "42501", TroubleScope.ALL)
+
+
+def test_lasting_trouble_of_its_worker_makes_a_module_not_ready_and_its_end_ready_again(rig: Rig) -> None:
+    rig.start()
+    rig.ended()
+    rig.trouble = STUCK
+    rig.cell.tell(TroubleTurned())
+    rig.settle()
+    state = rig.state
+    assert (state.status, state.phase, state.attempts, rig.reason()) == ("retrying", "worker", 1, "no right on ***")
+    assert state.last_error is not None
+    assert (state.last_error.error_type, state.last_error.at) == ("42501", T0)
+    with pytest.raises(NotReadyError, match=r"shop: retrying, in phase worker, attempt 1, .*no right"):
+        rig.board.await_ready(0)
+    rig.cell.tell(DatabaseBack())
+    rig.settle()
+    assert rig.state is state
+    rig.trouble = None
+    rig.cell.tell(TroubleTurned())
+    rig.settle()
+    assert (rig.state.status, rig.state.phase, rig.state.attempts, rig.state.last_error) == ("succeeded", None, 1, None)
+    assert rig.probe.began == [1]
+
+
+def test_an_attempt_does_not_end_the_trouble_and_neither_does_a_crash_of_the_actor(rig: Rig) -> None:
+    rig.start()
+    rig.ended()
+    rig.trouble = STUCK
+    rig.cell.tell(TroubleTurned())
+    rig.board.retry_now("shop")
+    rig.ended()
+    rig.settle()
+    assert (rig.state.status, rig.state.phase, rig.state.attempts) == ("retrying", "worker", 2)
+    rig.crash(lambda ref: ref.stop())
+    rig.settle()
+    assert (rig.state.status, rig.state.phase, rig.state.attempts) == ("retrying", "worker", 2)
+    rig.trouble = None
+    rig.crash(lambda ref: ref.stop())
+    eventually(lambda: rig.state.status == "succeeded")
+    assert rig.state.attempts == 2

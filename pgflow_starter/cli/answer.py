@@ -50,9 +50,9 @@ class Answer:
 
     @property
     def well(self) -> bool:
-        """Whether it is ready and healthy, no worker is lost, and each can work."""
+        """Whether it is ready and healthy, and no worker is lost."""
         s = self.status
-        return s is not None and s.ready and s.healthy and all(w.state not in ("lost", "stuck") for w in self.workers)
+        return s is not None and s.ready and s.healthy and all(w.state != "lost" for w in self.workers)
 
 
 def read(body: bytes, now: datetime) -> Answer:

@@ -116,6 +116,39 @@ def test_ready_alone_is_not_well(web: StubWeb, starter: Starter, status: Starter
     assert call("status", f"127.0.0.1:{web.port}").exit_code == 1
 
 
+TROUBLE = {
+    "kind": "claims_refused",
+    "reason": "tasks cannot be claimed: permission denied for table runs",
+    "since": NOW.isoformat(),
+    "error_type": "42501",
+    "scope": "all",
+}
+
+
+def test_what_keeps_a_worker_from_its_work_is_told(web: StubWeb, starter: Starter) -> None:
+    starter.reply = ("200 OK", answer(UNWELL, workers=[{**WORKER, "trouble": TROUBLE}]))
+    result = call("status", f"127.0.0.1:{web.port}")
+    assert result.exit_code == 1
+    assert "order stuck 3 of 10" in " ".join(result.stdout.split())
+    assert "worker of order: tasks cannot be claimed: permission denied for table runs" in result.stdout
+    some = {**TROUBLE, "scope": "some", "reason": "two \x1b[31mmessages"}
+    starter.reply = ("200 OK", answer(workers=[{**WORKER, "trouble": some}]))
+    result = call("status", f"127.0.0.1:{web.port}")
+    assert result.exit_code == 0
+    assert "order running 3 of 10" in " ".join(result.stdout.split())
+    assert "worker of order: two [31mmessages" in result.stdout
+
+
+def test_watching_tells_when_trouble_begins_and_when_it_is_over(web: StubWeb, starter: Starter) -> None:
+    starter.reply = ("200 OK", answer(workers=[{**WORKER, "trouble": TROUBLE}]))
+    with running(*PROGRAM, "status", f"127.0.0.1:{web.port}", "--watch", "--interval", "0.1") as program:
+        read_until(program.stdout, "worker of order: tasks cannot be claimed")
+        starter.reply = ("200 OK", answer())
+        read_until(program.stdout, "worker of order: its trouble is over")
+        program.send_signal(signal.SIGINT)
+        program.communicate()
+
+
 def test_a_starter_that_has_ended_says_so(web: StubWeb, starter: Starter) -> None:
     ended = {"error": "StarterTerminated", "reason": "the starter's supervisor gave up"}
     starter.reply = ("503 Service Unavailable", json.dumps(ended).encode())

@@ -7,6 +7,7 @@ import threading
 import weakref
 from typing import Any
 
+import psycopg
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -229,3 +230,18 @@ def test_a_forked_child_tells_nothing_of_its_parents(monkeypatch: pytest.MonkeyP
     assert _value(reader) is None
     gauges.close()
     provider.shutdown()
+
+
+def test_workers_in_trouble_are_counted_by_its_scope(database: str, heard: Heard) -> None:
+    def counted() -> dict[Any, float]:
+        return _by(heard, "pgflow.worker.trouble", "pgflow.worker.trouble.scope")
+
+    with running(database, jobs=[echo_job()], **heard.settings) as starter, psycopg.connect(database) as admin:
+        starter.await_ready(WAIT)
+        assert counted() == {"all": 0, "some": 0}
+        admin.execute("select pgmq.send('echo', '{}')")
+        admin.commit()
+        eventually(lambda: counted() == {"all": 0, "some": 1})
+        admin.execute("select pgmq.purge_queue('echo')")
+        admin.commit()
+        eventually(lambda: counted() == {"all": 0, "some": 0})

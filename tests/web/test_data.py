@@ -11,12 +11,24 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from pgflow_starter import Outage, Phase, RunSummary, StarterStopped, TransientError, web
+from pgflow_starter import (
+    Outage,
+    Phase,
+    RunSummary,
+    StarterStopped,
+    TransientError,
+    Trouble,
+    TroubleKind,
+    TroubleScope,
+    web,
+)
 from pgflow_starter.testing import ManualClock
 from pgflow_starter.web import Application
 from tests.web.client import get
 from tests.web.stage import STARTED, Stage, flow, module, run, tree, worker
 from tests.web.test_http import asked
+
+TROUBLE = Trouble(TroubleKind.CLAIMS_REFUSED, "no", STARTED, "42501", TroubleScope.ALL)
 
 
 @pytest.fixture
@@ -49,13 +61,14 @@ def test_the_status_is_as_its_schema_says(stage: Stage, url: str) -> None:
         module("late", "pending", slug=None, phase=Phase.REGISTRY),
         module("gone", "failed_permanent", reason="no such thing", code="DefinitionError"),
     )
-    stage.workers_ = (worker("order", running=3, completed=9), worker("mail", alive=False))
+    stage.workers_ = (worker("order", running=3, completed=9), worker("mail", alive=False, trouble=TROUBLE))
     stage.children = tree(["order", "mail"], restarts=2)
     stage.flows = (flow("order", {"a": [], "each": ["a"], "z": ["a", "each"]}), flow("mail", {"mail": []}, "job"))
     stage.outage = Outage(STARTED, "refused")
     data = checked(url, "/status")
     assert [m["status"] for m in data["modules"]] == ["succeeded", "retrying", "pending", "failed_permanent"]
     assert [w["lost"] for w in data["workers"]] == [False, True]
+    assert [w["trouble"] for w in data["workers"]] == [None, TROUBLE.to_dict()]
     assert data["outage"]["reason"] == "refused"
     assert data["children"][0] == {"id": "root", "parent": None, "type": "supervisor", "restarts": 0, "alive": True}
     assert data["flows"][0]["steps"][2] == {"slug": "z", "kind": "single", "depends_on": ["a", "each"]}

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
-from pgflow_starter import Outage, PgflowError, Phase, StarterStopped, StarterTerminated, web
+from pgflow_starter import (
+    Outage,
+    PgflowError,
+    Phase,
+    StarterStopped,
+    StarterTerminated,
+    Trouble,
+    TroubleKind,
+    TroubleScope,
+    web,
+)
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.trouble import LASTING
 from tests.web.client import Answer, get
 from tests.web.stage import STARTED, Stage, module, worker
 
@@ -41,6 +54,18 @@ def test_what_is_not_ready_is_told_with_all_that_helps(stage: Stage, url: str) -
     assert lines[1].startswith(f"mail: retrying, attempt 7, phase worker failed [55P03]: {reason}, next attempt at 20")
     assert lines[1].endswith(" s)")
     assert lines[2:] == ["late: pending, attempt 0"]
+
+
+def test_a_worker_that_is_kept_from_all_work_for_long_is_not_healthy(stage: Stage, url: str) -> None:
+    stage.modules = (module("order"),)
+    now = SystemClock().now()
+    young, old = now - timedelta(seconds=LASTING - 5), now - timedelta(seconds=LASTING)
+    for since, scope, healthz in ((young, "all", 200), (old, "some", 200), (old, "all", 503)):
+        trouble = Trouble(TroubleKind.CLAIMS_REFUSED, "no right on runs", since, "42501", TroubleScope(scope))
+        stage.workers_ = (worker("order", trouble=trouble),)
+        assert statuses(url) == [200, 200, healthz]
+    lines = get(url, "/healthz").text.splitlines()
+    assert lines[:2] == ["not healthy: 1 worker can do no work", "worker of order: no right on runs"]
 
 
 def test_a_phase_in_progress_is_told(stage: Stage, url: str) -> None:

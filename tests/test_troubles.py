@@ -1,0 +1,135 @@
+"""One worker's troubles: since when, of which scope, told once at either end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+
+import pytest
+
+from pgflow_starter import Trouble, TroubleKind, TroubleScope
+from pgflow_starter.actors.module_log import ModuleLog
+from pgflow_starter.core.trouble import LASTING
+from pgflow_starter.testing import ManualTimers
+from pgflow_starter.worker.troubles import Troubles
+
+CLAIMS, OUTCOMES, UNSTARTED = TroubleKind.CLAIMS_REFUSED, TroubleKind.OUTCOMES_REFUSED, TroubleKind.UNSTARTED
+ALL, SOME = TroubleScope.ALL, TroubleScope.SOME
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.timers = ManualTimers()
+        self.turns = 0
+        log = ModuleLog(logging.getLogger("pgflow_starter.workers"), "shop", "shop")
+        self.troubles = Troubles(self.timers.clock, self.timers, log, self._turned)
+
+    def _turned(self) -> None:
+        self.turns += 1
+
+    @property
+    def current(self) -> Trouble:
+        assert self.troubles.current is not None
+        return self.troubles.current
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_it_begins_when_the_call_that_failed_began_and_lasts_from_then(rig: Rig) -> None:
+    clock = rig.timers.clock
+    began, at = clock.monotonic(), clock.now()
+    clock.advance(3)
+    rig.troubles.begin(CLAIMS, "no", scope=ALL, error_type="42501", began=began)
+    assert rig.current == Trouble(CLAIMS, "no", at, "42501", ALL)
+    rig.timers.advance(LASTING - 3.1)
+    assert (rig.troubles.lasting, rig.turns) == (None, 0)
+    rig.timers.advance(0.1)
+    assert (rig.troubles.lasting, rig.turns) == (rig.current, 1)
+    rig.troubles.end(CLAIMS)
+    assert (rig.troubles.current, rig.troubles.lasting, rig.turns) == (None, None, 2)
+
+
+def test_it_is_told_once_at_either_end_however_often_it_is_met(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(100):
+        rig.troubles.begin(CLAIMS, "permission denied", scope=ALL, error_type="42501")
+        rig.timers.advance(1)
+    for _ in range(3):
+        rig.troubles.end(CLAIMS, OUTCOMES)
+    assert told(caplog) == [
+        "shop: trouble (claims_refused, scope all): permission denied [42501]",
+        "shop: the trouble is over (claims_refused, scope all)",
+    ]
+
+
+def test_another_error_behind_it_changes_the_reason_and_not_its_beginning(rig: Rig) -> None:
+    rig.troubles.begin(CLAIMS, "locked", scope=ALL, error_type="55P03")
+    since = rig.current.since
+    rig.timers.advance(5)
+    rig.troubles.begin(CLAIMS, "locked still", scope=ALL, error_type="55P03")
+    assert rig.current.reason == "locked"
+    rig.troubles.begin(CLAIMS, "denied", scope=ALL, error_type="42501")
+    assert (rig.current.reason, rig.current.since) == ("denied", since)
+
+
+def test_of_scope_some_it_never_lasts_and_of_scope_all_since_it_is(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.troubles.begin(OUTCOMES, "one")
+    rig.timers.advance(10 * LASTING)
+    assert rig.troubles.lasting is None
+    rig.troubles.begin(OUTCOMES, "every one", scope=ALL)
+    assert rig.current.since == rig.timers.clock.now()
+    rig.timers.advance(LASTING)
+    assert rig.troubles.lasting == rig.current
+    turns = rig.turns
+    rig.troubles.begin(OUTCOMES, "one")
+    assert (rig.troubles.lasting, rig.turns) == (None, turns + 1)
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+
+
+def test_the_gravest_is_told_and_then_the_oldest(rig: Rig) -> None:
+    rig.troubles.begin(UNSTARTED, "foreign")
+    rig.timers.advance(1)
+    rig.troubles.begin(OUTCOMES, "all of them", scope=ALL)
+    assert rig.current.kind is OUTCOMES
+    rig.timers.advance(1)
+    rig.troubles.begin(CLAIMS, "too", scope=ALL)
+    assert rig.current.kind is OUTCOMES
+    rig.troubles.end(OUTCOMES)
+    assert rig.current.kind is CLAIMS
+    rig.troubles.end(CLAIMS)
+    assert rig.current.kind is UNSTARTED
+
+
+def test_a_reason_is_one_line(rig: Rig) -> None:
+    rig.troubles.begin(CLAIMS, "two\nlines\x1b[31m" + "x" * 5000)
+    assert rig.current.reason.startswith("two lines[31mxxx")
+    assert len(rig.current.reason) == 1000
+    assert rig.current.to_dict()["since"] == rig.current.since.isoformat()
+    assert not rig.current.lasting(rig.current.since + timedelta(hours=1))
+
+
+def test_begun_and_ended_by_many_threads_it_is_over_when_all_have_ended(rig: Rig) -> None:
+    barrier = threading.Barrier(8)
+
+    def meet() -> None:
+        barrier.wait()
+        for _ in range(200):
+            rig.troubles.begin(CLAIMS, "no", scope=ALL)
+            rig.troubles.end(CLAIMS)
+
+    threads = [threading.Thread(target=meet) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rig.troubles.current is None
+    rig.timers.advance(2 * LASTING)
+    assert rig.troubles.lasting is None
