@@ -27,13 +27,18 @@ class Evidence:
         return replace(self, unstartable=unstartable)
 
 
+def shown_again(table: str) -> str:
+    """How a role comes to see the rows that row level security hides."""
+    return f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, or CREATE POLICY for it, or ALTER ROLE ... BYPASSRLS"
+
+
 def lost_messages(slug: str, evidence: Evidence) -> str:
     """What is wrong with tasks whose messages are gone, and what to do about it."""
     queue = f"pgmq.q_{slug}"
     if evidence.hidden:
         return (
             f"row level security hides the messages of {evidence.lost} of {evidence.queued} queued tasks in {queue}"
-            " from this role: give it a policy there, BYPASSRLS, or the table's ownership"
+            f" from this role: {shown_again(queue)}"
         )
     return (
         f"{evidence.lost} of {evidence.queued} queued tasks have no message in {queue} (it was purged, or they were"

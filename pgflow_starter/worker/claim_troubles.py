@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgflow_starter.core.classify import error_type, reason_for_logs
-from pgflow_starter.core.evidence import Evidence, lost_messages
+from pgflow_starter.core.evidence import Evidence, lost_messages, shown_again
 from pgflow_starter.core.task import Claimed
 from pgflow_starter.core.trouble import TroubleKind, TroubleScope, with_remedy
 from pgflow_starter.errors import DatabaseError
@@ -42,7 +42,7 @@ class ClaimTroubles:
         if claimed.hidden:
             said = (
                 "none of the messages that were read can be started, for row level security hides rows of"
-                f" {', '.join(claimed.hidden)} from this role: give it a policy, BYPASSRLS, or the tables' ownership"
+                f" {', '.join(claimed.hidden)} from this role: {shown_again(claimed.hidden[0])}"
             )
             troubles.begin(TroubleKind.UNSTARTED, said, scope=TroubleScope.ALL, error_type="42501")
         elif claimed.refused:
