@@ -150,6 +150,7 @@ class Rig:
             crowd=Crowd(self.phases, lane),
             observer=self.probe,
             trouble_of=lambda slug: self.trouble,
+            away=lambda: False,
             redact=lambda text: text.replace("secret", "***"),
         )
         self._supervisor = SupervisorActor.start(

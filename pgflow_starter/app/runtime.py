@@ -334,6 +334,7 @@ class Runtime:
             observer=self._observer,
             redact=self._redact,
             trouble_of=self._workers.lasting_trouble,
+            away=lambda: self.database.outage is not None,
         )
 
     def _root_children(self) -> tuple[ChildSpec, ...]:

@@ -22,6 +22,8 @@ class TroubleKind(StrEnum):
     UNKNOWN_STEP = "unknown_step"
     MESSAGES_LOST = "messages_lost"
     NOT_NOTIFIED = "not_notified"
+    HIDDEN = "hidden"
+    UNHEARD = "unheard"
 
 
 class TroubleScope(StrEnum):
@@ -43,10 +45,6 @@ class Trouble:
     since: datetime
     error_type: str
     scope: TroubleScope
-
-    def lasting(self, now: datetime) -> bool:
-        """Whether it keeps its module from being ready."""
-        return self.scope is TroubleScope.ALL and (now - self.since).total_seconds() >= LASTING
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; the time in ISO 8601."""

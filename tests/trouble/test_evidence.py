@@ -50,7 +50,7 @@ def worker_role(admin: Admin, database: str) -> Iterator[tuple[str, str]]:
 def lasting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds are one, but for where they are the matter."""
     if "archive" not in request.node.name:
-        for module in ("core.trouble", "worker.troubles"):
+        for module in ("worker.troubles", "worker.claim_troubles"):
             monkeypatch.setattr(f"pgflow_starter.{module}.LASTING", 1.0)
 
 
