@@ -28,6 +28,10 @@ class Rig:
         self.turns += 1
 
     @property
+    def lasting(self) -> Trouble | None:
+        return self.troubles.of_all(lasting=True)
+
+    @property
     def current(self) -> Trouble:
         assert self.troubles.current is not None
         return self.troubles.current
@@ -49,11 +53,11 @@ def test_it_begins_when_the_call_that_failed_began_and_lasts_from_then(rig: Rig)
     rig.troubles.begin(CLAIMS, "no", scope=ALL, error_type="42501", began=began)
     assert rig.current == Trouble(CLAIMS, "no", at, "42501", ALL)
     rig.timers.advance(LASTING - 3.1)
-    assert (rig.troubles.lasting, rig.turns) == (None, 0)
+    assert (rig.lasting, rig.turns) == (None, 0)
     rig.timers.advance(0.1)
-    assert (rig.troubles.lasting, rig.turns) == (rig.current, 1)
+    assert (rig.lasting, rig.turns) == (rig.current, 1)
     rig.troubles.end(CLAIMS)
-    assert (rig.troubles.current, rig.troubles.lasting, rig.turns) == (None, None, 2)
+    assert (rig.troubles.current, rig.lasting, rig.turns) == (None, None, 2)
 
 
 def test_it_is_told_once_at_either_end_however_often_it_is_met(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
@@ -82,14 +86,14 @@ def test_another_error_behind_it_changes_the_reason_and_not_its_beginning(rig: R
 def test_of_scope_some_it_never_lasts_and_of_scope_all_since_it_is(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.troubles.begin(OUTCOMES, "one")
     rig.timers.advance(10 * LASTING)
-    assert rig.troubles.lasting is None
+    assert rig.lasting is None
     rig.troubles.begin(OUTCOMES, "every one", scope=ALL)
     assert rig.current.since == rig.timers.clock.now()
     rig.timers.advance(LASTING)
-    assert rig.troubles.lasting == rig.current
+    assert rig.lasting == rig.current
     turns = rig.turns
     rig.troubles.begin(OUTCOMES, "one")
-    assert (rig.troubles.lasting, rig.turns) == (None, turns + 1)
+    assert (rig.lasting, rig.turns) == (None, turns + 1)
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
@@ -130,7 +134,7 @@ def test_begun_and_ended_by_many_threads_it_is_over_when_all_have_ended(rig: Rig
         thread.join()
     assert rig.troubles.current is None
     rig.timers.advance(2 * LASTING)
-    assert rig.troubles.lasting is None
+    assert rig.lasting is None
 
 
 def test_where_work_moves_it_is_of_scope_some_and_of_all_again_only_when_nothing_has_moved_for_long(
@@ -143,7 +147,7 @@ def test_where_work_moves_it_is_of_scope_some_and_of_all_again_only_when_nothing
         rig.troubles.judge(OUTCOMES, "no", every=True, moved_at=moved_at)
         moved_at = clock.monotonic()
         rig.troubles.work_moves(OUTCOMES)
-    assert (rig.current.scope, rig.troubles.lasting) == (SOME, None)
+    assert (rig.current.scope, rig.lasting) == (SOME, None)
     assert len(told(caplog)) == 2
     rig.timers.advance(LASTING - 0.1)
     rig.troubles.judge(OUTCOMES, "no", every=True, moved_at=moved_at)
@@ -152,7 +156,7 @@ def test_where_work_moves_it_is_of_scope_some_and_of_all_again_only_when_nothing
     rig.troubles.judge(OUTCOMES, "no", every=False, moved_at=moved_at)
     assert rig.current.scope is SOME
     rig.troubles.judge(OUTCOMES, "no", every=True, moved_at=moved_at)
-    assert rig.troubles.lasting == rig.current
+    assert rig.lasting == rig.current
 
 
 def test_the_time_of_an_outage_does_not_count(rig: Rig) -> None:
@@ -160,6 +164,6 @@ def test_the_time_of_an_outage_does_not_count(rig: Rig) -> None:
     rig.timers.advance(LASTING - 1)
     rig.troubles.renew()
     rig.timers.advance(LASTING - 1)
-    assert rig.troubles.lasting is None
+    assert rig.lasting is None
     rig.timers.advance(1)
-    assert rig.troubles.lasting == rig.current
+    assert rig.lasting == rig.current

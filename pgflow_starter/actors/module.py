@@ -40,7 +40,8 @@ from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 class ModuleWorld:
     """What the module actors of a starter share.
 
-    `trouble_of(slug)` says what has kept its worker from all work, `away` whether the database is.
+    `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` whether the database
+    is.
     """
 
     board: Board
@@ -56,7 +57,7 @@ class ModuleWorld:
     crowd: Crowd
     observer: Observer
     redact: Redact
-    trouble_of: Callable[[str | None], Trouble | None]
+    trouble_of: Callable[[str | None, bool], Trouble | None]
     away: Callable[[], bool]
 
 
@@ -169,7 +170,7 @@ class ModuleActor(DispatchedActor):
         world, now = self._world, self._world.clock.now()
         if world.away():  # an outage is no trouble, and ends none
             return machine, ()
-        trouble = world.trouble_of(machine.state.slug)
+        trouble = world.trouble_of(machine.state.slug, not machine.troubled)
         if trouble is None:
             return core.untroubled(machine, now)
         text, kind = world.redact(trouble.reason), trouble.error_type or str(trouble.kind)

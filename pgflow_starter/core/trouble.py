@@ -60,7 +60,7 @@ class Trouble:
 _LOCKED = "somebody holds a lock on it (see pg_locks)"
 _GONE = "something that pgflow needs is gone: `pgflow-starter db check` says what"
 _REMEDIES = {
-    "42501": "`pgflow-starter db grant ROLE` prints what a role needs",
+    "42501": "`pgflow-starter db check` says what the role has not, `db grant ROLE` prints what it needs",
     "55P03": _LOCKED,
     "3F000": _GONE,
     "42P01": _GONE,

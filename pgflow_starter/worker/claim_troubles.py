@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.evidence import Evidence, TaskKey, hidden_tables, lost_messages, shown_again
@@ -24,8 +25,8 @@ class ClaimTroubles:
         self._troubles = troubles
         self._clock = clock
         self._busy = busy
-        self._work_moved_at = float("-inf")
-        self._claimed_nothing_at = float("-inf")
+        self._work_moved_at = -inf
+        self._claimed_nothing_at = -inf
         self._overdue_since: float | None = None
         self.refused: set[int] = set()
         """Messages of which the task could not be started."""
@@ -116,8 +117,8 @@ class ClaimTroubles:
         return True
 
     def _moved_at(self) -> float:
-        """When tasks of its own were last started or recorded; some that run are work that moves."""
-        return self._clock.monotonic() if self._busy() else self._work_moved_at
+        """When tasks of its own were last started or recorded; while some run work moves all the time."""
+        return inf if self._busy() else self._work_moved_at
 
     def _nobodys(self, veiled: tuple[str, ...]) -> str:
         if veiled:

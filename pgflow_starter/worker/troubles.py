@@ -142,12 +142,11 @@ class Troubles:
         known = self._known.get(kind)
         return None if known is None else known.trouble
 
-    @property
-    def lasting(self) -> Trouble | None:
-        """The one that keeps the module from being ready."""
+    def of_all(self, *, lasting: bool) -> Trouble | None:
+        """One of scope all: `lasting` makes a module not ready, any keeps it so."""
         now = self._clock.monotonic()
         for known in list(self._known.values()):
-            if known.trouble.scope is TroubleScope.ALL and now - known.began >= LASTING:
+            if known.trouble.scope is TroubleScope.ALL and (not lasting or now - known.began >= LASTING):
                 return known.trouble
         return None
 
