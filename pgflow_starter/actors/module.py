@@ -40,8 +40,7 @@ from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 class ModuleWorld:
     """What the module actors of a starter share.
 
-    `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` whether the database
-    is.
+    `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` tells an outage.
     """
 
     board: Board

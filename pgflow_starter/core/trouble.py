@@ -19,6 +19,7 @@ class TroubleKind(StrEnum):
     OUTCOMES_REFUSED = "outcomes_refused"
     UNWRITTEN = "unwritten"
     UNSTARTED = "unstarted"
+    LOCKED = "locked"
     UNKNOWN_STEP = "unknown_step"
     MESSAGES_LOST = "messages_lost"
     NOT_NOTIFIED = "not_notified"

@@ -29,7 +29,7 @@ SINGLY_VT = 10
 HIDDEN_VT = 1
 """Seconds that messages are left alone whose tasks cannot be seen: that shall be found soon to be over."""
 
-REFUSED_VT, LONGEST_REFUSED_VT = 4, 300
+REFUSED_VT, LONGEST_REFUSED_VT = 2, 300
 """Seconds that messages whose task cannot be started are left alone at most: nearly all of a queue's, or a few."""
 
 VEILED_VT = 20

@@ -44,7 +44,7 @@ class ClaimTroubles:
     def recorded(self) -> None:
         """Outcomes were written."""
         self._work_moved_at = self._clock.monotonic()
-        self._troubles.work_moves(TroubleKind.UNSTARTED, TroubleKind.MESSAGES_LOST)
+        self._troubles.work_moves(TroubleKind.UNSTARTED, TroubleKind.MESSAGES_LOST, TroubleKind.LOCKED)
 
     def judge(self, claimed: Claimed) -> None:
         """A claim went through."""
@@ -54,6 +54,8 @@ class ClaimTroubles:
             self.refused |= {message for message, _ in claimed.refused}
         if claimed.tasks:
             self.recorded()
+            if not claimed.locked:
+                self._troubles.end(TroubleKind.LOCKED)
         elif not claimed.read:
             self._claimed_nothing_at = self._clock.monotonic()
         if claimed.hidden and not claimed.tasks:
@@ -66,11 +68,9 @@ class ClaimTroubles:
             every = len(self.refused) >= ALL_REFUSED
             said = f"the tasks of {len(self.refused)} messages cannot be started, of message {message} first: {why}"
         elif claimed.locked:
-            every = claimed.locked >= ALL_REFUSED
-            said = (
-                f"the tasks of {claimed.locked} messages in pgmq.q_{self._queue} cannot be started: somebody has them"
-                " locked (see pg_locks)"
-            )
+            said = f"the tasks of {claimed.locked} messages in pgmq.q_{self._queue} cannot be started"
+            self._tell_locked(said, claimed.locked >= ALL_REFUSED, self._moved_at())
+            return
         elif claimed.nobodys:
             every, said = False, self._nobodys(claimed.veiled)
         else:
@@ -105,16 +105,19 @@ class ClaimTroubles:
         now = self._clock.monotonic()
         if not evidence.overdue or now - moved_at < LASTING:
             self._overdue_since = None
+            if not evidence.queued and evidence.whole:
+                self._troubles.end(TroubleKind.LOCKED)
             return False
         if self._overdue_since is None:
             self._overdue_since = now
         elif self._claimed_nothing_at > self._overdue_since:
-            said = (
-                f"{evidence.overdue} messages in pgmq.q_{self._queue} are visible and cannot be read: somebody has them"
-                " locked (see pg_locks)"
-            )
-            self._troubles.judge(TroubleKind.UNSTARTED, said, every=True, moved_at=moved_at, began=self._overdue_since)
+            said = f"{evidence.overdue} messages in pgmq.q_{self._queue} are visible and cannot be read"
+            self._tell_locked(said, True, moved_at, self._overdue_since)
         return True
+
+    def _tell_locked(self, said: str, every: bool, moved_at: float, began: float | None = None) -> None:
+        said = f"{said}: somebody has them locked (see pg_locks)"
+        self._troubles.judge(TroubleKind.LOCKED, said, every=every, moved_at=moved_at, began=began)
 
     def _moved_at(self) -> float:
         """When tasks of its own were last started or recorded; while some run work moves all the time."""

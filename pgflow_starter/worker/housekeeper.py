@@ -136,7 +136,7 @@ class HousekeeperActor(RhythmicActor):
         held: dict[WorkerCell, list[Task]] = {}
         for worker_id, task in self._store.started_by(list(cells)):
             held.setdefault(cells[worker_id], []).append(task)
-        self._each(list(held), lambda cell: cell.reconcile(held[cell]))
+        self._each(list(dict.fromkeys(cells.values())), lambda cell: cell.reconcile(held.get(cell, ())))
 
     def _each(self, cells: Sequence[WorkerCell], duty: Callable[[WorkerCell], object]) -> None:
         """For each of them, also where that of another fails. Raises the last DatabaseError."""

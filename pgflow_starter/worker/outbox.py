@@ -100,6 +100,7 @@ class Outbox:
         self._written_at = -inf
         self._void: set[TaskKey] = set()
         self._voided: TaskKey | None = None
+        self._came_again: TaskKey | None = None
         self._lock = threading.Lock()  # around the next two lines'
         self._waiting: deque[Outcome] = deque()
         self._parked: dict[UUID, _Parked] = {}
@@ -256,12 +257,13 @@ class Outbox:
 
     def came_again(self, tasks: Collection[TaskKey]) -> None:
         """These tasks were held as started once more, although their outcomes were written."""
-        self._voided = next(iter(tasks), None)
+        self._came_again = next(iter(tasks), None)
         self._judge()
 
     def _judge(self) -> None:
         """What is parked, and what has been written, say of the worker's troubles."""
-        if not self._parked and self._troubles.current is None and self._voided is None:
+        void = self._voided or self._came_again
+        if not self._parked and self._troubles.current is None and void is None:
             return
         with self._lock:
             parked = dict(self._parked)
@@ -273,10 +275,11 @@ class Outbox:
         elif (known := self._troubles.of(TroubleKind.UNWRITTEN)) and known.scope is TroubleScope.SOME:
             self._troubles.end(TroubleKind.UNWRITTEN)
         refused = [rest for rest in parked.values() if rest.reason]
-        if self._voided is not None:
-            run, step, _ = self._voided
+        if void is not None:
+            run, step, _ = void
             said = f"recording the outcome of step {step} of run {run} has no effect: its task stays started"
-            self._troubles.judge(TroubleKind.OUTCOMES_REFUSED, said, every=True, moved_at=self._written_at)
+            alone = self._voided is not None
+            self._troubles.judge(TroubleKind.OUTCOMES_REFUSED, said, every=alone, moved_at=self._written_at)
             return
         if not refused:
             self._troubles.end(TroubleKind.OUTCOMES_REFUSED)

@@ -13,6 +13,9 @@ from pgflow_starter.core.state import one_line
 from pgflow_starter.core.trouble import LASTING, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.ports import Clock, Timers
 
+MOMENT = 0.5
+"""Seconds by which two tellings of the same moment may differ."""
+
 LONGEST = 1000
 """Characters of a reason: one holds the statement that mends it."""
 
@@ -101,7 +104,7 @@ class Troubles:
         if known is None:
             stuck = every and moved_at < (now if began is None else began)
         elif known.trouble.scope is TroubleScope.ALL:
-            stuck = every and moved_at < known.began
+            stuck = every and moved_at < known.began + MOMENT
         else:
             stuck = every and now - max(moved_at, known.began) >= LASTING
             began = max(moved_at, known.began)

@@ -77,7 +77,7 @@ def test_lost_messages_of_one_flow_are_seen_beside_the_backlog_of_another(
         admin.execute("select pgmq.purge_queue('echo')")
         with running(database, jobs=[job]) as starter:
             starter.await_ready(WAIT)
-            found = becomes_red(starter, "20 of 20")
+            found = becomes_red(starter, "queued tasks have no message in pgmq.q_echo")
             admin.execute(found.reason.partition("sent anew by: ")[2].encode())
             becomes_green(starter)
     assert (told(caplog, "trouble (messages_lost, scope all)"), told(caplog, "trouble is over")) == (1, 1)
@@ -193,3 +193,36 @@ def test_an_outage_in_the_midst_of_trouble_changes_no_status(own_server: Embedde
         with psycopg.connect(own_server.conninfo(), autocommit=True) as admin:
             admin.execute("alter table pgmq.q_gone rename to q_echo")
         eventually(starter.ready, WAIT)
+
+
+# What is told of it
+
+
+def test_what_a_trigger_says_is_not_told_for_it_may_quote_a_message(database: str, admin: Admin) -> None:
+    job = echo_job()
+    with running(database, jobs=[job]) as starter:
+        starter.await_ready(WAIT)
+        admin.execute(
+            "create function refuse() returns trigger language plpgsql as"
+            " $$ begin raise exception 'no card %', new.message using errcode = 'PT400'; end $$"
+        )
+        admin.execute("create trigger refuse before insert on pgmq.a_echo for each row execute function refuse()")
+        starter.client.enqueue(job, "4111")
+        found = told_trouble(starter)
+        assert (found.kind, found.error_type) == ("outcomes_refused", "PT400")
+        assert "card" not in found.reason
+        admin.execute("drop trigger refuse on pgmq.a_echo")
+        becomes_green(starter)
+
+
+def test_a_constraint_that_is_in_the_way_is_named(database: str, admin: Admin) -> None:
+    job = echo_job()
+    with running(database, jobs=[job]) as starter:
+        starter.await_ready(WAIT)
+        starter.client.enqueue(job, 1).wait(WAIT)
+        admin.execute("create unique index only_one on pgmq.a_echo ((message ->> 'flow_slug'))")
+        starter.client.enqueue(job, 2)
+        found = told_trouble(starter)
+        assert "UniqueViolation [23505], constraint only_one of a_echo" in found.reason
+        admin.execute("drop index pgmq.only_one")
+        becomes_green(starter)
