@@ -29,6 +29,12 @@ SINGLY_VT = 10
 HIDDEN_VT = 1
 """Seconds that messages are left alone whose tasks cannot be seen: that shall be found soon to be over."""
 
+REFUSED_VT, LONGEST_REFUSED_VT = 4, 300
+"""Seconds that messages whose task cannot be started are left alone at most: nearly all of a queue's, or a few."""
+
+VEILED_VT = 20
+"""Seconds that messages are left alone whose tasks may be there and cannot be seen."""
+
 AT_ONCE = 10_000
 """Messages of nobody that are put aside in one statement."""
 
@@ -116,13 +122,14 @@ with seen as materialized (
     update pgmq.{queue} q
     set vt = clock_timestamp() + pg_catalog.make_interval(secs => case
         when s.ahead > 0.0 then least(s.ahead + 0.1, 60)
-        when q.msg_id = any(%(refused)s) then least(5::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), 300)
+        when q.msg_id = any(%(refused)s)
+            then least(5::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), %(longest)s::float8)
         when s.queued then least(pg_catalog.power(2, least(s.read_ct, 10) - 1), 10)
         else least(%(vt)s::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), 21600) end)
     from seen s where q.msg_id = s.msg_id and not s.started
-    returning s.queued
+    returning s.queued and not q.msg_id = any(%(refused)s) and not coalesce(s.ahead > 0.0, false) as locked, s.queued
 )
-select count(*) filter (where not queued) from put
+select count(*) filter (where not queued), count(*) filter (where locked) from put
 """
 _PUT_ALL_ASIDE = """
 with nobodys as materialized (
@@ -165,13 +172,24 @@ from free where q.msg_id = free.msg_id
 """
 # Where tasks have queues, the index is of queue and message.
 _OF_QUEUE = " and t.queue_name = %(queue)s"
-# The tables without whose rows no task can be started, of which row level security hides rows from this role.
+# The tables without whose rows no task can be started, of which row level security hides rows from this role: all of
+# them, for there is no policy that lets it see or change one, or perhaps some.
 _HIDDEN = """
-select coalesce(pg_catalog.array_agg('pgflow.' || c.relname::text order by c.relname), '{}')
-from pg_catalog.pg_class c
-where c.relnamespace = pg_catalog.to_regnamespace('pgflow')::oid
-  and c.relname in ('deps', 'flows', 'runs', 'step_states', 'step_tasks', 'steps', 'workers')
-  and pg_catalog.row_security_active(c.oid)
+select coalesce(pg_catalog.array_agg(t.name order by t.name) filter (where not t.seen), '{}'),
+       coalesce(pg_catalog.array_agg(t.name order by t.name) filter (where t.seen), '{}')
+from (
+    select 'pgflow.' || c.relname::text as name, not exists (
+        select from pg_catalog.unnest(case when c.relname = 'step_tasks' then array['r', 'w'] else array['r'] end)
+                as k(command)
+        where not exists (
+            select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) as o(role)
+            where p.polrelid = c.oid and p.polpermissive and p.polcmd::text in ('*', k.command)
+              and case o.role when 0::oid then true else pg_catalog.pg_has_role(o.role, 'USAGE') end)) as seen
+    from pg_catalog.pg_class c
+    where c.relnamespace = pg_catalog.to_regnamespace('pgflow')::oid
+      and c.relname::text in ('flows', 'runs', 'step_tasks', 'steps')
+      and pg_catalog.row_security_active(c.oid)
+) t
 """
 # What a task, its run or its message holds, and not what the database is like.
 _OF_ONE = ("21", "22", "23", "P0")
@@ -233,25 +251,27 @@ class Messages:
 
     def put_aside(
         self, conn: Connection, unstarted: Sequence[int], refused: Sequence[int], *, whole_queue: bool
-    ) -> int:
-        """Have what was read and not started left alone for a while; how many messages belong to nobody.
+    ) -> tuple[int, int]:
+        """Have what was read and not started left alone for a while; how many are nobody's, and how many locked.
 
         Of the `whole_queue`, where there is hardly anything else at its head.
         """
         put = _aside_statement(_PUT_ASIDE, self.queue, self._features)
-        given = {**self._parameters, "ids": list(unstarted), "refused": list(refused)}
+        # Where hardly anything can be started, that it can be again shall be found soon.
+        longest = REFUSED_VT if whole_queue else LONGEST_REFUSED_VT
+        given = {**self._parameters, "ids": list(unstarted), "refused": list(refused), "longest": longest}
         row: Any = conn.execute(put, given).fetchone()
-        nobodys: int = row[0]
+        nobodys, locked = row
         if whole_queue:
             put = _aside_statement(_PUT_ALL_ASIDE, self.queue, self._features)
             row = conn.execute(put, {**self._parameters, "most": AT_ONCE}).fetchone()
             nobodys += row[0]
-        return nobodys
+        return nobodys, locked
 
-    def hidden(self, conn: Connection) -> tuple[str, ...]:
-        """The tables of which row level security hides rows."""
+    def hidden(self, conn: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The tables of which row level security hides all rows, and those of which it may hide some."""
         row: Any = conn.execute(_HIDDEN).fetchone()
-        return tuple(row[0])
+        return tuple(row[0]), tuple(row[1])
 
     def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
         """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""

@@ -14,11 +14,11 @@ from psycopg import sql
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.evidence import Evidence
+from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.core.task import Claimed, Outcome, Settled, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
-from pgflow_starter.postgres.claiming import HIDDEN_VT, SINGLY_VT, VT_MARGIN, WIRED, Messages, of_one_message
+from pgflow_starter.postgres.claiming import HIDDEN_VT, SINGLY_VT, VEILED_VT, VT_MARGIN, WIRED, Messages, of_one_message
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import QUERY_CANCELED, Database
 from pgflow_starter.postgres.errors import translate
@@ -144,9 +144,11 @@ class PostgresTaskStore:
         """As `Stalled.recover`."""
         return self._stalled.recover(slugs, own, stale_threshold)
 
-    def evidence(self, slugs: Sequence[str], doubted: Mapping[str, Iterable[int]]) -> Mapping[str, Evidence]:
+    def evidence(
+        self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[int]]
+    ) -> Mapping[str, Evidence]:
         """As `Looks.look`."""
-        return self._looks.look(slugs, doubted)
+        return self._looks.look(slugs, lost, doubted)
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
         """Say that the workers are alive; those that pgflow wants to stop are returned. Waits for nobody else's."""
@@ -195,10 +197,8 @@ class PostgresTaskStore:
             return self._tasks(conn, messages, definition, rows)
 
         read, visible_in, ids, tasks = self._database.call(claimed, scope, answers=answers)
-        nobodys, hidden = 0, tuple[str, ...]()
-        if len(tasks) < read:
-            nobodys, hidden = self._put_aside(definition, worker_id, ids, tasks, ())
-        return Claimed(read, tasks, visible_in, nobodys, hidden=hidden)
+        claimed_ = Claimed(read, tasks, visible_in)
+        return claimed_ if len(tasks) == read else self._put_aside(definition, worker_id, ids, claimed_)
 
     def _of_known_steps(self, definition: FlowDefinition, worker_id: UUID, claimed: Claimed) -> Claimed:
         """The same without the tasks of steps that the definition does not have: another worker's code may have them.
@@ -248,39 +248,36 @@ class PostgresTaskStore:
                         break  # what has been started is to be run
                     raise
                 refused.append((message, reason_for_logs(error)))
-        nobodys, hidden = 0, tuple[str, ...]()
-        if len(tasks) < len(messages):
-            ids = [message for message, _ in messages]
-            nobodys, hidden = self._put_aside(definition, worker_id, ids, tasks, [message for message, _ in refused])
-        return Claimed(len(messages), tuple(tasks), None, nobodys, tuple(refused), hidden)
+        claimed = Claimed(len(messages), tuple(tasks), None, refused=tuple(refused))
+        return self._put_aside(definition, worker_id, [message for message, _ in messages], claimed)
 
-    def _put_aside(
-        self,
-        definition: FlowDefinition,
-        worker_id: UUID,
-        ids: Sequence[int],
-        tasks: Sequence[Task],
-        refused: Sequence[int],
-    ) -> tuple[int, tuple[str, ...]]:
-        """What was read and not started is left alone for a while; how many messages are nobody's.
+    def _put_aside(self, definition: FlowDefinition, worker_id: UUID, ids: Sequence[int], claimed: Claimed) -> Claimed:
+        """What was read and not started is left alone for a while; the same with whose the messages are.
 
-        None, and for a moment only, where row level security hides rows of the tables that are returned. Raises
+        They are nobody's, or their tasks are locked; or row level security hides these, then for a moment only. Raises
         nothing: there may be tasks to be run. Without it the messages are visible again when their vt says so.
         """
-        started = {task.msg_id for task in tasks}
+        started = {task.msg_id for task in claimed.tasks}
         unstarted = [message for message in ids if message not in started]
+        if not unstarted:
+            return claimed
+        refused = [message for message, _ in claimed.refused]
 
-        def put(conn: Connection) -> tuple[int, tuple[str, ...]]:
+        def put(conn: Connection) -> Claimed:
             messages = Messages(definition, worker_id, self._detected(conn))
-            if not started and (hidden := messages.hidden(conn)):
-                messages.extend(conn, dict.fromkeys(unstarted, HIDDEN_VT))
-                return 0, hidden
-            return messages.put_aside(conn, unstarted, refused, whole_queue=2 * len(tasks) < len(ids)), ()
+            hidden, veiled = messages.hidden(conn)
+            if hidden or veiled:
+                messages.extend(conn, dict.fromkeys(unstarted, HIDDEN_VT if hidden else VEILED_VT))
+                nobodys = 0 if hidden else len(unstarted) - len(refused)
+                return replace(claimed, nobodys=nobodys, hidden=hidden, veiled=veiled)
+            few = 2 * len(started) < len(ids)
+            nobodys, locked = messages.put_aside(conn, unstarted, refused, whole_queue=few)
+            return replace(claimed, nobodys=nobodys, locked=locked)
 
         try:
             return self._database.call(put)
         except DatabaseError:
-            return 0, ()
+            return claimed
 
     def _tasks(
         self, conn: Connection, messages: Messages, definition: FlowDefinition, rows: list[Any]

@@ -125,7 +125,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         client.enqueue_many(flow, range(8))
         client.enqueue(flow, 1, run_id=(again := uuid4()))
         client.enqueue(flow, 1, run_id=again)
-        assert tasks.evidence(["seldom"], {"seldom": [1]})
+        assert tasks.evidence(["seldom"], {}, {"seldom": [1]})
         claimed = tasks.claim(definition, worker, 3, scope).tasks
         good, bad, worse = claimed
         for careful in (False, True):
