@@ -44,7 +44,7 @@ AT_ONCE = 10_000
 # one that was deleted and started anew since. Seconds are subtracted, not times: before PostgreSQL 17 an infinite one
 # fails that.
 _CLAIM = """
-with messages as materialized (
+with {known}messages as materialized (
     {messages}
 ), started as materialized (
     select t.* from {startable} m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s{claimed_of}) t
@@ -66,8 +66,23 @@ from messages m left join started s on true
 """
 _READ = """
     select pg_catalog.array_agg(msg_id) as ids, count(*) as n, {headers} as headers
-    from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
+    from {read}
 """
+_ALL_STEPS = "pgmq.read(%(queue)s, %(vt)s, %(quantity)s)"
+# As `pgmq.read`, without the messages whose tasks are of other steps than ours.
+_KNOWN = """
+free as materialized (
+    select q.msg_id from pgmq.{queue} q
+    where q.vt <= clock_timestamp()
+      and not exists (select from pgflow.step_tasks t where t.message_id = q.msg_id
+                      and t.flow_slug = %(queue)s{of_queue} and t.step_slug <> all(%(steps)s))
+    order by q.msg_id limit %(quantity)s for update skip locked
+), known as (
+    update pgmq.{queue} q
+    set vt = clock_timestamp() + pg_catalog.make_interval(secs => %(vt)s), read_ct = q.read_ct + 1
+    from free where q.msg_id = free.msg_id
+    returning q.*
+), """
 _THIS_ONE = "select array[%(message)s::bigint] as ids, 1::bigint as n, %(headers)s::jsonb as headers"
 _HEADERS = "pg_catalog.jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
 _ALL = "messages"
@@ -79,7 +94,9 @@ _UNLOCKED = """(
             and t.message_id = any(array(select pg_catalog.unnest(ids) from messages))
           for update skip locked) free
 )"""
-_READ_ONLY = "select msg_id, {headers} from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)"
+_READ_ONLY = """
+with {known}messages as (select msg_id, {headers} as headers from {read}) select msg_id, headers from messages
+"""
 # Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
 WIRED = """
 exists (select from pgflow.workers where worker_id = {worker})
@@ -182,18 +199,26 @@ class Messages:
     """The messages of one worker's queue, on one connection. Raises psycopg's errors.
 
     `each_its_own_vt`: starting a task has its message invisible for as long as its step may take, and not for as long
-    as it was read.
+    as it was read. `known_only`: only the tasks of the definition's own steps are read.
     """
 
     def __init__(
-        self, definition: FlowDefinition, worker_id: UUID, features: Features, *, vt: int | None = None
+        self,
+        definition: FlowDefinition,
+        worker_id: UUID,
+        features: Features,
+        *,
+        vt: int | None = None,
+        known_only: bool = False,
     ) -> None:
         self.queue = definition.slug
         usual = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
         self.vt = usual if vt is None else min(vt, usual)
         self._features = features
         self.each_its_own_vt = features.cancels
-        self._parameters: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "worker": worker_id}
+        self._known_only = known_only
+        steps = [step.slug for step in definition.steps]
+        self._parameters: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "worker": worker_id, "steps": steps}
 
     def claim(self, conn: Connection, quantity: int) -> list[Any]:
         """The rows of `_CLAIM`; tried again when it met a task newer than itself.
@@ -217,7 +242,8 @@ class Messages:
 
     def read(self, conn: Connection, quantity: int) -> list[Any]:
         """Up to `quantity` messages, each id with its headers as JSON by that id; nothing is started."""
-        return conn.execute(_read_only(self._features.headers), {**self._parameters, "quantity": quantity}).fetchall()
+        statement = _read_only(self.queue, self._features, self._known_only)
+        return conn.execute(statement, {**self._parameters, "quantity": quantity}).fetchall()
 
     def start(self, conn: Connection, message: int, headers: str | None) -> list[Any]:
         """The rows of `_CLAIM` for one message that was read."""
@@ -257,7 +283,8 @@ class Messages:
         return conn.execute(IS_WIRED, self._parameters).fetchone() == (False,)
 
     def _run(self, conn: Connection, messages: str, startable: str, **parameters: Any) -> list[Any]:
-        statement = _claim_statement(messages, startable, self.queue, self._features)
+        known_only = self._known_only and messages is _READ
+        statement = _claim_statement(messages, startable, self.queue, self._features, known_only)
         return conn.execute(statement, {**self._parameters, **parameters}).fetchall()
 
 
@@ -267,12 +294,13 @@ def of_one_message(error: DatabaseError) -> bool:
 
 
 @cache
-def _claim_statement(messages: str, startable: str, queue: str, features: Features) -> str:
+def _claim_statement(messages: str, startable: str, queue: str, features: Features, known_only: bool) -> str:
     headers = sql.SQL(_HEADERS if features.headers else "null::jsonb")
     return (
         sql.SQL(_CLAIM)
         .format(
-            messages=sql.SQL(messages).format(headers=headers),
+            known=_known(queue, features, known_only),
+            messages=sql.SQL(messages).format(headers=headers, read=sql.SQL("known" if known_only else _ALL_STEPS)),
             startable=sql.SQL(startable).format(of_queue=_of_queue(features)),
             claimed_of=sql.SQL(", %(queue)s" if features.claims_by_queue else ""),
             queue=sql.Identifier(f"q_{queue}"),
@@ -285,9 +313,15 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
 
 
 @cache
-def _read_only(has_headers: bool) -> str:
-    headers = "pg_catalog.jsonb_build_object(msg_id, headers)::text" if has_headers else "null"
-    return sql.SQL(_READ_ONLY).format(headers=sql.SQL(headers)).as_string()
+def _read_only(queue: str, features: Features, known_only: bool) -> str:
+    headers = sql.SQL("pg_catalog.jsonb_build_object(msg_id, headers)::text" if features.headers else "null")
+    read, known = sql.SQL("known" if known_only else _ALL_STEPS), _known(queue, features, known_only)
+    return sql.SQL(_READ_ONLY).format(known=known, headers=headers, read=read).as_string()
+
+
+def _known(queue: str, features: Features, known_only: bool) -> sql.Composable:
+    table = sql.Identifier(f"q_{queue}")
+    return sql.SQL(_KNOWN if known_only else "").format(queue=table, of_queue=_of_queue(features))
 
 
 @cache

@@ -16,7 +16,7 @@ select n.queue_name, n.throttle_interval_ms from pgmq.notify_insert_throttle n
 where n.queue_name::text = any(%s::text[])
   and exists (select from pg_trigger
               where tgrelid = to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || n.queue_name::text))::oid
-              and tgname = 'trigger_notify_queue_insert_listeners' and tgenabled <> 'D')
+              and tgname = 'trigger_notify_queue_insert_listeners' and tgenabled in ('O', 'A'))
 """
 
 # Enabling is not safe for concurrent calls on one queue (deadlocks), unless the queue's lock is taken first.
@@ -26,7 +26,7 @@ _ENABLE = """
 with there as materialized (
     select exists (select from pg_catalog.pg_trigger
                    where tgrelid = pg_catalog.to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || %(queue)s::text))::oid
-                     and tgname = 'trigger_notify_queue_insert_listeners' and tgenabled <> 'D') as trigger
+                     and tgname = 'trigger_notify_queue_insert_listeners' and tgenabled in ('O', 'A')) as trigger
 ), throttled as (
     insert into pgmq.notify_insert_throttle as n (queue_name, throttle_interval_ms)
     select %(queue)s, %(throttle_ms)s from there where trigger

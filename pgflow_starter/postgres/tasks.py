@@ -31,8 +31,8 @@ from pgflow_starter.postgres.stalled import Stalled
 LOOK_LOCK = 0.1
 """Seconds that a look into many queues waits for one that somebody has locked: each claims by itself then."""
 
-UNKNOWN_PUT_OFF = 60.0
-"""Seconds that a task of a step which the code does not have is left to other workers at most, each time."""
+KNOWN_ONLY = 60.0
+"""Seconds for which claims read no tasks of steps that the code does not have, once they met one."""
 
 # Of many queues and workers at a time; the queues' tables are named in the text.
 _LOOK = """
@@ -42,6 +42,7 @@ from unnest({workers}::uuid[], {queues}::text[]) with ordinality as given (worke
 order by given.n
 """
 _FIRST = "when {n} then (select min(vt) from pgmq.{queue})"
+_REPLACED_STATES = ("42883", "42P13")  # the core is another than it was when it was looked at
 _UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, function missing; unknown worker
 # One statement for all workers of a process. A row that is gone stays so: by that a worker knows that it must be wired
 # again, see `claim`. One that somebody has locked is passed over: the others are alive all the same.
@@ -78,6 +79,7 @@ class PostgresTaskStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._features: Features | None = None
+        self._known_only: dict[str, float] = {}
         self._inputs = FlowInputs()
         self._settling, self._stalled = Settling(database), Stalled(database)
         self._looks = Looks(database, self._detected)
@@ -89,6 +91,7 @@ class PostgresTaskStore:
 
         Raises DatabaseError; UnknownFlowError when the flow or the worker is in the database no more.
         """
+        knew = self._features is not None
         try:
             try:
                 claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
@@ -97,6 +100,8 @@ class PostgresTaskStore:
                     claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim_unlocked)
                 elif of_one_message(error):
                     claimed = self._claimed_singly(definition, worker_id, quantity, scope)
+                elif knew and error.sqlstate in _REPLACED_STATES:
+                    claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
                 else:
                     raise
         except _AfterClaim as after:
@@ -156,6 +161,7 @@ class PostgresTaskStore:
         """See to it that nobody who goes by the age of tasks takes those of these workers."""
 
         def kept(conn: Connection) -> None:
+            self._features = None  # the core may have been upgraded under us, and nothing has failed of it
             features = self._detected(conn)
             if features.requeue_stalled_tasks:
                 timeout = "coalesce(s.opt_timeout, f.opt_timeout)" if features.cancels else "f.opt_timeout"
@@ -185,7 +191,7 @@ class PostgresTaskStore:
         """One of the ways to claim, and what it came to."""
 
         def claimed(conn: Connection) -> tuple[int, float | None, Sequence[int], tuple[Task, ...]]:
-            messages = Messages(definition, worker_id, self._detected(conn))
+            messages = self._messages(conn, definition, worker_id)
             with self._wired(conn, messages):
                 rows = claim(messages, conn, quantity)
             return self._tasks(conn, messages, definition, rows)
@@ -197,17 +203,24 @@ class PostgresTaskStore:
     def _of_known_steps(self, definition: FlowDefinition, worker_id: UUID, claimed: Claimed) -> Claimed:
         """The same without the tasks of steps that the definition does not have: another worker's code may have them.
 
-        Raises nothing: there may be tasks to be run. What is not given back here is when the worker is asked what it
-        knows.
+        They are not read for a while then: whenever they are, they are kept from whoever has their step. Raises
+        nothing: there may be tasks to be run. What is not given back here is when the worker is asked what it knows.
         """
         steps = {step.slug for step in definition.steps}
         unknown = [task for task in claimed.tasks if task.step_slug not in steps]
         if not unknown:
             return claimed
+        self._known_only[definition.slug] = self._database.clock.monotonic() + KNOWN_ONLY
         with suppress(DatabaseError):
-            self._stalled.give_back(worker_id, unknown, UNKNOWN_PUT_OFF)
+            self._stalled.give_back(worker_id, unknown)
         known = tuple(task for task in claimed.tasks if task.step_slug in steps)
         return replace(claimed, tasks=known, unknown=frozenset(task.step_slug for task in unknown))
+
+    def _messages(
+        self, conn: Connection, definition: FlowDefinition, worker_id: UUID, vt: int | None = None
+    ) -> Messages:
+        known_only = self._database.clock.monotonic() < self._known_only.get(definition.slug, 0.0)
+        return Messages(definition, worker_id, self._detected(conn), vt=vt, known_only=known_only)
 
     def _claimed_singly(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope
@@ -215,10 +228,10 @@ class PostgresTaskStore:
         """Read, and then start each task by itself, for one of them cannot be."""
 
         def read(conn: Connection) -> list[Any]:
-            return Messages(definition, worker_id, self._detected(conn), vt=SINGLY_VT).read(conn, quantity)
+            return self._messages(conn, definition, worker_id, SINGLY_VT).read(conn, quantity)
 
         def start(message: int, headers: str | None, conn: Connection) -> tuple[Task, ...]:
-            messages = Messages(definition, worker_id, self._detected(conn), vt=SINGLY_VT)
+            messages = self._messages(conn, definition, worker_id, SINGLY_VT)
             with self._wired(conn, messages):
                 rows = messages.start(conn, message, headers)
             return self._tasks(conn, messages, definition, rows)[3]

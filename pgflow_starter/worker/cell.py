@@ -151,6 +151,7 @@ class WorkerCell:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
         self.worker_id = uuid4()
         self.draining = self.retired = False
+        self._unknown.forget()
         self.troubles.end(*TroubleKind)
 
     def succeed(self) -> None:

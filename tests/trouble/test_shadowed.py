@@ -139,6 +139,8 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
             assert messages.claim_unlocked(conn, 2)
             (message, headers), *_ = messages.read(conn, 1)
             messages.start(conn, message, headers)
+            of_known = Messages(definition, worker, detect(conn), known_only=True)
+            assert len(of_known.read(conn, 1)) == len(of_known.claim(conn, 1)) == 1
             messages.put_aside(conn, [message], [message], whole_queue=True)
             messages.extend(conn, {message: 1})
             messages.unwired(conn)
