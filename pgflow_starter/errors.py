@@ -72,7 +72,7 @@ class DatabaseError(PgflowError):
     class; `connection_lost` whether the connection is gone or was never made. `unknown`: it broke while the server was
     at it, so what was asked for may be carried out all the same; otherwise it was not. `timed_out`: it took longer than
     its limit. `once_more`: nothing was done, and another session may do better. `quoting`: the text may have values of
-    a message in it, for a function or a trigger raised it; `place` names the constraint and the table, where it was one.
+    a message in it, for a function or a trigger raised it; `place` names the constraint, and its table, if it was one.
     """
 
     once_more = False
