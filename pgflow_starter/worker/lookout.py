@@ -94,7 +94,6 @@ class Lookout:
             workers = tuple(islice(self._waiting, most))
             for worker in workers:
                 del self._waiting[worker]
-            self._seen = len(workers)
         return workers
 
     def _gone(self) -> None:
@@ -103,7 +102,9 @@ class Lookout:
 
     def _look(self) -> None:
         try:
-            self._look_for_all(self._next(MOST))
+            workers = self._next(MOST)
+            self._seen = len(workers)
+            self._look_for_all(workers)
         finally:
             self._gone()
             self._expect()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.core.trouble import Trouble
+from pgflow_starter.testing import ManualTimers
 from pgflow_starter.worker import unknown_steps
+from pgflow_starter.worker.troubles import Troubles
+from pgflow_starter.worker.unknown_steps import UnknownSteps
 from tests.neighbours.other_runtime import Admin, OtherWorker
 from tests.support.starters import STRATEGIES, running
 from tests.support.waiting import eventually
@@ -20,6 +26,24 @@ def _shop() -> pgflow.Flow:
     flow = pgflow.Flow("shop", max_attempts=1)
     flow.step(slug="order")(lambda given, ctx: "ours")
     return flow
+
+
+class World:
+    """What `UnknownSteps` has of a worker's world, its threads those who advance the timers."""
+
+    def __init__(self) -> None:
+        self.timers, self.threads, self.looks = ManualTimers(), self, 0
+        self.while_looking: Callable[[], object] = lambda: None
+        self.clock = self.timers.clock
+        self.troubles = Troubles(self.clock, self.timers, ModuleLog(logging.getLogger("x"), "x", "x"), lambda: None)
+
+    def run(self, call: Callable[[], object]) -> None:
+        call()
+
+    def differences(self, definition: object) -> list[str]:
+        self.looks += 1
+        self.while_looking()
+        return ["another"]
 
 
 def _trouble(starter: pgflow.Starter) -> Trouble | None:
@@ -101,8 +125,29 @@ def test_the_trouble_is_over_when_the_shapes_match_again(
         starter.client.start_flow(flow)
         eventually(lambda: _trouble(starter), WAIT)
         with admin.transaction():
+            admin.execute(
+                "delete from pgmq.q_shop q using pgflow.step_tasks t"
+                " where t.message_id = q.msg_id and t.step_slug = 'gift'"
+            )
             for table in ("step_tasks", "step_states", "steps"):
                 admin.execute(f"delete from pgflow.{table} where step_slug = 'gift'")
         eventually(lambda: _trouble(starter) is None, WAIT)
         assert [r.levelname for r in caplog.records if "unknown_step" in r.getMessage()] == ["WARNING", "INFO"]
         assert starter.client.start_flow(flow).wait(WAIT).output == {"order": "ours"}
+
+
+@pytest.mark.parametrize("in_a_look", [False, True])
+def test_when_its_worker_has_stopped_nobody_looks_any_more(in_a_look: bool) -> None:
+    world = World()
+    unknown = UnknownSteps(cast("Any", None), cast("Any", world), world.troubles)
+    if in_a_look:
+        world.while_looking = unknown.forget
+    unknown.met({"gift"})
+    assert (world.troubles.current is None, world.looks) == (in_a_look, 1)
+    unknown.forget()
+    world.timers.advance(10 * unknown_steps.RECHECK)
+    assert world.looks == 1
+    world.while_looking = lambda: None
+    unknown.met({"gift"})
+    world.timers.advance(unknown_steps.RECHECK)
+    assert world.looks == 3

@@ -13,7 +13,7 @@ import pytest
 from pgflow_starter import DatabaseError
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.testing import ManualTimers
-from pgflow_starter.worker.lookout import GATHERING, MOST, WIDTH, Lookout
+from pgflow_starter.worker.lookout import GATHERING, MOST, QUEUES_A_SECOND, WIDTH, Lookout
 from tests.support.waiting import eventually
 
 WAIT = 10.0
@@ -87,7 +87,7 @@ class Hill:
         return self.store.looks.get(timeout=WAIT)
 
     def gathered(self) -> None:
-        self.timers.advance(GATHERING)
+        self.timers.advance(max(GATHERING, MOST / QUEUES_A_SECOND))
 
     def settled(self) -> None:
         eventually(lambda: len(self.threads._idle) == len(self.threads._threads))
@@ -143,6 +143,19 @@ def test_the_shorter_the_interval_the_shorter_the_gathering() -> None:
     lookout.look_for(Idle("q"))
     assert timers.next_in == 0.005
     threads.close(WAIT)
+
+
+def test_the_more_queues_a_look_had_the_later_the_next_begins(hill: Hill) -> None:
+    hill.ask(MOST)
+    hill.gathered()
+    look = hill.look()
+    hill.ask(2)
+    hill.timers.advance(MOST / QUEUES_A_SECOND - 0.001)
+    assert hill.store.looks.empty()
+    hill.timers.advance(0.001)
+    hill.look().end()
+    look.end()
+    hill.settled()
 
 
 def test_one_who_asks_alone_claims_at_once(hill: Hill) -> None:
