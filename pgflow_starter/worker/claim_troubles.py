@@ -103,7 +103,8 @@ class ClaimTroubles:
     def _judge_overdue(self, evidence: Evidence, moved_at: float) -> bool:
         """Messages that have been visible for long and that no claim gets: somebody has them locked."""
         now = self._clock.monotonic()
-        if not evidence.overdue or now - moved_at < LASTING:
+        others = self._troubles.of(TroubleKind.UNKNOWN_STEP) is not None  # whose messages are left visible on purpose
+        if not evidence.overdue or others or now - moved_at < LASTING:
             self._overdue_since = None
             if not evidence.queued and evidence.whole:
                 self._troubles.end(TroubleKind.LOCKED)

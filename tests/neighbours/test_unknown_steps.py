@@ -10,9 +10,12 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.actors.module_log import ModuleLog
-from pgflow_starter.core.trouble import Trouble
+from pgflow_starter.core.evidence import Evidence
+from pgflow_starter.core.task import Claimed
+from pgflow_starter.core.trouble import LASTING, Trouble, TroubleKind
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.worker import unknown_steps
+from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.unknown_steps import UnknownSteps
 from tests.neighbours.other_runtime import Admin, OtherWorker
@@ -151,3 +154,16 @@ def test_when_its_worker_has_stopped_nobody_looks_any_more(in_a_look: bool) -> N
     unknown.met({"gift"})
     world.timers.advance(unknown_steps.RECHECK)
     assert world.looks == 3
+
+
+@pytest.mark.parametrize("unknown", [True, False])
+def test_messages_that_are_left_to_others_are_not_taken_for_locked(unknown: bool) -> None:
+    world = World()
+    claims = ClaimTroubles("shop", world.troubles, world.clock, lambda: False)
+    if unknown:
+        UnknownSteps(cast("Any", None), cast("Any", world), world.troubles).met({"gift"})
+    for _ in range(3):
+        world.timers.advance(LASTING)
+        claims.judge(Claimed(0, ()))
+        claims.heed(Evidence(queued=1, overdue=1, whole=True))
+    assert (world.troubles.of(TroubleKind.LOCKED) is None) is unknown
