@@ -66,6 +66,7 @@ class _Runner:
                 f"Flow {self._definition.slug} has root map steps but input is not an array (got {type_of(given)})",
                 sqlstate="P0001",
                 error_type="RaiseException",
+                quoting=True,
             )
 
     def _begin_ready_steps(self) -> None:
