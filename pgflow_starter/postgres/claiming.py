@@ -41,7 +41,7 @@ _CLAIM = """
 with messages as materialized (
     {messages}
 ), started as materialized (
-    select t.* from {startable} m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s{claimed_of}) t
+    select t.* from {startable} m, pgflow.start_tasks(%(queue)s::text, m.ids, %(worker)s::uuid{claimed_of}) t
     where m.ids is not null
 )
 select m.n,
@@ -58,11 +58,14 @@ select m.n,
           and t.message_id = s.msg_id)
 from messages m left join started s on true
 """
+# What we call gets arguments of its very types: a look-alike in its schema that took them as they come would be
+# preferred.
 _READ = """
     select pg_catalog.array_agg(msg_id) as ids, count(*) as n, {headers} as headers
-    from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)
+    from pgmq.read(%(queue)s::text, %(vt)s::integer, %(quantity)s::integer{conditional})
 """
 _THIS_ONE = "select array[%(message)s::bigint] as ids, 1::bigint as n, %(headers)s::jsonb as headers"
+_CONDITIONAL = ", '{}'::jsonb"
 _HEADERS = "pg_catalog.jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
 _ALL = "messages"
 # Whose task nobody has locked.
@@ -73,7 +76,9 @@ _UNLOCKED = """(
             and t.message_id = any(array(select pg_catalog.unnest(ids) from messages))
           for update skip locked) free
 )"""
-_READ_ONLY = "select msg_id, {headers} from pgmq.read(%(queue)s, %(vt)s, %(quantity)s)"
+_READ_ONLY = """
+select msg_id, {headers} from pgmq.read(%(queue)s::text, %(vt)s::integer, %(quantity)s::integer{conditional})
+"""
 # Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
 WIRED = """
 exists (select from pgflow.workers where worker_id = {worker})
@@ -199,7 +204,7 @@ class Messages:
 
     def read(self, conn: Connection, quantity: int) -> list[Any]:
         """Up to `quantity` messages, each id with its headers as JSON by that id; nothing is started."""
-        return conn.execute(_read_only(self._features.headers), {**self._parameters, "quantity": quantity}).fetchall()
+        return conn.execute(_read_only(self._features), {**self._parameters, "quantity": quantity}).fetchall()
 
     def start(self, conn: Connection, message: int, headers: str | None) -> list[Any]:
         """The rows of `_CLAIM` for one message that was read."""
@@ -252,9 +257,9 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
     return (
         sql.SQL(_CLAIM)
         .format(
-            messages=sql.SQL(messages).format(headers=headers),
+            messages=sql.SQL(messages).format(headers=headers, conditional=_conditional(features)),
             startable=sql.SQL(startable).format(of_queue=_of_queue(features)),
-            claimed_of=sql.SQL(", %(queue)s" if features.claims_by_queue else ""),
+            claimed_of=sql.SQL(", %(queue)s::text" if features.claims_by_queue else ""),
             queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),
             version=sql.SQL(VERSION),
@@ -265,15 +270,19 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
 
 
 @cache
-def _read_only(has_headers: bool) -> str:
-    headers = "pg_catalog.jsonb_build_object(msg_id, headers)::text" if has_headers else "null"
-    return sql.SQL(_READ_ONLY).format(headers=sql.SQL(headers)).as_string()
+def _read_only(features: Features) -> str:
+    headers = "pg_catalog.jsonb_build_object(msg_id, headers)::text" if features.headers else "null"
+    return sql.SQL(_READ_ONLY).format(headers=sql.SQL(headers), conditional=_conditional(features)).as_string()
 
 
 @cache
 def _aside_statement(statement: str, queue: str, features: Features) -> str:
     table = sql.Identifier(f"q_{queue}")
     return sql.SQL(statement).format(queue=table, of_queue=_of_queue(features)).as_string()
+
+
+def _conditional(features: Features) -> sql.SQL:
+    return sql.SQL(_CONDITIONAL if features.conditional_read else "")
 
 
 def _of_queue(features: Features) -> sql.SQL:
