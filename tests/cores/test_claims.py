@@ -64,6 +64,28 @@ def test_a_core_whose_claim_nobody_here_can_call_is_permanent_and_names_the_upgr
     assert "start_tasks(flow_slug, claim): upgrade pgflow-starter" in ended.last_error.reason
 
 
+@pytest.mark.parametrize(
+    "defaults", ["more text default null", "more integer default 1, still_more jsonb default '{}'"]
+)
+def test_a_claim_that_takes_more_of_what_has_defaults_is_called_as_ever(
+    database: str, admin: Admin, defaults: str
+) -> None:
+    row = admin.execute(
+        "select array_to_string(proargnames[1:pronargs], ','), oid::regprocedure::text, pg_get_function_arguments(oid)"
+        " from pg_proc where oid::regproc::text = 'pgflow.start_tasks'"
+    ).fetchone()
+    assert row is not None
+    names, signature, arguments = row
+    admin.execute(f"create schema aside; alter function {signature} set schema aside".encode())
+    admin.execute(
+        f"create function pgflow.start_tasks({arguments}, {defaults}) returns setof pgflow.step_task_record"
+        f" language sql as $$ select * from aside.start_tasks({names}) $$".encode()
+    )
+    job = echo_job()
+    with running(database, jobs=[job]) as starter:
+        assert starter.client.enqueue(job, 7).wait(WAIT).result == 7
+
+
 def test_a_flow_with_a_queue_for_each_step_is_refused_with_the_reason_and_keeps_no_other(
     queues_database: str,
 ) -> None:

@@ -13,9 +13,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgflow_starter import postgres
-from pgflow_starter.postgres import admin, core_package
+from pgflow_starter.postgres import admin, core_package, pgmq
 from pgflow_starter.postgres.claiming import Messages
 from pgflow_starter.postgres.features import detect
+from pgflow_starter.postgres.flows import compile_flow
 from pgflow_starter.postgres.install import check, install
 from pgflow_starter.postgres.queue_lock import queue_lock
 from tests.support.planted import caught, functions_in, plant
@@ -84,9 +85,11 @@ def test_a_look_alike_in_the_schema_of_pgmq_is_not_preferred_by_our_calls(databa
         with psycopg.connect(planter, autocommit=True) as connection:
             for statement in LOOK_ALIKES:
                 connection.execute(statement.encode())
-        if not has_condition:
-            with psycopg.connect(database, autocommit=True) as connection:
+        with psycopg.connect(database, autocommit=True) as connection:
+            if not has_condition:
                 connection.execute(WITHOUT_CONDITION)
+            compile_flow(connection, job.__pgflow_definition__())
+            assert pgmq.enable_notify(connection, "echo", 250)
         with running(database, jobs=[job], signal_strategy="notify") as starter:
             starter.await_ready(10)
             assert starter.client.enqueue(job, 7).wait(10).output == {"echo": 7}
