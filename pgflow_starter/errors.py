@@ -71,7 +71,8 @@ class DatabaseError(PgflowError):
     `sqlstate` is PostgreSQL's five-character code, None where the server sent none; `error_type` the driver's exception
     class; `connection_lost` whether the connection is gone or was never made. `unknown`: it broke while the server was
     at it, so what was asked for may be carried out all the same; otherwise it was not. `timed_out`: it took longer than
-    its limit. `once_more`: nothing was done, and another session may do better.
+    its limit. `once_more`: nothing was done, and another session may do better. `quoting`: the text may have values of
+    a message in it, for a function or a trigger raised it; `place` names the constraint, and its table, if it was one.
     """
 
     once_more = False
@@ -85,8 +86,12 @@ class DatabaseError(PgflowError):
         connection_lost: bool = False,
         unknown: bool = False,
         timed_out: bool = False,
+        quoting: bool = False,
+        place: str = "",
     ) -> None:
         super().__init__(message)
+        self.quoting = quoting
+        self.place = place
         self.sqlstate = sqlstate
         self.error_type = error_type
         self.connection_lost = connection_lost

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.evidence import Evidence
+from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ModuleState, Outage, Phase
 from pgflow_starter.core.task import Claimed, Outcome, Task
@@ -225,9 +225,13 @@ class TaskStore(Protocol):
         the workers in `own`. A thousand at most; how many it were is returned.
         """
 
-    def evidence(self, slugs: Sequence[str], doubted: Mapping[str, Iterable[int]]) -> Mapping[str, Evidence]:
-        """What there is to say of these queues, and of each of the `doubted`: whose claims met messages that cannot be
-        started, these among them.
+    def evidence(
+        self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[int]]
+    ) -> Mapping[str, Evidence]:
+        """What there is to say of each of these queues.
+
+        Tasks that were `lost` are looked at again; of the `doubted` messages were read that could not be started, these
+        among them.
         """
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:

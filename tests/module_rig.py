@@ -149,7 +149,8 @@ class Rig:
             lane=lane,
             crowd=Crowd(self.phases, lane),
             observer=self.probe,
-            trouble_of=lambda slug: self.trouble,
+            trouble_of=lambda slug, lasting: self.trouble,
+            away=lambda: False,
             redact=lambda text: text.replace("secret", "***"),
         )
         self._supervisor = SupervisorActor.start(

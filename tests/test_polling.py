@@ -47,6 +47,10 @@ def test_who_asks_for_quicker_polling_has_it_after_work_as_well() -> None:
     assert PollPolicy(SignalStrategy.POLLING, 0.02, 5.0, 30.0, 0.25).after(0.0, 1.0) == 0.02
 
 
+def test_who_asks_for_slower_polling_has_it_after_work_as_well() -> None:
+    assert PollPolicy(SignalStrategy.POLLING, 1.5, 5.0, 30.0, 0.25).after(0.0, 5.0) == 1.5
+
+
 @pytest.mark.parametrize("since_work", [0.0, 100.0])
 def test_under_notify_only_the_safety_poll_is_left(since_work: float) -> None:
     assert NOTIFY.after(since_work, 0.0) == NOTIFY.after(since_work, 5.0) == 30.0

@@ -38,7 +38,10 @@ from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 
 @dataclass(frozen=True, slots=True)
 class ModuleWorld:
-    """What the module actors of a starter share. `trouble_of(slug)` says what has kept its worker from all work."""
+    """What the module actors of a starter share.
+
+    `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` tells an outage.
+    """
 
     board: Board
     phases: Phases
@@ -53,7 +56,8 @@ class ModuleWorld:
     crowd: Crowd
     observer: Observer
     redact: Redact
-    trouble_of: Callable[[str | None], Trouble | None]
+    trouble_of: Callable[[str | None, bool], Trouble | None]
+    away: Callable[[], bool]
 
 
 class ModuleActor(DispatchedActor):
@@ -95,6 +99,7 @@ class ModuleActor(DispatchedActor):
                 self._retry_if_wanted()
             case DatabaseBack():
                 self._apply(core.database_back(machine, now))
+                self._trouble_turned()
             case WorkerLost():
                 self._worker_lost()
             case WorkerRetired():
@@ -162,7 +167,9 @@ class ModuleActor(DispatchedActor):
     def _judged(self, machine: core.Machine) -> core.Step:
         """What the lasting trouble of its worker, or the end of it, makes of the module."""
         world, now = self._world, self._world.clock.now()
-        trouble = world.trouble_of(machine.state.slug)
+        if world.away():  # an outage is no trouble, and ends none
+            return machine, ()
+        trouble = world.trouble_of(machine.state.slug, not machine.troubled)
         if trouble is None:
             return core.untroubled(machine, now)
         text, kind = world.redact(trouble.reason), trouble.error_type or str(trouble.kind)

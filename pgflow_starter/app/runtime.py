@@ -333,7 +333,8 @@ class Runtime:
             crowd=Crowd(registration, self._lane),
             observer=self._observer,
             redact=self._redact,
-            trouble_of=self._workers.lasting_trouble,
+            trouble_of=self._workers.trouble_of_all,
+            away=lambda: self.database.outage is not None,
         )
 
     def _root_children(self) -> tuple[ChildSpec, ...]:

@@ -63,8 +63,9 @@ def reason_for_logs(error: BaseException) -> str:
     """As `reason`, for errors met at work on messages: without the words of those that may quote a message."""
     if not isinstance(error, DatabaseError):
         return type(error).__name__
-    quoting = (error.sqlstate or "").startswith(_QUOTING_CLASSES)
-    return f"{error.error_type} [{error.sqlstate}]" if quoting else reason(error)
+    if not (error.quoting or (error.sqlstate or "").startswith(_QUOTING_CLASSES)):
+        return reason(error)
+    return f"{error.error_type} [{error.sqlstate}]" + (f", {error.place}" if error.place else "")
 
 
 def places(error: BaseException) -> str:

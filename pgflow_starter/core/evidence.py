@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from typing import TypeAlias
+from uuid import UUID
 
 from pgflow_starter.core.dataclass import dataclass
 
+TaskKey: TypeAlias = tuple[UUID, str, int]
+"""A task's run, step and index."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Of the `queued` tasks that were looked at, those whose message is gone, or cannot be seen where it is `hidden`.
 
-    `run` has one of them; `whole`: all there are were looked at. `unstartable`: messages are there that were read and
-    cannot be started.
+    `lost_tasks` has some of these; `whole`: all there are were looked at. `overdue` ones have a message that has been
+    visible for long. Somebody recorded a task of the queue `moved_ago` seconds before. `unstartable`: messages are
+    there that were read and cannot be started; None where nobody looked. `concealed` names the tables whose rows row
+    level security hides for certain.
     """
 
     queued: int = 0
     lost: int = 0
+    lost_tasks: tuple[TaskKey, ...] = ()
     hidden: bool = False
-    run: str | None = None
+    overdue: int = 0
+    moved_ago: float | None = None
     whole: bool = True
-    unstartable: bool = False
-
-    def saying(self, *, unstartable: bool) -> Evidence:
-        """The same with that."""
-        return replace(self, unstartable=unstartable)
+    unstartable: bool | None = None
+    concealed: tuple[str, ...] = ()
 
 
 def shown_again(table: str) -> str:
     """How a role comes to see the rows that row level security hides."""
     return f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY, or CREATE POLICY for it, or ALTER ROLE ... BYPASSRLS"
+
+
+def hidden_tables(tables: Sequence[str]) -> str:
+    """What hides rows there, and what to do about it."""
+    return f"row level security hides rows of {', '.join(tables)} from this role: {shown_again(tables[0])}"
 
 
 def lost_messages(slug: str, evidence: Evidence) -> str:
@@ -40,9 +51,10 @@ def lost_messages(slug: str, evidence: Evidence) -> str:
             f"row level security hides the messages of {evidence.lost} of {evidence.queued} queued tasks in {queue}"
             f" from this role: {shown_again(queue)}"
         )
+    first = f", in run {evidence.lost_tasks[0][0]} first" if evidence.lost_tasks else ""
     return (
         f"{evidence.lost} of {evidence.queued} queued tasks have no message in {queue} (it was purged, or they were"
-        f" archived by hand) and will never run, in run {evidence.run} first. Their messages are sent anew by: "
+        f" archived by hand) and will never run{first}. Their messages are sent anew by: "
         + _SEND_ANEW.format(slug=slug, queue=queue)
     )
 

@@ -54,7 +54,8 @@ class Claimed:
 
     `visible_in` is in how many seconds the next message becomes visible, where none was and one will be. `nobodys`
     messages had no task to be started and are left alone for a while, `refused` says of which message, and why, the
-    task could not be. `hidden` names the tables of which row level security hides rows, where that may be why none was.
+    task could not be; of `locked` ones it is queued, and somebody has it locked. `hidden` names the tables of which row
+    level security hides rows for certain, where that is why none was, `veiled` those of which it may hide some.
     Tasks of the `unknown` steps, which the worker's code does not have, were given back.
     """
 
@@ -64,6 +65,8 @@ class Claimed:
     nobodys: int = 0
     refused: tuple[tuple[int, str], ...] = ()
     hidden: tuple[str, ...] = ()
+    veiled: tuple[str, ...] = ()
+    locked: int = 0
     unknown: frozenset[str] = frozenset()
 
 
@@ -90,6 +93,11 @@ class Ignored:
     def usual(self) -> bool:
         """Whether it is what comes of a run, or a step, that ends while its tasks are under way."""
         return self.run != "started" or self.task in ("cancelled", "skipped", "started")
+
+    @property
+    def without_effect(self) -> bool:
+        """Whether nothing says why: the task is as it was, in a run that goes on."""
+        return self.run == "started" and self.task == "started"
 
     def __str__(self) -> str:
         if self.run is None:

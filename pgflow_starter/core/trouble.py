@@ -19,9 +19,12 @@ class TroubleKind(StrEnum):
     OUTCOMES_REFUSED = "outcomes_refused"
     UNWRITTEN = "unwritten"
     UNSTARTED = "unstarted"
+    LOCKED = "locked"
     UNKNOWN_STEP = "unknown_step"
     MESSAGES_LOST = "messages_lost"
     NOT_NOTIFIED = "not_notified"
+    HIDDEN = "hidden"
+    UNHEARD = "unheard"
 
 
 class TroubleScope(StrEnum):
@@ -44,10 +47,6 @@ class Trouble:
     error_type: str
     scope: TroubleScope
 
-    def lasting(self, now: datetime) -> bool:
-        """Whether it keeps its module from being ready."""
-        return self.scope is TroubleScope.ALL and (now - self.since).total_seconds() >= LASTING
-
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; the time in ISO 8601."""
         return {
@@ -62,7 +61,7 @@ class Trouble:
 _LOCKED = "somebody holds a lock on it (see pg_locks)"
 _GONE = "something that pgflow needs is gone: `pgflow-starter db check` says what"
 _REMEDIES = {
-    "42501": "`pgflow-starter db grant ROLE` prints what a role needs",
+    "42501": "`pgflow-starter db check` says what the role has not, `db grant ROLE` prints what it needs",
     "55P03": _LOCKED,
     "3F000": _GONE,
     "42P01": _GONE,

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from pgflow_starter.errors import PgflowError
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.errors import translate
@@ -19,10 +20,16 @@ _SET_STRINGS = "select pg_catalog.set_config('standard_conforming_strings', %s, 
 
 @contextmanager
 def callers_transaction(connection: Any) -> Iterator[Connection]:
-    """The connection in a form that our statements can use. Raises TypeError for none, DatabaseError for its errors."""
+    """The connection in a form that our statements can use.
+
+    Raises TypeError for none, PgflowError for one that gives text as bytes, DatabaseError for its errors.
+    """
     if not isinstance(connection, psycopg.Connection):
         msg = f"connection must be a psycopg.Connection, got {type(connection).__name__}"
         raise TypeError(msg)
+    if connection.info.parameter_status("client_encoding") == "SQL_ASCII":
+        msg = "the connection's client_encoding is SQL_ASCII, which has no text: SET client_encoding TO 'UTF8' on it"
+        raise PgflowError(msg)
     redact = Redactor()
     try:
         # fails, too, when the connection is closed

@@ -29,6 +29,12 @@ SINGLY_VT = 10
 HIDDEN_VT = 1
 """Seconds that messages are left alone whose tasks cannot be seen: that shall be found soon to be over."""
 
+REFUSED_VT, LONGEST_REFUSED_VT = 2, 300
+"""Seconds that messages whose task cannot be started are left alone at most: nearly all of a queue's, or a few."""
+
+VEILED_VT = 20
+"""Seconds that messages are left alone whose tasks may be there and cannot be seen."""
+
 AT_ONCE = 10_000
 """Messages of nobody that are put aside in one statement."""
 
@@ -38,7 +44,7 @@ AT_ONCE = 10_000
 # one that was deleted and started anew since. Seconds are subtracted, not times: before PostgreSQL 17 an infinite one
 # fails that.
 _CLAIM = """
-with messages as materialized (
+with {known}messages as materialized (
     {messages}
 ), started as materialized (
     select t.* from {startable} m, pgflow.start_tasks(%(queue)s::text, m.ids, %(worker)s::uuid{claimed_of}) t
@@ -58,14 +64,29 @@ select m.n,
           and t.message_id = s.msg_id)
 from messages m left join started s on true
 """
-# What we call gets arguments of its very types: a look-alike in its schema that took them as they come would be
-# preferred.
 _READ = """
     select pg_catalog.array_agg(msg_id) as ids, count(*) as n, {headers} as headers
-    from pgmq.read(%(queue)s::text, %(vt)s::integer, %(quantity)s::integer{conditional})
+    from {read}
 """
+# What we call gets arguments of its very types: a look-alike in its schema that took them as they come would be
+# preferred.
+_ALL_STEPS = "pgmq.read(%(queue)s::text, %(vt)s::integer, %(quantity)s::integer)"
+_ALL_STEPS_CONDITIONAL = "pgmq.read(%(queue)s::text, %(vt)s::integer, %(quantity)s::integer, '{}'::jsonb)"
+# As `pgmq.read`, without the messages whose tasks are of other steps than ours.
+_KNOWN = """
+free as materialized (
+    select q.msg_id from pgmq.{queue} q
+    where q.vt <= clock_timestamp()
+      and not exists (select from pgflow.step_tasks t where t.message_id = q.msg_id
+                      and t.flow_slug = %(queue)s{of_queue} and t.step_slug <> all(%(steps)s))
+    order by q.msg_id limit %(quantity)s for update skip locked
+), known as (
+    update pgmq.{queue} q
+    set vt = clock_timestamp() + pg_catalog.make_interval(secs => %(vt)s), read_ct = q.read_ct + 1
+    from free where q.msg_id = free.msg_id
+    returning q.*
+), """
 _THIS_ONE = "select array[%(message)s::bigint] as ids, 1::bigint as n, %(headers)s::jsonb as headers"
-_CONDITIONAL = ", '{}'::jsonb"
 _HEADERS = "pg_catalog.jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
 _ALL = "messages"
 # Whose task nobody has locked.
@@ -77,7 +98,7 @@ _UNLOCKED = """(
           for update skip locked) free
 )"""
 _READ_ONLY = """
-select msg_id, {headers} from pgmq.read(%(queue)s::text, %(vt)s::integer, %(quantity)s::integer{conditional})
+with {known}messages as (select msg_id, {headers} as headers from {read}) select msg_id, headers from messages
 """
 # Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
 WIRED = """
@@ -104,13 +125,14 @@ with seen as materialized (
     update pgmq.{queue} q
     set vt = clock_timestamp() + pg_catalog.make_interval(secs => case
         when s.ahead > 0.0 then least(s.ahead + 0.1, 60)
-        when q.msg_id = any(%(refused)s) then least(5::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), 300)
+        when q.msg_id = any(%(refused)s)
+            then least(5::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), %(longest)s::float8)
         when s.queued then least(pg_catalog.power(2, least(s.read_ct, 10) - 1), 10)
         else least(%(vt)s::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), 21600) end)
     from seen s where q.msg_id = s.msg_id and not s.started
-    returning s.queued
+    returning s.queued and not q.msg_id = any(%(refused)s) and not coalesce(s.ahead > 0.0, false) as locked, s.queued
 )
-select count(*) filter (where not queued) from put
+select count(*) filter (where not queued), count(*) filter (where locked) from put
 """
 _PUT_ALL_ASIDE = """
 with nobodys as materialized (
@@ -153,13 +175,24 @@ from free where q.msg_id = free.msg_id
 """
 # Where tasks have queues, the index is of queue and message.
 _OF_QUEUE = " and t.queue_name = %(queue)s"
-# The tables without whose rows no task can be started, of which row level security hides rows from this role.
+# The tables without whose rows no task can be started, of which row level security hides rows from this role: all of
+# them, for there is no policy that lets it see or change one, or perhaps some.
 _HIDDEN = """
-select coalesce(pg_catalog.array_agg('pgflow.' || c.relname::text order by c.relname), '{}')
-from pg_catalog.pg_class c
-where c.relnamespace = pg_catalog.to_regnamespace('pgflow')::oid
-  and c.relname in ('deps', 'flows', 'runs', 'step_states', 'step_tasks', 'steps', 'workers')
-  and pg_catalog.row_security_active(c.oid)
+select coalesce(pg_catalog.array_agg(t.name order by t.name) filter (where not t.seen), '{}'),
+       coalesce(pg_catalog.array_agg(t.name order by t.name) filter (where t.seen), '{}')
+from (
+    select 'pgflow.' || c.relname::text as name, not exists (
+        select from pg_catalog.unnest(case when c.relname = 'step_tasks' then array['r', 'w'] else array['r'] end)
+                as k(command)
+        where not exists (
+            select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) as o(role)
+            where p.polrelid = c.oid and p.polpermissive and p.polcmd::text in ('*', k.command)
+              and case o.role when 0::oid then true else pg_catalog.pg_has_role(o.role, 'USAGE') end)) as seen
+    from pg_catalog.pg_class c
+    where c.relnamespace = pg_catalog.to_regnamespace('pgflow')::oid
+      and c.relname::text in ('flows', 'runs', 'step_tasks', 'steps')
+      and pg_catalog.row_security_active(c.oid)
+) t
 """
 # What a task, its run or its message holds, and not what the database is like.
 _OF_ONE = ("21", "22", "23", "P0")
@@ -169,18 +202,26 @@ class Messages:
     """The messages of one worker's queue, on one connection. Raises psycopg's errors.
 
     `each_its_own_vt`: starting a task has its message invisible for as long as its step may take, and not for as long
-    as it was read.
+    as it was read. `known_only`: only the tasks of the definition's own steps are read.
     """
 
     def __init__(
-        self, definition: FlowDefinition, worker_id: UUID, features: Features, *, vt: int | None = None
+        self,
+        definition: FlowDefinition,
+        worker_id: UUID,
+        features: Features,
+        *,
+        vt: int | None = None,
+        known_only: bool = False,
     ) -> None:
         self.queue = definition.slug
         usual = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
         self.vt = usual if vt is None else min(vt, usual)
         self._features = features
         self.each_its_own_vt = features.cancels
-        self._parameters: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "worker": worker_id}
+        self._known_only = known_only
+        steps = [step.slug for step in definition.steps]
+        self._parameters: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "worker": worker_id, "steps": steps}
 
     def claim(self, conn: Connection, quantity: int) -> list[Any]:
         """The rows of `_CLAIM`; tried again when it met a task newer than itself.
@@ -204,7 +245,8 @@ class Messages:
 
     def read(self, conn: Connection, quantity: int) -> list[Any]:
         """Up to `quantity` messages, each id with its headers as JSON by that id; nothing is started."""
-        return conn.execute(_read_only(self._features), {**self._parameters, "quantity": quantity}).fetchall()
+        statement = _read_only(self.queue, self._features, self._known_only)
+        return conn.execute(statement, {**self._parameters, "quantity": quantity}).fetchall()
 
     def start(self, conn: Connection, message: int, headers: str | None) -> list[Any]:
         """The rows of `_CLAIM` for one message that was read."""
@@ -212,25 +254,27 @@ class Messages:
 
     def put_aside(
         self, conn: Connection, unstarted: Sequence[int], refused: Sequence[int], *, whole_queue: bool
-    ) -> int:
-        """Have what was read and not started left alone for a while; how many messages belong to nobody.
+    ) -> tuple[int, int]:
+        """Have what was read and not started left alone for a while; how many are nobody's, and how many locked.
 
         Of the `whole_queue`, where there is hardly anything else at its head.
         """
         put = _aside_statement(_PUT_ASIDE, self.queue, self._features)
-        given = {**self._parameters, "ids": list(unstarted), "refused": list(refused)}
+        # Where hardly anything can be started, that it can be again shall be found soon.
+        longest = REFUSED_VT if whole_queue else LONGEST_REFUSED_VT
+        given = {**self._parameters, "ids": list(unstarted), "refused": list(refused), "longest": longest}
         row: Any = conn.execute(put, given).fetchone()
-        nobodys: int = row[0]
+        nobodys, locked = row
         if whole_queue:
             put = _aside_statement(_PUT_ALL_ASIDE, self.queue, self._features)
             row = conn.execute(put, {**self._parameters, "most": AT_ONCE}).fetchone()
             nobodys += row[0]
-        return nobodys
+        return nobodys, locked
 
-    def hidden(self, conn: Connection) -> tuple[str, ...]:
-        """The tables of which row level security hides rows."""
+    def hidden(self, conn: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The tables of which row level security hides all rows, and those of which it may hide some."""
         row: Any = conn.execute(_HIDDEN).fetchone()
-        return tuple(row[0])
+        return tuple(row[0]), tuple(row[1])
 
     def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
         """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""
@@ -242,7 +286,8 @@ class Messages:
         return conn.execute(IS_WIRED, self._parameters).fetchone() == (False,)
 
     def _run(self, conn: Connection, messages: str, startable: str, **parameters: Any) -> list[Any]:
-        statement = _claim_statement(messages, startable, self.queue, self._features)
+        known_only = self._known_only and messages is _READ
+        statement = _claim_statement(messages, startable, self.queue, self._features, known_only)
         return conn.execute(statement, {**self._parameters, **parameters}).fetchall()
 
 
@@ -252,12 +297,13 @@ def of_one_message(error: DatabaseError) -> bool:
 
 
 @cache
-def _claim_statement(messages: str, startable: str, queue: str, features: Features) -> str:
+def _claim_statement(messages: str, startable: str, queue: str, features: Features, known_only: bool) -> str:
     headers = sql.SQL(_HEADERS if features.headers else "null::jsonb")
     return (
         sql.SQL(_CLAIM)
         .format(
-            messages=sql.SQL(messages).format(headers=headers, conditional=_conditional(features)),
+            known=_known(queue, features, known_only),
+            messages=sql.SQL(messages).format(headers=headers, read=_read(features, known_only)),
             startable=sql.SQL(startable).format(of_queue=_of_queue(features)),
             claimed_of=sql.SQL(", %(queue)s::text" if features.claims_by_queue else ""),
             queue=sql.Identifier(f"q_{queue}"),
@@ -270,9 +316,15 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
 
 
 @cache
-def _read_only(features: Features) -> str:
-    headers = "pg_catalog.jsonb_build_object(msg_id, headers)::text" if features.headers else "null"
-    return sql.SQL(_READ_ONLY).format(headers=sql.SQL(headers), conditional=_conditional(features)).as_string()
+def _read_only(queue: str, features: Features, known_only: bool) -> str:
+    headers = sql.SQL("pg_catalog.jsonb_build_object(msg_id, headers)::text" if features.headers else "null")
+    read, known = _read(features, known_only), _known(queue, features, known_only)
+    return sql.SQL(_READ_ONLY).format(known=known, headers=headers, read=read).as_string()
+
+
+def _known(queue: str, features: Features, known_only: bool) -> sql.Composable:
+    table = sql.Identifier(f"q_{queue}")
+    return sql.SQL(_KNOWN if known_only else "").format(queue=table, of_queue=_of_queue(features))
 
 
 @cache
@@ -281,8 +333,9 @@ def _aside_statement(statement: str, queue: str, features: Features) -> str:
     return sql.SQL(statement).format(queue=table, of_queue=_of_queue(features)).as_string()
 
 
-def _conditional(features: Features) -> sql.SQL:
-    return sql.SQL(_CONDITIONAL if features.conditional_read else "")
+def _read(features: Features, known_only: bool) -> sql.SQL:
+    every_step = _ALL_STEPS_CONDITIONAL if features.conditional_read else _ALL_STEPS
+    return sql.SQL("known" if known_only else every_step)
 
 
 def _of_queue(features: Features) -> sql.SQL:

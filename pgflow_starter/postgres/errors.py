@@ -36,11 +36,15 @@ _CROWDED = (
 def translate(error: Exception, redact: Callable[[str], str]) -> DatabaseError:
     """The error of a statement or connection as a DatabaseError; SQLSTATE, driver class and a redacted message kept."""
     sqlstate = getattr(error, "sqlstate", None)
+    diag = error.diag if isinstance(error, psycopg.Error) else None
+    named = diag is not None and diag.constraint_name and diag.table_name
     return DatabaseError(
         redact(one_line(_message(error))) or type(error).__name__,
         sqlstate=sqlstate,
         error_type=type(error).__name__,
         connection_lost=_lost(error, sqlstate),
+        quoting=diag is not None and diag.source_function == "exec_stmt_raise",  # PL/pgSQL's RAISE
+        place=f"constraint {diag.constraint_name} of {diag.table_name}" if diag is not None and named else "",
     )
 
 

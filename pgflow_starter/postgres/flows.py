@@ -30,13 +30,15 @@ NEIGHBOUR_HEARD = 300
 """Seconds since its last heartbeat for which another runtime's worker, which sends none while it works, has a queue."""
 
 # Stored flows with their steps, whether their queue exists, and by which edge functions another runtime's workers have
-# it; no row for an unknown slug. Steps as whole rows, for older cores have no conditions.
+# it, but for what our own earlier versions wrote: the queue's name. No row for an unknown slug. Steps as whole rows,
+# for older cores have no conditions.
 _STORED = f"""
 select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
        exists (select from pgmq.meta where queue_name::text = f.flow_slug),
        array(select distinct w.function_name from pgflow.workers w
              where w.queue_name = f.flow_slug and w.last_heartbeat_at > now() - interval '{NEIGHBOUR_HEARD} s'
                and w.deprecated_at is null and not {STOPPED} and not {OURS}
+               and w.function_name <> w.queue_name
              order by 1),
        coalesce((select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) || pg_catalog.jsonb_build_object(
                                                  'deps', array(select d.dep_slug from pgflow.deps d
@@ -44,7 +46,7 @@ select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
                                                                  and d.step_slug = s.step_slug))
                                              order by s.step_index)
                  from pgflow.steps s where s.flow_slug = f.flow_slug), '[]'),
-       pg_catalog.to_jsonb(f) ->> 'queue_mode'
+       pg_catalog.to_jsonb(f) ->> 'queue_mode'::text
 from pgflow.flows f where f.flow_slug = any(%s)
 """  # noqa: S608 - constants
 # Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.

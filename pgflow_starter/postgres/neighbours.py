@@ -13,5 +13,5 @@ MARK = "pgflow_starter:"
 OURS = f"w.function_name = '{MARK}' || w.queue_name"
 """Of a row `w`."""
 
-STOPPED = "coalesce((pg_catalog.to_jsonb(w) ->> 'stopped_at')::timestamptz >= w.last_heartbeat_at, false)"
+STOPPED = "coalesce((pg_catalog.to_jsonb(w) ->> 'stopped_at'::text)::timestamptz >= w.last_heartbeat_at, false)"
 """Whether it said that it stopped, as newer cores' do, and was not heard of since."""

@@ -36,8 +36,8 @@ GRACE = 30
 
 _Key: TypeAlias = tuple[UUID, str, int]
 
-# Tasks that a worker started and did not end, as if they had never been claimed; visible at once, or the later the more
-# often they were read. Who has one locked, or its message, is at it.
+# Tasks that a worker started and did not end, as if they had never been claimed; visible at once. Who has one, or its
+# message, locked is at it.
 _GIVE_BACK = """
 with mine as materialized (
     select t.run_id, t.step_slug, t.task_index, t.message_id from pgflow.step_tasks t
@@ -55,10 +55,7 @@ with mine as materialized (
            or not exists (select from pgmq.{queue} q where q.msg_id = mine.message_id))
     returning t.run_id, t.step_slug, t.task_index, t.message_id
 ), shown as (
-    update pgmq.{queue} q
-    set vt = clock_timestamp() + pg_catalog.make_interval(
-            secs => least(pg_catalog.power(2, least(q.read_ct, 10) - 1), %(longest)s::float8))
-    from given where q.msg_id = given.message_id
+    update pgmq.{queue} q set vt = clock_timestamp() from given where q.msg_id = given.message_id
 )
 select run_id, step_slug, task_index from given
 """
@@ -68,9 +65,11 @@ select t.last_worker_id, t.run_id, t.flow_slug, t.step_slug, t.task_index, coale
 from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
 where t.last_worker_id = any(%s) and t.status = 'started'
 """
+_SINCE = "coalesce(t.started_at, t.queued_at)"
 # Tasks whose worker has not been heard of: judged by the worker, however long the task itself runs, and not by the time
 # in which the server was down and nobody could be heard. Another runtime's worker is silent while it works: its task
-# must be too old as well, by the rule of the core's own sweep. One that said on a newer core that it stopped, and was
+# must be too old as well, by the rule of the core's own sweep. So must that of a worker whose row somebody deleted,
+# for nobody can tell whose it was. One that said on a newer core that it stopped, and was
 # not heard of since, is dead at once. A worker whose row somebody has locked could not be heard either. Who has a run
 # or a task locked is at it: another sweep finds what is left of it, so two at once do no harm.
 _STALLED = f"""
@@ -93,10 +92,11 @@ join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
 left join dead d on d.worker_id = t.last_worker_id
 where t.status = 'started' and t.flow_slug = any(%(slugs)s)
   and (d.whatever_it_did
-       or d.worker_id is not null
-          and t.started_at < now() - pg_catalog.make_interval(secs => coalesce(s.opt_timeout, f.opt_timeout) + {GRACE})
-       or not exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
-          and greatest(t.started_at, pg_postmaster_start_time()) < now() - pg_catalog.make_interval(secs => %(age)s))
+       or {_SINCE} < now() - pg_catalog.make_interval(secs => coalesce(s.opt_timeout, f.opt_timeout) + {GRACE})
+          and (d.worker_id is not null
+               or not exists (select from pgflow.workers w where w.worker_id = t.last_worker_id)
+                  and greatest({_SINCE}, pg_postmaster_start_time())
+                      < now() - pg_catalog.make_interval(secs => %(age)s)))
   and (%(run)s::uuid is null or (t.run_id = %(run)s and t.step_slug = %(step)s and t.task_index = %(index)s))
 order by t.run_id, t.step_slug, t.task_index
 limit %(most)s
@@ -132,16 +132,15 @@ class Stalled:
         self._database = database
         self._refused = News()
 
-    def give_back(self, worker_id: UUID, tasks: Sequence[Task], put_off: float = 0.0) -> set[_Key]:
+    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[_Key]:
         """Make tasks that the worker started claimable by others, their attempt not counted; those that are.
 
-        At once, or after a second, and twice as long each time that one comes again, `put_off` seconds at most. Not
-        those that somebody has locked, nor those that the worker has not started. Raises DatabaseError.
+        Not those that somebody has locked, nor those that the worker has not started. Raises DatabaseError.
         """
         given: set[_Key] = set()
         for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
             keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in group])
-            keys |= {"worker": worker_id, "longest": put_off}
+            keys["worker"] = worker_id
             statement = _of_queue(_GIVE_BACK, slug)
             rows: list[Any] = self._database.call(
                 lambda conn, s=statement, k=keys: conn.execute(s, k).fetchall()  # type: ignore[misc]
@@ -159,9 +158,9 @@ class Stalled:
     def recover(self, slugs: Collection[str], own: Collection[UUID], stale_threshold: float) -> int:
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
-        Of another runtime's worker those that are older than their step's timeout and half a minute. Not those of the
-        workers in `own`. It begins with no more after five seconds. How many it were is returned.
-        Raises DatabaseError.
+        Of another runtime's worker, and of one whose row is gone, those that are older than their step's timeout and
+        half a minute. Not those of the workers in `own`. It begins with no more after five seconds. How many it were is
+        returned. Raises DatabaseError.
         """
         given = {"slugs": list(slugs), "own": list(own), "age": stale_threshold, "run": None, "step": "", "index": 0}
         until = self._database.clock.monotonic() + LONGEST

@@ -22,7 +22,8 @@ select s.step_slug, s.status,
                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed'
                  order by t.failed_at limit 1), s.error_message),
        s.initial_tasks, s.remaining_tasks, extract(epoch from s.started_at)::float8,
-       extract(epoch from coalesce(s.completed_at, s.failed_at, (to_jsonb(s) ->> 'skipped_at')::timestamptz))::float8
+       extract(epoch from coalesce(s.completed_at, s.failed_at,
+                                   (to_jsonb(s) ->> 'skipped_at'::text)::timestamptz))::float8
 from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
 where s.run_id = %s order by d.step_index
 """

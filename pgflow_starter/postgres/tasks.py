@@ -14,11 +14,11 @@ from psycopg import sql
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.evidence import Evidence
+from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.core.task import Claimed, Outcome, Settled, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
-from pgflow_starter.postgres.claiming import HIDDEN_VT, SINGLY_VT, VT_MARGIN, WIRED, Messages, of_one_message
+from pgflow_starter.postgres.claiming import HIDDEN_VT, SINGLY_VT, VEILED_VT, VT_MARGIN, WIRED, Messages, of_one_message
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import QUERY_CANCELED, Database
 from pgflow_starter.postgres.errors import translate
@@ -31,8 +31,8 @@ from pgflow_starter.postgres.stalled import Stalled
 LOOK_LOCK = 0.1
 """Seconds that a look into many queues waits for one that somebody has locked: each claims by itself then."""
 
-UNKNOWN_PUT_OFF = 60.0
-"""Seconds that a task of a step which the code does not have is left to other workers at most, each time."""
+KNOWN_ONLY = 60.0
+"""Seconds for which claims read no tasks of steps that the code does not have, once they met one."""
 
 # Of many queues and workers at a time; the queues' tables are named in the text.
 _LOOK = """
@@ -42,6 +42,7 @@ from unnest({workers}::uuid[], {queues}::text[]) with ordinality as given (worke
 order by given.n
 """
 _FIRST = "when {n} then (select min(vt) from pgmq.{queue})"
+_REPLACED_STATES = ("42883", "42P13")  # the core is another than it was when it was looked at
 _UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, function missing; unknown worker
 # One statement for all workers of a process. A row that is gone stays so: by that a worker knows that it must be wired
 # again, see `claim`. One that somebody has locked is passed over: the others are alive all the same.
@@ -78,6 +79,7 @@ class PostgresTaskStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._features: Features | None = None
+        self._known_only: dict[str, float] = {}
         self._inputs = FlowInputs()
         self._settling, self._stalled = Settling(database), Stalled(database)
         self._looks = Looks(database, self._detected)
@@ -89,6 +91,7 @@ class PostgresTaskStore:
 
         Raises DatabaseError; UnknownFlowError when the flow or the worker is in the database no more.
         """
+        knew = self._features is not None
         try:
             try:
                 claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
@@ -97,6 +100,8 @@ class PostgresTaskStore:
                     claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim_unlocked)
                 elif of_one_message(error):
                     claimed = self._claimed_singly(definition, worker_id, quantity, scope)
+                elif knew and error.sqlstate in _REPLACED_STATES:
+                    claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
                 else:
                     raise
         except _AfterClaim as after:
@@ -139,9 +144,11 @@ class PostgresTaskStore:
         """As `Stalled.recover`."""
         return self._stalled.recover(slugs, own, stale_threshold)
 
-    def evidence(self, slugs: Sequence[str], doubted: Mapping[str, Iterable[int]]) -> Mapping[str, Evidence]:
+    def evidence(
+        self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[int]]
+    ) -> Mapping[str, Evidence]:
         """As `Looks.look`."""
-        return self._looks.look(slugs, doubted)
+        return self._looks.look(slugs, lost, doubted)
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
         """Say that the workers are alive; those that pgflow wants to stop are returned. Waits for nobody else's."""
@@ -154,6 +161,7 @@ class PostgresTaskStore:
         """See to it that nobody who goes by the age of tasks takes those of these workers."""
 
         def kept(conn: Connection) -> None:
+            self._features = None  # the core may have been upgraded under us, and nothing has failed of it
             features = self._detected(conn)
             if features.requeue_stalled_tasks:
                 timeout = "coalesce(s.opt_timeout, f.opt_timeout)" if features.cancels else "f.opt_timeout"
@@ -183,31 +191,36 @@ class PostgresTaskStore:
         """One of the ways to claim, and what it came to."""
 
         def claimed(conn: Connection) -> tuple[int, float | None, Sequence[int], tuple[Task, ...]]:
-            messages = Messages(definition, worker_id, self._detected(conn))
+            messages = self._messages(conn, definition, worker_id)
             with self._wired(conn, messages):
                 rows = claim(messages, conn, quantity)
             return self._tasks(conn, messages, definition, rows)
 
         read, visible_in, ids, tasks = self._database.call(claimed, scope, answers=answers)
-        nobodys, hidden = 0, tuple[str, ...]()
-        if len(tasks) < read:
-            nobodys, hidden = self._put_aside(definition, worker_id, ids, tasks, ())
-        return Claimed(read, tasks, visible_in, nobodys, hidden=hidden)
+        claimed_ = Claimed(read, tasks, visible_in)
+        return claimed_ if len(tasks) == read else self._put_aside(definition, worker_id, ids, claimed_)
 
     def _of_known_steps(self, definition: FlowDefinition, worker_id: UUID, claimed: Claimed) -> Claimed:
         """The same without the tasks of steps that the definition does not have: another worker's code may have them.
 
-        Raises nothing: there may be tasks to be run. What is not given back here is when the worker is asked what it
-        knows.
+        They are not read for a while then: whenever they are, they are kept from whoever has their step. Raises
+        nothing: there may be tasks to be run. What is not given back here is when the worker is asked what it knows.
         """
         steps = {step.slug for step in definition.steps}
         unknown = [task for task in claimed.tasks if task.step_slug not in steps]
         if not unknown:
             return claimed
+        self._known_only[definition.slug] = self._database.clock.monotonic() + KNOWN_ONLY
         with suppress(DatabaseError):
-            self._stalled.give_back(worker_id, unknown, UNKNOWN_PUT_OFF)
+            self._stalled.give_back(worker_id, unknown)
         known = tuple(task for task in claimed.tasks if task.step_slug in steps)
         return replace(claimed, tasks=known, unknown=frozenset(task.step_slug for task in unknown))
+
+    def _messages(
+        self, conn: Connection, definition: FlowDefinition, worker_id: UUID, vt: int | None = None
+    ) -> Messages:
+        known_only = self._database.clock.monotonic() < self._known_only.get(definition.slug, 0.0)
+        return Messages(definition, worker_id, self._detected(conn), vt=vt, known_only=known_only)
 
     def _claimed_singly(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope
@@ -215,10 +228,10 @@ class PostgresTaskStore:
         """Read, and then start each task by itself, for one of them cannot be."""
 
         def read(conn: Connection) -> list[Any]:
-            return Messages(definition, worker_id, self._detected(conn), vt=SINGLY_VT).read(conn, quantity)
+            return self._messages(conn, definition, worker_id, SINGLY_VT).read(conn, quantity)
 
         def start(message: int, headers: str | None, conn: Connection) -> tuple[Task, ...]:
-            messages = Messages(definition, worker_id, self._detected(conn), vt=SINGLY_VT)
+            messages = self._messages(conn, definition, worker_id, SINGLY_VT)
             with self._wired(conn, messages):
                 rows = messages.start(conn, message, headers)
             return self._tasks(conn, messages, definition, rows)[3]
@@ -235,39 +248,36 @@ class PostgresTaskStore:
                         break  # what has been started is to be run
                     raise
                 refused.append((message, reason_for_logs(error)))
-        nobodys, hidden = 0, tuple[str, ...]()
-        if len(tasks) < len(messages):
-            ids = [message for message, _ in messages]
-            nobodys, hidden = self._put_aside(definition, worker_id, ids, tasks, [message for message, _ in refused])
-        return Claimed(len(messages), tuple(tasks), None, nobodys, tuple(refused), hidden)
+        claimed = Claimed(len(messages), tuple(tasks), None, refused=tuple(refused))
+        return self._put_aside(definition, worker_id, [message for message, _ in messages], claimed)
 
-    def _put_aside(
-        self,
-        definition: FlowDefinition,
-        worker_id: UUID,
-        ids: Sequence[int],
-        tasks: Sequence[Task],
-        refused: Sequence[int],
-    ) -> tuple[int, tuple[str, ...]]:
-        """What was read and not started is left alone for a while; how many messages are nobody's.
+    def _put_aside(self, definition: FlowDefinition, worker_id: UUID, ids: Sequence[int], claimed: Claimed) -> Claimed:
+        """What was read and not started is left alone for a while; the same with whose the messages are.
 
-        None, and for a moment only, where row level security hides rows of the tables that are returned. Raises
+        They are nobody's, or their tasks are locked; or row level security hides these, then for a moment only. Raises
         nothing: there may be tasks to be run. Without it the messages are visible again when their vt says so.
         """
-        started = {task.msg_id for task in tasks}
+        started = {task.msg_id for task in claimed.tasks}
         unstarted = [message for message in ids if message not in started]
+        if not unstarted:
+            return claimed
+        refused = [message for message, _ in claimed.refused]
 
-        def put(conn: Connection) -> tuple[int, tuple[str, ...]]:
+        def put(conn: Connection) -> Claimed:
             messages = Messages(definition, worker_id, self._detected(conn))
-            if not started and (hidden := messages.hidden(conn)):
-                messages.extend(conn, dict.fromkeys(unstarted, HIDDEN_VT))
-                return 0, hidden
-            return messages.put_aside(conn, unstarted, refused, whole_queue=2 * len(tasks) < len(ids)), ()
+            hidden, veiled = messages.hidden(conn)
+            if hidden or veiled:
+                messages.extend(conn, dict.fromkeys(unstarted, HIDDEN_VT if hidden else VEILED_VT))
+                nobodys = 0 if hidden else len(unstarted) - len(refused)
+                return replace(claimed, nobodys=nobodys, hidden=hidden, veiled=veiled)
+            few = 2 * len(started) < len(ids)
+            nobodys, locked = messages.put_aside(conn, unstarted, refused, whole_queue=few)
+            return replace(claimed, nobodys=nobodys, locked=locked)
 
         try:
             return self._database.call(put)
         except DatabaseError:
-            return 0, ()
+            return claimed
 
     def _tasks(
         self, conn: Connection, messages: Messages, definition: FlowDefinition, rows: list[Any]

@@ -7,6 +7,7 @@ from datetime import datetime
 from http import HTTPStatus
 
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus, one_line
+from pgflow_starter.core.trouble import TroubleScope
 from pgflow_starter.ports import Clock
 from pgflow_starter.web.response import Response, text
 from pgflow_starter.web.snapshot import lost
@@ -38,12 +39,14 @@ class Probes:
     def healthz(self) -> Response:
         """Whether a module succeeded, no worker is lost, and none can do no work for a while."""
         status = self._source.status()
-        workers, now = self._source.workers(), self._clock.now()
+        workers = self._source.workers()
         missing = [f"worker of {w.slug}: lost, its module registers again" for w in workers if lost(w)]
+        # For how long it has lasted is for the module to say, by a clock that nobody sets.
+        unready = {m.slug for m in status.modules if m.status is not ModuleStatus.SUCCEEDED}
         stuck = [
             f"worker of {w.slug}: {w.trouble.reason}"
             for w in workers
-            if w.trouble is not None and w.trouble.lasting(now)
+            if w.trouble is not None and w.trouble.scope is TroubleScope.ALL and w.slug in unready
         ]
         if status.healthy and not (missing or stuck):
             return text(HTTPStatus.OK, "\n".join(["healthy", *self._failed(status)]))

@@ -16,6 +16,7 @@ from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.actors.threads import AGAIN_INTERVAL, LanePlace, Turn, run_patiently
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.evidence import TaskKey
 from pgflow_starter.core.news import News
 from pgflow_starter.core.state import SignalStrategy, WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
@@ -48,11 +49,11 @@ class WorkerCell:
         self.log = ModuleLog(logger, module, definition.slug)
         self.failing = News()
         self.troubles = Troubles(world.clock, world.timers, self.log, partial(world.troubled, definition.slug))
-        self.claim_troubles = ClaimTroubles(definition.slug, self.troubles)
         self.worker_id = uuid4()
         self.definition = definition
         self.slots = slots
         self.flights = Flights()
+        self.claim_troubles = ClaimTroubles(definition.slug, self.troubles, world.clock, lambda: len(self.flights) > 0)
         self.outbox = Outbox(world.store, world.clock, self._settled, self._flush_in, self.log, self.troubles)
         self.crew = Crew(
             definition,
@@ -77,7 +78,8 @@ class WorkerCell:
         self._no_thread, self._kept, self._slow = News(), News(), News()
         self.former: list[UUID] = []
         self.leaving: list[UUID] = []
-        self._returning: dict[tuple[UUID, str, int], Task] = {}
+        self._returning: dict[TaskKey, Task] = {}
+        self._returned_before: set[TaskKey] = set()
         self.worked_at = float("-inf")
         self._size = ClaimSize(min(self.slots, world.batch_size))
         self._counting = threading.Lock()
@@ -149,6 +151,7 @@ class WorkerCell:
         """The worker has stopped, and said so in the database; one that is started after it is another."""
         self.worker_id = uuid4()
         self.draining = self.retired = False
+        self._unknown.forget()
         self.troubles.end(*TroubleKind)
 
     def succeed(self) -> None:
@@ -353,6 +356,9 @@ class WorkerCell:
         known = self._known()
         if not all(_key(task) in known for task in held):
             self.give_back_unclaimed()
+        elif self._returned_before:
+            self._returned_before = set()
+            self.outbox.came_again(())
 
     def give_back_unclaimed(self) -> bool:
         """Give back what the database holds and it does not know; False while it cannot say: somebody claims.
@@ -380,7 +386,10 @@ class WorkerCell:
         for worker_id, task in store.started_by(self.worker_ids):
             if _key(task) not in known:
                 unknown.setdefault(worker_id, []).append(task)
-        given = sum(len(store.give_back(worker_id, tasks)) for worker_id, tasks in unknown.items())
+        returned = set[TaskKey]().union(*(store.give_back(worker_id, tasks) for worker_id, tasks in unknown.items()))
+        given = len(returned)
+        self.outbox.came_again(returned & self._returned_before)
+        self._returned_before = returned
         if given:
             self.log.warning("%d tasks that it did not know of were held as started: given back", given)
             self._poll_in([AGAIN_INTERVAL])  # nobody announces them
@@ -398,6 +407,7 @@ class WorkerCell:
 
     def database_back(self) -> None:
         """The database is reachable again: write what waits, then poll."""
+        self.troubles.renew()
         if len(self.outbox):
             self._soon(self.outbox.flush)
         self.poll_soon()
@@ -420,6 +430,7 @@ class WorkerCell:
             if not follow:
                 last.append(outcome.task.run_id)
         self._no_thread.over()
+        self.claim_troubles.recorded()
         self.landed()
         self._poll_in(delays - {0.0})
         if 0.0 in delays:

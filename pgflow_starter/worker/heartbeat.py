@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pgflow_starter.core.classify import reason_for_logs
+from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.news import News
+from pgflow_starter.core.trouble import TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock, TaskStore, Timers
 from pgflow_starter.worker.cell import WorkerCell
@@ -88,7 +89,11 @@ class HeartbeatActor(RhythmicActor):
             # An outage is told by who found it.
             quiet = error.connection_lost or not self._failing.says(said)
             logger.log(logging.DEBUG if quiet else logging.WARNING, "heartbeats: %s", said)
+            if not (error.connection_lost or error.locked or error.timed_out):
+                self._tell_unheard(cells, error)
             return
+        for cell in cells:
+            cell.troubles.end(TroubleKind.UNHEARD)
         if self._failing.over():
             logger.info("heartbeats go well again")
         for cell in cells:
@@ -96,6 +101,12 @@ class HeartbeatActor(RhythmicActor):
             if cell.worker_id in deprecated and not cell.draining and not cell.stopping:
                 cell.draining = True
                 cell.log.warning("the worker is deprecated in the database: it claims no more")
+
+    def _tell_unheard(self, cells: Sequence[WorkerCell], error: DatabaseError) -> None:
+        kind = error_type(error)
+        told = f"heartbeats are refused, so that others take its tasks for a dead worker's: {reason_for_logs(error)}"
+        for cell in cells:
+            cell.troubles.begin(TroubleKind.UNHEARD, with_remedy(told, kind), error_type=kind)
 
     def _let_leave(self, cells: Sequence[WorkerCell]) -> None:
         for cell in cells:

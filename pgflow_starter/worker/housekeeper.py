@@ -8,7 +8,6 @@ from typing import Any
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.dataclass import dataclass
-from pgflow_starter.core.evidence import Evidence
 from pgflow_starter.core.news import News
 from pgflow_starter.core.task import Task
 from pgflow_starter.core.trouble import TroubleKind
@@ -112,18 +111,22 @@ class HousekeeperActor(RhythmicActor):
         cells = {cell.definition.slug: cell for cell in self._workers.cells() if not cell.draining}
         if not cells:
             return
+        lost = {slug: cell.claim_troubles.lost for slug, cell in cells.items() if cell.claim_troubles.lost}
         doubted = {
-            slug: cell.claim_troubles.refused for slug, cell in cells.items() if cell.troubles.of(TroubleKind.UNSTARTED)
+            slug: cell.claim_troubles.refused
+            for slug, cell in cells.items()
+            if cell.troubles.of(TroubleKind.UNSTARTED) is not None
         }
         try:
-            found = self._store.evidence(list(cells), doubted)
+            found = self._store.evidence(list(cells), lost, doubted)
         except DatabaseError as error:
             if not error.connection_lost:
                 for cell in cells.values():
                     cell.poll_soon()  # each finds out whether it can do its work
             raise
         for slug, cell in cells.items():
-            cell.claim_troubles.heed(found.get(slug, Evidence()))
+            if cell.claim_troubles.heed(found[slug]):
+                cell.poll_soon()
 
     def _reconcile(self) -> None:
         """Give back what the database holds for our workers and they know nothing of."""
@@ -133,7 +136,7 @@ class HousekeeperActor(RhythmicActor):
         held: dict[WorkerCell, list[Task]] = {}
         for worker_id, task in self._store.started_by(list(cells)):
             held.setdefault(cells[worker_id], []).append(task)
-        self._each(list(held), lambda cell: cell.reconcile(held[cell]))
+        self._each(list(dict.fromkeys(cells.values())), lambda cell: cell.reconcile(held.get(cell, ())))
 
     def _each(self, cells: Sequence[WorkerCell], duty: Callable[[WorkerCell], object]) -> None:
         """For each of them, also where that of another fails. Raises the last DatabaseError."""

@@ -23,6 +23,9 @@ GATHERING = 0.02
 WIDTH = 2
 """Looks at a time: one may hang."""
 
+QUEUES_A_SECOND = 1000
+"""Queues at most into which a process looks: where many workers are quick at a time, each is a little less so."""
+
 
 class Looking(Protocol):
     """A worker that waits for a look."""
@@ -53,6 +56,7 @@ class Lookout:
         self._waiting: dict[Looking, None] = {}
         self._expected = False
         self._looking = 0
+        self._seen = 0
 
     def look_for(self, worker: Looking) -> None:
         """Tell the worker soon; one look serves all who ask until it begins."""
@@ -66,7 +70,7 @@ class Lookout:
                 return
             self._expected = True
         try:
-            self._timers.after(self._gathering, self._come)
+            self._timers.after(max(self._gathering, self._seen / QUEUES_A_SECOND), self._come)
         except RuntimeError:  # no thread for the timers; who asks next tries again
             self._expected = False
             raise
@@ -90,6 +94,7 @@ class Lookout:
             workers = tuple(islice(self._waiting, most))
             for worker in workers:
                 del self._waiting[worker]
+            self._seen = len(workers)
         return workers
 
     def _gone(self) -> None:

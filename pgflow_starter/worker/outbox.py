@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import inf
@@ -20,6 +20,7 @@ from uuid import UUID
 
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.core.classify import error_type, reason_for_logs
+from pgflow_starter.core.evidence import TaskKey
 from pgflow_starter.core.news import News
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.core.trouble import TroubleKind, TroubleScope, with_remedy
@@ -42,7 +43,7 @@ REFUSED_PAUSE = 0.4
 PARKED_FREE = 1000
 """Parked outcomes that keep a worker from nothing; those beyond count as others that wait."""
 
-ALL_REFUSED = 10
+ALL_REFUSED = 3
 """Runs of which not one outcome can be written until that counts as trouble of scope all."""
 
 _OF_ALL = "42"  # rights, and what is not there: it is not this run's fault, by SQLSTATE class
@@ -53,12 +54,11 @@ _PASSING_ERRORS = ("40", "55", "57")  # a deadlock, a lock, an operator
 class _Parked:
     """Since when the outcomes of a run wait, and when they are tried again (monotonic clock); what refused them."""
 
-    __slots__ = ("due", "error_type", "kind", "pause", "reason", "since")
+    __slots__ = ("due", "error_type", "pause", "reason", "since")
 
     def __init__(self, since: float) -> None:
         self.since = self.due = since
         self.pause = FIRST_PAUSE
-        self.kind: OutcomeKind | None = None
         self.reason = self.error_type = ""
 
 
@@ -97,7 +97,10 @@ class Outbox:
         self._log = log
         self._troubles = troubles
         self._stalled = News()
-        self._written_at: dict[OutcomeKind, float] = {}
+        self._written_at = -inf
+        self._void: set[TaskKey] = set()
+        self._voided: TaskKey | None = None
+        self._came_again: TaskKey | None = None
         self._lock = threading.Lock()  # around the next two lines'
         self._waiting: deque[Outcome] = deque()
         self._parked: dict[UUID, _Parked] = {}
@@ -237,42 +240,61 @@ class Outbox:
             if self._parked:
                 left = {outcome.task.run_id for outcome in self._waiting}
                 self._parked = {run: parked for run, parked in self._parked.items() if run in left}
-            now = self._clock.monotonic()
-            self._written_at |= {outcome.kind: now for outcome in done}
+            self._count(done, locked.ignored)
         if locked:
             self._park(locked)
         self._judge()
         ignored = self._tell_ignored(locked.ignored)
         written += [ignored.get(id(outcome), outcome) for outcome in done]
 
+    def _count(self, done: Sequence[Outcome], ignored: Sequence[tuple[Outcome, Ignored]]) -> None:
+        """Under the lock: whether what was written had an effect. A task whose outcome has none comes again."""
+        void = {_key(outcome.task) for outcome, why in ignored if why.without_effect}
+        if len(done) > len(void):
+            self._written_at, self._void, self._voided = self._clock.monotonic(), set(), None
+        self._voided = next(iter(void & self._void), self._voided)
+        self._void |= void
+
+    def came_again(self, tasks: Collection[TaskKey]) -> None:
+        """These tasks were held as started once more, although their outcomes were written."""
+        self._came_again = next(iter(tasks), None)
+        self._judge()
+
     def _judge(self) -> None:
         """What is parked, and what has been written, say of the worker's troubles."""
-        if not self._parked and self._troubles.current is None:
+        void = self._voided or self._came_again
+        if not self._parked and self._troubles.current is None and void is None:
             return
         with self._lock:
             parked = dict(self._parked)
-        kept = {run: rest for run, rest in parked.items() if rest.kind is None and rest.pause >= LAST_PAUSE}
+        kept = {run: rest for run, rest in parked.items() if not rest.reason and rest.pause >= LAST_PAUSE}
         if kept:
             run, oldest = min(kept.items(), key=lambda item: item[1].since)
             said = f"the outcomes of {len(kept)} runs wait, of run {run} first: somebody has it locked (see pg_locks)"
             self._troubles.begin(TroubleKind.UNWRITTEN, said, began=oldest.since)
         elif (known := self._troubles.of(TroubleKind.UNWRITTEN)) and known.scope is TroubleScope.SOME:
             self._troubles.end(TroubleKind.UNWRITTEN)
-        refused = [rest for rest in parked.values() if rest.kind is not None]
+        refused = [rest for rest in parked.values() if rest.reason]
+        if void is not None:
+            run, step, _ = void
+            said = f"recording the outcome of step {step} of run {run} has no effect: its task stays started"
+            alone = self._voided is not None
+            self._troubles.judge(TroubleKind.OUTCOMES_REFUSED, said, every=alone, moved_at=self._written_at)
+            return
         if not refused:
             self._troubles.end(TroubleKind.OUTCOMES_REFUSED)
             return
-        # Those since which nothing of the kind went through: perhaps nothing does.
-        stuck = [rest for rest in refused if rest.since > self._written_at.get(rest.kind or OutcomeKind.FAILED, -inf)]
+        # Those since which nothing went through: perhaps nothing does.
+        stuck = [rest for rest in refused if rest.since > self._written_at]
         of_all = [rest for rest in stuck if rest.error_type.startswith(_OF_ALL)]
         every = of_all or (stuck if len(stuck) >= ALL_REFUSED else [])
         oldest = min(every or refused, key=lambda rest: rest.since)
-        self._troubles.begin(
+        said = f"outcomes of {len(refused)} runs cannot be written, first of {oldest.reason}"
+        self._troubles.judge(
             TroubleKind.OUTCOMES_REFUSED,
-            with_remedy(
-                f"outcomes of {len(refused)} runs cannot be written, first of {oldest.reason}", oldest.error_type
-            ),
-            scope=TroubleScope.ALL if every else TroubleScope.SOME,
+            with_remedy(said, oldest.error_type),
+            every=bool(every),
+            moved_at=self._written_at,
             error_type=oldest.error_type,
             began=oldest.since,
         )
@@ -291,7 +313,7 @@ class Outbox:
                 parked.due = now + parked.pause
                 pauses.append(parked.pause)
                 if error is not None:
-                    parked.kind, parked.error_type = outcomes[0].kind, error_type(error)
+                    parked.error_type = error_type(error)
                     parked.reason = f"step {outcomes[0].task.step_slug} of run {run}: {reason_for_logs(error)}"
         self._again(min(pauses))
 
@@ -364,6 +386,10 @@ class Unwritten(Exception):  # noqa: N818 - what became of them, no error of its
     def __init__(self, error: DatabaseError) -> None:
         super().__init__(str(error))
         self.connection_lost = error.connection_lost
+
+
+def _key(task: Task) -> TaskKey:
+    return task.run_id, task.step_slug, task.task_index
 
 
 def _of_data(error: Exception) -> bool:

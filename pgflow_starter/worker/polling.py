@@ -9,6 +9,9 @@ from pgflow_starter.core.state import SignalStrategy
 QUICK = 0.04
 """With the time for gathering those who ask, and for the claim, it comes to some fourteen polls a second."""
 
+PATIENT = 1.0
+"""Who sets a longer least interval than this, the default, wants no poll sooner."""
+
 BRIDGE = 5.0
 """Without work for so long a worker is idle: what comes every few seconds shall find it quick."""
 
@@ -20,9 +23,9 @@ _LONGEST = 86_400.0
 class PollPolicy:
     """How often an idle worker polls.
 
-    Polling: `QUICK` while there was work within the last `BRIDGE` seconds, then `least`, doubling up to `most`. Notify:
-    every `fallback`, and once more `throttle` after each wake-up, for pgmq announces nothing within the throttle and
-    sends no notification when it has passed.
+    Polling: `QUICK` while there was work within the last `BRIDGE` seconds, or `least` where that is less or longer than
+    `PATIENT`; then `least`, doubling up to `most`. Notify: every `fallback`, and once more `throttle` after each
+    wake-up, for pgmq announces nothing within the throttle and sends no notification when it has passed.
     """
 
     strategy: SignalStrategy
@@ -36,7 +39,7 @@ class PollPolicy:
         if self.strategy is SignalStrategy.NOTIFY:
             return self.fallback
         if since_work < BRIDGE:
-            return min(QUICK, self.least)
+            return self.least if self.least > PATIENT else min(QUICK, self.least)
         return min(max(last * 2, self.least), self.most)
 
     def quickens(self, since_work: float) -> bool:

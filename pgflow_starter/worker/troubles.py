@@ -13,6 +13,9 @@ from pgflow_starter.core.state import one_line
 from pgflow_starter.core.trouble import LASTING, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.ports import Clock, Timers
 
+MOMENT = 0.5
+"""Seconds by which two tellings of the same moment may differ."""
+
 LONGEST = 1000
 """Characters of a reason: one holds the statement that mends it."""
 
@@ -50,16 +53,13 @@ class Troubles:
     ) -> None:
         """There is trouble, since `began` (monotonic clock; now).
 
-        Where that is known, it stays as it was told first, or has the new reason where another error is behind it.
-        Another scope makes another trouble of it.
+        Where that is known, it has the new reason and is told no more. Another scope makes another trouble of it.
         """
         now = self._clock.monotonic()
         with self._lock:
             known = self._known.get(kind)
             same = known is not None and known.trouble.scope is scope
             if known is not None and same:
-                if known.trouble.error_type == error_type:
-                    return
                 began, since = known.began, known.trouble.since
             else:
                 began = now if began is None else began
@@ -68,6 +68,8 @@ class Troubles:
             self._known[kind] = _Known(trouble, began)
             self._look()
         if same:
+            if scope is TroubleScope.ALL and known is not None and known.trouble.error_type != error_type:
+                self._turned()  # its module tells the reason
             return
         if known is not None and scope is TroubleScope.SOME:
             self._log.info("the trouble is of scope some now (%s)", kind)
@@ -77,6 +79,54 @@ class Troubles:
         self._log.warning("trouble (%s, scope %s): %s%s", kind, scope, trouble.reason, after)
         if scope is TroubleScope.ALL:
             self._timers.after(max(0.0, began + LASTING - now), self._turned)
+
+    def refuse(self, kind: TroubleKind, reason: str, error_type: str, began: float | None = None) -> None:
+        """There is trouble of scope all, for the database refuses what is tried."""
+        self.begin(kind, reason, scope=TroubleScope.ALL, error_type=error_type, began=began)
+
+    def judge(
+        self,
+        kind: TroubleKind,
+        reason: str,
+        *,
+        every: bool,
+        moved_at: float,
+        error_type: str = "",
+        began: float | None = None,
+    ) -> None:
+        """There is trouble with `every` one that was tried, or with some; work moved last at `moved_at`.
+
+        Where work moves it is of scope some. It becomes one of scope all again when nothing has moved for a while: it
+        does not change with each that goes well.
+        """
+        now = self._clock.monotonic()
+        known = self._known.get(kind)
+        if known is None:
+            stuck = every and moved_at < (now if began is None else began)
+        elif known.trouble.scope is TroubleScope.ALL:
+            stuck = every and moved_at < known.began + MOMENT
+        else:
+            stuck = every and now - max(moved_at, known.began) >= LASTING
+            began = max(moved_at, known.began)
+        scope = TroubleScope.ALL if stuck else TroubleScope.SOME
+        self.begin(kind, reason, scope=scope, error_type=error_type, began=began)
+
+    def work_moves(self, *kinds: TroubleKind) -> None:
+        """What there is of these kinds is not of scope all: tasks were started, or recorded."""
+        for kind in kinds:
+            known = self.of(kind)
+            if known is not None and known.scope is TroubleScope.ALL:
+                self.begin(kind, known.reason, error_type=known.error_type)
+
+    def renew(self) -> None:
+        """The database was away: for how long it has lasted counts from now."""
+        now = self._clock.monotonic()
+        with self._lock:
+            lasting = [kind for kind, known in self._known.items() if known.trouble.scope is TroubleScope.ALL]
+            for kind in lasting:
+                self._known[kind] = _Known(self._known[kind].trouble, now)
+        if lasting:
+            self._timers.after(LASTING, self._turned)
 
     def end(self, *kinds: TroubleKind) -> None:
         """Trouble of these kinds is over."""
@@ -95,12 +145,11 @@ class Troubles:
         known = self._known.get(kind)
         return None if known is None else known.trouble
 
-    @property
-    def lasting(self) -> Trouble | None:
-        """The one that keeps the module from being ready."""
+    def of_all(self, *, lasting: bool) -> Trouble | None:
+        """One of scope all: `lasting` makes a module not ready, any keeps it so."""
         now = self._clock.monotonic()
         for known in list(self._known.values()):
-            if known.trouble.scope is TroubleScope.ALL and now - known.began >= LASTING:
+            if known.trouble.scope is TroubleScope.ALL and (not lasting or now - known.began >= LASTING):
                 return known.trouble
         return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Sequence
+from functools import partial
 
 from pgflow_starter.actors.threads import run_patiently
 from pgflow_starter.core.definition import FlowDefinition
@@ -29,6 +30,7 @@ class UnknownSteps:
         self._lock = threading.Lock()
         self._steps: set[str] = set()
         self._began = 0.0
+        self._round = 0
 
     def met(self, steps: Collection[str]) -> None:
         """A claim has met tasks of these steps, and gave them back."""
@@ -40,21 +42,31 @@ class UnknownSteps:
             if first:
                 self._began = self._world.clock.monotonic()
         if first:
-            self._check_soon()
+            self._check_soon(self._round)
 
-    def _check_soon(self) -> None:
-        run_patiently(self._world.threads, self._world.timers, self._check)
+    def forget(self) -> None:
+        """The worker has stopped: nobody looks any more."""
+        with self._lock:
+            self._steps.clear()
+            self._round += 1
 
-    def _check(self) -> None:
-        """Compare the shapes: it is over, or told, and looked at again. Blocks on I/O."""
+    def _check_soon(self, this: int) -> None:
+        run_patiently(self._world.threads, self._world.timers, partial(self._check, this))
+
+    def _check(self, this: int) -> None:
+        """Compare the shapes: it is over, or told, and looked at again in this round. Blocks on I/O."""
+        if this != self._round:
+            return
         differences: Sequence[str] = ["how the stored flow differs is not known yet"]
         try:
             differences = self._world.differences(self._definition)
         except Exception:  # an outage is told by who found it
             if self._troubles.of(TroubleKind.UNKNOWN_STEP) is not None:  # what is known of it is more
-                self._world.timers.after(RECHECK, self._check_soon)
+                self._world.timers.after(RECHECK, partial(self._check_soon, this))
                 return
         with self._lock:
+            if this != self._round:
+                return
             steps = sorted(self._steps)
             if not differences:
                 self._steps.clear()
@@ -67,4 +79,4 @@ class UnknownSteps:
             f" ({'; '.join(differences)}): deploy the code that has it",
             began=self._began,
         )
-        self._world.timers.after(RECHECK, self._check_soon)
+        self._world.timers.after(RECHECK, partial(self._check_soon, this))

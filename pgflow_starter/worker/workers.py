@@ -81,10 +81,10 @@ class Workers:
         """Those of the queue's worker, which there must be."""
         return self._cells[slug].troubles
 
-    def lasting_trouble(self, slug: str | None) -> Trouble | None:
-        """What has kept the queue's worker from all work for a while."""
+    def trouble_of_all(self, slug: str | None, lasting: bool) -> Trouble | None:
+        """What keeps the queue's worker from all work, or has for a while."""
         cell = None if slug is None else self._cells.get(slug)
-        return None if cell is None else cell.troubles.lasting
+        return None if cell is None else cell.troubles.of_all(lasting=lasting)
 
     def lost(self, slug: str) -> None:
         """The queue's worker died; until it is wired again it counts as lost, although its supervisor restarts it."""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
 import pgflow_starter as pgflow
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.modules import definition_of
 from pgflow_starter.postgres.features import detect
-from tests.cores.stand_in import Admin, attempts
-from tests.support.database import opened
+from pgflow_starter.postgres.flows import PostgresFlowStore
+from pgflow_starter.postgres.tasks import PostgresTaskStore
+from tests.cores.stand_in import CORES, Admin, attempts, cores_since, upgrade
+from tests.support.database import NoScope, opened
 from tests.support.starters import await_state, echo_job, running, state
 from tests.support.waiting import eventually
 
@@ -84,6 +89,38 @@ def test_a_claim_that_takes_more_of_what_has_defaults_is_called_as_ever(
     job = echo_job()
     with running(database, jobs=[job]) as starter:
         assert starter.client.enqueue(job, 7).wait(WAIT).result == 7
+
+
+@pytest.mark.parametrize("core", CORES[:1], indirect=True)
+@pytest.mark.parametrize("newer", cores_since("0.14"))
+def test_the_first_claim_after_an_upgrade_is_made_as_the_new_core_takes_it(database: str, newer: str) -> None:
+    worker, scope = uuid4(), NoScope()
+    with pgflow.PgflowClient(database) as client, opened(database) as opening:
+        flows, store = PostgresFlowStore(opening, SystemClock()), PostgresTaskStore(opening)
+        definition = flows.compile(definition_of(echo_job()), scope).definition
+        flows.register_workers([(worker, "echo")], scope)
+        assert store.claim(definition, worker, 1, scope).read == 0
+        upgrade(database, newer)
+        client.enqueue(echo_job(), 7)
+        assert [task.step_slug for task in store.claim(definition, worker, 1, scope).tasks] == ["echo"]
+
+
+def test_tasks_of_a_step_that_the_code_has_not_are_left_alone_by_all_claims_but_the_first(
+    database: str, admin: Admin
+) -> None:
+    worker, scope = uuid4(), NoScope()
+    with pgflow.PgflowClient(database) as client, opened(database) as opening:
+        flows, store = PostgresFlowStore(opening, SystemClock()), PostgresTaskStore(opening)
+        definition = flows.compile(definition_of(echo_job()), scope).definition
+        flows.register_workers([(worker, "echo")], scope)
+        admin.execute("select count(*) from pgflow.add_step('echo', 'another')")
+        client.enqueue_many(echo_job(), [1, 2])
+        claims = [store.claim(definition, worker, 4, scope) for _ in range(2)]
+    assert [claim.read for claim in claims] == [4, 0]
+    assert [task.step_slug for task in claims[0].tasks] == ["echo", "echo"]
+    assert claims[0].unknown == {"another"}
+    visible = admin.execute("select count(*) from pgmq.q_echo where vt <= clock_timestamp() and read_ct = 1").fetchone()
+    assert visible == (2,)
 
 
 def test_a_flow_with_a_queue_for_each_step_is_refused_with_the_reason_and_keeps_no_other(

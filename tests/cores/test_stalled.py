@@ -11,7 +11,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.tasks import PostgresTaskStore
-from tests.cores.stand_in import Admin, attempts, claim_and_die, cron, make_old
+from tests.cores.stand_in import CORES, Admin, attempts, claim_and_die, cores_since, cron, make_old, upgrade
 from tests.support.database import opened
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
@@ -149,6 +149,23 @@ def test_a_living_workers_task_is_kept_younger_than_what_its_core_goes_by(
         client.start_flow(flow)
         worker = claim_and_die(admin, "kept")
         PostgresTaskStore(opening).keep_young([worker])
+        cron(admin)
+    row = admin.execute("select status, last_worker_id from pgflow.step_tasks").fetchone()
+    assert row == ("started", worker)
+
+
+@pytest.mark.parametrize("core", CORES[:1], indirect=True)
+@pytest.mark.parametrize("newer", cores_since("0.14"))
+def test_it_is_kept_younger_as_well_when_its_core_was_upgraded_under_it(
+    database: str, admin: Admin, newer: str
+) -> None:
+    with pgflow.PgflowClient(database) as client, opened(database) as opening:
+        store = PostgresTaskStore(opening)
+        store.keep_young([])
+        client.enqueue(echo_job("kept"))
+        worker = claim_and_die(admin, "kept")
+        upgrade(database, newer)
+        store.keep_young([worker])
         cron(admin)
     row = admin.execute("select status, last_worker_id from pgflow.step_tasks").fetchone()
     assert row == ("started", worker)

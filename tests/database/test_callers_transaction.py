@@ -51,3 +51,11 @@ def test_a_flow_that_exists_and_cannot_be_seen_is_told_as_such(
         run = client.enqueue(job, 1, connection=earlier)
         earlier.commit()
         assert client.run(run.id).input == 1
+
+
+def test_a_connection_without_text_is_refused_with_the_remedy_which_helps(database: str) -> None:
+    with pgflow.PgflowClient(database) as client, psycopg.connect(database, client_encoding="SQL_ASCII") as connection:
+        with pytest.raises(pgflow.PgflowError, match="SET client_encoding TO 'UTF8'"):
+            client.enqueue(echo_job(), "x", connection=connection)
+        connection.execute("set client_encoding to 'UTF8'")
+        assert client.enqueue(echo_job(), "ü", connection=connection).input == "ü"

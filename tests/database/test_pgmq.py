@@ -37,6 +37,15 @@ def test_a_throttle_row_that_a_crash_emptied_is_written_again(queue: str) -> Non
         assert pgmq.enable_notify(conn, QUEUE, 250)
 
 
+@pytest.mark.parametrize(("mode", "again"), [("replica", True), ("always", False)])
+def test_a_trigger_that_fires_for_replication_only_does_not_notify(queue: str, mode: str, again: bool) -> None:
+    with opened(queue) as db, db.connection() as conn:
+        pgmq.enable_notify(conn, QUEUE, 250)
+        conn.execute(f"alter table pgmq.q_{QUEUE} enable {mode} trigger trigger_notify_queue_insert_listeners")
+        assert pgmq.enable_notify(conn, QUEUE, 250) is again
+        assert not pgmq.enable_notify(conn, QUEUE, 250)
+
+
 def test_many_sessions_may_enable_one_queue_at_once(queue: str) -> None:
     errors: list[BaseException] = []
     together = threading.Barrier(8)

@@ -63,6 +63,7 @@ def test_while_a_worker_of_another_runtime_has_the_queue_another_order_is_refuse
         "stopped_at = now() + interval '1 s'",
         "queue_name = 'another'",
         "function_name = 'pgflow_starter:shop'",
+        "function_name = 'shop'",  # as our own earlier versions wrote it
     ],
 )
 def test_a_worker_that_is_gone_or_ours_minds_no_order(database: str, admin: Admin, change: str) -> None:

@@ -71,6 +71,20 @@ def test_a_silent_workers_task_is_stalled_by_its_steps_timeout_and_one_of_ours_a
         assert _recovered(database, "aged") == recovered
 
 
+@pytest.mark.parametrize(("age", "recovered"), [(60 + GRACE - 5, 0), (60 + GRACE + 5, 1)])
+@pytest.mark.parametrize("oddity", ["delete from pgflow.workers", "update pgflow.step_tasks set started_at = null"])
+def test_so_is_one_whose_workers_row_is_gone_and_one_that_nobody_knows_the_start_of(
+    database: str, admin: Admin, oddity: str, age: float, recovered: int
+) -> None:
+    with pgflow.PgflowClient(database) as client:
+        client.enqueue(echo_job("odd", timeout=60))
+        worker = OtherWorker(admin, "odd")
+        worker.claim()
+        worker.worked_for(age)
+        admin.execute(oddity.encode())
+        assert _recovered(database, "odd") == recovered
+
+
 def test_an_old_task_of_a_worker_that_is_heard_of_is_left_to_it(database: str, admin: Admin) -> None:
     with pgflow.PgflowClient(database) as client:
         client.enqueue(echo_job("heard", timeout=1))

@@ -2,7 +2,8 @@
 
 For the operators and functions named and all of the usual types: where pg_catalog takes arguments of these types only
 by converting them, or by a polymorphic or variadic declaration, there is one in `public` that takes them as they are,
-and so is preferred by whoever calls it by its bare name. It tells, and does the same, aggregates apart.
+and so is preferred by whoever calls it by its bare name. It tells, and does the same, aggregates apart. And where an
+operator takes two types, there is one of one of them twice: a bare literal is taken to be of the type beside it.
 """
 
 from __future__ import annotations
@@ -57,6 +58,19 @@ begin
             execute format('create operator public.%s (leftarg = %s, rightarg = %s, function = public.look_alike_%s)',
                            o.name, o.l, o.r, o.n);
         end if;
+    end loop;
+    for o in
+        select p.name, k.t, min(k.result) as result, row_number() over () as n
+        from unnest(operators) as p (name),
+             lateral (select t, oprresult::regtype::text as result from pg_operator, public.types
+                      where oprname = p.name and t in (oprleft, oprright) and 0 not in (oprleft, oprright)) k
+        where not exists (select from pg_operator b where b.oprname = p.name and b.oprleft = k.t and b.oprright = k.t)
+        group by p.name, k.t
+    loop
+        call public.plant_function(format('alike_%s', o.n), array[o.t, o.t], format('%s %s %s', o.t, o.name, o.t),
+            'null::' || o.result, 'null', false);
+        execute format('create operator public.%s (leftarg = %s, rightarg = %s, function = public.alike_%s)',
+                       o.name, o.t, o.t, o.n);
     end loop;
 end $plant$;
 create procedure public.plant_function(

@@ -113,7 +113,8 @@ def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: py
         over = "echo: the trouble is over (claims_refused, scope all)"
         eventually(lambda: over in _lines(caplog, logging.INFO, "pgflow_starter.workers"))
     loud = [r for r in caplog.records if r.name == "pgflow_starter.workers" and r.levelno > logging.INFO]
-    grant = "permission denied for table step_tasks; `pgflow-starter db grant ROLE` prints what a role needs [42501]"
+    denied = "permission denied for table step_tasks; `pgflow-starter db check` says what the role has not,"
+    grant = f"{denied} `db grant ROLE` prints what it needs [42501]"
     claims, outcomes = sorted(r.getMessage() for r in loud)
     assert claims == f"echo: trouble (claims_refused, scope all): tasks cannot be claimed: {grant}"
     assert outcomes.startswith("echo: trouble (outcomes_refused, scope all): outcomes of 1 runs cannot be written")

@@ -85,3 +85,11 @@ def started(admin: Admin) -> int:
     row = admin.execute("select count(*) from pgflow.step_tasks where status = 'started'").fetchone()
     assert row is not None
     return int(row[0])
+
+
+@pytest.fixture
+def lasting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds of trouble are one, but for where they are the matter."""
+    if "archive" not in request.node.name:
+        for module in ("worker.troubles", "worker.claim_troubles"):
+            monkeypatch.setattr(f"pgflow_starter.{module}.LASTING", 1.0)

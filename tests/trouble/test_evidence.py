@@ -4,99 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 import pgflow_starter as pgflow
-from pgflow_starter import Starter, Trouble, web
 from pgflow_starter.core.trouble import LASTING
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.waiting import eventually
+from tests.trouble.colours import WAIT, becomes_green, becomes_red, told, told_trouble, trouble, worker_role
 from tests.trouble.conftest import Admin
-from tests.web.client import get
 
-WAIT = 40.0
-RIGHTS = """
-grant usage on schema pgmq, pgflow, realtime to {role};
-grant all on all tables in schema pgmq, pgflow to {role};
-grant all on all sequences in schema pgmq, pgflow to {role};
-"""
-
-
-@contextmanager
-def worker_role(admin: Admin, database: str) -> Iterator[tuple[str, str]]:
-    """A role that owns nothing and may do what a worker does, and how it connects; for the queue of the job `echo`."""
-    with running(database, jobs=[echo_job()]) as starter:
-        starter.await_ready(WAIT)
-    row = admin.execute("select 'worker_' || current_database()").fetchone()
-    assert row is not None
-    role: str = row[0]
-    name = sql.Identifier(role)
-    admin.execute(sql.SQL("create role {role} login").format(role=name))
-    admin.execute(sql.SQL(RIGHTS).format(role=name))
-    try:
-        yield role, make_conninfo(database, user=role)
-    finally:
-        admin.execute(sql.SQL("drop owned by {role}; drop role {role}").format(role=name))
-
-
-@pytest.fixture(autouse=True)
-def lasting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten seconds are one, but for where they are the matter."""
-    if "archive" not in request.node.name:
-        for module in ("core.trouble", "worker.troubles"):
-            monkeypatch.setattr(f"pgflow_starter.{module}.LASTING", 1.0)
-
-
-def trouble(starter: Starter) -> Trouble | None:
-    (worker,) = starter.workers()
-    return worker.trouble
-
-
-def told_trouble(starter: Starter) -> Trouble:
-    """The worker's trouble, once it is told."""
-    eventually(lambda: trouble(starter) is not None, WAIT)
-    found = trouble(starter)
-    assert found is not None
-    return found
-
-
-def becomes_red(starter: Starter, says: str) -> Trouble:
-    """Not ready, the reason at the module, and 503."""
-    eventually(lambda: not starter.ready(), WAIT)
-    (module,) = starter.status().modules
-    assert (module.status, module.phase, starter.healthy()) == ("retrying", "worker", False)
-    assert module.last_error is not None
-    assert says in module.last_error.reason
-    with web.serve(starter, ":0") as server:
-        for probe in ("/healthz", "/readyz"):
-            answer = get(server.url, probe)
-            assert answer.status == 503
-            assert says in answer.text
-    found = trouble(starter)
-    assert found is not None
-    assert found.scope == "all"
-    return found
-
-
-def becomes_green(starter: Starter) -> None:
-    eventually(lambda: starter.ready() and starter.healthy(), WAIT)
-    (module,) = starter.status().modules
-    assert (module.status, module.phase, module.last_error) == ("succeeded", None, None)
-    assert module.attempts == 1  # by itself
-    eventually(lambda: trouble(starter) is None, WAIT)
-    with web.serve(starter, ":0") as server:
-        assert get(server.url, "/healthz").status == 200
-
-
-def told(caplog: pytest.LogCaptureFixture, words: str) -> int:
-    return sum(words in record.getMessage() for record in caplog.records if record.name == "pgflow_starter.workers")
+pytestmark = pytest.mark.usefixtures("lasting")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -125,7 +125,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         client.enqueue_many(flow, range(8))
         client.enqueue(flow, 1, run_id=(again := uuid4()))
         client.enqueue(flow, 1, run_id=again)
-        assert tasks.evidence(["seldom"], {"seldom": [1]})
+        assert tasks.evidence(["seldom"], {}, {"seldom": [1]})
         claimed = tasks.claim(definition, worker, 3, scope).tasks
         good, bad, worse = claimed
         for careful in (False, True):
@@ -139,6 +139,8 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
             assert messages.claim_unlocked(conn, 2)
             (message, headers), *_ = messages.read(conn, 1)
             messages.start(conn, message, headers)
+            of_known = Messages(definition, worker, detect(conn), known_only=True)
+            assert len(of_known.read(conn, 1)) == len(of_known.claim(conn, 1)) == 1
             messages.put_aside(conn, [message], [message], whole_queue=True)
             messages.extend(conn, {message: 1})
             messages.unwired(conn)

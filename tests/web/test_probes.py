@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 
@@ -18,8 +17,6 @@ from pgflow_starter import (
     TroubleScope,
     web,
 )
-from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.trouble import LASTING
 from tests.web.client import Answer, get
 from tests.web.stage import STARTED, Stage, module, worker
 
@@ -57,13 +54,12 @@ def test_what_is_not_ready_is_told_with_all_that_helps(stage: Stage, url: str) -
 
 
 def test_a_worker_that_is_kept_from_all_work_for_long_is_not_healthy(stage: Stage, url: str) -> None:
-    stage.modules = (module("order"),)
-    now = SystemClock().now()
-    young, old = now - timedelta(seconds=LASTING - 5), now - timedelta(seconds=LASTING)
-    for since, scope, healthz in ((young, "all", 200), (old, "some", 200), (old, "all", 503)):
-        trouble = Trouble(TroubleKind.CLAIMS_REFUSED, "no right on runs", since, "42501", TroubleScope(scope))
+    fine, stuck = module("order"), module("order", "retrying", reason="no right on runs", phase=Phase.WORKER)
+    for order, scope, healthz in ((fine, "all", 200), (stuck, "some", 200), (stuck, "all", 503)):
+        stage.modules = (order, module("mail"))
+        trouble = Trouble(TroubleKind.CLAIMS_REFUSED, "no right on runs", STARTED, "42501", TroubleScope(scope))
         stage.workers_ = (worker("order", trouble=trouble),)
-        assert statuses(url) == [200, 200, healthz]
+        assert statuses(url) == [200, 503 if order is stuck else 200, healthz]
     lines = get(url, "/healthz").text.splitlines()
     assert lines[:2] == ["not healthy: 1 worker can do no work", "worker of order: no right on runs"]
 
