@@ -19,10 +19,11 @@ _WITHOUT_QUEUE = _WITH_QUEUE[:3]
 _CANCELLED = " ".join(str(byte) for byte in b"cancelled")
 
 
-def _callable(given: list[str]) -> str:
+def _callable(schema: str, name: str, given: list[str]) -> str:
+    count, names = len(given), ",".join(given)
     return (
-        "exists (select from functions where schema = 'pgflow' and name = 'start_tasks'"
-        f" and arguments[1:{len(given)}] = '{{{','.join(given)}}}' and required <= {len(given)})"
+        f"exists (select from functions where schema = '{schema}' and name = '{name}' and required <= {count}"
+        f" and pg_catalog.array_to_string(arguments[1:{count}], ',') = '{names}')"
     )
 
 
@@ -44,9 +45,9 @@ select exists (select from functions where schema = 'pgmq' and name = 'read'),
        exists (select from functions where schema = 'pgflow' and name = 'add_step' and 'step_type' = any(arguments)),
        array(select pg_catalog.array_to_string(arguments, ', ') from functions
              where schema = 'pgflow' and name = 'start_tasks' order by 1),
-       {_callable(_WITH_QUEUE)}, {_callable(_WITHOUT_QUEUE)},
-       exists (select from functions where schema = 'pgmq' and name = 'read'
-               and arguments[1:4] = '{{queue_name,vt,qty,conditional}}' and required <= 4),
+       {_callable("pgflow", "start_tasks", _WITH_QUEUE)},
+       {_callable("pgflow", "start_tasks", _WITHOUT_QUEUE)},
+       {_callable("pgmq", "read", ["queue_name", "vt", "qty", "conditional"])},
        exists (select from functions where schema = 'pgmq' and name = 'enable_notify_insert'),
        exists (select from columns where name = 'pgflow.step_task_record.flow_input'),
        exists (select from functions where schema = 'pgflow' and name = 'mark_worker_stopped'),
