@@ -105,6 +105,45 @@ def test_a_role_with_create_on_the_database_is_enough(empty_database: str) -> No
         run(empty_database, f"drop owned by r_{name} cascade", f"drop role r_{name}")
 
 
+@pytest.mark.parametrize("schema", ["pgmq", "pgflow", "realtime"])
+def test_nothing_is_laid_down_in_a_strangers_schema(empty_database: str, schema: str) -> None:
+    name = value(empty_database, "select current_database()")
+    stranger = f"stranger_{name}"
+    run(empty_database, f"create role {stranger}", f"create schema {schema} authorization {stranger}")
+    told = f"schema {schema} belongs to role '{stranger}', who is no superuser"
+    try:
+        with pytest.raises(SetupError, match=f"nothing was changed: {told}"):
+            install(empty_database)
+        assert any(told in note for note in check(empty_database).notes)
+        run(empty_database, f"alter database {name} owner to {stranger}")
+        assert check(empty_database).notes == ()
+        run(empty_database, f"alter database {name} owner to postgres", f"drop schema {schema}")
+        assert install(empty_database).inventory.ok
+    finally:
+        run(empty_database, f"drop role {stranger}")
+
+
+def test_a_strangers_schema_that_comes_in_between_is_not_left_with_anything(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = value(empty_database, "select current_database()")
+    stranger = f"stranger_{name}"
+    run(empty_database, f"create role {stranger}")
+
+    def late() -> tuple[Migration, ...]:
+        run(empty_database, f"create schema realtime authorization {stranger}")
+        return ()
+
+    genuine = core_package.migrations()
+    monkeypatch.setattr(core_package, "migrations", lambda: (late(), genuine)[1])
+    try:
+        with pytest.raises(SetupError, match="schema realtime belongs to role"):
+            install(empty_database)
+        assert len(check(empty_database).missing) == 2
+    finally:
+        run(empty_database, "drop schema realtime", f"drop role {stranger}")
+
+
 def test_a_role_that_may_not_create_is_told_who_may(empty_database: str) -> None:
     name = value(empty_database, "select current_database()")
     run(empty_database, f"create role r_{name} login")

@@ -41,7 +41,8 @@ def install(dsn: str) -> None:
 def check(dsn: str) -> None:
     """Show what is there, and whether flows can run here as the role that asks.
 
-    Exit code 0: they can; 1: something is missing, a part or a right, and how to get it.
+    Exit code 0: they can; 1: something is missing, a part or a right, and how to get it. That the role cannot make new
+    flows, or have a queue notify, is a note only: it can work on those that are there.
 
     \b
     Example:
@@ -66,11 +67,18 @@ def check(dsn: str) -> None:
 @click.option(
     "--apply", is_flag=True, envvar="PGFLOW_APPLY", show_envvar=True, help="Run it, too: all of it or nothing."
 )
+@click.option(
+    "--work-only",
+    is_flag=True,
+    envvar="PGFLOW_WORK_ONLY",
+    show_envvar=True,
+    help="Without making flows and having queues notify, which let the role have code of its own run by others.",
+)
 @dsn_option
-def grant(role: str, apply: bool, dsn: str) -> None:
+def grant(role: str, apply: bool, work_only: bool, dsn: str) -> None:
     """Print the least rights with which a role can run flows, as SQL.
 
-    Those of queues are for the queues that are there now. Again is no harm.
+    Those of queues are for the queues that are there now. Again is no harm; --apply grants what is missing only.
 
     \b
     Example:
@@ -78,7 +86,7 @@ def grant(role: str, apply: bool, dsn: str) -> None:
       pgflow-starter db grant worker --apply --dsn 'postgresql://owner@localhost/shop'
     """
     with busy("granting" if apply else "looking"):
-        script = grants(dsn, role, apply=apply)
+        script = grants(dsn, role, apply=apply, work_only=work_only)
     click.echo(script)
 
 

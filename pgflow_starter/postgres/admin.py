@@ -29,10 +29,11 @@ STANDARD_STRINGS = "set local standard_conforming_strings to on"
 
 
 @contextmanager
-def session(conninfo: str) -> Iterator[Connection]:
+def session(conninfo: str, *, denied: str = "") -> Iterator[Connection]:
     """A connection in autocommit mode, closed at the end; an open transaction is rolled back.
 
-    What it does is done in a `limited` transaction, or begins with OWN_PATH.
+    What it does is done in a `limited` transaction, or begins with OWN_PATH. `denied`: the remedy where a right is
+    missing.
 
     Connecting takes 5 seconds at most for each host, unless the connection string says otherwise. Raises SetupError
     for a string that is none, DatabaseError for what the server or the network refuse, here and in the block.
@@ -42,7 +43,7 @@ def session(conninfo: str) -> Iterator[Connection]:
         with psycopg.connect(conninfo, **connect_options(conninfo)) as connection:
             yield connection
     except psycopg.Error as error:
-        raise _failure(error, conninfo) from None
+        raise _failure(error, conninfo, denied) from None
 
 
 @contextmanager
@@ -58,13 +59,12 @@ def limited(connection: Connection, seconds: int) -> Iterator[None]:
         yield
 
 
-def _failure(error: psycopg.Error, conninfo: str) -> DatabaseError | SetupError:
+def _failure(error: psycopg.Error, conninfo: str, denied: str) -> DatabaseError | SetupError:
     if error.sqlstate is None and _is_ambiguous(conninfo):
         return SetupError(f"the connection string: {UNREADABLE}")
     failure = translate(error, Redactor(conninfo))
-    if failure.sqlstate == "42501":
-        remedy = "connect as the database's owner, or as a role with CREATE on the database"
-        failure.args = (f"{failure}: {remedy}",)
+    if failure.sqlstate == "42501" and denied:
+        failure.args = (f"{failure}: {denied}",)
     return failure
 
 

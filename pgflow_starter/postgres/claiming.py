@@ -47,7 +47,7 @@ _CLAIM = """
 with {known}messages as materialized (
     {messages}
 ), started as materialized (
-    select t.* from {startable} m, pgflow.start_tasks(%(queue)s, m.ids, %(worker)s{claimed_of}) t
+    select t.* from {startable} m, pgflow.start_tasks(%(queue)s::text, m.ids, %(worker)s::uuid{claimed_of}) t
     where m.ids is not null
 )
 select m.n,
@@ -68,7 +68,10 @@ _READ = """
     select pg_catalog.array_agg(msg_id) as ids, count(*) as n, {headers} as headers
     from {read}
 """
-_ALL_STEPS = "pgmq.read(%(queue)s, %(vt)s, %(quantity)s)"
+# What we call gets arguments of its very types: a look-alike in its schema that took them as they come would be
+# preferred.
+_ALL_STEPS = "pgmq.read(%(queue)s::text, %(vt)s::integer, %(quantity)s::integer)"
+_ALL_STEPS_CONDITIONAL = "pgmq.read(%(queue)s::text, %(vt)s::integer, %(quantity)s::integer, '{}'::jsonb)"
 # As `pgmq.read`, without the messages whose tasks are of other steps than ours.
 _KNOWN = """
 free as materialized (
@@ -300,9 +303,9 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
         sql.SQL(_CLAIM)
         .format(
             known=_known(queue, features, known_only),
-            messages=sql.SQL(messages).format(headers=headers, read=sql.SQL("known" if known_only else _ALL_STEPS)),
+            messages=sql.SQL(messages).format(headers=headers, read=_read(features, known_only)),
             startable=sql.SQL(startable).format(of_queue=_of_queue(features)),
-            claimed_of=sql.SQL(", %(queue)s" if features.claims_by_queue else ""),
+            claimed_of=sql.SQL(", %(queue)s::text" if features.claims_by_queue else ""),
             queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),
             version=sql.SQL(VERSION),
@@ -315,7 +318,7 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
 @cache
 def _read_only(queue: str, features: Features, known_only: bool) -> str:
     headers = sql.SQL("pg_catalog.jsonb_build_object(msg_id, headers)::text" if features.headers else "null")
-    read, known = sql.SQL("known" if known_only else _ALL_STEPS), _known(queue, features, known_only)
+    read, known = _read(features, known_only), _known(queue, features, known_only)
     return sql.SQL(_READ_ONLY).format(known=known, headers=headers, read=read).as_string()
 
 
@@ -328,6 +331,11 @@ def _known(queue: str, features: Features, known_only: bool) -> sql.Composable:
 def _aside_statement(statement: str, queue: str, features: Features) -> str:
     table = sql.Identifier(f"q_{queue}")
     return sql.SQL(statement).format(queue=table, of_queue=_of_queue(features)).as_string()
+
+
+def _read(features: Features, known_only: bool) -> sql.SQL:
+    every_step = _ALL_STEPS_CONDITIONAL if features.conditional_read else _ALL_STEPS
+    return sql.SQL("known" if known_only else every_step)
 
 
 def _of_queue(features: Features) -> sql.SQL:

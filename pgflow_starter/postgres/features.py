@@ -10,20 +10,28 @@ from pgflow_starter.postgres.connection import Connection
 
 INSTALL_HINT = "run: pgflow-starter db install --dsn '…'"
 
-# The arguments of start_tasks by which a claim can be made: with the queue, which stands before a step here, and
-# without.
-_WITH_QUEUE = ["flow_slug", "msg_ids", "worker_id", "queue_name", "step_slug"]
+# The arguments of start_tasks with which a claim is made, with the queue and without. More of them must have defaults.
+_WITH_QUEUE = ["flow_slug", "msg_ids", "worker_id", "queue_name"]
 _WITHOUT_QUEUE = _WITH_QUEUE[:3]
 
 # A text constant of a constraint as the catalog stores it: what would write the constraint out waits for whoever has
 # its table locked.
 _CANCELLED = " ".join(str(byte) for byte in b"cancelled")
 
+
+def _callable(schema: str, name: str, given: list[str]) -> str:
+    count, names = len(given), ",".join(given)
+    return (
+        f"exists (select from functions where schema = '{schema}' and name = '{name}' and required <= {count}"
+        f" and pg_catalog.array_to_string(arguments[1:{count}], ',') = '{names}')"
+    )
+
+
 # One look into the catalog: schemas, functions by the names of their arguments, columns, and what a task may be.
 _DETECT = f"""
 with functions as materialized (
     select n.nspname::text as schema, p.proname::text as name,
-           coalesce(p.proargnames[1:p.pronargs], '{{}}') as arguments
+           coalesce(p.proargnames[1:p.pronargs], '{{}}') as arguments, p.pronargs - p.pronargdefaults as required
     from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     where n.nspname in ('pgmq', 'pgflow')
 ), columns as materialized (
@@ -37,6 +45,9 @@ select exists (select from functions where schema = 'pgmq' and name = 'read'),
        exists (select from functions where schema = 'pgflow' and name = 'add_step' and 'step_type' = any(arguments)),
        array(select pg_catalog.array_to_string(arguments, ', ') from functions
              where schema = 'pgflow' and name = 'start_tasks' order by 1),
+       {_callable("pgflow", "start_tasks", _WITH_QUEUE)},
+       {_callable("pgflow", "start_tasks", _WITHOUT_QUEUE)},
+       {_callable("pgmq", "read", ["queue_name", "vt", "qty", "conditional"])},
        exists (select from functions where schema = 'pgmq' and name = 'enable_notify_insert'),
        exists (select from columns where name = 'pgflow.step_task_record.flow_input'),
        exists (select from functions where schema = 'pgflow' and name = 'mark_worker_stopped'),
@@ -54,10 +65,11 @@ select exists (select from functions where schema = 'pgmq' and name = 'read'),
 class Features:
     """What is there.
 
-    `flow_input`: `start_tasks` returns it; `headers`: pgmq's messages have some; `claims_by_queue`: `start_tasks` takes
-    the queue; `tasks_have_queues`: a message's id is one queue's only, and each task names its queue; `cancels`: tasks
-    may be cancelled or skipped, and what came with that: `start_tasks` has a message invisible for as long as its
-    step may take, and stalled tasks are judged by that time, too. Else functions.
+    `flow_input`: `start_tasks` returns it; `headers`: pgmq's messages have some; `conditional_read`: pgmq's `read`
+    takes a condition, too; `claims_by_queue`: `start_tasks` takes the queue; `tasks_have_queues`: a message's id is one
+    queue's only, and each task names its queue; `cancels`: tasks may be cancelled or skipped, and what came with that:
+    `start_tasks` has a message invisible for as long as its step may take, and stalled tasks are judged by that time,
+    too. Else functions.
     """
 
     notify: bool
@@ -65,6 +77,7 @@ class Features:
     mark_worker_stopped: bool
     requeue_stalled_tasks: bool
     headers: bool
+    conditional_read: bool
     claims_by_queue: bool
     tasks_have_queues: bool
     cancels: bool
@@ -73,7 +86,8 @@ class Features:
 def detect(conn: Connection) -> Features:
     """Look into the catalog. Raises NotInstalledError naming what is missing and the command that installs it."""
     row: Any = conn.execute(_DETECT).fetchone()
-    pgmq, pgflow, maps, claims, notify, flow_input, stopped, requeue, headers, queues, cancels, database = row
+    pgmq, pgflow, maps, claims, by_queue, without, conditional, *rest = row
+    notify, flow_input, stopped, requeue, headers, queues, cancels, database = rest
     missing = [name for name, there in (("pgmq", pgmq), ("the pgflow core", pgflow)) if not there]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
@@ -82,8 +96,7 @@ def detect(conn: Connection) -> Features:
     if not (claims and maps):
         msg = f"the pgflow core in database {database!r} is older than 0.8.1; upgrade it with pgflow's own migrations"
         raise NotInstalledError(msg)
-    by_queue = ", ".join(_WITH_QUEUE) in claims
-    if not by_queue and ", ".join(_WITHOUT_QUEUE) not in claims:
+    if not (by_queue or without):
         msg = (
             f"the pgflow core in database {database!r} has a start_tasks that this pgflow-starter cannot call,"
             f" start_tasks({'), start_tasks('.join(claims)}): upgrade pgflow-starter,"
@@ -96,6 +109,7 @@ def detect(conn: Connection) -> Features:
         mark_worker_stopped=stopped,
         requeue_stalled_tasks=requeue,
         headers=headers,
+        conditional_read=conditional,
         claims_by_queue=by_queue,
         tasks_have_queues=queues,
         cancels=cancels,

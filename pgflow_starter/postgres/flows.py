@@ -50,8 +50,12 @@ select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
 from pgflow.flows f where f.flow_slug = any(%s)
 """  # noqa: S608 - constants
 # Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.
-_CREATE_FLOW = "select count(*) from pgflow.create_flow(%s, %s, %s, %s)"
-_ADD_STEP = "select count(*) from pgflow.add_step(%s, %s, %s::text[], %s, %s, %s, %s, %s)"
+_CREATE_FLOW = "select count(*) from pgflow.create_flow(%s::text, %s::integer, %s::integer, %s::integer)"
+_ADD_STEP = """
+select count(*) from pgflow.add_step(
+    %s::text, %s::text, %s::text[], %s::integer, %s::integer, %s::integer, %s::integer, %s::text
+)
+"""
 _REFUSED_SLUGS = """
 select array(select slug from pg_catalog.unnest(%s::text[]) as given (slug) where not pgflow.is_valid_slug(slug))
 """
@@ -206,7 +210,7 @@ class PostgresFlowStore:
                 if error.sqlstate in _MISSING_STATES:
                     detect(conn)  # says what is missing
                 if error.sqlstate == _NO_PRIVILEGE:
-                    rights.refuse_missing(conn, rights.missing(conn, uses, [slug] if slug else []))
+                    rights.refuse_denied(conn, error, uses, slug)
                 raise
 
         began, patience = self._clock.monotonic(), self._database.patience

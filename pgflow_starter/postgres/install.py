@@ -13,13 +13,14 @@ from pgflow_starter.postgres import core_package
 from pgflow_starter.postgres.admin import Connection, limited, session
 from pgflow_starter.postgres.core_package import Migration
 from pgflow_starter.postgres.hardening import harden
-from pgflow_starter.postgres.inventory import Inventory, check, take_inventory
+from pgflow_starter.postgres.inventory import Inventory, check, strangers, take_inventory
 
 __all__ = ["Installed", "Inventory", "check", "install"]
 
 # Any number that nobody else takes: "pgflow" in ASCII.
 _LOCK = 0x7067666C6F77
 
+_DENIED = "connect as the database's owner, or as a role with CREATE on the database"
 _EXTENSION = re.compile(r'^\s*create\s+extension\s+if\s+not\s+exists\s+"?(\w+)"?[^;]*;', re.IGNORECASE | re.MULTILINE)
 
 
@@ -40,7 +41,7 @@ def install(conninfo: str, *, progress: Callable[[str], None] = lambda line: Non
     many at once.
     """
     migrations: tuple[Migration, ...] = ()
-    with session(conninfo) as connection:
+    with session(conninfo, denied=_DENIED) as connection:
         with limited(connection, 60):
             found = take_inventory(connection)
         if found.pgflow == "missing":
@@ -52,6 +53,8 @@ def install(conninfo: str, *, progress: Callable[[str], None] = lambda line: Non
         with limited(connection, 60):
             _lock(connection)
             steps = _fill_in(connection, migrations)
+            if steps:
+                _refuse_strangers(connection)  # whose schema came in between
             found = take_inventory(connection)
     for step in steps or ("pgmq and the pgflow core are there already: nothing was changed",):
         progress(step)
@@ -74,6 +77,8 @@ def _fill_in(connection: Connection, migrations: tuple[Migration, ...]) -> list[
     """Install what is missing, looked up again now that nobody else installs; the steps taken."""
     steps: list[str] = []
     found = take_inventory(connection)
+    if found.pgmq == "missing" or found.pgflow != "present":
+        _refuse_strangers(connection)
     if found.pgflow == "partial":
         raise SetupError(found.pgflow_problem)
     if found.pgmq == "missing":
@@ -88,6 +93,13 @@ def _fill_in(connection: Connection, migrations: tuple[Migration, ...]) -> list[
     _apply(connection, migrations or core_package.migrations())
     harden(connection, "pgflow")
     return [*steps, f"installed the pgflow core {core_package.VERSION}"]
+
+
+def _refuse_strangers(connection: Connection) -> None:
+    """Who owns a schema can have what is laid down there do something else, with the rights of whoever calls it."""
+    found = strangers(connection)
+    if found:
+        raise SetupError(f"nothing was changed: {'; '.join(found)}")
 
 
 def _install_pgmq(connection: Connection) -> str:

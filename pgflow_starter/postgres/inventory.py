@@ -44,6 +44,9 @@ _OPTIONAL_COLUMNS = (
 )
 
 
+_OPTIONAL_USES: dict[rights.Use, str] = {"compile": "make new flows", "notify": "have a queue notify"}
+
+
 @dataclass(frozen=True)
 class Inventory:
     """What `check` found. Problems and notes are sentences for a person; `features` are sorted catalog names such as
@@ -89,15 +92,36 @@ def _with_rights(connection: Connection, found: Inventory) -> Inventory:
     """Judged as a registration does it."""
     role = rights.role_of(connection)
     assert role is not None
-    missing = rights.missing(connection, rights.ALL_USES)
-    if not any(right.target in ("pgflow", "pgflow.flows") for right in missing):  # else the flows cannot be read
-        missing = rights.missing(connection, rights.ALL_USES, rights.slugs(connection))
+    lacking = rights.missing(connection, rights.ALL_USES)
+    if not any(r.use == "work" and r.target in ("pgflow", "pgflow.flows") for r in lacking):  # else they cannot be read
+        lacking = rights.missing(connection, rights.ALL_USES, rights.slugs(connection))
+    missing = [right for right in lacking if right.use in rights.WORK_USES]
     if not missing:
         try:
             detect(connection)
         except NotInstalledError as error:
             return replace(found, role=role[0], pgflow_problem=str(error))
-    return replace(found, role=role[0], rights_problems=tuple(rights.problems_of(missing, *role)))
+    notes = [
+        f"this role cannot {cannot}: {rights.told(optional, *role)}"
+        for use, cannot in _OPTIONAL_USES.items()
+        if (optional := [right for right in lacking if right.use == use])
+    ]
+    return replace(
+        found,
+        role=role[0],
+        rights_problems=tuple(rights.problems_of(missing, *role)),
+        notes=(*found.notes, *notes),
+    )
+
+
+def strangers(connection: Connection) -> list[str]:
+    """The schemas of the core that belong to somebody to whom who asks has not entrusted the database, in sentences."""
+    return [
+        f"schema {schema} belongs to role {owner!r}, who is no superuser, nor the database's owner, nor who asks, and"
+        f" can have code of its own run by whoever works here. See what is in it, then DROP SCHEMA {schema} CASCADE, or"
+        f" ALTER SCHEMA {schema} OWNER TO CURRENT_USER"
+        for schema, owner in connection.execute(_STRANGERS).fetchall()
+    ]
 
 
 def take_inventory(connection: Connection) -> Inventory:
@@ -127,7 +151,7 @@ def take_inventory(connection: Connection) -> Inventory:
         features=tuple(sorted(features)),
         pgmq_problem=_pgmq_problem(pgmq, pgmq_lacks, columns),
         pgflow_problem=_pgflow_problem(pgflow, pgflow_lacks),
-        notes=_notes(pgmq, functions),
+        notes=(*_notes(pgmq, functions), *strangers(connection)),
         core=_core(columns, functions) if pgflow == "present" else None,
     )
 
@@ -196,6 +220,15 @@ join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 where n.nspname = 'pgflow' and c.relname = 'step_tasks' and k.contype = 'c'
   and pg_catalog.pg_get_constraintdef(k.oid) like '%''cancelled''%'
 """  # noqa: S608 - a constant
+
+_STRANGERS = """
+select n.nspname::text, o.rolname::text
+from pg_catalog.pg_namespace n join pg_catalog.pg_roles o on o.oid = n.nspowner
+where n.nspname in ('pgmq', 'pgflow', 'realtime')
+  and not o.rolsuper and o.rolname not in (current_user, 'pg_database_owner')
+  and o.oid <> (select datdba from pg_catalog.pg_database where datname = pg_catalog.current_database())
+order by 1
+"""
 
 # The server's version, the pgmq extension's version or null, whether there is a schema pgflow.
 _SERVER = """

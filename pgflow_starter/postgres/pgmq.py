@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
+
+from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres.connection import Connection
 
 # How long creating or enabling waits for other sessions on the queue before it counts as failed (SQLSTATE 55P03).
@@ -20,7 +23,7 @@ where n.queue_name::text = any(%s::text[])
 """
 
 # Enabling is not safe for concurrent calls on one queue (deadlocks), unless the queue's lock is taken first.
-_LOCK_QUEUE = "select pgmq.acquire_queue_lock(%(queue)s)"
+_LOCK_QUEUE = "select pgmq.acquire_queue_lock(%(queue)s::text)"
 # pgmq drops and makes the trigger anew, which only the queue's owner may: one that is there stays.
 _ENABLE = """
 with there as materialized (
@@ -33,9 +36,16 @@ with there as materialized (
     on conflict (queue_name) do update
     set throttle_interval_ms = excluded.throttle_interval_ms, last_notified_at = pg_catalog.to_timestamp(0)
 )
-select case when not trigger then pgmq.enable_notify_insert(%(queue)s, %(throttle_ms)s) end from there
+select case when not trigger then pgmq.enable_notify_insert(%(queue)s::text, %(throttle_ms)s::integer) end from there
 """
-_DISABLE = "select pgmq.disable_notify_insert(%(queue)s)"
+# The table and its owner, where its trigger is turned off.
+_TURNED_OFF = """
+select pg_catalog.format('pgmq.%%I', c.relname), pg_catalog.pg_get_userbyid(c.relowner)::text
+from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
+where c.oid = pg_catalog.to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || %s::text))::oid
+  and t.tgname = 'trigger_notify_queue_insert_listeners' and t.tgenabled not in ('O', 'A')
+"""
+_DISABLE = "select pgmq.disable_notify_insert(%(queue)s::text)"
 
 
 def channel(queue: str) -> str:
@@ -57,12 +67,22 @@ def enable_notify(conn: Connection, queue: str, throttle_ms: int) -> bool:
 
 
 def enable_notify_anew(conn: Connection, queue: str, throttle_ms: int) -> None:
-    """The same without a look at what is so already."""
+    """The same without a look at what is so already. Raises MissingRightsError where only the owner can."""
     wanted = {"queue": queue, "throttle_ms": throttle_ms}
-    with conn.pipeline(), conn.transaction():
-        conn.execute(LIMIT_LOCKS)
-        conn.execute(_LOCK_QUEUE, wanted)
-        conn.execute(_ENABLE, wanted)
+    try:
+        with conn.pipeline(), conn.transaction():
+            conn.execute(LIMIT_LOCKS)
+            conn.execute(_LOCK_QUEUE, wanted)
+            conn.execute(_ENABLE, wanted)
+    except psycopg.errors.InsufficientPrivilege:
+        row: Any = conn.execute(_TURNED_OFF, (queue,)).fetchone()
+        if row is None:
+            raise
+        table, owner = row
+        raise MissingRightsError(
+            f"the trigger by which {table} notifies is turned off, and only the table's owner, role {owner!r}, may turn"
+            f" it on again: ALTER TABLE {table} ENABLE TRIGGER trigger_notify_queue_insert_listeners"
+        ) from None
 
 
 def throttles(conn: Connection, queues: Sequence[str]) -> dict[str, int]:

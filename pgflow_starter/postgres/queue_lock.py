@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pgflow_starter.postgres.admin import OWN_PATH, STANDARD_STRINGS, session
 
 _PATIENCE = "set local statement_timeout = '10s'"
-_LOCK = "select pgmq.acquire_queue_lock(%s)"
+_LOCK = "select pgmq.acquire_queue_lock(%s::text)"
 
 
 @contextmanager

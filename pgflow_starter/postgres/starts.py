@@ -47,7 +47,7 @@ _REPEAT_MANY = "it may be carried out all the same; the same call with run_ids=e
 _START = f"""
 select {COLUMNS.format(error="null")}
 from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) g(run_id, input),
-     lateral pgflow.start_flow(%(slug)s, g.input::jsonb, g.run_id) r
+     lateral pgflow.start_flow(%(slug)s::text, g.input::jsonb, g.run_id) r
 where exists (select from pgflow.steps where flow_slug = %(slug)s)
   and not exists (select from pgflow.runs there where there.run_id = g.run_id)
 """  # noqa: S608 - constants

@@ -69,7 +69,7 @@ with old as (
 update pgflow.step_tasks t set started_at = old.just_younger
 from old where t.run_id = old.run_id and t.step_slug = old.step_slug and t.task_index = old.task_index
 """
-_STOPPED_NEW = "select pgflow.mark_worker_stopped(%s)"
+_STOPPED_NEW = "select pgflow.mark_worker_stopped(%s::uuid)"
 _STOPPED_OLD = "update pgflow.workers set deprecated_at = coalesce(deprecated_at, now()) where worker_id = %s"
 
 

@@ -3,6 +3,7 @@
 -- qualify their arguments by them.
 
 create schema pgflow_older;
+grant usage on schema pgflow_older to public;
 
 lock table pgflow.steps, pgflow.runs, pgflow.step_states, pgflow.step_tasks, pgflow.workers in access exclusive mode;
 

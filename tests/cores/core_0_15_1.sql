@@ -2,6 +2,7 @@
 -- changes nothing, a message is invisible for as long as its step may take, and so are stalled tasks judged.
 
 create schema pgflow_0_14;
+grant usage on schema pgflow_0_14 to public;
 
 lock table pgflow.steps, pgflow.runs, pgflow.step_states, pgflow.step_tasks, pgflow.workers in access exclusive mode;
 

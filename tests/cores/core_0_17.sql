@@ -2,6 +2,7 @@
 -- names its queue, a message's id is one queue's only, and a claim says which queue it is of. Slugs leave `__` to those.
 
 create schema pgflow_0_15;
+grant usage on schema pgflow_0_15 to public;
 
 lock table pgflow.flows, pgflow.steps, pgflow.runs, pgflow.step_states, pgflow.step_tasks, pgflow.workers
     in access exclusive mode;

@@ -69,6 +69,28 @@ def test_a_core_whose_claim_nobody_here_can_call_is_permanent_and_names_the_upgr
     assert "start_tasks(flow_slug, claim): upgrade pgflow-starter" in ended.last_error.reason
 
 
+@pytest.mark.parametrize(
+    "defaults", ["more text default null", "more integer default 1, still_more jsonb default '{}'"]
+)
+def test_a_claim_that_takes_more_of_what_has_defaults_is_called_as_ever(
+    database: str, admin: Admin, defaults: str
+) -> None:
+    row = admin.execute(
+        "select array_to_string(proargnames[1:pronargs], ','), oid::regprocedure::text, pg_get_function_arguments(oid)"
+        " from pg_proc where oid::regproc::text = 'pgflow.start_tasks'"
+    ).fetchone()
+    assert row is not None
+    names, signature, arguments = row
+    admin.execute(f"create schema aside; alter function {signature} set schema aside".encode())
+    admin.execute(
+        f"create function pgflow.start_tasks({arguments}, {defaults}) returns setof pgflow.step_task_record"
+        f" language sql as $$ select * from aside.start_tasks({names}) $$".encode()
+    )
+    job = echo_job()
+    with running(database, jobs=[job]) as starter:
+        assert starter.client.enqueue(job, 7).wait(WAIT).result == 7
+
+
 @pytest.mark.parametrize("core", CORES[:1], indirect=True)
 @pytest.mark.parametrize("newer", cores_since("0.14"))
 def test_the_first_claim_after_an_upgrade_is_made_as_the_new_core_takes_it(database: str, newer: str) -> None:

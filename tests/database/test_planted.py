@@ -6,16 +6,21 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgflow_starter import postgres
-from pgflow_starter.postgres import admin, core_package
+from pgflow_starter.postgres import admin, core_package, pgmq
+from pgflow_starter.postgres.claiming import Messages
+from pgflow_starter.postgres.features import detect
+from pgflow_starter.postgres.flows import compile_flow
 from pgflow_starter.postgres.install import check, install
 from pgflow_starter.postgres.queue_lock import queue_lock
 from tests.support.planted import caught, functions_in, plant
+from tests.support.starters import echo_job, running
 
 
 @contextmanager
@@ -55,6 +60,43 @@ def test_installing_and_checking_runs_nothing_that_somebody_has_planted(
     monkeypatch.setattr(admin, "OWN_PATH", "select")  # what it would have been
     check(sown)
     assert ("name || name", "postgres") in caught(sown)
+
+
+WITHOUT_CONDITION = """
+alter function pgmq.read(text, integer, integer, jsonb) rename to conditional_read;
+create function pgmq.read(queue_name text, vt integer, qty integer) returns setof pgmq.message_record
+language sql as $$ select * from pgmq.conditional_read($1, $2, $3, '{}') $$
+"""
+LOOK_ALIKES = [
+    f"create function {signature} returns {result} language plpgsql as $$ begin raise exception 'planted'; end $$"
+    for kind in ("smallint", "bigint")
+    for signature, result in [
+        (f"pgmq.read(queue_name text, vt {kind}, qty {kind})", "setof pgmq.message_record"),
+        (f"pgmq.read(queue_name varchar, vt integer, qty {kind})", "setof pgmq.message_record"),
+        (f"pgmq.enable_notify_insert(queue_name text, throttle_interval_ms {kind})", "void"),
+    ]
+]
+
+
+@pytest.mark.parametrize("has_condition", [True, False])
+def test_a_look_alike_in_the_schema_of_pgmq_is_not_preferred_by_our_calls(database: str, has_condition: bool) -> None:
+    job = echo_job()
+    with plain_role(database, "usage, create on schema pgmq") as planter:
+        with psycopg.connect(planter, autocommit=True) as connection:
+            for statement in LOOK_ALIKES:
+                connection.execute(statement.encode())
+        with psycopg.connect(database, autocommit=True) as connection:
+            if not has_condition:
+                connection.execute(WITHOUT_CONDITION)
+            compile_flow(connection, job.__pgflow_definition__())
+            assert pgmq.enable_notify(connection, "echo", 250)
+        with running(database, jobs=[job], signal_strategy="notify") as starter:
+            starter.await_ready(10)
+            assert starter.client.enqueue(job, 7).wait(10).output == {"echo": 7}
+            assert [w.trouble for w in starter.workers()] == [None]
+        with psycopg.connect(database) as connection:
+            messages = Messages(job.__pgflow_definition__(), uuid4(), detect(connection))
+            assert messages.read(connection, 5) == []
 
 
 PATHLESS = """

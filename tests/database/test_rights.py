@@ -99,7 +99,6 @@ REVOKED = [
     ("SELECT", "TABLE pgflow.flows"),
     ("SELECT", "TABLE pgflow.deps"),
     ("SELECT", "TABLE pgmq.meta"),
-    ("UPDATE", "TABLE pgmq.notify_insert_throttle"),
     ("UPDATE", "TABLE pgflow.runs"),
     ("UPDATE", "TABLE pgflow.step_states"),
     ("INSERT", "TABLE pgflow.step_tasks"),
@@ -225,6 +224,126 @@ def test_who_may_not_have_a_queue_notify_is_told_so(database: str, worker: str, 
         assert state(starter, job).status == "succeeded"
 
 
+def test_the_table_of_throttles_matters_where_a_queue_notifies_and_nowhere_else(
+    database: str, worker: str, admin: Admin
+) -> None:
+    silent, notifying = echo_job("silent"), echo_job("notifying")
+    compiled(admin, silent, notifying)
+    pgmq.enable_notify(admin, "notifying", 250)
+    grants(database, WORKER, apply=True)
+    admin.execute(f"revoke all on pgmq.notify_insert_throttle from {QUOTED}".encode())
+    with running(worker, jobs=[silent, notifying]) as starter:
+        starter.await_ready(10)
+        assert state(starter, silent).status == "succeeded"
+        failed = state(starter, notifying)
+        assert failed.status == "failed_permanent"
+        assert failed.last_error is not None
+        assert f"GRANT SELECT, UPDATE ON TABLE pgmq.notify_insert_throttle TO {QUOTED}" in failed.last_error.reason
+
+
+DEFINER = "alter function {} security definer"
+ARCHIVE = [DEFINER.format(f"pgmq.archive(text, {ids})") for ids in ("bigint", "bigint[]")]
+CORE = [DEFINER.format(f"pgflow.{name}_task{s}") for name, s in (("complete", ""), ("fail", ""), ("start", "s"))]
+ENOUGH = {
+    "what the core does with its owner's rights": [
+        *CORE,
+        f"revoke insert, delete on pgmq.q_echo from {QUOTED}; revoke all on pgmq.a_echo from {QUOTED}",
+        f"revoke insert on pgflow.step_tasks from {QUOTED}; revoke update on pgflow.step_states from {QUOTED}",
+    ],
+    "what pgmq archives with its owner's rights": [
+        *ARCHIVE,
+        "alter table pgmq.q_echo enable row level security",
+        f"create policy a on pgmq.q_echo for select to {QUOTED} using (true)",
+        f"create policy b on pgmq.q_echo for update to {QUOTED} using (true)",
+    ],
+    "dependencies that a job has not": ["alter table pgflow.deps enable row level security"],
+    "a function that a comment names": [
+        "create function pgflow.unused() returns void language sql as ''",
+        "revoke execute on function pgflow.unused from public",
+        """
+        create or replace function realtime.send(payload jsonb, event text, topic text, private boolean default true)
+        returns void language plpgsql as $$ begin -- pgflow.unused()
+            /* pgflow.unused(),
+               pgflow.unused() */
+        end $$
+        """,
+    ],
+    "a function of the same name": [
+        "create function pgmq.archive(queue_name text, msg_id integer) returns boolean language sql as 'select true'",
+        "revoke execute on function pgmq.archive(text, integer) from public",
+    ],
+}
+
+
+@pytest.mark.parametrize("enough", ENOUGH.values(), ids=list(ENOUGH))
+def test_what_is_not_needed_is_not_demanded(database: str, worker: str, admin: Admin, enough: list[str]) -> None:
+    job = echo_job()
+    compiled(admin, job)
+    grants(database, WORKER, apply=True)
+    for statement in enough:
+        admin.execute(statement.encode())
+    with running(worker, jobs=[job]) as starter, pgflow.PgflowClient(database) as client:
+        starter.await_ready(10)
+        assert state(starter, job).status == "succeeded"
+        assert client.enqueue(job, 7).wait(10).output == {"echo": 7}
+        assert [w.trouble for w in starter.workers()] == [None]
+
+
+def test_a_right_on_single_columns_is_told_as_what_does_not_do_and_not_as_one_to_compile(
+    database: str, worker: str, admin: Admin
+) -> None:
+    job = echo_job()
+    compiled(admin, job)
+    grants(database, WORKER, apply=True, work_only=True)
+    admin.execute(f"revoke select on pgflow.flows from {QUOTED}".encode())
+    admin.execute(f"grant select (flow_slug) on pgflow.flows to {QUOTED}".encode())
+    with running(worker, jobs=[job]) as starter:
+        failed = await_state(starter, job, lambda s: s.status == "failed_permanent")
+        assert failed.last_error is not None
+        reason = failed.last_error.reason
+        assert "permission denied for table flows, and rights on single columns of it do not do" in reason
+        assert f"GRANT SELECT ON TABLE pgflow.flows TO {QUOTED}" in reason
+        assert reason.count("GRANT") == 1
+        grants(database, WORKER, apply=True, work_only=True)
+        starter.retry_now(job)
+        await_state(starter, job, lambda s: s.status == "succeeded")
+
+
+def test_what_nobody_knows_of_is_told_by_what_the_server_says(database: str, worker: str, admin: Admin) -> None:
+    job = echo_job()
+    compiled(admin, job)
+    grants(database, WORKER, apply=True)
+    admin.execute(
+        "create table public.ours (); create or replace function pgflow.ours() returns trigger language plpgsql"
+        " as $$ begin perform from public.ours; return new; end $$;"
+        "create trigger ours before insert on pgflow.workers for each row execute function pgflow.ours()"
+    )
+    with running(worker, jobs=[job]) as starter:
+        failed = await_state(starter, job, lambda s: s.status == "failed_permanent")
+        assert failed.last_error is not None
+        assert "permission denied for table ours: no right" in failed.last_error.reason
+
+
+@pytest.mark.parametrize("turned_off", ["disable", "enable replica"])
+def test_a_trigger_that_is_turned_off_is_for_the_tables_owner_to_turn_on(
+    database: str, worker: str, admin: Admin, turned_off: str
+) -> None:
+    job, trigger = echo_job(), "trigger trigger_notify_queue_insert_listeners"
+    compiled(admin, job)
+    pgmq.enable_notify(admin, "echo", 250)
+    grants(database, WORKER, apply=True)
+    admin.execute(f"alter table pgmq.q_echo {turned_off} {trigger}".encode())
+    with running(worker, jobs=[job], signal_strategy="notify") as starter:
+        failed = await_state(starter, job, lambda s: s.status == "failed_permanent")
+        assert failed.last_error is not None
+        assert "role 'postgres'" in failed.last_error.reason
+        remedy = f"alter table pgmq.q_echo enable {trigger}"
+        assert remedy in failed.last_error.reason.lower()
+        admin.execute(remedy.encode())
+        starter.retry_now(job)
+        await_state(starter, job, lambda s: s.status == "succeeded")
+
+
 # The least rights
 
 
@@ -338,6 +457,84 @@ def test_what_a_grant_prints_is_sql_that_grants_it_as_often_as_it_is_run(
     assert call("db", "grant", WORKER, "--apply", "--dsn", database).stdout == printed.stdout
 
 
+def test_who_may_work_only_works_on_what_is_stored_and_a_check_notes_the_rest(
+    database: str, worker: str, admin: Admin
+) -> None:
+    flow, job = flow_of(), echo_job()
+    compiled(admin, flow, job)
+    pgmq.enable_notify(admin, "echo", 250)
+    printed = call("db", "grant", WORKER, "--work-only", "--dsn", database).stdout
+    assert all(word not in printed for word in ("CREATE", "TRIGGER", "compile"))
+    assert call("db", "grant", WORKER, "--work-only", "--apply", "--dsn", database).exit_code == 0
+    checked = call("db", "check", "--dsn", worker)
+    assert (checked.exit_code, checked.stdout.splitlines()[-1]) == (0, f"flows can run here as role {WORKER!r}")
+    notes = [line for line in checked.stdout.splitlines() if line.startswith("Note: ")]
+    assert [note.partition(": role")[0] for note in notes] == [
+        "Note: this role cannot make new flows",
+        "Note: this role cannot have a queue notify",
+    ]
+    assert f"GRANT CREATE ON SCHEMA pgmq TO {QUOTED}" in notes[0]
+    assert f"GRANT TRIGGER ON TABLE pgmq.q_echo TO {QUOTED}" in notes[1]
+    with running(worker, flows=[flow], jobs=[job]) as starter:
+        starter.await_ready(20)
+        assert starter.client.start_flow(flow, {}).wait(20).output == {"total": 12}
+        assert starter.client.enqueue(job, 7).wait(10).output == {"echo": 7}
+    complete = call("db", "grant", WORKER, "--dsn", database).stdout
+    assert "can have code of its" in complete
+
+
+def test_connecting_is_granted_where_it_is_closed_and_who_cannot_log_in_is_noted(
+    database: str, worker: str, admin: Admin
+) -> None:
+    assert "CONNECT" not in grants(database, WORKER)
+    name = admin.info.dbname
+    admin.execute(f"revoke connect on database {name} from public".encode())
+    admin.execute(sql.SQL("alter role {} nologin").format(sql.Identifier(WORKER)))
+    script = grants(database, WORKER, apply=True)
+    assert f"GRANT CONNECT ON DATABASE {name} TO {QUOTED};" in script
+    assert f"-- role {WORKER!r} cannot connect, only its members can: else ALTER ROLE {QUOTED} LOGIN" in script
+    admin.execute(sql.SQL("alter role {} login").format(sql.Identifier(WORKER)))
+    assert grants(database, WORKER).count("LOGIN") == 0
+    assert call("db", "check", "--dsn", worker).exit_code == 0
+
+
+def test_what_belongs_to_several_is_granted_by_each_and_the_owner_is_named(
+    database: str, worker: str, admin: Admin
+) -> None:
+    name = admin.info.dbname
+    compiled(admin, echo_job())
+    roles = owner, other = [f"{role}_{name}" for role in ("owner", "other")]
+    for role in roles:
+        admin.execute(f"create role {role} login".encode())
+    try:
+        admin.execute(f"alter database {name} owner to {owner}; grant create on database {name} to {owner}".encode())
+        for statement in (f"alter table pgmq.{p}_echo owner to {QUOTED}" for p in ("q", "a")):
+            admin.execute(statement.encode())
+        for schema in ("pgflow", "pgmq", "realtime"):
+            admin.execute(f"grant all on schema {schema} to {owner} with grant option".encode())
+            admin.execute(f"grant all on all tables in schema {schema} to {owner} with grant option".encode())
+        admin.execute(f"revoke all on pgmq.q_echo, pgmq.a_echo from {owner}".encode())
+        admin.execute(
+            f"grant usage on schema pgmq, pgflow to {QUOTED}; grant select on pgflow.flows to {QUOTED}".encode()
+        )
+        by_owner = make_conninfo(database, user=owner)
+        refused = call("db", "grant", other, "--apply", "--dsn", by_owner)
+        assert refused.exit_code == 1
+        assert f"for its owner, role {WORKER!r}, to grant" in refused.stderr
+        assert f"GRANT {QUOTED} TO {owner}" in refused.stderr
+        statements = call("db", "grant", other, "--dsn", by_owner).stdout.splitlines()
+        assert all("q_echo" not in s or "pgflow" not in s for s in statements)
+        admin.execute(f"grant {QUOTED} to {owner}".encode())
+        assert call("db", "grant", other, "--apply", "--dsn", by_owner).exit_code == 0
+        assert rights.missing(admin, rights.ALL_USES, ["echo"], role=other) == []
+        admin.execute(f"revoke {QUOTED} from {owner}".encode())
+        assert call("db", "grant", other, "--apply", "--dsn", by_owner).exit_code == 0  # nothing is missing
+    finally:
+        admin.execute(f"alter database {name} owner to postgres".encode())
+        for role in roles:
+            admin.execute(f"drop owned by {role} cascade; drop role {role}".encode())
+
+
 def test_a_role_that_is_not_there_is_refused(database: str) -> None:
     for name in ("nobody here", "public", "x; drop schema pgflow cascade"):
         refused = call("db", "grant", name, "--dsn", database)
@@ -349,7 +546,7 @@ def test_a_grant_by_who_may_not_grant_changes_nothing_and_says_so(database: str,
     grants(database, WORKER, apply=True)
     admin.execute("create role other_worker")
     try:
-        with pytest.raises((SetupError, pgflow.DatabaseError), match="connect as the"):
+        with pytest.raises((SetupError, pgflow.DatabaseError), match="nothing was changed: this is for its owner"):
             grants(worker, "other_worker", apply=True)
         assert len(rights.missing(admin, ("start",), role="other_worker")) == 2
     finally:

@@ -19,6 +19,7 @@ from pgflow_starter import postgres
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres import pgmq, rights
 from pgflow_starter.postgres.claiming import Messages
 from pgflow_starter.postgres.connection import Backend, Session, server_limits
@@ -38,7 +39,7 @@ WAIT = 30.0
 STATEMENT = re.compile(r"\s*(select|with|update|insert|delete)\b")
 OLD_FASHIONED = "-c standard_conforming_strings=off"
 MODULES = [importlib.import_module(m.name) for m in pkgutil.iter_modules(postgres.__path__, "pgflow_starter.postgres.")]
-SETTING_UP = ("admin", "hardening", "install", "inventory", "queue_lock")
+SETTING_UP = ("admin", "grants", "hardening", "install", "inventory", "queue_lock")
 """Modules that set databases up or look into them, with a path of their own."""
 
 
@@ -146,8 +147,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
             messages.unwired(conn)
             messages.hidden(conn)
             set_headers(conn, "seldom", [again], "{}")
-            assert rights.role_of(conn)
-            assert rights.missing(conn, rights.ALL_USES, ["seldom"]) == []
+            look_at_rights(conn)
             conn.execute(server_limits(1).setting())
             pgmq.disable_notify(conn, "seldom")
             pgmq.notify(conn, "nobody")
@@ -166,6 +166,16 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         admin.execute("create function pgflow.mark_worker_stopped(worker_id uuid) returns void language sql as ''")
         tasks.worker_stopped(worker)
         end_backends(database)
+
+
+def look_at_rights(conn: Any) -> None:
+    """Of who has them all, and of who has none."""
+    assert rights.role_of(conn)
+    assert rights.missing(conn, rights.ALL_USES, ["seldom"]) == []
+    assert rights.missing(conn, rights.ALL_USES, ["seldom"], role="pg_monitor")
+    with pytest.raises(MissingRightsError):
+        rights.refuse_denied(conn, psycopg.Error("denied"), ("work", "compile"), "seldom")
+    conn.execute(pgmq._TURNED_OFF, ("seldom",))
 
 
 def end_backends(database: Database) -> None:
