@@ -120,7 +120,7 @@ where t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.tas
 _FAIL = """
 select count(*)
 from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[]) as o(run_id, step_slug, task_index),
-     lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, %(text)s)
+     lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, %(text)s::text)
 """
 _STALLED_TEXT = "the worker that ran the task died, and the task has no attempt left"
 
