@@ -16,7 +16,7 @@ from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.features import Features
 
-SAMPLE = 1000
+SAMPLE = 200
 """Queued tasks that one look takes from each side of a random place, messages of each doubted queue."""
 
 REMEMBERED = 20
