@@ -151,6 +151,7 @@ class Rig:
             observer=self.probe,
             trouble_of=lambda slug, lasting: self.trouble,
             away=lambda: False,
+            stopping=lambda: False,
             redact=lambda text: text.replace("secret", "***"),
         )
         self._supervisor = SupervisorActor.start(

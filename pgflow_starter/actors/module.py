@@ -40,7 +40,8 @@ from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 class ModuleWorld:
     """What the module actors of a starter share.
 
-    `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` tells an outage.
+    `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` tells an outage,
+    `stopping` that the starter stops.
     """
 
     board: Board
@@ -58,6 +59,7 @@ class ModuleWorld:
     redact: Redact
     trouble_of: Callable[[str | None, bool], Trouble | None]
     away: Callable[[], bool]
+    stopping: Callable[[], bool]
 
 
 class ModuleActor(DispatchedActor):
@@ -88,7 +90,8 @@ class ModuleActor(DispatchedActor):
             case Begin():
                 self._resume()
             case PhaseReported(job):
-                if job is self._cell.job and not self._cancelled:
+                # What the end of the starter cuts short is no failed attempt.
+                if job is self._cell.job and not self._cancelled and not (job.error and self._world.stopping()):
                     self._reported(job)
             case PhaseOverdue(job):
                 if job is self._cell.job and not job.done:

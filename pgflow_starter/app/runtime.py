@@ -335,6 +335,7 @@ class Runtime:
             redact=self._redact,
             trouble_of=self._workers.trouble_of_all,
             away=lambda: self.database.outage is not None,
+            stopping=lambda: self._stop_asked,
         )
 
     def _root_children(self) -> tuple[ChildSpec, ...]:

@@ -169,7 +169,7 @@ def test_stop_may_be_called_from_a_handler_of_its_own(database: str) -> None:
 
 
 SCRIPT = """
-import signal, sys, threading
+import os, signal, sys, threading
 import pgflow_starter as pgflow
 @pgflow.job("echo")
 def echo(message, ctx):
@@ -184,7 +184,7 @@ if sys.argv[2] == "handler":
         print("stopped", flush=True)
         sys.exit(0)
     signal.signal(signal.SIGTERM, stop)
-    print("ready", flush=True)
+    os.write(1, b"ready\\n")  # the handler may come while it is written, and writes as well
     starter.await_ready(timeout=None)
     while True:  # and not once and for ever: a signal may come just before a wait begins
         threading.Event().wait(0.1)
