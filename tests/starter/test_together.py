@@ -101,7 +101,8 @@ def test_held_up_by_anothers_lock_they_are_cancelled_and_come_back_when_it_is_re
             eventually(lambda: all(module.last_error for module in starter.status().modules))
             for module in starter.status().modules:
                 assert module.last_error is not None
-                assert module.last_error.reason.startswith("phase worker has not ended within 0.3 s")
+                # Whoever notices first: the phase's own timer, or the limit of the call that it is in.
+                assert "within 0.3 s" in module.last_error.reason
             holder.rollback()
             starter.await_ready(WAIT)
             assert statuses(starter) == {"succeeded": 70}
