@@ -84,6 +84,22 @@ def lost(_: Sequence[Outcome]) -> DatabaseError:
 # The outbox
 
 
+def test_of_runs_that_are_parked_for_longer_and_for_shorter_each_is_asked_for_by_itself() -> None:
+    rig = Rig()
+    outcomes = [replace(completed(n), task=replace(task(n), run_id=UUID(int=n))) for n in (1, 2)]
+    rig.store.locked = {UUID(int=1), UUID(int=2)}
+    rig.outbox.put(outcomes[0])
+    for _ in range(3):
+        rig.clock.advance(rig.pauses[-1])
+        rig.outbox.flush()
+    longer = rig.pauses[-1]
+    rig.outbox.put(outcomes[1])
+    rig.clock.advance(longer)  # both are due, in one batch
+    rig.pauses.clear()
+    rig.outbox.flush()
+    assert sorted(rig.pauses) == [2 * FIRST_PAUSE, 2 * longer]
+
+
 def test_an_outcome_is_written_at_once_and_told() -> None:
     rig = Rig()
     rig.outbox.put(completed(1))

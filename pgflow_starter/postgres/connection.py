@@ -115,6 +115,24 @@ class Session(psycopg.Connection[tuple[object, ...]]):
         """What each transaction of the next call has to set; None: what is in force is right."""
         self._limits = None if limits is None else limits.setting()
 
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """As psycopg's, which would log a second time, with where it is connected to, what broke the connection."""
+        broke: psycopg.Error | None = None
+        try:
+            with super().pipeline() as pipeline:
+                try:
+                    yield pipeline
+                except psycopg.Error as error:
+                    if not self.closed:
+                        raise
+                    broke = error
+        except psycopg.Error:
+            if broke is None:
+                raise
+        if broke is not None:
+            raise broke
+
     def alive(self) -> bool:
         """Whether nothing says that this idle connection has ended. Does not wait."""
         try:

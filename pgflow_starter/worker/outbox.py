@@ -315,7 +315,8 @@ class Outbox:
                 if error is not None:
                     parked.error_type = error_type(error)
                     parked.reason = f"step {outcomes[0].task.step_slug} of run {run}: {reason_for_logs(error)}"
-        self._again(min(pauses))
+        for pause in dict.fromkeys(pauses):  # each is due by itself: nobody else may come
+            self._again(pause)
 
     def _settle(self, line: _Line, batch: Sequence[Outcome]) -> Settled:
         """Those of the batch that somebody's lock keeps from being written; the others are.

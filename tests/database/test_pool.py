@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Iterator
 
@@ -266,6 +267,7 @@ def test_an_idle_connection_that_the_server_has_ended_is_not_given_away(world: W
         eventually(
             lambda: (
                 not admin.execute("select from pg_stat_activity where pid = %s", (second.info.backend_pid,)).fetchone()
+                and select.select([second.fileno()], [], [], 0)[0]  # its last words have come
             )
         )
     assert world.get() is first
