@@ -80,6 +80,9 @@ HOUSEKEEPER_SHUTDOWN = 0.5
 LEFTOVER_TIMEOUT = 0.2
 """Seconds for threads that should be gone already when a starter has stopped."""
 
+JOIN_SLICE = 0.25
+"""Seconds of a wait for the end in which a signal may not be seen."""
+
 FROM_OUTSIDE = "it was stopped from outside"
 """What is said of a root that ended without an error of its own."""
 
@@ -204,8 +207,14 @@ class Runtime:
             return self._ended
         # A bare lock: a signal handler may come to wait on top of a wait of its own thread, and what interrupts a
         # Thread.join may leave it saying that the thread has ended.
-        if not self._ended and self._done.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
-            self._done.release()
+        # In slices: a signal that comes just before a wait in the kernel is seen only after it.
+        until = self.clock.monotonic() + timeout
+        while not self._ended:
+            left = until - self.clock.monotonic()
+            if self._done.acquire(timeout=min(max(left, 0.0), JOIN_SLICE)):
+                self._done.release()
+            elif left <= 0:
+                break
         if self._ended:
             thread.join(LEFTOVER_TIMEOUT)
         return self._ended

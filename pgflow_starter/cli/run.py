@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 
@@ -70,33 +71,29 @@ def run(modules: tuple[str, ...], dsn: str, notify: bool, http: str | None) -> N
     with handled() as signals:
         flows, jobs = flows_and_jobs(modules)
         strategy = SignalStrategy.NOTIFY if notify else SignalStrategy.POLLING
-        signals.defer()
+        leaving: list[Callable[[], None]] = []
+        signals.defer(partial(_each, leaving))
         try:
             starter = start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy))
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        try:
-            with ExitStack() as ends:
-                ends.push(partial(_stop, starter))
-                if http:
-                    server = ends.enter_context(serve(starter, http))
-                    logger.info("serving the page and the probes at %s", server.url)
-                    ends.push(partial(_stop, starter))  # before the server: the probes say it while tasks end
-                _watch(starter, signals)
-                logger.info("stopping: running tasks may end; Ctrl-C leaves at once")
-        except KeyboardInterrupt:
-            raise Interrupted("left before the running tasks had ended: they are given back, to be run again") from None
+        leaving.append(partial(starter.stop, 0))
+        with ExitStack() as ends:
+            ends.callback(starter.stop)
+            if http:
+                server = ends.enter_context(serve(starter, http))
+                logger.info("serving the page and the probes at %s", server.url)
+                ends.callback(starter.stop)  # before the server: the probes say it while tasks end
+            _watch(starter, signals)
+            logger.info("stopping: running tasks may end; Ctrl-C leaves at once")
+        if signals.again:
+            raise Interrupted("left before the running tasks had ended: they are given back, to be run again")
         logger.info("stopped")
 
 
-def _stop(starter: Starter, raised: type[BaseException] | None, *_: object) -> None:
-    """Stop the starter; its tasks get no time to end once Ctrl-C has come a second time, here or before."""
-    try:
-        starter.stop(0 if raised is not None and issubclass(raised, KeyboardInterrupt) else None)
-    except KeyboardInterrupt:
-        # Else the interpreter's exit would wait for the tasks all the same.
-        starter.stop(0)
-        raise
+def _each(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()
 
 
 def _address(given: str | None) -> str | None:
