@@ -156,6 +156,47 @@ def test_closing_counts_the_threads_that_hang_and_these_end_with_their_call(
         assert not call.thread.is_alive()
 
 
+def test_closing_waits_for_a_thread_that_is_just_being_started(
+    cache: ThreadCache, calls: Callable[[], Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting, go_on, start = threading.Event(), threading.Event(), threading.Thread.start
+
+    def slowly(thread: threading.Thread) -> None:
+        if thread.name.startswith("pgflow-test-"):
+            starting.set()
+            assert go_on.wait(WAIT)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    call, abandoned = calls(), SimpleQueue[int]()
+    call.go_on.set()
+    runner = threading.Thread(target=cache.run, args=(call,))
+    runner.start()
+    assert starting.wait(WAIT)
+    closer = threading.Thread(target=lambda: abandoned.put(cache.close(WAIT)))
+    closer.start()
+    closer.join(0.05)
+    go_on.set()
+    assert abandoned.get(timeout=WAIT) == 0
+    assert call.ended.is_set()
+
+
+def test_a_signals_handler_may_run_a_call_while_its_thread_starts_one(
+    cache: ThreadCache, calls: Callable[[], Call], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer, inner, start = calls(), calls(), threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.undo()
+        cache.run(inner)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    cache.run(outer)
+    assert inner.begun.wait(WAIT)
+    assert outer.begun.wait(WAIT)
+
+
 def test_closing_from_one_of_its_own_threads_does_not_wait_for_itself(cache: ThreadCache) -> None:
     closed = threading.Event()
 

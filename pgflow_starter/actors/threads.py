@@ -13,6 +13,7 @@ from enum import IntEnum
 from functools import partial
 from queue import Empty, SimpleQueue
 
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.ports import Timers
 
 logger = logging.getLogger("pgflow_starter.threads")
@@ -36,7 +37,8 @@ class ThreadCache:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler may run a call on top of whatever its thread was doing here.
+        self._lock = threading.RLock()
         self._idle: deque[SimpleQueue[Callable[[], object] | None]] = deque()
         self._threads: set[threading.Thread] = set()
         self._closed = False
@@ -49,19 +51,21 @@ class ThreadCache:
                 raise ThreadsClosedError(msg)
             if self._idle:
                 self._idle.pop().put(call)
-                return
+            else:
+                self._start(call)
+
+    def _start(self, call: Callable[[], object]) -> None:
+        """Under the lock: whom `close` finds there has started, and none starts after it."""
         inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         inbox.put(call)
         name = f"{self._name}-{next(_numbers)}"
         # A context of its own: what this caller has current is no business of the calls that come after its own.
         thread = threading.Thread(target=Context().run, args=(self._serve, inbox), name=name, daemon=True)
-        with self._lock:
-            self._threads.add(thread)
+        self._threads.add(thread)
         try:
             thread.start()
-        except BaseException:
-            with self._lock:
-                self._threads.discard(thread)
+        except RuntimeError:  # there is none; after any other exception, a signal's, it may come yet
+            self._threads.discard(thread)
             raise
 
     def owns(self, thread: threading.Thread) -> bool:
@@ -69,18 +73,21 @@ class ThreadCache:
         return thread in self._threads
 
     def close(self, timeout: float) -> int:
-        """End the idle threads, wait up to `timeout` seconds for busy ones; how many are abandoned. Idempotent."""
+        """End the idle threads, wait up to `timeout` seconds for the busy ones together; how many are abandoned.
+
+        From one of its own threads it waits for the others alone. Idempotent.
+        """
         with self._lock:
             self._closed = True
             for inbox in self._idle:
                 inbox.put(None)
             self._idle.clear()
-            threads = list(self._threads)
+            threads = self._threads - {threading.current_thread()}
+        clock = SystemClock()
+        deadline = clock.monotonic() + timeout
         for thread in threads:
-            if thread is not threading.current_thread():
-                with suppress(RuntimeError):  # one that is about to start
-                    thread.join(timeout)
-                timeout = timeout if not thread.is_alive() else 0.0
+            with suppress(RuntimeError):  # one that a signal's exception kept from being started
+                thread.join(max(0.0, deadline - clock.monotonic()))
         return sum(t.is_alive() for t in threads)
 
     def _serve(self, inbox: SimpleQueue[Callable[[], object] | None]) -> None:

@@ -11,6 +11,7 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.postgres import proof
 from pgflow_starter.postgres.install import check, install
+from pgflow_starter.postgres.neighbours import MARK
 from tests.support.planted import caught, plant
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.waiting import eventually
@@ -124,7 +125,7 @@ def test_a_worker_that_died_is_recovered_from(database: str, pooled: str) -> Non
         starter.await_ready(30)
     with pgflow.PgflowClient(pooled) as client, psycopg.connect(database) as conn:
         run = client.enqueue("echo", "again")
-        conn.execute(DEAD_WORKER)
+        conn.execute(DEAD_WORKER, (MARK + "echo",))
         conn.execute(CLAIMED_BY_IT)
         conn.commit()
         with running(pooled, jobs=[echo_job()], **settings(database, "polling")):
@@ -133,7 +134,7 @@ def test_a_worker_that_died_is_recovered_from(database: str, pooled: str) -> Non
 
 DEAD_WORKER = """
 insert into pgflow.workers (worker_id, queue_name, function_name, started_at, last_heartbeat_at)
-values (gen_random_uuid(), 'echo', 'echo', now() - interval '2 h', now() - interval '1 h')
+values (gen_random_uuid(), 'echo', %s, now() - interval '2 h', now() - interval '1 h')
 """
 CLAIMED_BY_IT = """
 select pgflow.start_tasks('echo', array(select msg_id from pgmq.q_echo), worker_id)
