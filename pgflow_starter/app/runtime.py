@@ -69,10 +69,10 @@ logger = logging.getLogger("pgflow_starter")
 
 ROOT_ID = "root"
 
-ROOT_FLAGS = SupervisorFlags(max_restarts=500, max_seconds=5.0)
+ROOT_FLAGS = SupervisorFlags(max_restarts=500, max_seconds=60.0)
 """Generous: each `stop_all()` of another library costs the StarterActor a restart, and every fourth one a supervisor's
-that its children's restarts were too many for; fifty a second shall take nobody down for good. What crashes as soon as
-it is started still gives up, for a restart takes a millisecond or so."""
+that its children's restarts were too many for; four hundred within a minute shall take nobody down for good. What
+crashes as soon as it is started gives up on a busy machine too, where a restart takes fifty times as long."""
 
 HOUSEKEEPER_SHUTDOWN = 0.5
 """Seconds that the housekeeper gets to stop: what it may be waiting for is of no use any more."""

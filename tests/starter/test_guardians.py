@@ -122,7 +122,7 @@ def test_when_the_root_gives_up_callers_and_the_callback_are_told(
     class Slow:
         @staticmethod
         def __pgflow_definition__() -> None:
-            release.wait(30)
+            release.wait(60)
 
     with running(database, flows=[Slow], on_terminate=told.append) as starter:
 
@@ -139,7 +139,7 @@ def test_when_the_root_gives_up_callers_and_the_callback_are_told(
         eventually(lambda: any(c.id == "timers" and c.alive for c in starter.which_children()))
         monkeypatch.setattr(TimerThread, "_next", _dies)
         starter._runtime._timers.after(0, lambda: None)
-        waiter.join(10)
+        waiter.join(60)
         assert [type(e) for e in errors] == [pgflow.StarterTerminated]
         assert isinstance(errors[0].__cause__, pgflow.PgflowError)
         eventually(lambda: told)
