@@ -240,8 +240,8 @@ class TaskStore(Protocol):
     def keep_young(self, workers: Sequence[UUID]) -> None:
         """See to it that nobody who goes by the age of tasks takes those of these workers."""
 
-    def worker_stopped(self, worker_id: UUID) -> None:
-        """Say that the worker has stopped."""
+    def workers_stopped(self, workers: Sequence[UUID]) -> None:
+        """Say that the workers have stopped, of all in one statement."""
 
 
 class QueueListener(Protocol):

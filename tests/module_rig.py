@@ -18,6 +18,7 @@ from pgflow_starter.actors.board import Board, ModuleCell
 from pgflow_starter.actors.crowd import Crowd
 from pgflow_starter.actors.dispatcher import Dispatcher
 from pgflow_starter.actors.module import ModuleWorld
+from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.core.state import Phase, phases_of
@@ -151,7 +152,7 @@ class Rig:
             observer=self.probe,
             trouble_of=lambda slug, lasting: self.trouble,
             away=lambda: False,
-            stopping=lambda: False,
+            shutdown=Shutdown(),
             redact=lambda text: text.replace("secret", "***"),
         )
         self._supervisor = SupervisorActor.start(

@@ -56,7 +56,7 @@ class Rig:
         log = ModuleLog(logging.getLogger("pgflow_starter.workers"), "shop", "shop")
         self.store: Any = Store()
         self.flights, self.timers = Flights(), ManualTimers()
-        troubles = Troubles(SystemClock(), self.timers, log, lambda: None)
+        troubles = Troubles(SystemClock(), self.timers, log, lambda: None, lambda: False)
         self.outbox = Outbox(self.store, SystemClock(), lambda outcomes: None, lambda seconds: None, log, troubles)
         self.landed = threading.Semaphore(0)
         self.returned: list[Task] = []

@@ -64,7 +64,7 @@ class Rig:
         self.stuck = 0
         self.pauses: list[float] = []
         self.clock = ManualClock()
-        self.troubles = Troubles(self.clock, ManualTimers(), LOG, lambda: None)
+        self.troubles = Troubles(self.clock, ManualTimers(), LOG, lambda: None, lambda: False)
         self.outbox = Outbox(self.store, self.clock, self.told.extend, self._again, LOG, self.troubles)
 
     def _again(self, seconds: float | None) -> None:

@@ -21,8 +21,9 @@ class Rig:
     def __init__(self) -> None:
         self.timers = ManualTimers()
         self.turns = 0
+        self.stopping = False
         log = ModuleLog(logging.getLogger("pgflow_starter.workers"), "shop", "shop")
-        self.troubles = Troubles(self.timers.clock, self.timers, log, self._turned)
+        self.troubles = Troubles(self.timers.clock, self.timers, log, self._turned, lambda: self.stopping)
 
     def _turned(self) -> None:
         self.turns += 1

@@ -70,7 +70,7 @@ class Actor(pykka.ThreadingActor):
         It takes no more messages and whoever waits for an answer gets one. When its thread comes back, the actor dies
         of an AbandonedError: `on_failure` runs, `on_stop` does not.
         """
-        pykka.ActorRegistry.unregister(self.actor_ref)
+        self._unregister()
         self.actor_stopped.set()
         self.actor_inbox.close(ended=True)
         self.actor_inbox.put(Envelope(_ActorStop()))  # for a loop that had not looked up yet
@@ -158,14 +158,15 @@ class Actor(pykka.ThreadingActor):
             self._asker = None
 
     def _stop(self) -> None:
-        pykka.ActorRegistry.unregister(self.actor_ref)
+        self._unregister()
         self.actor_stopped.set()
         self.actor_inbox.close(ended=False)
         self.on_stop()
 
     def _end(self, reason: BaseException | None, started: bool) -> None:
         try:
-            pykka.ActorRegistry.unregister(self.actor_ref)
+            if reason is not None:  # else it was done before `on_stop`
+                self._unregister()
             self.actor_stopped.set()
             self.actor_inbox.close(ended=False)
             if reason is not None and started:
@@ -174,6 +175,10 @@ class Actor(pykka.ThreadingActor):
             self.actor_inbox.close(ended=True)
             if self._link is not None:
                 self._link.tell_down(reason, started)
+
+    def _unregister(self) -> None:
+        if self.registered:  # the registry is a list: with thousands in it looking for one takes time
+            pykka.ActorRegistry.unregister(self.actor_ref)
 
     def _fail(self, reason: BaseException) -> None:
         try:

@@ -140,11 +140,11 @@ class Children:
             self._await_end(child)
 
     def stop_together(self, children: Sequence[Child], clock: Clock) -> None:
-        """End them all at once."""
+        """End them all at once; asked in start order, in which a registry finds each of thousands at once."""
         asked = clock.monotonic()
-        for child in reversed(children):
+        for child in children:
             self._ask_to_stop(child)
-        for child in reversed(children):
+        for child in children:
             self._await_end(child, clock.monotonic() - asked)
 
     def abandon(self) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextvars import Context
-from typing import ClassVar
-
 import pykka
 
 from pgflow_starter.actors.base import Actor
@@ -14,10 +12,8 @@ from pgflow_starter.actors.dispatcher import Dispatcher
 
 class DispatchedActor(Actor):
     """Its messages are carried out on the dispatcher's threads, one at a time and in order, its `on_start` on the
-    thread that starts it. None of them may wait for long; `on_stop` may where the class `stops_slowly`.
+    thread that starts it. None of them may wait for long; `on_stop` may where the actor `stops_slowly`.
     """
-
-    stops_slowly: ClassVar[bool] = False
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
@@ -27,6 +23,11 @@ class DispatchedActor(Actor):
         self._context = Context()
         super().__init__()
         self.actor_inbox.arrived = self._summon
+
+    @property
+    def stops_slowly(self) -> bool:
+        """Whether `on_stop` needs a thread, for it may wait; asked once, when the actor is about to end."""
+        return False
 
     def _start_actor_loop(self) -> None:
         try:

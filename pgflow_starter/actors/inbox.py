@@ -10,12 +10,20 @@ import contextlib
 import itertools
 import sys
 from collections.abc import Callable
+from math import inf
 from queue import Empty, Full, SimpleQueue
 from typing import Any
 
 import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
+
+from pgflow_starter.clock import SystemClock
+
+SLICE = 0.25
+"""Seconds of a wait for an answer in which a signal, or that it came, may not be seen."""
+
+_clock = SystemClock()
 
 
 class Answer(pykka.Future[Any]):
@@ -31,14 +39,16 @@ class Answer(pykka.Future[Any]):
         """Wait up to `timeout` seconds. Raises what was set as an exception, pykka.Timeout."""
         if self._get_hook is not None:
             return super().get(timeout=timeout)
-        if self._result is None:
-            try:
-                self._arrived.get(timeout=None if timeout is None else max(0.0, timeout))
-            except Empty:
+        deadline = inf if timeout is None else _clock.monotonic() + timeout
+        # In slices: a signal's exception may come between the two calls, and the next who waits never hears of it.
+        while self._result is None:
+            left = deadline - _clock.monotonic()
+            with contextlib.suppress(Empty):
+                self._arrived.get(timeout=min(max(0.0, left), SLICE))
+                self._arrived.put(None)  # for the next who waits
+            if self._result is None and left <= 0:
                 msg = f"{timeout} seconds"
-                raise pykka.Timeout(msg) from None
-            self._arrived.put(None)  # for the next who waits
-        assert self._result is not None  # set before it arrives
+                raise pykka.Timeout(msg)
         value, error = self._result
         if error is not None:
             raise error

@@ -25,6 +25,7 @@ from pgflow_starter.actors.messages import (
     WorkerRetired,
 )
 from pgflow_starter.actors.phase_job import PhaseJob
+from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.actors.threads import AGAIN_INTERVAL, Lane, ThreadCache, run_patiently
 from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
@@ -40,8 +41,7 @@ from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 class ModuleWorld:
     """What the module actors of a starter share.
 
-    `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` tells an outage,
-    `stopping` that the starter stops.
+    `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` tells an outage.
     """
 
     board: Board
@@ -59,7 +59,7 @@ class ModuleWorld:
     redact: Redact
     trouble_of: Callable[[str | None, bool], Trouble | None]
     away: Callable[[], bool]
-    stopping: Callable[[], bool]
+    shutdown: Shutdown
 
 
 class ModuleActor(DispatchedActor):
@@ -78,20 +78,21 @@ class ModuleActor(DispatchedActor):
         self.actor_ref.tell(Begin())
 
     def cancel(self) -> None:
-        self._cancelled = True  # what is cut short by that is no failed attempt; a successor would find its result
+        self._cancelled = True  # a successor would find on the cell what it does not judge any more
         job = self._cell.job
         if job is not None and not job.done:
             _abandon(job, self._world)
 
     def on_receive(self, message: Any) -> None:
+        if self._cancelled or self._world.shutdown.begun:
+            return  # what the end cuts short is no failed attempt, and nothing begins any more
         now = self._world.clock.now()
         machine = self._cell.machine
         match message:
             case Begin():
                 self._resume()
             case PhaseReported(job):
-                # What the end of the starter cuts short is no failed attempt.
-                if job is self._cell.job and not self._cancelled and not (job.error and self._world.stopping()):
+                if job is self._cell.job:
                     self._reported(job)
             case PhaseOverdue(job):
                 if job is self._cell.job and not job.done:

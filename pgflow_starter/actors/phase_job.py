@@ -19,11 +19,11 @@ class PhaseScope:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._cancel: Callable[[], None] | None = None
+        self._cancel: Callable[[], object] | None = None
         self.cancelled = False
 
     @contextmanager
-    def interruptible(self, cancel: Callable[[], None]) -> Iterator[None]:
+    def interruptible(self, cancel: Callable[[], object]) -> Iterator[None]:
         """While inside, `cancel` interrupts; at once when the phase was given up already."""
         with self._lock:
             self._cancel = cancel
@@ -37,15 +37,20 @@ class PhaseScope:
                 self._cancel = None
 
     def cancel(self) -> None:
-        """Interrupt the phase. May block for the network's time: not for an actor's or the timers' thread.
+        """Interrupt the phase. May block for the network's time: not for an actor's or the timers' thread."""
+        interrupt = self.give_up()
+        if interrupt is not None:
+            interrupt()
+
+    def give_up(self) -> Callable[[], object] | None:
+        """The phase is given up. What interrupts it is returned, to be called where that may block; None: nothing.
 
         Once, however many ask: what comes late may meet whoever has the connection by then.
         """
         with self._lock:
             cancel = None if self.cancelled else self._cancel
             self.cancelled = True
-        if cancel is not None:
-            cancel()
+        return cancel
 
 
 class PhaseJob:

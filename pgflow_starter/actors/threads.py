@@ -12,13 +12,19 @@ from contextvars import Context
 from enum import IntEnum
 from functools import partial
 from queue import Empty, SimpleQueue
+from typing import TypeAlias
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.ports import Timers
 
 logger = logging.getLogger("pgflow_starter.threads")
 
+_Inbox: TypeAlias = SimpleQueue[Callable[[], object] | None]
+
 IDLE_SECONDS = 5.0
+IDLE_END = 1.0
+"""Seconds after which an idle thread ends, and which it then gets for that."""
+
 _numbers = itertools.count(1)
 
 AGAIN_INTERVAL = 1.0
@@ -39,8 +45,8 @@ class ThreadCache:
         self._name = name
         # Reentrant: a signal handler may run a call on top of whatever its thread was doing here.
         self._lock = threading.RLock()
-        self._idle: deque[SimpleQueue[Callable[[], object] | None]] = deque()
-        self._threads: set[threading.Thread] = set()
+        self._idle: deque[_Inbox] = deque()
+        self._threads: dict[threading.Thread, _Inbox] = {}
         self._closed = False
 
     def run(self, call: Callable[[], object]) -> None:
@@ -56,16 +62,16 @@ class ThreadCache:
 
     def _start(self, call: Callable[[], object]) -> None:
         """Under the lock: whom `close` finds there has started, and none starts after it."""
-        inbox: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        inbox: _Inbox = SimpleQueue()
         inbox.put(call)
         name = f"{self._name}-{next(_numbers)}"
         # A context of its own: what this caller has current is no business of the calls that come after its own.
         thread = threading.Thread(target=Context().run, args=(self._serve, inbox), name=name, daemon=True)
-        self._threads.add(thread)
+        self._threads[thread] = inbox
         try:
             thread.start()
         except RuntimeError:  # there is none; after any other exception, a signal's, it may come yet
-            self._threads.discard(thread)
+            self._threads.pop(thread, None)
             raise
 
     def owns(self, thread: threading.Thread) -> bool:
@@ -75,22 +81,26 @@ class ThreadCache:
     def close(self, timeout: float) -> int:
         """End the idle threads, wait up to `timeout` seconds for the busy ones together; how many are abandoned.
 
-        From one of its own threads it waits for the others alone. Idempotent.
+        Nothing keeps the idle ones from ending but a busy machine: they get a second. From one of its own threads it
+        waits for the others alone. Idempotent.
         """
         with self._lock:
             self._closed = True
             for inbox in self._idle:
                 inbox.put(None)
+            idle = set(map(id, self._idle))
             self._idle.clear()
-            threads = self._threads - {threading.current_thread()}
+            others = {t: inbox for t, inbox in self._threads.items() if t is not threading.current_thread()}
+            busy = [thread for thread, inbox in others.items() if id(inbox) not in idle]
         clock = SystemClock()
-        deadline = clock.monotonic() + timeout
-        for thread in threads:
-            with suppress(RuntimeError):  # one that a signal's exception kept from being started
-                thread.join(max(0.0, deadline - clock.monotonic()))
-        return sum(t.is_alive() for t in threads)
+        began = clock.monotonic()
+        for waited, limit in ((busy, timeout), (others.keys() - busy, max(timeout, IDLE_END))):
+            for thread in waited:
+                with suppress(RuntimeError):  # one that a signal's exception kept from being started
+                    thread.join(max(0.0, began + limit - clock.monotonic()))
+        return sum(thread.is_alive() and thread in self._threads for thread in busy)
 
-    def _serve(self, inbox: SimpleQueue[Callable[[], object] | None]) -> None:
+    def _serve(self, inbox: _Inbox) -> None:
         try:
             while (call := self._next(inbox)) is not None:
                 try:
@@ -104,9 +114,9 @@ class ThreadCache:
                     self._idle.append(inbox)
         finally:
             with self._lock:
-                self._threads.discard(threading.current_thread())
+                self._threads.pop(threading.current_thread(), None)
 
-    def _next(self, inbox: SimpleQueue[Callable[[], object] | None]) -> Callable[[], object] | None:
+    def _next(self, inbox: _Inbox) -> Callable[[], object] | None:
         try:
             return inbox.get(timeout=IDLE_SECONDS)
         except Empty:

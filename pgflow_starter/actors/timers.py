@@ -15,6 +15,9 @@ logger = logging.getLogger("pgflow_starter.timers")
 _LONGEST_WAIT = 3600.0
 """Seconds: a lock's longest wait is bounded, and what is due after it need not be met to the second."""
 
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the thread gets to end."""
+
 _SWEEP_FROM = 1024
 """Entries from which on cancelled ones are looked for."""
 
@@ -72,14 +75,16 @@ class TimerThread:
                 self._start()
 
     def close(self) -> None:
-        """Drop all calls and end the thread; waits for a call that is being made. Idempotent."""
+        """Drop all calls and end the thread; waits up to a second for a call that is being made. Idempotent."""
         with self._changed:
             self._closed = True
             self._heap.clear()
             self._changed.notify()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(CLOSE_TIMEOUT)
+            if thread.is_alive():
+                logger.warning("a timed call hangs, a log's or a tracer's perhaps: its thread is left to it")
 
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name="pgflow-timers", daemon=True)

@@ -21,6 +21,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from pgflow_starter.actors.board import Board
 from pgflow_starter.actors.crowd import Crowd
@@ -30,6 +31,7 @@ from pgflow_starter.actors.link import Link, start_linked
 from pgflow_starter.actors.messages import DatabaseBack, TroubleTurned, WorkerLost, WorkerRetired
 from pgflow_starter.actors.module import ModuleActor, ModuleWorld
 from pgflow_starter.actors.registry import FlowRegistry
+from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.actors.starter import STARTER_ID, StarterActor
 from pgflow_starter.actors.supervisor import DynamicSupervisorActor, SupervisorActor
 from pgflow_starter.actors.threads import Lane, ThreadCache, run_patiently
@@ -63,7 +65,8 @@ from pgflow_starter.worker.polling import PollPolicy
 from pgflow_starter.worker.registration import RegistrationPhases
 from pgflow_starter.worker.workers import SUPERVISOR_ID as WORKERS_ID
 from pgflow_starter.worker.workers import Workers
-from pgflow_starter.worker.world import Shutdown, WorkerWorld
+from pgflow_starter.worker.workers_supervisor import WorkersSupervisorActor
+from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter")
 
@@ -83,6 +86,9 @@ LEFTOVER_TIMEOUT = 0.2
 JOIN_SLICE = 0.25
 """Seconds of a wait for the end in which a signal may not be seen."""
 
+FOR_EVER = 1e9
+"""Seconds: as long as a stop may take at most, for a lock's longest wait is bounded."""
+
 FROM_OUTSIDE = "it was stopped from outside"
 """What is said of a root that ended without an error of its own."""
 
@@ -96,7 +102,6 @@ class Runtime:
         self.specs = specs
         self.tree = Tree()
         self.shutdown = Shutdown()
-        self._stop_asked = False
         self._ended = False
         self._done = threading.Lock()
         self._done.acquire()
@@ -170,8 +175,7 @@ class Runtime:
             run_patiently(self._threads, self._timers, partial(self._tell_started, tell))
         except BaseException:
             # No thread to be had, or a signal's exception: nobody will ever stop it.
-            self.shutdown.deadline = self.clock.monotonic()
-            self._stop_asked = True
+            self.shutdown.begin(self.clock.monotonic())
             self._link.stop()
             if not self._link.running:  # else the root's end does that
                 self._close_parts()
@@ -185,15 +189,10 @@ class Runtime:
 
     def stop(self, timeout: float) -> None:
         """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""
-        deadline = self.clock.monotonic() + max(timeout, 0.0)
-        if self._stop_asked:
-            # Never later than promised first, but sooner if somebody is in a hurry now.
-            self.shutdown.deadline = min(self.shutdown.deadline, deadline)
-            self._workers.hurry()
-        else:
-            self.shutdown.deadline = deadline
-            self._stop_asked = True
+        # First: whatever fails by the rest of it is no failure.
+        self.shutdown.begin(self.clock.monotonic() + min(max(timeout, 0.0), FOR_EVER))
         # Each time: a signal's exception may have interrupted the one before anywhere.
+        self._workers.hurry()
         self.board.close(lambda: StarterStopped("the starter was stopped"))
         self.database.hurry()
         self._root.stop(block=False)
@@ -244,7 +243,7 @@ class Runtime:
             self._done.release()
 
     def _take_down(self, reason: BaseException | None) -> None:
-        if not self._stop_asked:
+        if not self.shutdown.begun:
             logger.critical(
                 "the starter has terminated: %s", self._redact(str(FROM_OUTSIDE if reason is None else reason))
             )
@@ -258,7 +257,7 @@ class Runtime:
         self._close_parts()
 
     def _close_parts(self) -> None:
-        if self._stop_asked:
+        if self.shutdown.begun:
             self._gauges.close()
         self.incidents.closed()
         for cell in self.board.cells:
@@ -344,7 +343,7 @@ class Runtime:
             redact=self._redact,
             trouble_of=self._workers.trouble_of_all,
             away=lambda: self.database.outage is not None,
-            stopping=lambda: self._stop_asked,
+            shutdown=self.shutdown,
         )
 
     def _root_children(self) -> tuple[ChildSpec, ...]:
@@ -371,6 +370,7 @@ class Runtime:
                     rhythm.heartbeat,
                     pulse,
                     self._worker_retired,
+                    self.shutdown,
                 ),
                 shutdown=HOUSEKEEPER_SHUTDOWN,
             ),
@@ -384,11 +384,16 @@ class Runtime:
                     self._timers,
                     rhythm,
                     pulse,
+                    self.shutdown,
                 ),
                 shutdown=HOUSEKEEPER_SHUTDOWN,
             ),
-            _supervisor(WORKERS_ID, self._workers.specs, self, watcher=self._worker_died),
-            _supervisor("modules", self._module_specs, self),
+            _supervisor(
+                WORKERS_ID,
+                partial(WorkersSupervisorActor.start, self._workers, watcher=self._worker_died),
+                self,
+            ),
+            _supervisor("modules", partial(DynamicSupervisorActor.start, "modules", self._module_specs), self),
             ChildSpec(STARTER_ID, partial(StarterActor.start, self.board, self.tree, self.children)),
         )
 
@@ -434,25 +439,11 @@ class Runtime:
         return None if found is None else found.definition
 
 
-def _supervisor(
-    supervisor_id: str,
-    children: Callable[[], list[ChildSpec]],
-    runtime: Runtime,
-    watcher: Callable[[str, BaseException | None], None] | None = None,
-) -> ChildSpec:
+def _supervisor(supervisor_id: str, start: Callable[..., Any], runtime: Runtime) -> ChildSpec:
     # Somebody's stop_all() ends all the children at once: restarts in proportion to their number are no reason to
     # give up.
     flags = SupervisorFlags(max_restarts=3 + 3 * len(runtime.specs), max_seconds=5.0)
-    start = partial(
-        DynamicSupervisorActor.start,
-        supervisor_id,
-        children,
-        clock=runtime.clock,
-        flags=flags,
-        tree=runtime.tree,
-        watcher=watcher,
-        observer=runtime.incidents,
-    )
+    start = partial(start, clock=runtime.clock, flags=flags, tree=runtime.tree, observer=runtime.incidents)
     return ChildSpec(supervisor_id, start, type=ChildType.SUPERVISOR)
 
 

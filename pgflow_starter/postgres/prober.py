@@ -170,7 +170,7 @@ class Prober:
         error = self._probe()
         no_outage = self._judge(error)
         for answered in doubters:
-            answered()
+            _tell(answered, "that the probe was answered")
         if error is None:
             self._pace.give_back()
             self.closed_within(ANSWERED_PAUSE)
@@ -212,12 +212,17 @@ class Prober:
         elif error is None and was is not None:
             logger.warning("the database is back")
             for back in self._watchers:
-                try:
-                    back()
-                except Exception:
-                    logger.exception("telling that the database is back raised")
+                _tell(back, "that the database is back")
 
     def _idle(self, wanted: Callable[[], bool], seconds: float) -> None:
         """Until somebody wants the next look, or it is time for it."""
         with self._lock:
             self._changed.wait_for(lambda: self._closed or wanted(), seconds)
+
+
+def _tell(whom: Callable[[], object], what: str) -> None:
+    """What one of them makes of it is no business of the others'."""
+    try:
+        whom()
+    except Exception:
+        logger.exception("telling %s raised", what)

@@ -69,8 +69,17 @@ with old as (
 update pgflow.step_tasks t set started_at = old.just_younger
 from old where t.run_id = old.run_id and t.step_slug = old.step_slug and t.task_index = old.task_index
 """
-_STOPPED_NEW = "select pgflow.mark_worker_stopped(%s::uuid)"
-_STOPPED_OLD = "update pgflow.workers set deprecated_at = coalesce(deprecated_at, now()) where worker_id = %s"
+# The rows are locked in an order, and those that somebody else has locked are passed over where that is wanted.
+_STOPPED_NEW = """
+select free.worker_id, pgflow.mark_worker_stopped(free.worker_id)
+from (select worker_id from pgflow.workers where worker_id = any(%s) order by 1 for no key update {skip}) free
+"""
+_STOPPED_OLD = """
+update pgflow.workers w set deprecated_at = coalesce(w.deprecated_at, now())
+from (select worker_id from pgflow.workers where worker_id = any(%s) order by 1 for no key update {skip}) free
+where w.worker_id = free.worker_id
+returning w.worker_id
+"""
 
 
 class PostgresTaskStore:
@@ -169,13 +178,19 @@ class PostgresTaskStore:
 
         self._database.call(kept)
 
-    def worker_stopped(self, worker_id: UUID) -> None:
-        """Say that the worker has stopped."""
+    def workers_stopped(self, workers: Sequence[UUID]) -> None:
+        """Say that the workers have stopped, in one statement; of those that somebody has locked in another one.
+
+        For that lock it waits as `Database.connection` does.
+        """
 
         def stopped(conn: Connection) -> None:
             self._features = None  # the core may have been upgraded under us
-            new = self._detected(conn).mark_worker_stopped
-            conn.execute(_STOPPED_NEW if new else _STOPPED_OLD, (worker_id,))
+            statement = _STOPPED_NEW if self._detected(conn).mark_worker_stopped else _STOPPED_OLD
+            rows: list[Any] = conn.execute(statement.format(skip="skip locked"), (list(workers),)).fetchall()
+            locked = set(workers) - {row[0] for row in rows}
+            if locked:
+                conn.execute(statement.format(skip=""), (list(locked),))
 
         self._database.call(stopped)
 

@@ -48,7 +48,7 @@ class WorkerCell:
     def __init__(self, module: str, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
         self.log = ModuleLog(logger, module, definition.slug)
         self.failing = News()
-        self.troubles = Troubles(world.clock, world.timers, self.log, partial(world.troubled, definition.slug))
+        self.troubles = Troubles(world.clock, world.timers, self.log, partial(world.troubled, definition.slug), lambda: self.stopping)
         self.worker_id = uuid4()
         self.definition = definition
         self.slots = slots
@@ -73,7 +73,8 @@ class WorkerCell:
         self.lost = False
         self.draining = False
         self.retired = False
-        self.stopping = False
+        self.ended = False
+        self._giving_up = False
         self._unknown = UnknownSteps(definition, world, self.troubles)
         self._no_thread, self._kept, self._slow = News(), News(), News()
         self.former: list[UUID] = []
@@ -99,7 +100,7 @@ class WorkerCell:
     def adopt(self, ref: pykka.ActorRef[Any]) -> None:
         """A new incarnation of the actor."""
         self.ref = ref
-        self.stopping = False
+        self.ended = self._giving_up = False
         self.flights.reopen()
         self._scope = PhaseScope()
         self._poll_asked = False
@@ -148,9 +149,9 @@ class WorkerCell:
             self.look_soon()
 
     def retire(self) -> None:
-        """The worker has stopped, and said so in the database; one that is started after it is another."""
+        """The worker has stopped, and that was said in the database; one that is started after it is another."""
         self.worker_id = uuid4()
-        self.draining = self.retired = False
+        self.draining = self.retired = self.ended = False
         self._unknown.forget()
         self.troubles.end(*TroubleKind)
 
@@ -162,7 +163,10 @@ class WorkerCell:
 
     def left(self, worker_id: UUID) -> bool:
         """One of those who were leaving has stopped, and said so; whether it was the present worker."""
-        self.leaving.remove(worker_id)
+        try:
+            self.leaving.remove(worker_id)
+        except ValueError:  # said at its end, meanwhile
+            return False
         if worker_id in self.former:
             self.former.remove(worker_id)
             return False
@@ -175,10 +179,19 @@ class WorkerCell:
         return [*self.former, *([] if self.retired else [self.worker_id])]
 
     @property
+    def stopping(self) -> bool:
+        """Whether its supervisor ends it, or the starter stops: it claims no more, and nothing that fails counts."""
+        return self._giving_up or self._world.shutdown.begun
+
+    @property
+    def busy(self) -> bool:
+        """Whether tasks are being claimed, run, written or given back; asked in that order, in which a task goes."""
+        return bool(self._claiming.locked() or len(self.flights) or len(self.outbox) or self._returning)
+
+    @property
     def drained(self) -> bool:
         """Whether it claims no more, and all that it had claimed is done and written, as far as it knows."""
-        busy = self._claiming.locked() or len(self.flights) or len(self.outbox) or self._returning
-        return self.draining and not busy
+        return self.draining and not self.busy
 
     def wake(self) -> None:
         """A notification came: poll now, once more when the throttle has passed, and when delayed steps are visible."""
@@ -260,8 +273,10 @@ class WorkerCell:
 
     def stop_claiming(self) -> None:
         """From now on; a claim under way is interrupted, on a thread of the cache. Does not wait."""
-        self.stopping = True
-        self._soon(self._scope.cancel)
+        self._giving_up = True
+        interrupt = self._scope.give_up()
+        if interrupt is not None:
+            self._soon(interrupt)
 
     def landed(self) -> None:
         """A slot is free, or an outcome written: poll if that is what is waited for."""
@@ -308,10 +323,11 @@ class WorkerCell:
         except BaseException as error:
             # A connection that broke while claiming may have claimed all the same.
             self.claims_unsure = True
+            if self.stopping:
+                raise
             if isinstance(error, DatabaseError) and error.timed_out:
                 self._too_slow(quantity, self._world.clock.monotonic() - began, error)
-            # Else it goes on smaller, or its end has interrupted it.
-            if not self.stopping and (quantity == 1 or not getattr(error, "timed_out", False)):
+            if quantity == 1 or not getattr(error, "timed_out", False):  # else it goes on smaller
                 self.claim_troubles.failed(error, began)
             raise
         seconds = self._world.clock.monotonic() - began
@@ -462,6 +478,10 @@ class WorkerCell:
                 self._world.timers.after(delay, self.poll_soon)
             else:
                 self.poll_soon()
+
+    def returning(self) -> list[Task]:
+        """Those that a thread is about to give back."""
+        return list(self._returning.values())
 
     def _are_returning(self, task: Task) -> None:
         """It is under way no more, and about to be given back."""

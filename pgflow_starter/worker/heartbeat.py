@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.news import News
@@ -55,6 +56,7 @@ class HeartbeatActor(RhythmicActor):
         interval: float,
         pulse: Pulse,
         retired: Callable[[str, str], object],
+        shutdown: Shutdown,
     ) -> None:
         super().__init__(timers)
         self._workers = workers
@@ -63,6 +65,7 @@ class HeartbeatActor(RhythmicActor):
         self._interval = interval
         self._pulse = pulse
         self._retired = retired
+        self._shutdown = shutdown
         self._failing = News()
 
     def on_start(self) -> None:
@@ -84,6 +87,8 @@ class HeartbeatActor(RhythmicActor):
             deprecated = self._store.heartbeat(ids) if ids else set()
             self._let_leave(cells)
         except DatabaseError as error:
+            if self._shutdown.begun:
+                return
             self._pulse.failed_at = self._clock.monotonic()
             said = reason_for_logs(error)
             # An outage is told by who found it.
@@ -97,7 +102,7 @@ class HeartbeatActor(RhythmicActor):
         if self._failing.over():
             logger.info("heartbeats go well again")
         for cell in cells:
-            # One that stops says so itself, in the very same way on the older cores.
+            # One that stops says so in the very same way on the older cores.
             if cell.worker_id in deprecated and not cell.draining and not cell.stopping:
                 cell.draining = True
                 cell.log.warning("the worker is deprecated in the database: it claims no more")
@@ -109,8 +114,9 @@ class HeartbeatActor(RhythmicActor):
             cell.troubles.begin(TroubleKind.UNHEARD, with_remedy(told, kind), error_type=kind)
 
     def _let_leave(self, cells: Sequence[WorkerCell]) -> None:
-        for cell in cells:
-            for worker_id in list(cell.leaving):
-                self._store.worker_stopped(worker_id)
-                if cell.left(worker_id):
-                    self._retired(cell.definition.slug, DEPRECATED)
+        leaving = [(cell, worker_id) for cell in cells for worker_id in list(cell.leaving)]
+        if leaving:
+            self._store.workers_stopped([worker_id for _, worker_id in leaving])
+        for cell, worker_id in leaving:
+            if cell.left(worker_id):
+                self._retired(cell.definition.slug, DEPRECATED)

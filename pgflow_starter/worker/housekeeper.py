@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.news import News
@@ -62,6 +63,7 @@ class HousekeeperActor(RhythmicActor):
         timers: Timers,
         rhythm: Rhythm,
         pulse: Pulse,
+        shutdown: Shutdown,
     ) -> None:
         super().__init__(timers)
         self._clock = clock
@@ -71,6 +73,7 @@ class HousekeeperActor(RhythmicActor):
         self._workers = workers
         self._store = store
         self._rhythm = rhythm
+        self._shutdown = shutdown
 
     def on_start(self) -> None:
         self.again(self._rhythm.heartbeat, Tend())
@@ -171,7 +174,7 @@ class HousekeeperActor(RhythmicActor):
                 self._sweep_from = self._clock.monotonic() + self._rhythm.stale
             said = reason_for_logs(error)
             # An outage is told by who found it.
-            quiet = error.connection_lost or not failing.says(said)
+            quiet = error.connection_lost or self._shutdown.begun or not failing.says(said)
             logger.log(logging.DEBUG if quiet else logging.WARNING, "housekeeping: %s", said)
         else:
             if failing.over():

@@ -5,14 +5,18 @@ A claim costs the server as much when the queue is empty. With a thousand idle w
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
 from pgflow_starter.actors.threads import Lane, LanePlace, Turn
 from pgflow_starter.ports import TaskStore, Timers
+
+logger = logging.getLogger("pgflow_starter.workers")
 
 MOST = 64
 """Queues in one look: those behind have to wait for it."""
@@ -87,7 +91,7 @@ class Lookout:
             workers = self._next(len(self._waiting))
             self._gone()
             for worker in workers:
-                worker.no_thread(error)
+                _tell(partial(worker.no_thread, error))
 
     def _next(self, most: int) -> Sequence[Looking]:
         with self._lock:
@@ -118,6 +122,14 @@ class Lookout:
                 seen = ()  # each finds out by itself what is wrong with its own
         for worker, visible_in in zip(workers, seen or [0.0] * len(workers), strict=True):
             if visible_in is None or visible_in > 0:
-                worker.saw_nothing(visible_in)
+                _tell(partial(worker.saw_nothing, visible_in))
             else:
-                worker.poll_soon()
+                _tell(worker.poll_soon)
+
+
+def _tell(call: Callable[[], object]) -> None:
+    """What one worker makes of it is no business of the others': they have asked, and will not ask again."""
+    try:
+        call()
+    except BaseException:
+        logger.exception("telling a worker what was seen in its queue raised")

@@ -29,14 +29,22 @@ class _Known:
 class Troubles:
     """One worker's, one of each kind. Told of by its log when they begin and when they end. Thread-safe; never waits.
 
-    `turned` is called, from any thread, when the module may have to be judged anew.
+    `turned` is called, from any thread, when the module may have to be judged anew. None begins while it is `stopping`.
     """
 
-    def __init__(self, clock: Clock, timers: Timers, log: ModuleLog, turned: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        timers: Timers,
+        log: ModuleLog,
+        turned: Callable[[], object],
+        stopping: Callable[[], bool],
+    ) -> None:
         self._clock = clock
         self._timers = timers
         self._log = log
         self._turned = turned
+        self._stopping = stopping
         self._lock = threading.Lock()
         self._known: dict[TroubleKind, _Known] = {}
         self.current: Trouble | None = None
@@ -55,6 +63,8 @@ class Troubles:
 
         Where that is known, it has the new reason and is told no more. Another scope makes another trouble of it.
         """
+        if self._stopping():
+            return
         now = self._clock.monotonic()
         with self._lock:
             known = self._known.get(kind)

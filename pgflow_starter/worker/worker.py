@@ -40,8 +40,6 @@ VISIBLE_MARGIN = 0.01
 class WorkerActor(DispatchedActor):
     """One per registered module."""
 
-    stops_slowly = True
-
     def __init__(self, cell: WorkerCell, world: WorkerWorld) -> None:
         self._cell = cell
         self._world = world
@@ -65,6 +63,10 @@ class WorkerActor(DispatchedActor):
             case _:
                 super().on_receive(message)
 
+    @property
+    def stops_slowly(self) -> bool:
+        return self._terminated and (self._cell.busy or self._cell.claims_unsure)
+
     def cancel(self) -> None:
         self._terminated = True
         self._cell.stop_claiming()
@@ -73,7 +75,7 @@ class WorkerActor(DispatchedActor):
         """Let running tasks end until the shutdown's deadline, then give back what still runs.
 
         Only when the supervisor ends the worker: one that somebody else stopped is started again at once, and its
-        successor finds the tasks on the cell.
+        successor finds the tasks on the cell. That it has stopped its supervisor says, of all together.
         """
         cell, world = self._cell, self._world
         if not self._terminated:
@@ -92,14 +94,11 @@ class WorkerActor(DispatchedActor):
         try:
             if left:
                 cell.log.warning("%d tasks did not end in time and are given back", len(left))
-            self._give_back(left + unwritten)
+            # Those that another thread is giving back, too: it may fail, or be too late.
+            self._give_back(left + unwritten + cell.returning())
             if cell.claims_unsure:
                 cell.give_back_unknown()
-            for worker_id in cell.worker_ids:
-                world.store.worker_stopped(worker_id)
-            cell.former.clear()
-            cell.leaving.clear()
-            cell.retire()
+            cell.ended = True
         except DatabaseError as error:
             cell.log.warning("the worker's end could not be written: %s", reason_for_logs(error))
 
@@ -120,6 +119,8 @@ class WorkerActor(DispatchedActor):
 
     def _polled(self, claimed: Claimed | None, error: BaseException | None) -> None:
         cell, policy = self._cell, self._world.policy
+        if cell.stopping:
+            return
         if claimed is not None:
             self._lost = False
             if cell.failing.over():

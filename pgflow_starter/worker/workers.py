@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from pgflow_starter.actors.tree import Tree
 from pgflow_starter.core.children import ChildSpec
+from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.trouble import Trouble
+from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import CancelScope, FlowStore
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.worker import WorkerActor
 from pgflow_starter.worker.world import WorkerWorld
+
+logger = logging.getLogger("pgflow_starter.workers")
 
 SUPERVISOR_ID = "workers"
 
@@ -99,6 +104,21 @@ class Workers:
                 cell.database_back()
             except Exception as error:
                 cell.log.error("the database is back, and it failed for that", exc_info=error)
+
+    def say_stopped(self) -> None:
+        """Say in the database that all workers that have ended in order are stopped. Blocks on I/O; raises nothing."""
+        cells = [cell for cell in self.cells() if cell.ended]
+        worker_ids = [worker_id for cell in cells for worker_id in cell.worker_ids]
+        try:
+            if worker_ids:
+                self._world.store.workers_stopped(worker_ids)
+        except DatabaseError as error:
+            logger.warning("the end of the workers could not be written: %s", reason_for_logs(error))
+        else:
+            for cell in cells:
+                cell.former.clear()
+                cell.leaving.clear()
+                cell.retire()
 
     def hurry(self) -> None:
         """The shutdown's deadline has come nearer."""

@@ -6,19 +6,13 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from pgflow_starter.actors.dispatcher import Dispatcher
+from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.ports import Clock, MessageObserver, TaskStore, Timers
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.polling import PollPolicy
-
-
-class Shutdown:
-    """Until when (monotonic clock) running tasks may end once the starter stops."""
-
-    def __init__(self) -> None:
-        self.deadline = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -394,7 +394,7 @@ def test_the_least_rights_are_enough_to_give_back_and_to_recover(database: str, 
         assert tasks.recover_stalled(["echo"], [mine], 0.0) == 1
         task = tasks.claim(definition, mine, 10, NoScope()).tasks[0]
         assert tasks.settle([Outcome(task, OutcomeKind.FAILED_FOR_GOOD, "", "no")]) == []
-        tasks.worker_stopped(mine)
+        tasks.workers_stopped([mine])
 
 
 def test_a_role_that_inherits_has_what_the_group_has(database: str, worker: str, admin: Admin) -> None:

@@ -38,7 +38,8 @@ class World:
         self.timers, self.threads, self.looks = ManualTimers(), self, 0
         self.while_looking: Callable[[], object] = lambda: None
         self.clock = self.timers.clock
-        self.troubles = Troubles(self.clock, self.timers, ModuleLog(logging.getLogger("x"), "x", "x"), lambda: None)
+        log = ModuleLog(logging.getLogger("x"), "x", "x")
+        self.troubles = Troubles(self.clock, self.timers, log, lambda: None, lambda: False)
 
     def run(self, call: Callable[[], object]) -> None:
         call()

@@ -247,12 +247,11 @@ def test_a_worker_that_is_being_stopped_looks_no_more(database: str, monkeypatch
         monkeypatch.setattr(cell._world.lookout, "look_for", looks.append)
         cell.look_soon()
         assert looks == [cell]
-        cell.stopping = True
+        cell.stop_claiming()
         cell.look_soon()
         cell.poll_soon()
         assert looks == [cell]
         assert not cell._poll_asked
-        cell.stopping = False
 
 
 def test_one_that_is_unsure_what_it_has_claimed_claims_by_itself(

@@ -81,7 +81,7 @@ def test_all_children_are_asked_to_stop_before_any_is_waited_for(stage: Stage, j
     top = stage.dynamic(*[stage.worker(c, shutdown=math.inf) for c in "abc"])
     stopped = top.ref.stop(block=False)
     journal.await_entry("waits for all asked", 3)
-    assert journal.entries("cancelled") == ["c cancelled", "b cancelled", "a cancelled"]
+    assert journal.entries("cancelled") == ["a cancelled", "b cancelled", "c cancelled"]
     stage.event("all asked").set()
     assert stopped.get(timeout=10) is True
 

@@ -162,9 +162,9 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         admin.execute("update pgflow.workers set last_heartbeat_at = '2000-01-01' where worker_id = %s", (worker,))
         admin.execute("update pgflow.step_tasks set attempts_count = 2 where message_id = %s", (held[1].msg_id,))
         assert tasks.recover_stalled(["seldom"], [], 0.0) == len(held) - 1
-        tasks.worker_stopped(worker)
+        tasks.workers_stopped([worker])
         admin.execute("create function pgflow.mark_worker_stopped(worker_id uuid) returns void language sql as ''")
-        tasks.worker_stopped(worker)
+        tasks.workers_stopped([worker])
         end_backends(database)
 
 
