@@ -130,6 +130,7 @@ class Rig:
         self.dispatcher.start()
         self.unit: Callable[[], float] = lambda: 0.5
         self.trouble: Trouble | None = None
+        self.shutdown = Shutdown()
         self._supervisor: pykka.ActorRef[Any] | None = None
 
     def start(self, *modules: str, strategy: str = "polling", width: int = 10) -> None:
@@ -152,7 +153,7 @@ class Rig:
             observer=self.probe,
             trouble_of=lambda slug, lasting: self.trouble,
             away=lambda: False,
-            shutdown=Shutdown(),
+            shutdown=self.shutdown,
             redact=lambda text: text.replace("secret", "***"),
         )
         self._supervisor = SupervisorActor.start(

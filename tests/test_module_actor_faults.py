@@ -11,6 +11,7 @@ import pytest
 from pykka.messages import ProxyCall
 
 from pgflow_starter import DefinitionError
+from pgflow_starter.actors.messages import TroubleTurned, WorkerLost
 from pgflow_starter.core.state import Phase
 from tests.module_rig import AWAY, PHASE_TIMEOUT, WAIT, Rig, hang
 from tests.support.waiting import eventually
@@ -256,3 +257,27 @@ def test_an_actor_that_dies_as_an_attempt_begins_has_begun_it(rig: Rig, error: B
     eventually(lambda: rig.state.status.terminal)
     assert (rig.state.status, rig.state.attempts) == ("succeeded", 1)
     assert len(rig.phases.ran) == 2
+
+
+# The end
+
+
+@pytest.mark.parametrize("error", [None, AWAY])
+def test_what_the_end_of_the_starter_cuts_short_has_neither_failed_nor_goes_on(
+    rig: Rig, error: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = hang(rig, "registry", error=error)
+    rig.start()
+    assert line.begun.wait(WAIT)
+    before = rig.state
+    rig.shutdown.begin(0.0)
+    line.let_go.set()
+    eventually(lambda: rig.cell.job.done)
+    rig.cell.lost.append("it met the end")
+    rig.board.retry_now("shop")
+    rig.cell.tell(WorkerLost())
+    rig.cell.tell(TroubleTurned())
+    rig.advance(PHASE_TIMEOUT)
+    assert rig.state is before
+    assert len(rig.phases.ran) == 1
+    assert not [record for record in caplog.records if record.levelname != "DEBUG"]

@@ -7,6 +7,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -490,3 +491,24 @@ def test_what_is_surrendered_has_landed_and_nothing_begins_any_more_until_they_a
     assert not flights.add(Flight(task(3), 0.0))
     flights.reopen()
     assert flights.add(Flight(task(3), 0.0))
+
+
+def test_between_its_landing_and_what_is_said_of_it_nobody_finds_a_task_neither_under_way_nor_told_of() -> None:
+    flights, flight = Flights(), Flight(task(), 0.0)
+    landed, go_on = threading.Event(), threading.Event()
+    said: list[str] = []
+    surrendered: SimpleQueue[tuple[list[Task], list[str]]] = SimpleQueue()
+    flights.add(flight)
+
+    def say() -> None:
+        landed.set()
+        assert go_on.wait(WAIT)
+        said.append("outcome")
+
+    lander = threading.Thread(target=flights.land, args=(flight, say))
+    ender = threading.Thread(target=lambda: surrendered.put((flights.surrender(), list(said))))
+    lander.start()
+    assert landed.wait(WAIT)
+    ender.start()
+    go_on.set()
+    assert surrendered.get(timeout=WAIT) == ([], ["outcome"])

@@ -156,6 +156,30 @@ def test_closing_counts_the_threads_that_hang_and_these_end_with_their_call(
         assert not call.thread.is_alive()
 
 
+def test_an_idle_thread_that_has_not_left_yet_is_waited_for_and_does_not_hang(
+    cache: ThreadCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, go_on, genuine = threading.Event(), threading.Event(), cache._next
+
+    def slowly(inbox: SimpleQueue[Callable[[], object] | None]) -> Callable[[], object] | None:
+        call = genuine(inbox)
+        if call is None:
+            told.set()
+            assert go_on.wait(WAIT)
+        return call
+
+    monkeypatch.setattr(cache, "_next", slowly)
+    cache.run(lambda: None)
+    idle(cache, 1)
+    abandoned = SimpleQueue[int]()
+    closer = threading.Thread(target=lambda: abandoned.put(cache.close(0.0)))
+    closer.start()
+    assert told.wait(WAIT)
+    go_on.set()
+    assert abandoned.get(timeout=WAIT) == 0
+    assert not cache._threads
+
+
 def test_closing_waits_for_a_thread_that_is_just_being_started(
     cache: ThreadCache, calls: Callable[[], Call], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgflow_starter.actors import timers as timers_module
 from pgflow_starter.actors.timers import TimerThread
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.ports import Clock, Timers
@@ -160,6 +161,25 @@ def test_closing_waits_for_the_call_that_is_being_made(thread: TimerThread) -> N
     closing.join(10)
     assert not closing.is_alive()
     assert ended.is_set()
+
+
+def test_a_call_that_hangs_is_left_to_its_thread(
+    thread: TimerThread, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(timers_module, "CLOSE_TIMEOUT", 0.01)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def call() -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    thread.after(0, call)
+    assert begun.wait(10)
+    try:
+        thread.close()
+        assert "a timed call hangs" in caplog.text
+    finally:
+        go_on.set()
 
 
 def test_calls_that_were_cancelled_long_before_they_are_due_are_not_kept(thread: TimerThread) -> None:

@@ -47,6 +47,12 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
+def test_none_begins_while_the_worker_stops(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.stopping = True
+    rig.troubles.begin(CLAIMS, "the starter stops", scope=ALL)
+    assert (rig.troubles.current, told(caplog)) == (None, [])
+
+
 def test_it_begins_when_the_call_that_failed_began_and_lasts_from_then(rig: Rig) -> None:
     clock = rig.timers.clock
     began, at = clock.monotonic(), clock.now()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextvars import Context
+
 import pykka
 
 from pgflow_starter.actors.base import Actor

@@ -22,7 +22,7 @@ class Shutdown:
 
     @property
     def deadline(self) -> float:
-        """Until when (monotonic clock) running tasks may end: where the starter does not stop, but a worker, at once."""
+        """Until when (monotonic clock) running tasks may end; long ago where it is not the starter that stops."""
         return self._deadline if self.begun else 0.0
 
     def begin(self, deadline: float) -> None:

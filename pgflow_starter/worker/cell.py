@@ -48,7 +48,9 @@ class WorkerCell:
     def __init__(self, module: str, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
         self.log = ModuleLog(logger, module, definition.slug)
         self.failing = News()
-        self.troubles = Troubles(world.clock, world.timers, self.log, partial(world.troubled, definition.slug), lambda: self.stopping)
+        self.troubles = Troubles(
+            world.clock, world.timers, self.log, partial(world.troubled, definition.slug), lambda: self.stopping
+        )
         self.worker_id = uuid4()
         self.definition = definition
         self.slots = slots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from queue import Full
+from queue import Full, SimpleQueue
 from typing import Any
 
 import pykka
@@ -80,6 +80,34 @@ def test_of_many_who_set_it_one_succeeds_and_all_who_wait_get_that() -> None:
     for thread in threads:
         thread.join(PATIENCE)
     assert (len(got), len(set(got)), len(refused)) == (20, 1, 19)
+
+
+def test_who_is_interrupted_just_when_it_comes_keeps_it_from_nobody() -> None:
+    class Arrived(SimpleQueue[None]):
+        """Between its two calls a signal's exception comes to the first who waits."""
+
+        interrupted = False
+
+        def get(self, block: bool = True, timeout: float | None = None) -> None:
+            super().get(block, timeout)
+            if not self.interrupted:
+                self.interrupted = True
+                raise Interrupted
+
+    answer, ends = Answer(), SimpleQueue[object]()
+    answer._arrived = Arrived()
+
+    def get() -> None:
+        try:
+            ends.put(answer.get())
+        except Interrupted:
+            ends.put("interrupted")
+
+    threads = [threading.Thread(target=get) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    answer.set(1)
+    assert {ends.get(timeout=PATIENCE) for _ in threads} == {"interrupted", 1}
 
 
 def test_it_is_a_pykka_future_in_all_else() -> None:

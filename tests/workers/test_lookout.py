@@ -260,3 +260,39 @@ def test_a_look_waits_for_its_place_in_the_lane_and_serves_who_came_meanwhile(hi
     look.end()
     assert [told(worker) for worker in workers] == [("nothing", None)] * 6
     hill.settled()
+
+
+class Failing(Idle):
+    """One that makes an error of whatever it is told."""
+
+    def poll_soon(self) -> None:
+        raise ValueError("no")
+
+    def saw_nothing(self, visible_in: float | None) -> None:
+        raise ValueError("no")
+
+    def no_thread(self, error: RuntimeError) -> None:
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize("answer", [None, 0.0])
+def test_one_that_raises_when_it_is_told_keeps_nobody_from_being_told(hill: Hill, answer: float | None) -> None:
+    failing = Failing("failing")
+    hill.lookout.look_for(failing)
+    workers = hill.ask(2)
+    hill.gathered()
+    hill.look().end([answer, None, None])
+    assert [told(worker) for worker in workers] == [("nothing", None)] * 2
+    hill.settled()
+
+
+def test_one_that_raises_when_there_is_no_thread_keeps_nobody_from_being_told(
+    hill: Hill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hill.lookout.look_for(Failing("failing"))
+    workers = hill.ask(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(hill.threads, "run", no_thread)
+        hill.gathered()
+    assert [told(worker)[0] for worker in workers] == ["no thread"] * 2
+    hill.settled()
