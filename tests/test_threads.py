@@ -415,3 +415,20 @@ def test_it_is_tried_no_more_when_the_threads_are_closed(cache: ThreadCache, mon
 
 def _no_thread(_: object) -> None:
     raise RuntimeError("no thread")
+
+
+def test_nothing_begins_in_a_lane_that_is_closed_and_who_waits_may_leave(
+    cache: ThreadCache, calls: Callable[[], Call]
+) -> None:
+    lane, running, waiting = Lane(cache, 1), calls(), calls()
+    place = lane.run(running)
+    assert running.begun.wait(WAIT)
+    waits = lane.run(waiting)
+    lane.close()
+    assert lane.leave(place)
+    running.go_on.set()
+    idle(cache, 1)
+    assert not waiting.begun.is_set()
+    assert not lane.leave(waits)
+    with pytest.raises(RuntimeError, match="the lane is closed"):
+        lane.run(calls())

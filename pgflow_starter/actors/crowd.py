@@ -72,7 +72,7 @@ class Crowd:
             self._pump()
         self._lane.leave(batch.place)
         if forsaken is not None:  # by all: one that has to stop is no reason for the others to fail
-            forsaken.cancel()
+            job.forsaken(forsaken)
         return True
 
     def _pump(self) -> None:

@@ -245,12 +245,11 @@ class ModuleActor(DispatchedActor):
 
 
 def _abandon(job: PhaseJob, world: ModuleWorld) -> None:
-    """On a thread, as soon as there is one: who waits behind the job in the lane would otherwise do so for ever."""
-
-    def abandon() -> None:
-        try:
-            job.abandon()
-        except RuntimeError:  # no thread for the next in the lane
-            world.timers.after(AGAIN_INTERVAL, partial(_abandon, job, world))
-
-    run_patiently(world.threads, world.timers, abandon)
+    """On a thread where that may block, as soon as there is one. Who waits behind the job in the lane goes on."""
+    try:
+        interrupt = job.give_up()
+    except RuntimeError:  # no thread for the next in the lane, who would otherwise wait for ever
+        world.timers.after(AGAIN_INTERVAL, partial(_abandon, job, world))
+        return
+    if interrupt is not None:
+        run_patiently(world.threads, world.timers, interrupt)

@@ -152,15 +152,28 @@ class PhaseJob:
 
     def abandon(self) -> None:
         """Interrupt it and give its place in the line away. May block: not for an actor's thread."""
+        interrupt = self.give_up()
+        if interrupt is not None:
+            interrupt()
+
+    def give_up(self) -> Callable[[], object] | None:
+        """Give its place in the line away. What interrupts it is returned, to be called where that may block.
+
+        None: nothing has to. Raises RuntimeError when there is no thread for who comes next: then call it again.
+        """
         self._abandoned = True
         if self._leave is not None and not self._leave():
             self.report(TransientError(f"phase {self.phase} was cancelled before it began"))
-            return
-        scope = self._scope
-        if scope is not None:
-            scope.cancel()
-        elif self.phase is Phase.NOTIFY_REGISTER:  # nobody's thread is held up by it
+            return None
+        if self._scope is not None:
+            return self._scope.give_up()
+        if self.phase is Phase.NOTIFY_REGISTER:  # nobody's thread is held up by it
             self.report(TransientError(f"phase {self.phase} was cancelled"))
+        return None
+
+    def forsaken(self, scope: PhaseScope) -> None:
+        """It was the last to leave what it shared with others, which `scope` interrupts."""
+        self._scope = scope
 
     def refused(self, error: RuntimeError) -> None:
         """There is no thread to be had: an attempt that failed, and not for ever."""

@@ -177,6 +177,11 @@ class Lane:
         self._running = [0 for _ in Turn]
         self._kept = max(1, width // LATER_SHARE)
         self._lock = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """From now on no call begins: those that wait do so until they leave. Waits for nobody, nor for a lock."""
+        self._closed = True
 
     def run(self, call: Callable[[], object], turn: Turn = Turn.BEGINS) -> LanePlace:
         """Run the call when there is room. Raises RuntimeError when there is no thread; the call is dropped then."""
@@ -184,6 +189,9 @@ class Lane:
 
     def enter(self, place: LanePlace) -> LanePlace:
         """As `run`, for a call that is to leave its own place."""
+        if self._closed:
+            msg = "the lane is closed"
+            raise ThreadsClosedError(msg)
         line = self._lines[place.turn]
         with self._lock:
             if self._free > 0 and not any(self._lines):
@@ -224,7 +232,9 @@ class Lane:
             self._free -= 1
 
     def _line(self) -> deque[LanePlace] | None:
-        """Under the lock: whose turn it is."""
+        """Under the lock: whose turn it is, if anybody's."""
+        if self._closed:
+            return None
         *others, later = self._lines
         if later and (self._running[Turn.LATER] < self._kept or not (any(others) or any(self._running[: Turn.LATER]))):
             return later

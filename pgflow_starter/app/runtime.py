@@ -194,6 +194,7 @@ class Runtime:
         # Each time: a signal's exception may have interrupted the one before anywhere.
         self._workers.hurry()
         self.board.close(lambda: StarterStopped("the starter was stopped"))
+        self._lane.close()
         self.database.hurry()
         self._root.stop(block=False)
 

@@ -213,3 +213,23 @@ def test_a_worker_whose_row_somebody_has_locked_keeps_no_other_from_being_said_t
     assert query(database, "select queue_name from pgflow.workers where deprecated_at is null") == [("j1",)]
     (told,) = warnings(caplog)
     assert "the end of the workers could not be written" in told
+
+
+def test_hundreds_of_modules_that_wait_to_register_take_no_thread_each_to_stop(
+    database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def starting(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    with running(database, jobs=[echo_job(f"j{i}") for i in range(300)]) as starter:
+        eventually(lambda: any(state.status.terminal for state in starter.status().modules), WAIT)
+        board = starter._runtime.board
+        monkeypatch.setattr(threading.Thread, "start", starting)
+        starter.stop()
+    assert sum(not state.status.terminal for state in board.status().modules) > 100
+    assert len(started) < 100, started  # those that the database was busy with are interrupted
+    assert warnings(caplog) == []
