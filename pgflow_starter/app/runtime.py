@@ -1,6 +1,6 @@
 """`Runtime`: everything that one starter consists of, put together; and the supervision tree, written out here.
 
-    root               one_for_one, 500 restarts in 5 s
+    root               one_for_one, 500 restarts in 60 s
     ├─ timers          guards the timer thread
     ├─ database        guards the probe's thread
     ├─ listener        guards the LISTEN connection's thread (notify strategy)
@@ -192,11 +192,11 @@ class Runtime:
         # First: whatever fails by the rest of it is no failure.
         self.shutdown.begin(self.clock.monotonic() + min(max(timeout, 0.0), FOR_EVER))
         # Each time: a signal's exception may have interrupted the one before anywhere.
-        self._workers.hurry()
-        self.board.close(lambda: StarterStopped("the starter was stopped"))
         self._lane.close()
+        self.board.close(lambda: StarterStopped("the starter was stopped"))
         self.database.hurry()
         self._root.stop(block=False)
+        self._workers.hurry()
 
     def join(self, timeout: float) -> bool:
         """Wait until all is done; False after `timeout` seconds, or on a thread that is to be waited for itself."""
@@ -261,9 +261,6 @@ class Runtime:
         if self.shutdown.begun:
             self._gauges.close()
         self.incidents.closed()
-        for cell in self.board.cells:
-            if cell.attempt is not None:
-                cell.attempt.cut_short()
         self._timers.close()
         self.tree.close()
         self.client.close()
@@ -271,6 +268,10 @@ class Runtime:
             self._listener.close()
         self.database.close()
         self._dispatcher.close()
+        # Last: a span's end may hang in its exporter, and then all else is closed.
+        for cell in self.board.cells:
+            if cell.attempt is not None:
+                cell.attempt.cut_short()
         abandoned = self._threads.close(LEFTOVER_TIMEOUT)
         if abandoned:
             logger.warning("threads that hang and are abandoned: %d", abandoned)

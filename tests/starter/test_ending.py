@@ -113,8 +113,8 @@ def test_between_the_word_and_the_rest_of_the_end_nobody_is_judged(
         (cell,) = starter._runtime._workers.cells()
         board = starter._runtime.board
         before = board.status()
-        pause = Pause(lambda: None)
-        monkeypatch.setattr(starter._runtime._workers, "hurry", pause)
+        pause = Pause(board.close)
+        monkeypatch.setattr(board, "close", pause)
         with stopping(starter, pause):
             cell.troubles.begin(TroubleKind.UNWRITTEN, "the end", began=0.0)
             starter._runtime._worker_died("echo", ValueError("of the end"))
