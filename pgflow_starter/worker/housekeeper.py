@@ -85,6 +85,8 @@ class HousekeeperActor(RhythmicActor):
             case Tend():
                 self._tell_database(self._tend, self._tending)
                 self.again(self._rhythm.heartbeat, message)
+            case Sweep() | Look() if self._shutdown.begun:
+                return  # nobody's claims or troubles matter any more, and its own end must not wait for it
             case Sweep():
                 self._tell_database(self._reconcile, self._reconciling)
                 self._tell_database(self._sweep, self._sweeping)
@@ -142,9 +144,11 @@ class HousekeeperActor(RhythmicActor):
         self._each(list(dict.fromkeys(cells.values())), lambda cell: cell.reconcile(held.get(cell, ())))
 
     def _each(self, cells: Sequence[WorkerCell], duty: Callable[[WorkerCell], object]) -> None:
-        """For each of them, also where that of another fails. Raises the last DatabaseError."""
+        """For each, also where that of another fails, until the starter stops. Raises the last DatabaseError."""
         last: DatabaseError | None = None
         for cell in cells:
+            if self._shutdown.begun:
+                return  # their ends see to it
             try:
                 duty(cell)
             except DatabaseError as error:

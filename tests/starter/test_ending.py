@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import psycopg
@@ -16,9 +16,13 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.actors.dispatcher import Dispatcher
+from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.testing import ManualClock, ManualTimers
 from pgflow_starter.worker import worker as worker_module
+from pgflow_starter.worker.heartbeat import Pulse
+from pgflow_starter.worker.housekeeper import HousekeeperActor, Look, Rhythm, Sweep
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.waiting import eventually
 
@@ -233,3 +237,20 @@ def test_hundreds_of_modules_that_wait_to_register_take_no_thread_each_to_stop(
     assert sum(not state.status.terminal for state in board.status().modules) > 100
     assert len(started) < 100, started  # those that the database was busy with are interrupted
     assert warnings(caplog) == []
+
+
+def test_the_housekeeper_begins_nothing_any_more_once_the_starter_stops() -> None:
+    clock = ManualClock()
+    rhythm, shutdown, seen = Rhythm(heartbeat=1, recovery=1, stale=1), Shutdown(), []
+    housekeeper = HousekeeperActor(
+        cast("Any", None), cast("Any", None), clock, ManualTimers(), rhythm, Pulse(), shutdown
+    )
+
+    def stop_at(cell: int) -> None:
+        seen.append(cell)
+        shutdown.begin(clock.monotonic())
+
+    housekeeper._each(cast("Any", [1, 2]), cast("Any", stop_at))
+    for message in (Sweep(), Look()):
+        housekeeper.on_receive(message)  # there is no store that it might ask
+    assert seen == [1]
