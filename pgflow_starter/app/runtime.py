@@ -43,7 +43,7 @@ from pgflow_starter.core.children import ChildSpec, ChildType, SupervisorFlags
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ChildInfo, ModuleStatus, SignalStrategy, WorkerState, phases_of
-from pgflow_starter.errors import StarterStopped, StarterTerminated
+from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
 from pgflow_starter.ports import Threaded
 from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.database import Database
@@ -87,11 +87,23 @@ FROM_OUTSIDE = "it was stopped from outside"
 """What is said of a root that ended without an error of its own."""
 
 
+def _stopped() -> PgflowError:
+    return StarterStopped("the starter was stopped")
+
+
 class Runtime:
     """One starter's parts and their life. Thread-safe; made and started once."""
 
-    def __init__(self, conninfo: str, specs: Sequence[ModuleSpec], settings: Settings) -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        specs: Sequence[ModuleSpec],
+        settings: Settings,
+        stopped: Callable[[], PgflowError] = _stopped,
+    ) -> None:
+        """`stopped` makes what calls raise once `stop` was called."""
         self.settings = settings
+        self._stopped = stopped
         self.clock = SystemClock()
         self.specs = specs
         self.tree = Tree()
@@ -120,7 +132,7 @@ class Runtime:
         self._gauges = Gauges(settings.meter_provider, self.board.status, self.workers)
         self._messages = OtelMessages(providers, self.clock)
         self.client = PgflowClient.over(
-            self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker
+            self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker, self._over
         )
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
@@ -194,7 +206,7 @@ class Runtime:
             self.shutdown.deadline = deadline
             self._stop_asked = True
         # Each time: a signal's exception may have interrupted the one before anywhere.
-        self.board.close(lambda: StarterStopped("the starter was stopped"))
+        self.board.close(self._stopped)
         self.database.hurry()
         self._root.stop(block=False)
 
@@ -217,6 +229,8 @@ class Runtime:
                 break
         if self._ended:
             thread.join(LEFTOVER_TIMEOUT)
+            if self._stop_asked:
+                self._gauges.close()  # also of one that gave up, once somebody knows and stops it
         return self._ended
 
     def children(self) -> tuple[ChildInfo, ...]:
@@ -234,6 +248,14 @@ class Runtime:
     def definitions(self) -> tuple[FlowDefinition, ...]:
         """Those of the registered modules. Never waits for long."""
         return tuple(r.definition for r in self._registry.list())
+
+    def _over(self) -> PgflowError:
+        """What a call of the client raises that met the end."""
+        try:
+            self.board.check_open()
+        except PgflowError as error:
+            return error
+        return self._stopped()
 
     def _root_ended(self, _: Link, reason: BaseException | None) -> None:
         """On the root's thread, when it stopped or gave up: take everything down that is not an actor."""
