@@ -57,6 +57,8 @@ class StepDefinition:
             yield f"{who}: handler must be a function of (input, ctx), got {self.handler!r}"
         elif inspect.iscoroutinefunction(self.handler):
             yield f"{who}: handler is a coroutine function; handlers run on threads, declare it with plain def"
+        elif parameters := _unfit_parameters(self.handler):
+            yield f"{who}: handler takes {parameters}, but is called with (input, ctx): give it these two parameters"
         if self.kind not in tuple(StepKind):
             yield f"{who}: kind must be 'single' or 'map', got {self.kind!r}"
         depends_on = dependency_list(who, self.depends_on)
@@ -103,6 +105,20 @@ class FlowDefinition:
     def timeout_of(self, step: StepDefinition) -> int:
         """Seconds that a task of the step may run."""
         return self.timeout if step.timeout is None else step.timeout
+
+
+def _unfit_parameters(handler: Handler) -> str:
+    """Those of a handler that cannot be called with an input and a context; nothing where it can, or none knows."""
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # builtins
+        return ""
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        bare = [p.replace(annotation=p.empty, default=p.empty) for p in signature.parameters.values()]
+        return str(inspect.Signature(bare))
+    return ""
 
 
 def flow_option_problems(who: str, options: Mapping[str, object]) -> Iterator[str]:
