@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
-from pgflow_starter.errors import SetupError
+from pgflow_starter.errors import DatabaseError, SetupError
 
 UNREADABLE = (
     "it cannot be read (and is not shown, for the password's sake): write 'host=... dbname=... user=...', "
@@ -18,41 +17,58 @@ UNREADABLE = (
 )
 
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.:-]{0,40})://")
-_SCHEMES = ("postgresql", "postgres")
+_NAME = re.compile(r"\w{1,40}", re.ASCII)
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'")
 
+_NEEDLESS = "leave it out, nothing here needs it; under 'notify' let listen_conninfo= lead past the pooler"
 _REMEDIES = {
-    "pgbouncer": "leave it out, nothing here needs it; under signal_strategy='notify' listen_conninfo= then leads past "
-    "the pooler",
-    **dict.fromkeys(
-        ("connection_limit", "max_connections", "pool_size"), "leave it out, and give start(...) the setting pool_size"
-    ),
-    "schema": "leave it out, or write options=-csearch_path%3D...",
-    "ssl": "write sslmode=require",
+    **dict.fromkeys(("pgbouncer", "prepared_statements", "statement_cache_size", "preparethreshold"), _NEEDLESS),
+    **dict.fromkeys(("connection_limit", "max_connections", "pool_size"), "give start() the setting pool_size instead"),
+    "schema": "write options=-csearch_path%3D... instead",
+    "ssl": "write sslmode=require instead",
 }
 """For options of other drivers and their tools, in lower case."""
 
 
 def refuse_unreadable(conninfo: str) -> None:
-    """Raise SetupError for a string that libpq cannot read. Shows nothing of it that may be of the password."""
+    """Raise SetupError for a string that libpq cannot read. Shows nothing of it that may be a piece of the password."""
     try:
         conninfo_to_dict(conninfo)
     except psycopg.Error:
         raise SetupError(_foreign(conninfo) or UNREADABLE) from None
 
 
+def of_no_use(error: SetupError) -> DatabaseError:
+    """The same as what came of an attempt to connect, for good: another attempt reads the same string.
+
+    libpq's own words would show the piece that it stumbled over, and that may be the password's.
+    """
+    return DatabaseError(f"connection string: {error}", error_type="ProgrammingError", connection_lost=True)
+
+
 def _foreign(conninfo: str) -> str:
-    """What is wrong with a URI that is good for somebody else; nothing where it is not that, or cannot be told."""
+    """What a string that is good for some other driver has and libpq does not know; nothing where that is not sure."""
     scheme = _SCHEME.match(conninfo)
-    if scheme is None:
+    if scheme is not None and scheme[1] not in ("postgresql", "postgres"):
+        return f"its scheme {scheme[1]!r} is not libpq's: write 'postgresql://' and what follows as it is"
+    if scheme is not None:
+        options = conninfo.partition("?")[2]
+        names = [part.partition("=")[0] for part in options.split("&")]
+        sure = "@" not in options  # else the ? may be one of the password's
+    else:
+        options = conninfo
+        names = re.findall(r"(?:^|\s)([^\s=]+)\s*=", _QUOTED.sub("''", conninfo))
+        sure = True
+    sure = sure and "password" not in options.lower()  # else the name may be its second half
+    known = [option.keyword.decode() for option in Conninfo.get_defaults()]
+    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    if not sure or not all(map(_NAME.fullmatch, unknown)):
         return ""
-    if scheme[1] not in _SCHEMES:
-        return f"its scheme {scheme[1]!r} is not libpq's: write 'postgresql://' and the same after it"
-    _, _, query = conninfo.partition("?")
-    names = [unquote(part.partition("=")[0]) for part in query.split("&")]
-    # A ? that is not percent-encoded in a password begins no options, and an @ comes after it.
-    if not query or "@" in query or not all(re.fullmatch(r"\w{1,40}", name) for name in names):
-        return ""
-    known = {option.keyword.decode() for option in Conninfo.get_defaults()} | {"ssl"}
-    unknown = [name for name in names if name not in known]
-    told = "; ".join(f"{name!r}: {_REMEDIES.get(name.lower(), 'leave it out')}" for name in dict.fromkeys(unknown))
-    return told and f"libpq has no such options in a URI: {told}"
+    return "; ".join(f"libpq has no option {name!r} ({_remedy(name, known)})" for name in unknown)
+
+
+def _remedy(name: str, known: list[str]) -> str:
+    import difflib  # takes a while, and is hardly ever needed
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return _REMEDIES.get(name.lower()) or (f"did you mean {near[0]!r}?" if near else "leave it out")
