@@ -124,7 +124,11 @@ def test_slugs_that_are_no_strings_are_type_errors_where_they_are_declared() -> 
 
 def test_forgotten_parentheses_are_told_as_such() -> None:
     flow, undecorated = pgflow.Flow("shop"), cast("Any", handler)
-    told = {flow.step: r"@flow\.step\(\)", flow.map: r"@flow\.map\(\)", pgflow.job: r'@pgflow\.job\("handler"\)'}
+    told: dict[Any, str] = {
+        flow.step: r"@flow\.step\(\)",
+        flow.map: r"@flow\.map\(\)",
+        pgflow.job: r'@pgflow\.job\("handler"\)',
+    }
     for declare, way in told.items():
         with pytest.raises(TypeError, match=rf"got <?function.* \(declare with parentheses: {way}\)$"):
             declare(undecorated)

@@ -73,8 +73,9 @@ class StepDefinition:
 class FlowDefinition:
     """A flow's slug, options and steps; `steps` is kept in topological order, as pgflow's `add_step` needs it.
 
-    Times are whole seconds. Raises ValueError naming everything that is wrong (slugs, options, an unknown or doubled
-    dependency, a duplicate step, a cycle, no steps), TypeError for a slug that is no string. Immutable.
+    Times are whole seconds; `kind` None is that of the list in which the module is given. Raises ValueError naming
+    everything that is wrong (slugs, options, an unknown or doubled dependency, a duplicate step, a cycle, no steps),
+    TypeError for a slug that is no string. Immutable.
     """
 
     slug: str
@@ -83,7 +84,7 @@ class FlowDefinition:
     base_delay: int = DEFAULT_BASE_DELAY
     timeout: int = DEFAULT_TIMEOUT
     max_concurrency: int | None = None
-    kind: ModuleType = ModuleType.FLOW
+    kind: ModuleType | None = None
 
     def __post_init__(self) -> None:
         steps = tuple(self.steps)
@@ -96,7 +97,7 @@ class FlowDefinition:
             ]
         )
         object.__setattr__(self, "steps", _topological(who, steps))
-        object.__setattr__(self, "kind", ModuleType(self.kind))
+        object.__setattr__(self, "kind", None if self.kind is None else ModuleType(self.kind))
 
     def step(self, slug: str) -> StepDefinition | None:
         """The step of that slug, None where there is none."""
