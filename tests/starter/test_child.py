@@ -29,6 +29,7 @@ from pgflow_starter.supervision import (
     SupervisorActor,
     SupervisorFlags,
 )
+from tests.starter.forks import script
 from tests.supervision.world import PATIENCE, Journal
 from tests.support.starters import QUICK, echo_job
 from tests.support.threads import ours
@@ -286,6 +287,27 @@ def test_a_starter_that_cannot_be_started_is_tried_again_as_any_child(
         missing = 1
         with pytest.raises(ChildStartError, match="can't start new thread"):
             app.call("restart_child", "pgflow")
+
+
+def test_in_a_forked_child_the_handle_is_refused_and_another_tree_of_the_same_spec_works(database: str) -> None:
+    # Nobody stops either tree: the interpreter's exit does.
+    script(
+        """
+from pgflow_starter.supervision import SupervisorActor
+spec = pgflow.child_spec(sys.argv[1], jobs=[echo], min_poll_interval=0.05, max_poll_interval=0.1)
+supervisor = SupervisorActor.start("app", [spec])
+starter = pgflow.starter_of(supervisor)
+works(starter)
+
+def child():
+    refused(starter.status, starter.proxy, lambda: starter.client.enqueue(echo, 1))
+    works(pgflow.starter_of(SupervisorActor.start("app", [spec])))
+
+in_child(child)
+works(starter)
+""",
+        database,
+    )
 
 
 # --- among others ----------------------------------------------------------------------------------------------------
