@@ -239,9 +239,20 @@ class Handling:
     def static(message: Any, ctx: Any = None, *rest: Any, **more: Any) -> None: ...
 
 
+def injecting(function: Any) -> Any:
+    """A decorator as many are: it gives the function something of its own."""
+
+    @functools.wraps(function)
+    def wrapper(*given: Any) -> Any:
+        return function("something", *given)
+
+    return wrapper
+
+
 @pytest.mark.parametrize(
     "fit",
     [
+        injecting(lambda something, message, ctx: None),
         lambda *both: None,
         lambda message, ctx, /: None,
         lambda message, context, more=1: None,

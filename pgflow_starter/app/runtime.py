@@ -272,8 +272,9 @@ class Runtime:
             )
             self._gauges.terminated()
             self.incidents.died("", ROOT_ID, reason, restarting=False)
-            self.board.close(partial(_terminated, reason))
-            self._tell_terminated(reason)
+            terminated = partial(_terminated, reason, self._redact)
+            self.board.close(terminated)
+            self._tell_terminated(terminated())
         elif reason is not None:
             # At the interpreter's exit there may be no thread for who was about to start.
             logger.warning("the starter did not stop in order: %s", self._redact(str(reason)))
@@ -297,10 +298,10 @@ class Runtime:
         if abandoned:
             logger.warning("threads that hang and are abandoned: %d", abandoned)
 
-    def _tell_terminated(self, reason: BaseException | None) -> None:
+    def _tell_terminated(self, terminated: StarterTerminated) -> None:
         if self.settings.on_terminate is not None:
             try:
-                self.settings.on_terminate(_terminated(reason))
+                self.settings.on_terminate(terminated)
             except BaseException:
                 logger.exception("on_terminate raised")
 
@@ -478,8 +479,8 @@ def _supervisor(
     return ChildSpec(supervisor_id, start, type=ChildType.SUPERVISOR)
 
 
-def _terminated(reason: BaseException | None) -> StarterTerminated:
-    why = f"gave up: {reason}" if reason is not None else f"has ended: {FROM_OUTSIDE}"
+def _terminated(reason: BaseException | None, redact: Callable[[str], str]) -> StarterTerminated:
+    why = f"gave up: {redact(str(reason))}" if reason is not None else f"has ended: {FROM_OUTSIDE}"
     error = StarterTerminated(f"the starter's supervisor {why}")
     error.__cause__ = reason
     return error

@@ -111,7 +111,7 @@ class FlowDefinition:
 def _unfit_parameters(handler: Handler) -> str:
     """Those of a handler that cannot be called with an input and a context; nothing where it can, or none knows."""
     try:
-        signature = inspect.signature(handler)
+        signature = inspect.signature(handler, follow_wrapped=False)  # a decorator may give it more than it gets
     except (TypeError, ValueError):  # builtins
         return ""
     try:
