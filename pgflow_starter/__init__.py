@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pgflow_starter.actors.module import ModuleActor
     from pgflow_starter.actors.starter import StarterActor
     from pgflow_starter.actors.supervisor import SupervisorActor
-    from pgflow_starter.app import Starter, StarterProxy, start
+    from pgflow_starter.app import Starter, StarterProxy, child_spec, start, starter_of
     from pgflow_starter.app.client import PgflowClient
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
@@ -113,8 +113,10 @@ __all__ = [
     "TroubleScope",
     "UnknownFlowError",
     "WorkerState",
+    "child_spec",
     "job",
     "start",
+    "starter_of",
 ]
 
 # Where each name comes from: imported when the first of them is asked for, so that pytest's plugin loads little.
@@ -170,8 +172,10 @@ _HOMES = {
     "TroubleScope": "core.trouble",
     "UnknownFlowError": "errors",
     "WorkerState": "core.state",
+    "child_spec": "app",
     "job": "core.flow",
     "start": "app",
+    "starter_of": "app",
 }
 
 

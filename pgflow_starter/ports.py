@@ -12,7 +12,7 @@ from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.state import ModuleState, Outage, Phase
+from pgflow_starter.core.state import Identity, ModuleState, Outage, Phase
 from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
@@ -60,11 +60,11 @@ class CancelScope(Protocol):
 class Phases(Protocol):
     """The four phases of a registration, each idempotent. Thread-safe; called for one phase of a module at a time."""
 
-    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], str | None] | None:
+    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], Identity | None] | None:
         """What is left to be done for it, if nobody has to be waited for, as `run`; None otherwise."""
 
-    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
-        """Run one phase; the slug once it is known. Raises what `core.classify` can judge."""
+    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> Identity | None:
+        """Run one phase; who the module is once it is known. Raises what `core.classify` can judge."""
 
     def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
         """Run the worker phase for each where all is as it has to be; those for which it is not done take `run`.

@@ -21,7 +21,7 @@ from pgflow_starter.actors.module import ModuleWorld
 from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.modules import ModuleSpec, module_specs
-from pgflow_starter.core.state import Phase, phases_of
+from pgflow_starter.core.state import Identity, ModuleType, Phase, phases_of
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.supervision import ChildSpec, SupervisorActor, SupervisorFlags
@@ -62,7 +62,7 @@ class ScriptedPhases:
         self.script[module, Phase(phase)].extend(lines)
         self.hangs += [line for line in lines if isinstance(line, Hang)]
 
-    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
+    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> Identity | None:
         self.ran.append((spec.name, phase))
         script = self.script[spec.name, phase]
         line = script.popleft() if script else None
@@ -70,7 +70,7 @@ class ScriptedPhases:
             line.run(scope)
         elif line is not None:
             raise line
-        return "orders" if phase is Phase.REGISTRY else None
+        return Identity("orders", ModuleType.FLOW) if phase is Phase.REGISTRY else None
 
     def at_once(self, spec: ModuleSpec, phase: Phase) -> None: ...
 

@@ -124,9 +124,22 @@ def test_slugs_that_are_no_strings_are_type_errors_where_they_are_declared() -> 
 
 def test_forgotten_parentheses_are_told_as_such() -> None:
     flow, undecorated = pgflow.Flow("shop"), cast("Any", handler)
-    for declare in (flow.step, flow.map, pgflow.job):
-        with pytest.raises(TypeError, match="declare with parentheses"):
+    told: dict[Any, str] = {
+        flow.step: r"@flow\.step\(\)",
+        flow.map: r"@flow\.map\(\)",
+        pgflow.job: r'@pgflow\.job\("handler"\)',
+    }
+    for declare, way in told.items():
+        with pytest.raises(TypeError, match=rf"got <?function.* \(declare with parentheses: {way}\)$"):
             declare(undecorated)
+
+
+def test_of_parentheses_is_spoken_to_nobody_who_did_not_forget_them() -> None:
+    number, klass = cast("Any", 3), cast("Any", dict)
+    declarations: list[Any] = [pgflow.Flow, pgflow.job, pgflow.Flow("shop").step, lambda n: pgflow.Flow(klass)]
+    for declare in declarations:
+        with pytest.raises(TypeError, match=r"slug must be a string, got \w+ [^(]*$"):
+            declare(number)
 
 
 def test_a_function_whose_name_is_no_slug_needs_one_given() -> None:
@@ -210,3 +223,75 @@ def test_a_slug_that_the_newest_cores_refuse_is_warned_of_where_it_is_declared(s
 def test_a_single_underscore_between_is_warned_of_by_nobody() -> None:
     pgflow.Flow("process_order_2").step(slug="a_1")(handler)
     pgflow.job("send_email")(handler)
+
+
+class Handling:
+    """Handlers of every form that can be called as one."""
+
+    def method(self, message: Any, ctx: Any) -> None: ...
+
+    def __call__(self, message: Any, ctx: Any) -> None: ...
+
+    @classmethod
+    def of_the_class(cls, message: Any, ctx: Any) -> None: ...
+
+    @staticmethod
+    def static(message: Any, ctx: Any = None, *rest: Any, **more: Any) -> None: ...
+
+
+def injecting(function: Any) -> Any:
+    """A decorator as many are: it gives the function something of its own."""
+
+    @functools.wraps(function)
+    def wrapper(*given: Any) -> Any:
+        return function("something", *given)
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        injecting(lambda something, message, ctx: None),
+        lambda *both: None,
+        lambda message, ctx, /: None,
+        lambda message, context, more=1: None,
+        Handling(),
+        Handling().method,
+        Handling.of_the_class,
+        Handling.static,
+        functools.partial(lambda more, message, ctx: None, 1),
+        functools.partial(lambda message, ctx, *, more: None, more=1),
+        max,
+        dict.get,
+    ],
+)
+def test_whatever_can_be_called_with_an_input_and_a_context_is_a_handler(fit: Any) -> None:
+    flow = pgflow.Flow("shop")
+    flow.step("a")(fit)
+    flow.map("a", slug="b")(fit)
+    pgflow.job("mail")(fit)
+
+
+@pytest.mark.parametrize(
+    ("unfit", "takes"),
+    [
+        (lambda: None, r"\(\)"),
+        (lambda message: None, r"\(message\)"),
+        (lambda message, ctx, more: None, r"\(message, ctx, more\)"),
+        (lambda message, *, ctx: None, r"\(message, \*, ctx\)"),
+        (lambda message, *, key="secret": None, r"\(message, \*, key\)"),
+        (Handling.method, r"\(self, message, ctx\)"),
+        (functools.partial(handler, 1), r"\(_ctx\)"),
+    ],
+)
+def test_a_handler_without_a_context_is_refused_where_it_is_declared(unfit: Any, takes: str) -> None:
+    flow = pgflow.Flow("shop")
+    flow.step("first")(handler)
+    told = rf"step 'mail': handler takes {takes}, but is called with \(input, ctx\): give it these two parameters$"
+    for declare in (flow.step("mail"), flow.map("first", slug="mail"), pgflow.job("mail")):
+        with pytest.raises(ValueError, match=told):
+            declare(unfit)
+    with pytest.raises(ValueError, match=told):
+        pgflow.FlowDefinition("shop", (pgflow.StepDefinition("mail", unfit),))
+    assert [s.slug for s in definition(flow).steps] == ["first"]

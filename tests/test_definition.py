@@ -75,7 +75,8 @@ def test_the_slug_rule_is_what_the_words_say(slug: str) -> None:
 def test_the_defaults_are_those_of_the_contract() -> None:
     made = flow(step("a"))
     assert (made.max_attempts, made.base_delay, made.timeout, made.max_concurrency) == (3, 5, 60, None)
-    assert made.kind is ModuleType.FLOW
+    assert made.kind is None
+    assert flow(step("a"), kind=ModuleType.JOB).kind is ModuleType.JOB
     assert made.timeout_of(made.steps[0]) == 60
     assert made.timeout_of(step("b", timeout=7)) == 7
 

@@ -66,6 +66,17 @@ def test_the_operator_may_have_a_healthy_module_tried_again(database: str) -> No
     assert done.returncode == 0
 
 
+def test_the_supervised_service_is_restarted_after_what_its_handlers_need(database: str) -> None:
+    done = finished("examples/supervised_service.py", database)
+    assert done.stdout.splitlines() == [
+        "1000 yen are 6.00 euros",
+        "{'rates': 1, 'pgflow': 1}",
+        "20 pounds are 23.00 euros",
+        "the starter was stopped with its supervisor",
+    ]
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_fits_on_two_screens(example: Path) -> None:
     assert len(example.read_text().splitlines()) < 80

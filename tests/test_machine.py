@@ -14,12 +14,22 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.machine import AttemptBegan, AttemptEnded, CancelPhase, Machine, RunPhase, Schedule, Step
-from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, ModuleType, Phase, phases_of
+from pgflow_starter.core.state import (
+    ErrorClass,
+    Identity,
+    ModuleError,
+    ModuleState,
+    ModuleStatus,
+    ModuleType,
+    Phase,
+    phases_of,
+)
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = T0 + timedelta(seconds=1)
 BACKOFF = Backoff(base=1, maximum=30, jitter=0)
 REGISTRY, WORKER = POLLING = phases_of("polling")
+ORDERS = Identity("orders", ModuleType.JOB)
 FIRST = Machine(ModuleState("shop", None, ModuleType.FLOW, ModuleStatus.PENDING, 0, None, None, None, T0), POLLING)
 
 
@@ -33,7 +43,7 @@ def fail(m: Machine, token: int, error_class: ErrorClass) -> Step:
 
 BY_TOKEN: dict[str, Callable[[Machine, int], Step]] = {
     "timer": lambda m, token: core.due(m, token, NOW),
-    "done": lambda m, token: core.phase_done(m, token, "orders", NOW),
+    "done": lambda m, token: core.phase_done(m, token, ORDERS, NOW),
     "transient": lambda m, token: fail(m, token, ErrorClass.TRANSIENT),
     "permanent": lambda m, token: fail(m, token, ErrorClass.PERMANENT),
     "overdue": lambda m, token: core.phase_overdue(m, token, error(reason="late"), BACKOFF, 0.5, NOW),
@@ -186,11 +196,12 @@ def test_under_notify_the_four_phases_follow_each_other() -> None:
     assert (m.state.status, m.state.attempts) == ("succeeded", 1)
 
 
-def test_the_slug_is_learned_from_a_phase_and_kept_when_others_do_not_know_it() -> None:
-    m, _ = core.phase_done(STATES["first"], 1, "orders", NOW)
+def test_slug_and_type_are_learned_from_a_phase_and_kept_when_others_do_not_know_them() -> None:
+    m, _ = core.phase_done(STATES["first"], 1, ORDERS, NOW)
     m, _ = core.phase_done(m, 1, None, NOW)
     m, _ = core.begin(m, NOW)
-    assert (m.state.slug, fail(m, m.token, ErrorClass.PERMANENT)[0].state.slug) == ("orders", "orders")
+    failed = fail(m, m.token, ErrorClass.PERMANENT)[0]
+    assert [(s.slug, s.type) for s in (m.state, failed.state)] == [("orders", ModuleType.JOB)] * 2
 
 
 def test_delays_grow_with_each_failure_in_a_row_and_start_anew_after_a_success() -> None:

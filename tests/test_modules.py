@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.core.modules import definition_of, module_name, module_specs, same_module
+from pgflow_starter.core.state import ModuleType
 
 STEP = pgflow.StepDefinition("a", lambda _input, _ctx: None)
 SHOP = pgflow.FlowDefinition("shop", (STEP,))
@@ -87,15 +89,16 @@ def test_sameness_is_identity_and_for_strings_equality() -> None:
     assert not same_module("shop", one)
 
 
-def test_the_modules_are_listed_flows_first_and_typed_by_their_list() -> None:
+def test_the_modules_are_listed_flows_first_and_typed_by_their_list_until_their_own_kind_is_known() -> None:
     order, email = flow("order"), pgflow.job("email")(STEP.handler)
-    specs = module_specs(flows=[email, "shop:a"], jobs=(m for m in [order]))
+    specs = module_specs(flows=[email, "shop:a"], jobs=(m for m in [order, Instance]))
     assert [(s.key, s.name, s.type) for s in specs] == [
-        (0, "email", "flow"),
+        (0, "email", "job"),
         (1, "shop:a", "flow"),
-        (2, "order", "job"),
+        (2, "order", "flow"),
+        (3, "Instance", "job"),
     ]
-    assert [s.module for s in specs] == [email, "shop:a", order]
+    assert [s.module for s in specs] == [email, "shop:a", order, Instance]
     assert module_specs([], []) == ()
 
 
@@ -122,7 +125,9 @@ def test_a_list_of_modules_that_is_none_is_a_type_error(value: Any) -> None:
 
 @pytest.mark.parametrize("module", [flow(), Instance(), OfAClass, OfAClass(), returning(SHOP)], ids=module_name)
 def test_whatever_returns_a_definition_is_a_flow_module(module: Any) -> None:
-    assert definition_of(module) == SHOP
+    found = definition_of(module)
+    assert replace(found, kind=None) == SHOP
+    assert found.kind is (ModuleType.FLOW if isinstance(module, pgflow.Flow) else None)
 
 
 def test_a_python_module_is_one_and_so_is_its_path(package: Path) -> None:

@@ -15,27 +15,29 @@ from pgflow_starter.actors.messages import PhaseOverdue, PhaseReported
 from pgflow_starter.actors.phase_job import PhaseJob, PhaseScope
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.modules import ModuleSpec, module_specs
-from pgflow_starter.core.state import Phase, phases_of
+from pgflow_starter.core.state import Identity, ModuleType, Phase, phases_of
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.testing import ManualTimers
 from tests.module_rig import PHASE_TIMEOUT, WAIT, Hang, NoOutage
+
+ORDERS = Identity("orders", ModuleType.JOB)
 
 
 class Listening:
     """`ports.Phases`: what is at once, what hangs, and who waits for LISTEN."""
 
     def __init__(self) -> None:
-        self.here: Callable[[], str | None] | None = None
+        self.here: Callable[[], Identity | None] | None = None
         self.hang = Hang()
         self.waiting: list[Callable[[BaseException | None], object]] = []
         self.listen_raises: BaseException | None = None
 
-    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], str | None] | None:
+    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], Identity | None] | None:
         return self.here
 
-    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str:
+    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> Identity:
         self.hang.run(scope)
-        return "orders"
+        return ORDERS
 
     def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
         raise NotImplementedError
@@ -92,13 +94,13 @@ def desk() -> Iterator[Desk]:
 def test_what_waits_for_nobody_is_done_here_and_needs_neither_thread_nor_timer(desk: Desk, phase: str) -> None:
     where: list[threading.Thread] = []
 
-    def here() -> str:
+    def here() -> Identity:
         where.append(threading.current_thread())
-        return "orders"
+        return ORDERS
 
     desk.phases.here = here
     job = desk.start(phase)
-    assert (desk.ended(job), job.slug, where) == (None, "orders", [threading.current_thread()])
+    assert (desk.ended(job), job.identity, where) == (None, ORDERS, [threading.current_thread()])
     assert desk.timers.pending == 0
     assert not desk.threads._threads
 
@@ -106,7 +108,7 @@ def test_what_waits_for_nobody_is_done_here_and_needs_neither_thread_nor_timer(d
 def test_what_it_raises_here_is_its_result(desk: Desk) -> None:
     error = SystemExit(3)
 
-    def here() -> str:
+    def here() -> Identity:
         raise error
 
     desk.phases.here = here
@@ -122,7 +124,7 @@ def test_what_may_take_its_time_is_done_on_a_thread_and_may_be_overdue(desk: Des
     job.abandon()
     assert desk.phases.hang.cancelled.wait(WAIT)
     desk.phases.hang.let_go.set()
-    assert (desk.ended(job), job.slug) == (None, "orders")
+    assert (desk.ended(job), job.identity) == (None, ORDERS)
 
 
 def test_a_definition_that_hangs_does_so_beside_the_lane(desk: Desk) -> None:

@@ -183,7 +183,7 @@ class ModuleActor(DispatchedActor):
     def _reported(self, job: PhaseJob) -> None:
         now = self._world.clock.now()
         if job.error is None:
-            machine, effects = core.phase_done(self._cell.machine, job.token, job.slug, now)
+            machine, effects = core.phase_done(self._cell.machine, job.token, job.identity, now)
             # Not ready for a moment in between: that all is in place ends no trouble.
             machine, more = self._judged(machine)
             self._apply((machine, (*effects, *more)))

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pgflow_starter.actors.board import ModuleCell
 from pgflow_starter.actors.messages import PhaseOverdue, PhaseReported
 from pgflow_starter.actors.threads import Lane, ThreadCache, Turn
-from pgflow_starter.core.state import Phase
+from pgflow_starter.core.state import Identity, Phase
 from pgflow_starter.errors import TransientError
 from pgflow_starter.ports import PhaseObserver, Phases, Timer, Timers
 
@@ -70,7 +70,7 @@ class PhaseJob:
         self.phase = phase
         self.token = token
         self.done = False
-        self.slug: str | None = None
+        self.identity: Identity | None = None
         self.error: BaseException | None = None
         self._phases = phases
         self._timers = timers
@@ -204,13 +204,13 @@ class PhaseJob:
         if attempt is not None:
             self._observer = attempt.phase(self.phase)
 
-    def _run(self, call: Callable[[], str | None]) -> None:
+    def _run(self, call: Callable[[], Identity | None]) -> None:
         error: BaseException | None = None
         observer = self._observer
         around: AbstractContextManager[None] = nullcontext() if observer is None else observer.current()
         try:
             with around:
-                self.slug = call()
+                self.identity = call()
         except BaseException as raised:
             error = raised
         self.report(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
@@ -14,7 +15,7 @@ from pgflow_starter.errors import SlugTakenError
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A module and the definition it gave."""
+    """A module and the definition it gave, with the kind of its list where it had none."""
 
     spec: ModuleSpec
     definition: FlowDefinition
@@ -45,6 +46,8 @@ class FlowRegistry:
                     " give one of them another slug, or list the module once"
                 )
                 raise SlugTakenError(msg)
+            if definition.kind is None:
+                definition = replace(definition, kind=spec.type)
             before = self._by_key.get(spec.key)
             if before is not None:
                 del self._by_slug[before.definition.slug]

@@ -67,6 +67,10 @@ class SupervisorActor(Nursery):
         """Forget a stopped child. Raises SupervisionError when it runs, is being restarted or is unknown."""
         self._children.forget(self._children.find_stopped(child_id))
 
+    def get_childspec(self, child_id: str) -> ChildSpec:
+        """The spec of a child, running or not. Raises SupervisionError for an unknown id."""
+        return self._children.find(child_id).spec
+
     def child(self, child_id: str) -> pykka.ActorRef[Any] | None:
         """The running incarnation of a child, None where there is none."""
         child = self._children.get(child_id)

@@ -45,7 +45,7 @@ from pgflow_starter.core.children import ChildSpec, ChildType, SupervisorFlags
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ChildInfo, ModuleStatus, SignalStrategy, WorkerState, phases_of
-from pgflow_starter.errors import StarterStopped, StarterTerminated
+from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
 from pgflow_starter.ports import Threaded
 from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.database import Database
@@ -93,11 +93,23 @@ FROM_OUTSIDE = "it was stopped from outside"
 """What is said of a root that ended without an error of its own."""
 
 
+def _stopped() -> PgflowError:
+    return StarterStopped("the starter was stopped")
+
+
 class Runtime:
     """One starter's parts and their life. Thread-safe; made and started once."""
 
-    def __init__(self, conninfo: str, specs: Sequence[ModuleSpec], settings: Settings) -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        specs: Sequence[ModuleSpec],
+        settings: Settings,
+        stopped: Callable[[], PgflowError] = _stopped,
+    ) -> None:
+        """`stopped` makes what calls raise once `stop` was called."""
         self.settings = settings
+        self._stopped = stopped
         self.clock = SystemClock()
         self.specs = specs
         self.tree = Tree()
@@ -125,7 +137,7 @@ class Runtime:
         self._gauges = Gauges(settings.meter_provider, self.board.status, self.workers)
         self._messages = OtelMessages(providers, self.clock)
         self.client = PgflowClient.over(
-            self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker
+            self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker, self._over
         )
         self._timers = TimerThread(self.clock)
         self._threads = ThreadCache("pgflow-thread")
@@ -193,7 +205,7 @@ class Runtime:
         self.shutdown.begin(self.clock.monotonic() + min(max(timeout, 0.0), FOR_EVER))
         # Each time: a signal's exception may have interrupted the one before anywhere.
         self._lane.close()
-        self.board.close(lambda: StarterStopped("the starter was stopped"))
+        self.board.close(self._stopped)
         self.database.hurry()
         self._root.stop(block=False)
         self._workers.hurry()
@@ -217,6 +229,8 @@ class Runtime:
                 break
         if self._ended:
             thread.join(LEFTOVER_TIMEOUT)
+            if self.shutdown.begun:
+                self._gauges.close()  # also of one that gave up, once somebody knows and stops it
         return self._ended
 
     def children(self) -> tuple[ChildInfo, ...]:
@@ -235,6 +249,14 @@ class Runtime:
         """Those of the registered modules. Never waits for long."""
         return tuple(r.definition for r in self._registry.list())
 
+    def _over(self) -> PgflowError:
+        """What a call of the client raises that met the end."""
+        try:
+            self.board.check_open()
+        except PgflowError as error:
+            return error
+        return self._stopped()
+
     def _root_ended(self, _: Link, reason: BaseException | None) -> None:
         """On the root's thread, when it stopped or gave up: take everything down that is not an actor."""
         try:
@@ -250,8 +272,9 @@ class Runtime:
             )
             self._gauges.terminated()
             self.incidents.died("", ROOT_ID, reason, restarting=False)
-            self.board.close(partial(_terminated, reason))
-            self._tell_terminated(reason)
+            terminated = partial(_terminated, reason, self._redact)
+            self.board.close(terminated)
+            self._tell_terminated(terminated())
         elif reason is not None:
             # At the interpreter's exit there may be no thread for who was about to start.
             logger.warning("the starter did not stop in order: %s", self._redact(str(reason)))
@@ -276,10 +299,10 @@ class Runtime:
         if abandoned:
             logger.warning("threads that hang and are abandoned: %d", abandoned)
 
-    def _tell_terminated(self, reason: BaseException | None) -> None:
+    def _tell_terminated(self, terminated: StarterTerminated) -> None:
         if self.settings.on_terminate is not None:
             try:
-                self.settings.on_terminate(_terminated(reason))
+                self.settings.on_terminate(terminated)
             except BaseException:
                 logger.exception("on_terminate raised")
 
@@ -449,8 +472,8 @@ def _supervisor(supervisor_id: str, start: Callable[..., Any], runtime: Runtime)
     return ChildSpec(supervisor_id, start, type=ChildType.SUPERVISOR)
 
 
-def _terminated(reason: BaseException | None) -> StarterTerminated:
-    why = f"gave up: {reason}" if reason is not None else f"has ended: {FROM_OUTSIDE}"
+def _terminated(reason: BaseException | None, redact: Callable[[str], str]) -> StarterTerminated:
+    why = f"gave up: {redact(str(reason))}" if reason is not None else f"has ended: {FROM_OUTSIDE}"
     error = StarterTerminated(f"the starter's supervisor {why}")
     error.__cause__ = reason
     return error

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from pgflow_starter.app.runtime import Runtime
 from pgflow_starter.errors import ForkedError, StarterStopped
@@ -35,6 +36,16 @@ class _Place:
         self.made: Runtime | None = None
         self.started: Runtime | None = None
         self.at_exit: Callable[[], object] | None = None
+
+
+class RuntimeFinder(Protocol):
+    """What a handle leads to; see `Runtimes`."""
+
+    def get(self) -> Runtime:
+        """The runtime that there is now."""
+
+    def stop(self, timeout: float | None) -> Callable[[], object]:
+        """Begin to stop it; what is returned waits for its end."""
 
 
 class Runtimes:
@@ -84,6 +95,12 @@ class Runtimes:
         runtime.stop(runtime.settings.shutdown_timeout if timeout is None else timeout)
         return partial(_await_end, runtime, place.at_exit)
 
+    def part(self) -> None:
+        """This process's has ended by itself: wait a second at most for the rest of it, and forget it at exit."""
+        place = self._places.get(os.getpid())
+        if place is not None and place.started is not None:
+            _part(place.started, STOP_GRACE, place.at_exit)
+
     def _start(self) -> Runtime:
         place = self._places.setdefault(os.getpid(), _Place())
         with place.lock:
@@ -116,8 +133,12 @@ def _nothing() -> None:
 
 def _await_end(runtime: Runtime, at_exit: Callable[[], object] | None) -> None:
     left = runtime.shutdown.deadline - runtime.clock.monotonic()
+    _part(runtime, max(0.0, left) + STOP_GRACE, at_exit)
+
+
+def _part(runtime: Runtime, timeout: float, at_exit: Callable[[], object] | None) -> None:
     # Kept while it has not ended: a thread of the starter's own does not wait, and then the interpreter's exit does.
-    if runtime.join(max(0.0, left) + STOP_GRACE) and at_exit is not None:
+    if runtime.join(timeout) and at_exit is not None:
         atexit.unregister(at_exit)
         _running.pop(runtime, None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ from pykka.messages import ProxyCall
 from pgflow_starter.actors.starter import STARTER_ID
 from pgflow_starter.app.client import PgflowClient
 from pgflow_starter.app.runtime import Runtime
-from pgflow_starter.app.runtimes import Runtimes
+from pgflow_starter.app.runtimes import RuntimeFinder
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus, WorkerState
 from pgflow_starter.errors import ForkedError
@@ -32,7 +33,7 @@ class Starter:
     handles does not, and a child of multiprocessing before Python 3.13 has no such exit: call `stop` there.
     """
 
-    def __init__(self, runtimes: Runtimes, names: Sequence[str]) -> None:
+    def __init__(self, runtimes: RuntimeFinder, names: Sequence[str]) -> None:
         self._runtimes = runtimes
         self._names = names
 
@@ -122,7 +123,7 @@ class StarterProxy:
     A call that meets a restart is sent again, for then it was never executed. Thread-safe.
     """
 
-    def __init__(self, runtimes: Runtimes, checked: Callable[[], Runtime]) -> None:
+    def __init__(self, runtimes: RuntimeFinder, checked: Callable[[], Runtime]) -> None:
         self._runtimes = runtimes
         self._checked = checked
 
@@ -165,9 +166,10 @@ class StarterProxy:
         message = ProxyCall(attr_path=(method,), args=args, kwargs={})
         ref = tree.ref(STARTER_ID)
         sent = None if ref is None else ref.ask(message, block=False)
+        pid = os.getpid()
 
         def answer(timeout: float | None) -> Any:
-            if self._runtimes.get() is not runtime:
+            if os.getpid() != pid:
                 msg = "this was asked of the starter's parent process, which will not answer here: ask again"
                 raise ForkedError(msg)
             clock = runtime.clock
@@ -178,12 +180,12 @@ class StarterProxy:
                     try:
                         return answering.get(timeout=_left(deadline, clock))
                     except pykka.ActorDeadError:
-                        self._checked()
+                        runtime.board.check_open()
                 left = _left(deadline, clock)
                 try:
                     asked = tree.await_other(STARTER_ID, asked, RESTART_PATIENCE if left is None else left)
                 except pykka.ActorDeadError:
-                    self._checked()
+                    runtime.board.check_open()
                     raise
                 answering = asked.ask(message, block=False)
 

@@ -18,7 +18,7 @@ from pgflow_starter.cli.options import stdout_console
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.flow import Flow, Job
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.core.state import text_of
+from pgflow_starter.core.state import ModuleType, text_of
 from pgflow_starter.errors import DefinitionError
 
 
@@ -78,7 +78,7 @@ def _flows_in(path: str) -> list[str]:
 def _headline(flow: FlowDefinition) -> str:
     steps = "1 step" if len(flow.steps) == 1 else f"{len(flow.steps)} steps"
     times = f"attempts {flow.max_attempts}, base delay {flow.base_delay} s, timeout {flow.timeout} s"
-    return f"{flow.kind} {flow.slug}: {steps}, {times}"
+    return f"{flow.kind or ModuleType.FLOW} {flow.slug}: {steps}, {times}"
 
 
 def _table(flow: FlowDefinition, console: Console) -> Table:

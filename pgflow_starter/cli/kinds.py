@@ -31,7 +31,7 @@ def flows_and_jobs(paths: Sequence[str]) -> tuple[list[str], list[str]]:
 def _kind(path: str) -> ModuleType | None:
     # On a thread, one after the other: a module may hang or exit as it is imported, and modules that import each other
     # must not be imported at the same time.
-    found: list[ModuleType] = []
+    found: list[ModuleType | None] = []
     thread = threading.Thread(target=_look, args=(path, found), name=f"pgflow-import-{path}", daemon=True)
     thread.start()
     thread.join(PATIENCE)
@@ -40,7 +40,7 @@ def _kind(path: str) -> ModuleType | None:
     return found[0] if found else None
 
 
-def _look(path: str, found: list[ModuleType]) -> None:
+def _look(path: str, found: list[ModuleType | None]) -> None:
     try:
         found.append(definition_of(path).kind)
     except BaseException as error:

@@ -57,6 +57,8 @@ class StepDefinition:
             yield f"{who}: handler must be a function of (input, ctx), got {self.handler!r}"
         elif inspect.iscoroutinefunction(self.handler):
             yield f"{who}: handler is a coroutine function; handlers run on threads, declare it with plain def"
+        elif parameters := _unfit_parameters(self.handler):
+            yield f"{who}: handler takes {parameters}, but is called with (input, ctx): give it these two parameters"
         if self.kind not in tuple(StepKind):
             yield f"{who}: kind must be 'single' or 'map', got {self.kind!r}"
         depends_on = dependency_list(who, self.depends_on)
@@ -71,8 +73,9 @@ class StepDefinition:
 class FlowDefinition:
     """A flow's slug, options and steps; `steps` is kept in topological order, as pgflow's `add_step` needs it.
 
-    Times are whole seconds. Raises ValueError naming everything that is wrong (slugs, options, an unknown or doubled
-    dependency, a duplicate step, a cycle, no steps), TypeError for a slug that is no string. Immutable.
+    Times are whole seconds; `kind` None is that of the list in which the module is given. Raises ValueError naming
+    everything that is wrong (slugs, options, an unknown or doubled dependency, a duplicate step, a cycle, no steps),
+    TypeError for a slug that is no string. Immutable.
     """
 
     slug: str
@@ -81,7 +84,7 @@ class FlowDefinition:
     base_delay: int = DEFAULT_BASE_DELAY
     timeout: int = DEFAULT_TIMEOUT
     max_concurrency: int | None = None
-    kind: ModuleType = ModuleType.FLOW
+    kind: ModuleType | None = None
 
     def __post_init__(self) -> None:
         steps = tuple(self.steps)
@@ -94,7 +97,7 @@ class FlowDefinition:
             ]
         )
         object.__setattr__(self, "steps", _topological(who, steps))
-        object.__setattr__(self, "kind", ModuleType(self.kind))
+        object.__setattr__(self, "kind", None if self.kind is None else ModuleType(self.kind))
 
     def step(self, slug: str) -> StepDefinition | None:
         """The step of that slug, None where there is none."""
@@ -103,6 +106,20 @@ class FlowDefinition:
     def timeout_of(self, step: StepDefinition) -> int:
         """Seconds that a task of the step may run."""
         return self.timeout if step.timeout is None else step.timeout
+
+
+def _unfit_parameters(handler: Handler) -> str:
+    """Those of a handler that cannot be called with an input and a context; nothing where it can, or none knows."""
+    try:
+        signature = inspect.signature(handler, follow_wrapped=False)  # a decorator may give it more than it gets
+    except (TypeError, ValueError):  # builtins
+        return ""
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        bare = [p.replace(annotation=p.empty, default=p.empty) for p in signature.parameters.values()]
+        return str(inspect.Signature(bare))
+    return ""
 
 
 def flow_option_problems(who: str, options: Mapping[str, object]) -> Iterator[str]:

@@ -62,6 +62,7 @@ class Flow:
             base_delay=self.base_delay,
             timeout=self.timeout,
             max_concurrency=self.max_concurrency,
+            kind=ModuleType.FLOW,
         )
 
     def step(

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.dataclass import dataclass
-from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, Phase
+from pgflow_starter.core.state import ErrorClass, Identity, ModuleError, ModuleState, ModuleStatus, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +107,20 @@ def due(m: Machine, token: int, now: datetime) -> Step:
     return begin(m, now)
 
 
-def phase_done(m: Machine, token: int, slug: str | None, now: datetime) -> Step:
-    """The running phase succeeded; `slug` is what it learned of the module, if it did."""
+def phase_done(m: Machine, token: int, identity: Identity | None, now: datetime) -> Step:
+    """The running phase succeeded; `identity` is what it learned of the module, if it did."""
     if token != m.token or m.troubled:
         return m, ()
     if m.state.phase is None:
         return _thread_ended(m, now)
-    slug = slug or m.state.slug
+    if identity is not None:
+        m = replace(m, state=replace(m.state, slug=identity.slug, type=identity.type))
     position = m.phases.index(m.state.phase) + 1
     if position < len(m.phases):
         phase = m.phases[position]
-        state = replace(m.state, phase=phase, slug=slug, updated_at=now)
+        state = replace(m.state, phase=phase, updated_at=now)
         return replace(m, state=state), (RunPhase(phase, token),)
-    state = replace(m.state, slug=slug, status=ModuleStatus.SUCCEEDED, phase=None, last_error=None, updated_at=now)
+    state = replace(m.state, status=ModuleStatus.SUCCEEDED, phase=None, last_error=None, updated_at=now)
     succeeded = replace(m, state=state, failures=0, busy=False, rewiring=False)
     return _once_more(succeeded, (AttemptEnded(state),), now)
 

@@ -16,7 +16,10 @@ from pgflow_starter.errors import DefinitionError
 
 @dataclass(frozen=True, slots=True)
 class ModuleSpec:
-    """One entry of the lists given to `start`; `key` is unique in its starter, `name` may not be."""
+    """One entry of the lists given to `start`; `key` is unique in its starter, `name` may not be.
+
+    `type` is the module's own where that is known before any of its code ran, else the list's.
+    """
 
     key: int
     module: Any
@@ -38,7 +41,8 @@ def module_specs(flows: Iterable[Any], jobs: Iterable[Any]) -> tuple[ModuleSpec,
         if identity in seen:
             problems.append(f"{name!r} is listed twice")
         seen.add(identity)
-        specs.append(ModuleSpec(len(specs), module, name, type_))
+        own = ModuleType.FLOW if isinstance(module, Flow) else ModuleType.JOB if isinstance(module, Job) else type_
+        specs.append(ModuleSpec(len(specs), module, name, own))
     if problems:
         raise ValueError("; ".join(dict.fromkeys(problems)))
     return tuple(specs)

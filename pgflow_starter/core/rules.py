@@ -19,19 +19,27 @@ INT4_MAX = 2_147_483_647
 OPTION_MINIMA = {"max_attempts": 1, "base_delay": 0, "timeout": 1, "start_delay": 0, "max_concurrency": 1}
 
 _SLUG = re.compile(r"[a-z_][a-z0-9_]*", re.ASCII)
+_DECLARED = {"job slug": '@pgflow.job("{}")', "step slug": "@flow.step()"}
 _RULE = f"lowercase letters, digits and '_', not starting with a digit, at most {MAX_SLUG_LENGTH} characters"
 
 
 def slug_problem(what: str, slug: object) -> str | None:
     """What is wrong with a slug, None when nothing is; `what` names it. Raises TypeError for what is no string."""
     if not isinstance(slug, str):
-        msg = f"{what} must be a string, got {type(slug).__name__} {slug!r} (declare with parentheses: @flow.step())"
+        msg = f"{what} must be a string, got {type(slug).__name__} {slug!r}{_without_parentheses(what, slug)}"
         raise TypeError(msg)
     if slug in RESERVED_SLUGS:
         return f"{what} {slug!r} is reserved by pgflow"
     if len(slug) > MAX_SLUG_LENGTH or not _SLUG.fullmatch(slug):
         return f"{what} {slug!r} is not valid: {_RULE}"
     return None
+
+
+def _without_parentheses(what: str, slug: object) -> str:
+    """How to declare it, where what should be a slug is the function that a bare decorator was put on."""
+    if what not in _DECLARED or not callable(slug):
+        return ""
+    return f" (declare with parentheses: {_DECLARED[what].format(getattr(slug, '__name__', 'name'))})"
 
 
 def refused_by_newest(slug: str) -> bool:

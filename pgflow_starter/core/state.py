@@ -29,10 +29,18 @@ _TERMINAL = frozenset({ModuleStatus.SUCCEEDED, ModuleStatus.FAILED_PERMANENT})
 
 
 class ModuleType(StrEnum):
-    """The list that a module came in."""
+    """What a module is: by its definition, or by the list that it came in where that does not say."""
 
     FLOW = "flow"
     JOB = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the registry phase learns of a module."""
+
+    slug: str
+    type: ModuleType
 
 
 class Phase(StrEnum):

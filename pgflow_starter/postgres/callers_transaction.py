@@ -13,6 +13,7 @@ from pgflow_starter.errors import PgflowError
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.errors import translate
+from pgflow_starter.postgres.other_connections import refusal
 from pgflow_starter.postgres.remedies import with_remedy
 
 _SET_STRINGS = "select pg_catalog.set_config('standard_conforming_strings', %s, %s)"
@@ -25,8 +26,7 @@ def callers_transaction(connection: Any) -> Iterator[Connection]:
     Raises TypeError for none, PgflowError for one that gives text as bytes, DatabaseError for its errors.
     """
     if not isinstance(connection, psycopg.Connection):
-        msg = f"connection must be a psycopg.Connection, got {type(connection).__name__}"
-        raise TypeError(msg)
+        raise TypeError(refusal(connection))
     if connection.info.parameter_status("client_encoding") == "SQL_ASCII":
         msg = "the connection's client_encoding is SQL_ASCII, which has no text: SET client_encoding TO 'UTF8' on it"
         raise PgflowError(msg)

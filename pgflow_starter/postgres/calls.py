@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from pgflow_starter.errors import DatabaseError, PgflowError, StarterStopped
+from pgflow_starter.errors import DatabaseError, PgflowError
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.elsewhere import Elsewhere, NoThreadError
@@ -16,13 +16,16 @@ T = TypeVar("T")
 
 
 class Calls:
-    """The calls of one client, on a database that is its `own` or its starter's. Thread-safe."""
+    """The calls of one client, on a database of its own; or of a starter, then `ended` makes what tells of its end.
 
-    def __init__(self, database: Database, *, own: bool) -> None:
+    Thread-safe.
+    """
+
+    def __init__(self, database: Database, ended: Callable[[], PgflowError] | None = None) -> None:
         self.database = database
         self.threads = Elsewhere("pgflow-client")
         self.closed = False
-        self._own = own
+        self._ended = ended
 
     def close(self) -> None:
         """What fails from now on fails for that. Does not wait. Idempotent."""
@@ -59,11 +62,9 @@ class Calls:
                 raise (with_remedy(error) if unknown else self.told(error)) from error
 
     def told(self, error: DatabaseError) -> PgflowError:
-        """The error with its remedy; that of a starter which has stopped is StarterStopped."""
-        if self.closed and not self._own:
-            return self.end()
-        return with_remedy(error)
+        """The error with its remedy; where it is the end of the starter that made it, that."""
+        return self.end() if self.closed and self._ended is not None else with_remedy(error)
 
     def end(self) -> PgflowError:
         """What is told to who waits when the client is closed."""
-        return PgflowError("the client was closed") if self._own else StarterStopped("the starter was stopped")
+        return PgflowError("the client was closed") if self._ended is None else self._ended()

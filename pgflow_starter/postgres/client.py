@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.errors import DatabaseError, RunNotFoundError
+from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.ports import Clock, MessageObserver
 from pgflow_starter.postgres.calls import Calls
 from pgflow_starter.postgres.database import Database
@@ -37,7 +37,7 @@ class Client:
             msg = f"conninfo must be a libpq connection string or URI, got {type(conninfo).__name__}"
             raise ValueError(msg)
         database = Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=clock, patience=patience)
-        self._setup(Calls(database, own=True), observer, clock, lambda _: None, lambda _: None)
+        self._setup(Calls(database), observer, clock, lambda _: None, lambda _: None)
         dropped = self._dropped = weakref.finalize(self, _dropped, self._calls)
         dropped.atexit = False
 
@@ -49,14 +49,15 @@ class Client:
         clock: Clock,
         definitions: Callable[[str], FlowDefinition | None],
         started: Callable[[str], None],
+        ended: Callable[[], PgflowError],
     ) -> Self:
         """A client over a starter's pool.
 
         `definitions` finds the definition of a slug that the starter has; `started` is told the slug of each run that
-        was started and committed.
+        was started and committed. `ended` makes what calls raise that meet the starter's end.
         """
         client = cls.__new__(cls)
-        Client._setup(client, Calls(database, own=False), observer, clock, definitions, started)
+        Client._setup(client, Calls(database, ended), observer, clock, definitions, started)
         return client
 
     def _setup(

@@ -37,7 +37,7 @@ from pgflow_starter.postgres.limits import Limit, Limits
 from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.pool import Pool
 from pgflow_starter.postgres.prober import Prober
-from pgflow_starter.postgres.readable import refuse_unreadable
+from pgflow_starter.postgres.readable import of_no_use, refuse_unreadable
 from pgflow_starter.postgres.room import Room
 
 T = TypeVar("T")
@@ -465,8 +465,7 @@ class Database:
                 if read_only == "on":
                     return DatabaseError("the server is read-only (a standby)", sqlstate="25006", connection_lost=True)
         except SetupError as error:
-            # libpq's own words would show the piece that it stumbled over, and that may be the password's.
-            return DatabaseError(f"connection string: {error}", error_type="ProgrammingError", connection_lost=True)
+            return of_no_use(error)
         except Exception as raised:
             told = translate(raised, self.redact)
             connected = not isinstance(raised, psycopg.Error) or raised.pgconn is None

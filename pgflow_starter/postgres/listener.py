@@ -27,7 +27,7 @@ from pgflow_starter.postgres.errors import crowded, translate
 from pgflow_starter.postgres.limits import Limits
 from pgflow_starter.postgres.pace import Pace
 from pgflow_starter.postgres.proof import Proof
-from pgflow_starter.postgres.readable import refuse_unreadable
+from pgflow_starter.postgres.readable import of_no_use, refuse_unreadable
 from pgflow_starter.postgres.subscriptions import Answer, Subscriptions
 from pgflow_starter.postgres.wakeup import Wakeup
 
@@ -188,7 +188,9 @@ class Listener:
                     self._serve(conn, proof)
             except ListenUnsupportedError as unsupported:
                 error = unsupported
-            except (psycopg.Error, OSError, SetupError) as raised:
+            except SetupError as unreadable:
+                error = of_no_use(unreadable)
+            except (psycopg.Error, OSError) as raised:
                 error = translate(raised, self._redact)
             else:
                 return

@@ -12,7 +12,7 @@ from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
 from pgflow_starter.core.modules import ModuleSpec, definition_of
-from pgflow_starter.core.state import Phase
+from pgflow_starter.core.state import Identity, Phase
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import CancelScope, Compiled, FlowStore, QueueListener
 from pgflow_starter.worker.workers import Workers
@@ -43,7 +43,7 @@ class RegistrationPhases:
         self._importing = threading.Lock()
         self._warned: dict[str, tuple[str, ...]] = {}
 
-    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], str | None] | None:
+    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], Identity | None] | None:
         """What is left to be done for it, if nobody has to be waited for; None otherwise."""
         if phase is Phase.REGISTRY:
             # A definition of our own classes cannot hang; one of theirs, and what they override, may.
@@ -52,8 +52,8 @@ class RegistrationPhases:
             return _nothing
         return None
 
-    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> str | None:
-        """Run one of the first three phases; the slug from the registry phase."""
+    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> Identity | None:
+        """Run one of the first three phases; who it is from the registry phase."""
         if phase is Phase.REGISTRY:
             return self._register(spec)
         if phase is Phase.WORKER:
@@ -97,8 +97,9 @@ class RegistrationPhases:
     def _slug(self, spec: ModuleSpec) -> str:
         return self._registry.of(spec).definition.slug
 
-    def _register(self, spec: ModuleSpec) -> str:
-        return self._registry.register(spec, self._definition(spec)).definition.slug
+    def _register(self, spec: ModuleSpec) -> Identity:
+        definition = self._registry.register(spec, self._definition(spec)).definition
+        return Identity(definition.slug, definition.kind or spec.type)
 
     def _definition(self, spec: ModuleSpec) -> FlowDefinition:
         if not isinstance(spec.module, str):

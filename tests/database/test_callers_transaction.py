@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -59,3 +60,44 @@ def test_a_connection_without_text_is_refused_with_the_remedy_which_helps(databa
             client.enqueue(echo_job(), "x", connection=connection)
         connection.execute("set client_encoding to 'UTF8'")
         assert client.enqueue(echo_job(), "ü", connection=connection).input == "ü"
+
+
+def of(module: str, name: str) -> Any:
+    """An object of a class of somebody's own that derives from that one of a library's."""
+    theirs = type(name, (), {"__module__": module})
+    return type("Mine", (theirs,), {"__module__": "shop.database"})()
+
+
+OF_A_SESSION = r"connection\(\)\.connection\.driver_connection of it, with an engine of postgresql\+psycopg://"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "instead"),
+    [
+        ("django.utils.connection", "ConnectionProxy", r"its attribute connection, within transaction\.atomic\(\)"),
+        ("django.db.backends.base.base", "BaseDatabaseWrapper", r"its attribute connection, within transaction"),
+        ("sqlalchemy.orm.session", "Session", OF_A_SESSION),
+        ("sqlalchemy.orm.scoping", "scoped_session", OF_A_SESSION),
+        ("sqlalchemy.engine.base", "Connection", r"connection\.driver_connection of it"),
+        ("sqlalchemy.engine.base", "Engine", r"connection\.driver_connection of what `with engine\.begin\(\) as"),
+        ("sqlalchemy.pool.base", "PoolProxiedConnection", "its attribute driver_connection"),
+        ("sqlalchemy.ext.asyncio.session", "AsyncSession", r"a psycopg\.Connection that is not asyncio's"),
+        ("psycopg", "AsyncConnection", r"a psycopg\.Connection that is not asyncio's"),
+        ("psycopg_pool.pool", "ConnectionPool", r"what `with pool\.connection\(\) as \.\.\.` gives"),
+        ("psycopg2.extensions", "connection", r"one that psycopg\.connect made"),
+    ],
+)
+def test_another_library_s_connection_is_refused_with_what_to_pass_instead(
+    module: str, name: str, instead: str
+) -> None:
+    told = rf"connection must be a psycopg\.Connection, got shop\.database\.Mine: pass {instead}"
+    with pgflow.PgflowClient("host=127.0.0.1 port=1") as client, pytest.raises(TypeError, match=told):
+        client.enqueue(echo_job(), 1, connection=of(module, name))
+
+
+def test_what_is_no_connection_of_anybody_s_is_refused_without_being_shown() -> None:
+    with pgflow.PgflowClient("host=127.0.0.1 port=1") as client:
+        for given, told in (("password=secret", r"builtins\.str: pass one that is open"), (7, r"builtins\.int")):
+            with pytest.raises(TypeError, match=rf"got {told}") as refused:
+                client.start_flows(echo_job(), [1], connection=given)
+            assert "secret" not in str(refused.value)

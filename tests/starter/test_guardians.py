@@ -11,6 +11,7 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.actors.timers import TimerThread
 from pgflow_starter.app.runtime import _terminated
+from pgflow_starter.postgres.conninfo import Redactor
 from pgflow_starter.postgres.listener import Listener
 from pgflow_starter.postgres.readable import refuse_unreadable
 from tests.support.starters import echo_job, running
@@ -154,5 +155,6 @@ def _dies(self: TimerThread) -> Any:
 
 
 def test_a_root_that_ends_without_an_error_is_told_in_words() -> None:
-    assert str(_terminated(None)) == "the starter's supervisor has ended: it was stopped from outside"
-    assert str(_terminated(RuntimeError("boom"))) == "the starter's supervisor gave up: boom"
+    redact = Redactor("password=secret")
+    assert str(_terminated(None, redact)) == "the starter's supervisor has ended: it was stopped from outside"
+    assert str(_terminated(RuntimeError("a secret"), redact)) == "the starter's supervisor gave up: a ***"

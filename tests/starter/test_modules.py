@@ -45,6 +45,39 @@ def test_dotted_paths_are_resolved_to_modules_and_attributes(database: str, shop
         ]
 
 
+class Bare:
+    """A module whose definition does not say what it is."""
+
+    @staticmethod
+    def __pgflow_definition__() -> pgflow.FlowDefinition:
+        return pgflow.FlowDefinition("bare", (pgflow.StepDefinition("only", lambda given, ctx: given),))
+
+
+def test_a_module_has_the_kind_of_its_definition_whatever_list_it_came_in(database: str, shop: str) -> None:
+    paths, mail, order = [shop, f"{shop}:Namespace.mail"], echo_job("mail"), pgflow.Flow("order")
+    order.step("only")(lambda given, ctx: given)
+    with running(database, flows=[*paths, mail], jobs=[f"{shop}:order", order, Bare, "no_such:module"]) as starter:
+        starter.await_ready(10)
+        assert [(m.module, str(m.type)) for m in starter.status().modules] == [
+            (shop, "job"),
+            (f"{shop}:Namespace.mail", "job"),
+            ("mail", "job"),
+            (f"{shop}:order", "flow"),
+            ("order", "flow"),
+            ("Bare", "job"),
+            ("no_such:module", "job"),
+        ]
+        kinds = {d.slug: d.kind for d in starter.definitions()}
+        assert kinds == {
+            "shop_itself": "job",
+            "shop_mail": "job",
+            "mail": "job",
+            "shop_order": "flow",
+            "order": "flow",
+            "bare": "job",
+        }
+
+
 @pytest.mark.parametrize("path", ["no_such_module_here", "json:nothing", "json", ":x", "os:path:join", ""])
 def test_what_a_path_cannot_name_fails_for_good(database: str, path: str) -> None:
     with running(database, flows=[path]) as starter:

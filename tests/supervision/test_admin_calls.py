@@ -28,6 +28,17 @@ def test_count_children_counts_specs_and_those_that_run(stage: Stage) -> None:
     assert top.call("count_children") == {"specs": 3, "active": 2, "supervisors": 0, "workers": 3, "abandoned": 0}
 
 
+def test_get_childspec_answers_the_spec_of_a_child_that_runs_and_of_one_that_does_not(stage: Stage) -> None:
+    spec = stage.worker("a", restart="transient", shutdown=7)
+    top = stage.supervise(spec)
+    assert top.call("get_childspec", "a") is spec
+    top.call("terminate_child", "a")
+    assert top.call("get_childspec", "a") is spec
+    with pytest.raises(SupervisionError, match="supervisor 'top' has no child 'b'") as refused:
+        top.call("get_childspec", "b")
+    assert refused.value.reason is Refusal.NOT_FOUND
+
+
 def test_start_child_answers_its_ref_and_keeps_it_last(stage: Stage) -> None:
     top = stage.supervise(stage.worker("a"))
     ref = top.call("start_child", stage.worker("b"))

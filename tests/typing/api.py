@@ -9,6 +9,7 @@ from uuid import UUID
 import pykka
 
 import pgflow_starter as pgflow
+from pgflow_starter.supervision import ChildSpec, SupervisorActor
 
 order = pgflow.Flow("order", max_attempts=3, base_delay=5, timeout=60)
 
@@ -53,6 +54,14 @@ def a_users_program(conninfo: str) -> None:
         assert_type(starter.proxy().status(), pykka.Future[pgflow.StarterStatus])
         assert_type(pgflow.Backoff(base=0.5).delay(1, 0.0), float)
         starter.stop(timeout=1)
+
+
+def a_users_own_tree(conninfo: str) -> None:
+    """A starter as a child."""
+    spec = pgflow.child_spec(conninfo, id="flows", restart="transient", shutdown=5, flows=[order], pool_size=3)
+    assert_type(spec, ChildSpec)
+    supervisor = SupervisorActor.start("app", [spec])
+    assert_type(pgflow.starter_of(supervisor, "flows"), pgflow.Starter)
 
 
 def _context() -> pgflow.TaskContext:

@@ -12,7 +12,7 @@ from pgflow_starter import DatabaseError, NotInstalledError
 from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.core.modules import ModuleSpec, module_specs
-from pgflow_starter.core.state import Phase
+from pgflow_starter.core.state import Identity, ModuleType, Phase
 from pgflow_starter.ports import CancelScope, Compiled
 from pgflow_starter.worker.registration import RegistrationPhases
 from tests.support.starters import echo_job
@@ -63,7 +63,7 @@ class Desk:
         for spec in self.specs:
             here = self.phases.at_once(spec, Phase.REGISTRY)
             assert here is not None
-            assert here() == spec.name
+            assert here() == Identity(spec.name, ModuleType.JOB)
         return self
 
     def store(self, *slugs: str, differences: tuple[str, ...] = ()) -> None:
