@@ -61,11 +61,22 @@ class Rig:
     def __init__(self) -> None:
         self.store: Any = Store()
         self.told: list[Outcome] = []
+        self.failed: list[Outcome] = []
+        self.away = False
         self.stuck = 0
         self.pauses: list[float] = []
         self.clock = ManualClock()
         self.troubles = Troubles(self.clock, ManualTimers(), LOG, lambda: None)
-        self.outbox = Outbox(self.store, self.clock, self.told.extend, self._again, LOG, self.troubles)
+        self.outbox = Outbox(
+            self.store,
+            self.clock,
+            self.told.extend,
+            self._again,
+            LOG,
+            self.troubles,
+            failed=self.failed.append,
+            away=lambda: self.away,
+        )
 
     def _again(self, seconds: float | None) -> None:
         if seconds is None:
@@ -344,7 +355,7 @@ def test_what_takes_longer_than_it_may_is_written_in_smaller_parts() -> None:
 
 def run(handler: Callable[[Any, Any], Any], of: Task | None = None) -> Outcome:
     definition = FlowDefinition("shop", (StepDefinition("a", handler),))
-    return execute(definition, of or task(7), 12.5, threading.Event())
+    return execute(definition, of or task(7), 12.5, threading.Event())[0]
 
 
 def test_a_handler_learns_what_the_contract_names() -> None:
@@ -440,7 +451,7 @@ def test_who_waits_for_the_flights_is_woken_by_the_last() -> None:
     flights.land(made[2], lambda: None)
     waiting.join(WAIT)
     assert told == [True]
-    flights.ended_late()
+    flights.ended_late(made[1])
     assert flights.abandoned == 0
 
 
