@@ -129,6 +129,7 @@ class Rig:
         self.dispatcher.start()
         self.unit: Callable[[], float] = lambda: 0.5
         self.trouble: Trouble | None = None
+        self.away = False
         self._supervisor: pykka.ActorRef[Any] | None = None
 
     def start(self, *modules: str, strategy: str = "polling", width: int = 10) -> None:
@@ -150,7 +151,7 @@ class Rig:
             crowd=Crowd(self.phases, lane),
             observer=self.probe,
             trouble_of=lambda slug, lasting: self.trouble,
-            away=lambda: False,
+            away=lambda: self.away,
             stopping=lambda: False,
             redact=lambda text: text.replace("secret", "***"),
         )

@@ -171,9 +171,13 @@ def test_a_task_that_takes_too_long_fails_and_its_late_result_is_ignored(threads
     assert begun.wait(WAIT)
     rig.timers.advance(5.0)
     rig.await_settled(1)
-    assert (len(rig.flights), rig.flights.abandoned) == (0, 1)
+    assert rig.hanging.acquire(timeout=WAIT)
+    assert (len(rig.flights), rig.flights.abandoned, rig.flights.hanging) == (0, 1, [task(1)])
+    assert any(name.endswith(" shop.a") for name in threads.names())
     release.set()
-    eventually(lambda: rig.flights.abandoned == 0)
+    assert rig.hanging.acquire(timeout=WAIT)
+    assert rig.flights.abandoned == 0
+    eventually(lambda: not any("shop" in name for name in threads.names()))
     [[outcome]] = rig.store.batches
     assert "has not ended within its timeout of 5 s" in outcome.error
 
