@@ -12,6 +12,7 @@ from pgflow_starter.core.failure import LONGEST, Failure, Failures, LogErrors
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 
 TASK = Task(UUID(int=1), "shop", "charge", 0, 7, 1, None, None)
+SECRET = "hush"
 E = TypeVar("E", bound=BaseException)
 OUTCOME = Outcome(TASK, OutcomeKind.FAILED, error="ValueError: stored", error_type="ValueError")
 
@@ -37,7 +38,7 @@ def raised(error: E, cause: BaseException | None = None) -> E:
     return error
 
 
-def of(error: BaseException | None, log_errors: LogErrors = LogErrors.FULL, secret: str = "hush") -> Failure:
+def of(error: BaseException | None, log_errors: LogErrors = LogErrors.FULL, secret: str = SECRET) -> Failure:
     return Failures(log_errors, lambda text: text.replace(secret, "***")).of(OUTCOME, error)
 
 
@@ -50,10 +51,16 @@ def test_everything_is_told_with_the_exception_itself() -> None:
 
 
 def test_an_exception_with_a_secret_in_it_is_told_without_and_given_to_nobody() -> None:
-    failure = of(raised(ValueError("password hush of ada"), raised(KeyError("hush"))))
+    failure = of(raised(ValueError(f"password {SECRET} of ada"), raised(KeyError(SECRET))))
     assert (failure.message, failure.error) == ("password *** of ada", None)
-    assert "hush" not in failure.trace
+    assert SECRET not in failure.trace
     assert "KeyError: '***'" in failure.trace
+
+
+def test_a_message_that_cannot_be_written_is_told_so_that_it_can() -> None:
+    failure = of(raised(ValueError("nul \ud800")))
+    assert (failure.message, failure.error) == ("nul \\ud800", None)
+    assert failure.trace.endswith("ValueError: nul \\ud800")
 
 
 def test_by_type_neither_messages_nor_source_are_told_of_what_it_holds_either() -> None:

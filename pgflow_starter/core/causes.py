@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from linecache import getlines
 from textwrap import indent
 
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import text_of
 from pgflow_starter.errors import PermanentError
+
+LONGEST_STATEMENT = 10
+"""Lines of source that a traceback shows of a call at most."""
 
 LAST_FRAMES = 3
 """Frames of a traceback that are told."""
@@ -58,6 +62,16 @@ def types_and_calls(error: BaseException) -> Iterator[str]:
         ]
         frames = "".join(traceback.StackSummary.from_list(calls).format())
         yield indent(f"{within.words}{qualified(within.error)}\n{frames}".rstrip(), "  " * within.depth)
+
+
+def words_of(error: BaseException) -> Iterator[str]:
+    """What Python's traceback of it may quote: messages, notes and lines of source. Raises as `types_and_calls`."""
+    for within in _walk(error, said_only=False):
+        yield _own_lines(within.error)
+        if isinstance(within.error, SyntaxError):
+            yield str(within.error.text)
+        for frame, line in traceback.walk_tb(within.error.__traceback__):
+            yield "".join(getlines(frame.f_code.co_filename, frame.f_globals)[line - 1 : line - 1 + LONGEST_STATEMENT])
 
 
 def qualified(error: BaseException) -> str:

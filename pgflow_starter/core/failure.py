@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
-from pgflow_starter.core.causes import qualified, types_and_calls
+from pgflow_starter.core.causes import qualified, types_and_calls, words_of
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import text_of
 from pgflow_starter.core.task import Outcome
@@ -24,15 +24,21 @@ class LogErrors(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`type` is the exception's class with its module; `message` and `trace` hold no secret, and may be empty.
+    """`type` is the exception's class with its module; nothing of it holds a secret.
 
-    `error` is the exception itself, where all that Python's traceback of it says may be told.
+    `message` may be empty. `error` is the exception itself, where all that Python's traceback of it says may be told;
+    else `calls` is what may, empty where nothing was raised.
     """
 
     type: str
     message: str = ""
-    trace: str = ""
+    calls: str = ""
     error: BaseException | None = None
+
+    @property
+    def trace(self) -> str:
+        """The traceback, its end at least. Takes a while: each of the exception's lines is looked up and marked."""
+        return self.calls if self.error is None else _formatted(self.error)[-LONGEST:]
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
@@ -50,16 +56,24 @@ class Failures:
         try:
             if error is None:
                 message = outcome.error.removeprefix(f"{outcome.error_type}: ")
-                return Failure(outcome.error_type, self._redact(message) if self._full else "")
+                return Failure(outcome.error_type, self._fit(message) if self._full else "")
             if not self._full:
-                return Failure(qualified(error), trace=_cut(types_and_calls(error)))
-            said = "".join(traceback.format_exception(error)).rstrip()
-            shown = self._redact(said)
+                return Failure(qualified(error), calls=self._fit(_cut(types_and_calls(error))))
+            message, words = self._fit(text_of(error))[:LONGEST], "\n".join(words_of(error))
+            if self._fit(words) == words:
+                return Failure(qualified(error), message, error=error)
             # Whoever writes the log formats an exception as they like: so one with a secret in it is for nobody.
-            whole = error if shown == said else None
-            return Failure(qualified(error), self._redact(text_of(error))[:LONGEST], shown[-LONGEST:], whole)
+            return Failure(qualified(error), message, self._fit(_formatted(error))[-LONGEST:])
         except BaseException:  # somebody's own class, of which even that cannot be asked
             return Failure(outcome.error_type)
+
+    def _fit(self, text: str) -> str:
+        """Without secrets, and without what no log can be written with: lone surrogates."""
+        return self._redact(text).encode("utf-8", "backslashreplace").decode()
+
+
+def _formatted(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _cut(parts: Iterable[str]) -> str:

@@ -149,8 +149,8 @@ class OtelMessages:
 
     def _tell_failure(self, span: Span, outcome: Outcome, failure: Failure) -> None:
         _failed(span, outcome.error_type, one_line(str(failure)))
-        if failure.trace:
-            attributes = {names.EXCEPTION_TYPE: failure.type, names.EXCEPTION_STACKTRACE: failure.trace}
+        if span.is_recording() and (calls := failure.trace):
+            attributes = {names.EXCEPTION_TYPE: failure.type, names.EXCEPTION_STACKTRACE: calls}
             if failure.message:
                 attributes[names.EXCEPTION_MESSAGE] = failure.message
             self._providers.events.exception(attributes, span, at=nanoseconds(self._clock))

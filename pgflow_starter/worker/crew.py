@@ -185,5 +185,5 @@ class Crew:
             return
         self._hanging()
         self._landed()
-        self._outbox.flush()
         self._failing.tell(outcome)
+        self._outbox.flush()

@@ -44,9 +44,9 @@ class FailureLog:
             "task_index": task.task_index,
             "attempt": task.attempt,
             "max_attempts": attempts,
-            "error_type": failure.type,
+            "error_type": outcome.error_type,
             "error_message": failure.message or None,
-            "traceback": failure.trace if failure.trace and failure.error is None else None,
+            "traceback": failure.calls or None,
         }
         (self._log.error if delay is None else self._log.warning)(
             "step %s of run %s failed in attempt %d of %d, %s: %s%s",
@@ -56,7 +56,7 @@ class FailureLog:
             attempts,
             "for good" if delay is None else f"to be tried again in {delay:.1f} s",
             one_line(str(failure)),
-            "\n" + failure.trace if fields["traceback"] else "",
+            failure.calls and "\n" + failure.calls,
             exc_info=failure.error,
             **fields,
         )

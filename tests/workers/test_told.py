@@ -82,6 +82,7 @@ def test_a_task_that_is_not_to_be_tried_again_is_an_error_at_once(
         (record,) = eventually(lambda: told(caplog))
     assert record.levelno == logging.ERROR
     assert "attempt 1 of 3, for good: pgflow_starter.errors.PermanentError: no such customer" in record.getMessage()
+    assert record.__dict__["pgflow_error_type"] == "PermanentError"
 
 
 def test_by_type_a_line_says_where_and_nothing_of_what(database: str, caplog: pytest.LogCaptureFixture) -> None:
