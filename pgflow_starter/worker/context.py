@@ -56,7 +56,7 @@ class TaskContext:
     flow_input: Any
     deadline: float
     cancelled: threading.Event = field(repr=False)
-    logger: HandlerLog = field(repr=False)
+    logger: logging.LoggerAdapter[logging.Logger] = field(repr=False)
 
     if not TYPE_CHECKING:  # a type checker would take it that any name is there
 
