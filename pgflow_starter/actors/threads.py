@@ -69,8 +69,9 @@ class ThreadCache:
             raise
 
     def names(self) -> list[str]:
-        """Of its threads, but for the caller's own, that have not ended. Never waits."""
-        others = self._threads - {threading.current_thread()}
+        """Of its threads, but for the caller's own, that have not ended."""
+        with self._lock:
+            others = self._threads - {threading.current_thread()}
         return sorted(thread.name for thread in others if thread.is_alive())
 
     def owns(self, thread: threading.Thread) -> bool:
