@@ -83,7 +83,7 @@ def _tasks(providers: Providers) -> Callable[[], object]:
         messages.woken("shop")
         received = messages.received("shop", claimed, 0.001)
         with messages.processing(task, received) as told:
-            told(outcome)
+            told(outcome, None)
 
     return process
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.dataclass import dataclass
+from pgflow_starter.core.failure import LogErrors
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.core.state import SignalStrategy
 from pgflow_starter.errors import StarterTerminated
@@ -49,6 +50,9 @@ class Settings:
     """Age of a worker's last heartbeat from which on its tasks are run elsewhere."""
     shutdown_timeout: float = 30.0
     """How long `stop()` lets running tasks end."""
+    log_errors: LogErrors = LogErrors.FULL
+    """What the log and the span of a failing task say: `full`, with message and traceback, or `type`, the exception's
+    type and where it was raised, without message and source lines, for these may quote what the task was about."""
     lazy: bool = False
     """Start at the first call, once in each process that makes one: for servers that fork."""
     on_terminate: Callable[[StarterTerminated], object] | None = None
@@ -87,9 +91,8 @@ def settings_from(conninfo: object, given: dict[str, Any]) -> Settings:
     problems = list(_problems(conninfo, given))
     if problems:
         raise ValueError("; ".join(problems))
-    return Settings(
-        **{**given, "signal_strategy": SignalStrategy(given.get("signal_strategy", Settings().signal_strategy))}
-    )
+    words = {"signal_strategy": SignalStrategy, "log_errors": LogErrors}
+    return Settings(**{**given, **{name: kind(given[name]) for name, kind in words.items() if name in given}})
 
 
 def bounds(name: str) -> str:
@@ -117,6 +120,8 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
         yield f"listen_conninfo must be a libpq connection string or URI, got {type(given['listen_conninfo']).__name__}"
     if given.get("signal_strategy", "polling") not in tuple(SignalStrategy):
         yield f"signal_strategy must be 'polling' or 'notify', got {given['signal_strategy']!r}"
+    if given.get("log_errors", "full") not in tuple(LogErrors):
+        yield f"log_errors must be 'full' or 'type', got {given['log_errors']!r}"
     if given.get("on_terminate") is not None and not callable(given["on_terminate"]):
         yield f"on_terminate must be a function of one argument, got {given['on_terminate']!r}"
     if not isinstance(given.get("lazy", False), bool):

@@ -11,6 +11,7 @@ from uuid import UUID
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.evidence import Evidence, TaskKey
+from pgflow_starter.core.failure import Failure
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import Identity, ModuleState, Outage, Phase
 from pgflow_starter.core.task import Claimed, Outcome, Task
@@ -135,6 +136,10 @@ class ListenObserver(Protocol):
         """It is listening again."""
 
 
+Told = Callable[[Outcome, Failure | None], None]
+"""To be called with a task's outcome, and what may be told of it where it is a failure."""
+
+
 class MessageObserver(Protocol):
     """Watches messages. Must be quick and never raise by itself; called from many threads."""
 
@@ -147,8 +152,8 @@ class MessageObserver(Protocol):
     def received(self, queue: str, claimed: Claimed, seconds: float) -> object | None:
         """A claim took so long and came to this; what `processing` its tasks shall know of it."""
 
-    def processing(self, task: Task, received: object | None) -> AbstractContextManager[Callable[[Outcome], None]]:
-        """Around a task's handler, on its thread; what it gives is to be called with the outcome."""
+    def processing(self, task: Task, received: object | None) -> AbstractContextManager[Told]:
+        """Around a task's handler, on its thread; what it gives is to be called with what became of it."""
 
 
 @dataclass(frozen=True, slots=True)

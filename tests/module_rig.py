@@ -131,6 +131,7 @@ class Rig:
         self.unit: Callable[[], float] = lambda: 0.5
         self.trouble: Trouble | None = None
         self.shutdown = Shutdown()
+        self.away = False
         self._supervisor: pykka.ActorRef[Any] | None = None
 
     def start(self, *modules: str, strategy: str = "polling", width: int = 10) -> None:
@@ -152,7 +153,7 @@ class Rig:
             crowd=Crowd(self.phases, lane),
             observer=self.probe,
             trouble_of=lambda slug, lasting: self.trouble,
-            away=lambda: False,
+            away=lambda: self.away,
             shutdown=self.shutdown,
             redact=lambda text: text.replace("secret", "***"),
         )

@@ -14,11 +14,13 @@ from pgflow_starter import FlowDefinition, StepDefinition
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.actors.threads import ThreadCache
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.failure import Failures, LogErrors
 from pgflow_starter.core.task import Outcome, Task
 from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.worker.crew import Crew
+from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.outbox import Outbox
 from pgflow_starter.worker.troubles import Troubles
@@ -57,7 +59,17 @@ class Rig:
         self.store: Any = Store()
         self.flights, self.timers = Flights(), ManualTimers()
         troubles = Troubles(SystemClock(), self.timers, log, lambda: None, lambda: False)
-        self.outbox = Outbox(self.store, SystemClock(), lambda outcomes: None, lambda seconds: None, log, troubles)
+        self.outbox = Outbox(
+            self.store,
+            SystemClock(),
+            lambda outcomes: None,
+            lambda seconds: None,
+            log,
+            troubles,
+            failed=lambda outcome: None,
+            away=lambda: False,
+        )
+        self.hanging = threading.Semaphore(0)
         self.landed = threading.Semaphore(0)
         self.returned: list[Task] = []
         self.crew = Crew(
@@ -68,6 +80,8 @@ class Rig:
             clock=SystemClock(),
             timers=self.timers,
             threads=threads,
+            failing=FailureLog(definition, log, Failures(LogErrors.FULL, str)),
+            hanging=self.hanging.release,
             landed=self.landed.release,
             returning=lambda task: None,
             returned=self.returned.extend,
@@ -157,9 +171,13 @@ def test_a_task_that_takes_too_long_fails_and_its_late_result_is_ignored(threads
     assert begun.wait(WAIT)
     rig.timers.advance(5.0)
     rig.await_settled(1)
-    assert (len(rig.flights), rig.flights.abandoned) == (0, 1)
+    assert rig.hanging.acquire(timeout=WAIT)
+    assert (len(rig.flights), rig.flights.abandoned, rig.flights.hanging) == (0, 1, [task(1)])
+    assert any(name.endswith(" shop.a") for name in threads.names())
     release.set()
-    eventually(lambda: rig.flights.abandoned == 0)
+    assert rig.hanging.acquire(timeout=WAIT)
+    assert rig.flights.abandoned == 0
+    eventually(lambda: not any("shop" in name for name in threads.names()))
     [[outcome]] = rig.store.batches
     assert "has not ended within its timeout of 5 s" in outcome.error
 

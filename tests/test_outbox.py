@@ -62,11 +62,22 @@ class Rig:
     def __init__(self) -> None:
         self.store: Any = Store()
         self.told: list[Outcome] = []
+        self.failed: list[Outcome] = []
+        self.away = False
         self.stuck = 0
         self.pauses: list[float] = []
         self.clock = ManualClock()
         self.troubles = Troubles(self.clock, ManualTimers(), LOG, lambda: None, lambda: False)
-        self.outbox = Outbox(self.store, self.clock, self.told.extend, self._again, LOG, self.troubles)
+        self.outbox = Outbox(
+            self.store,
+            self.clock,
+            self.told.extend,
+            self._again,
+            LOG,
+            self.troubles,
+            failed=self.failed.append,
+            away=lambda: self.away,
+        )
 
     def _again(self, seconds: float | None) -> None:
         if seconds is None:
@@ -340,12 +351,37 @@ def test_what_takes_longer_than_it_may_is_written_in_smaller_parts() -> None:
     assert rig.store.calls[:3] == [4, 2, 1]
 
 
+def test_an_output_that_the_database_refuses_is_told_as_a_failed_task() -> None:
+    rig = Rig()
+    refused = DatabaseError("invalid input", sqlstate="22P05", error_type="UntranslatableCharacter")
+    rig.store.refuse = lambda batch: refused if batch[0].kind is OutcomeKind.COMPLETED else None
+    rig.outbox.put(completed(1))
+    (failed,) = rig.failed
+    assert (failed.kind, failed.error_type) == (OutcomeKind.FAILED, "DatabaseError")
+    assert rig.store.settled == [failed]
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_outcomes_that_wait_in_an_outage_are_no_line_of_their_worker(
+    away: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig()
+    rig.store.refuse = lambda batch: DatabaseError("away", connection_lost=True)
+    rig.away = away
+    for number in range(3):
+        rig.outbox.put(completed(number))
+    rig.store.refuse = lambda batch: None
+    assert rig.outbox.flush()
+    told = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert told == ([] if away else ["shop: 1 outcomes wait to be written: away"])
+
+
 # Executing
 
 
 def run(handler: Callable[[Any, Any], Any], of: Task | None = None) -> Outcome:
     definition = FlowDefinition("shop", (StepDefinition("a", handler),))
-    return execute(definition, of or task(7), 12.5, threading.Event())
+    return execute(definition, of or task(7), 12.5, threading.Event())[0]
 
 
 def test_a_handler_learns_what_the_contract_names() -> None:
@@ -370,6 +406,19 @@ def test_a_handler_learns_what_the_contract_names() -> None:
         "pgflow_attempt": 2,
     }
     assert outcome == Outcome(task(7), OutcomeKind.COMPLETED, '{"out":[1]}')
+
+
+def test_a_handlers_lines_carry_its_task_and_what_it_gives_them(caplog: pytest.LogCaptureFixture) -> None:
+    def handler(given: Any, ctx: TaskContext) -> None:
+        ctx.logger.warning("odd", extra={"customer": "ada", "pgflow_step": "mine"})
+        ctx.logger.warning("plain")
+
+    run(handler)
+    odd, plain = (r.__dict__ for r in caplog.records)
+    assert odd["customer"] == "ada"
+    assert "customer" not in plain
+    for record in (odd, plain):
+        assert (record["pgflow_run_id"], record["pgflow_step"], record["pgflow_attempt"]) == (str(RUN), "a", 2)
 
 
 class MuteError(Exception):
@@ -441,7 +490,7 @@ def test_who_waits_for_the_flights_is_woken_by_the_last() -> None:
     flights.land(made[2], lambda: None)
     waiting.join(WAIT)
     assert told == [True]
-    flights.ended_late()
+    flights.ended_late(made[1])
     assert flights.abandoned == 0
 
 

@@ -58,7 +58,7 @@ def settings() -> Iterator[str]:
         meaning = " ".join(line.strip() for line in told[("Settings", field.name)]).strip()
         default = getattr(defaults, field.name)
         shown = "" if default is None else f"`{default if isinstance(default, float | int) else repr(default)}`"
-        if field.name == "signal_strategy":
+        if isinstance(default, str):
             shown = f'`"{default}"`'
         yield f"| `{field.name}` | {shown} | {config.bounds(field.name)} | {meaning} |"
 

@@ -1,4 +1,7 @@
-"""What becomes of a module, as log lines: one warning when it turns to retrying, however often it fails after that."""
+"""What becomes of a module, as log lines: one warning when it turns to retrying, however often it fails after that.
+
+None in an outage, which is everybody's and told by who found it.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,24 @@ def log_began(state: ModuleState) -> None:
     _log_of(state).debug("attempt %d begins in phase %s", state.attempts, state.phase, attempt=state.attempts)
 
 
-def log_turned(cell: ModuleCell, state: ModuleState, delay: float | None = None) -> None:
-    """An attempt ended, or the module's worker did; `delay` seconds until the next attempt, where one is scheduled."""
+def log_turned(cell: ModuleCell, state: ModuleState, delay: float | None = None, *, quiet: bool = False) -> None:
+    """An attempt ended, or the module's worker did; `delay` seconds until the next attempt, where one is scheduled.
+
+    It is `quiet` where somebody else tells why it failed, and will be tried again: then it is no news of this module.
+    """
     log, error = _log_of(state), state.last_error
     says = (state.status, None if error is None else (error.phase, error.error_type))
-    before, cell.logged = cell.logged, says
+    quiet = quiet and state.status is ModuleStatus.RETRYING
+    before = cell.logged
+    if not quiet:
+        cell.logged = says
     if error is None:
         log.info("%s in attempt %d", state.status, state.attempts, attempt=state.attempts)
         return
     if state.status is ModuleStatus.FAILED_PERMANENT:
         tell = log.error
+    elif quiet:
+        tell = log.debug
     elif before is None or before[0] is not state.status:
         tell = log.warning
     else:

@@ -18,6 +18,7 @@ import pykka
 from pgflow_starter.actors.messages import ModuleMessage, RetryNow
 from pgflow_starter.core.machine import Machine
 from pgflow_starter.core.modules import ModuleSpec, module_identity
+from pgflow_starter.core.news import Breaks
 from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase, StarterStatus
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.ports import AttemptObserver, Clock, Reachability
@@ -37,6 +38,7 @@ class ModuleCell:
     lost: list[str] = field(default_factory=list)
     retired: str = ""
     logged: tuple[ModuleStatus, object] | None = None
+    breaks: Breaks = field(default_factory=Breaks)
 
     def tell(self, message: ModuleMessage) -> None:
         """Send to the current incarnation; a dead one's successor finds on this cell what it missed."""

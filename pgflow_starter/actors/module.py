@@ -31,9 +31,9 @@ from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.classify import classify, error_type, reason
 from pgflow_starter.core.dataclass import dataclass
-from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleStatus, Phase
+from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, Phase
 from pgflow_starter.core.trouble import Trouble
-from pgflow_starter.errors import PhaseTimeoutError
+from pgflow_starter.errors import DatabaseError, PhaseTimeoutError
 from pgflow_starter.ports import Clock, Observer, Phases, Redact, Timers
 
 
@@ -217,7 +217,7 @@ class ModuleActor(DispatchedActor):
                 asked, cell.asked = cell.asked, None
                 cell.attempt = world.observer.attempt(state, cell.attempt, asked)
             case core.AttemptEnded(state, delay):
-                log_turned(cell, state, delay)
+                log_turned(cell, state, delay, quiet=not self._tells(state))
                 if cell.attempt is not None:
                     cell.attempt.ended(state, delay)
             case core.RunPhase(phase, token):
@@ -227,6 +227,16 @@ class ModuleActor(DispatchedActor):
                     _abandon(cell.job, world)
             case core.Schedule(delay, token):
                 self._schedule(delay, token)
+
+    def _tells(self, state: ModuleState) -> bool:
+        """Whether the end of an attempt is for this module's log, and is no outage, nor the beginning of one."""
+        cell = self._cell
+        if state.last_error is None:
+            cell.breaks.over()
+            return True
+        error = None if cell.job is None else cell.job.error
+        lost = isinstance(error, DatabaseError) and error.connection_lost
+        return cell.breaks.tells(lost=lost, away=self._world.away())
 
     def _schedule(self, delay: float, token: int) -> None:
         cell = self._cell

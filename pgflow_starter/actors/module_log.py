@@ -30,9 +30,9 @@ class ModuleLog:
         """As `logging` does it."""
         self._log(logging.INFO, message, args, None, fields)
 
-    def warning(self, message: str, *args: object, **fields: object) -> None:
+    def warning(self, message: str, *args: object, exc_info: BaseException | None = None, **fields: object) -> None:
         """As `logging` does it."""
-        self._log(logging.WARNING, message, args, None, fields)
+        self._log(logging.WARNING, message, args, exc_info, fields)
 
     def error(self, message: str, *args: object, exc_info: BaseException | None = None, **fields: object) -> None:
         """As `logging` does it."""

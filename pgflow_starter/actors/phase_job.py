@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from pgflow_starter.actors.board import ModuleCell
 from pgflow_starter.actors.messages import PhaseOverdue, PhaseReported
-from pgflow_starter.actors.threads import Lane, ThreadCache, Turn
+from pgflow_starter.actors.threads import Lane, ThreadCache, Turn, doing
 from pgflow_starter.core.state import Identity, Phase
 from pgflow_starter.errors import TransientError
 from pgflow_starter.ports import PhaseObserver, Phases, Timer, Timers
@@ -134,7 +134,8 @@ class PhaseJob:
         except BaseException as error:  # no thread for the timers, perhaps
             self.report(error)
         else:
-            self._run(lambda: self._phases.run(self.cell.spec, self.phase, scope))
+            with doing(f"{self.phase} of {self.cell.spec.name}"):
+                self._run(lambda: self._phases.run(self.cell.spec, self.phase, scope))
 
     def begin(self, scope: PhaseScope | None = None) -> None:
         """From now on it is observed and may be overdue; `scope` interrupts it, unless giving its place away does."""

@@ -6,8 +6,8 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from enum import IntEnum
 from functools import partial
@@ -74,6 +74,12 @@ class ThreadCache:
             self._threads.pop(thread, None)
             raise
 
+    def names(self) -> list[str]:
+        """Of its threads, but for the caller's own, that have not ended."""
+        with self._lock:
+            others = self._threads.keys() - {threading.current_thread()}
+        return sorted(thread.name for thread in others if thread.is_alive())
+
     def owns(self, thread: threading.Thread) -> bool:
         """Whether the thread is one of these. Never waits."""
         return thread in self._threads
@@ -125,6 +131,18 @@ class ThreadCache:
                     self._idle.remove(inbox)
                     return None
             return inbox.get()  # a call was handed over just as the time was up
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Meanwhile the calling thread's name says so: to who looks at the threads there are, or are left behind."""
+    thread = threading.current_thread()
+    name = thread.name
+    thread.name = f"{name} {what}"
+    try:
+        yield
+    finally:
+        thread.name = name
 
 
 def run_patiently(threads: ThreadCache, timers: Timers, call: Callable[[], object]) -> None:

@@ -43,6 +43,7 @@ from pgflow_starter.clock import SystemClock, uniform_unit
 from pgflow_starter.config import Settings
 from pgflow_starter.core.children import ChildSpec, ChildType, SupervisorFlags
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ChildInfo, ModuleStatus, SignalStrategy, WorkerState, phases_of
 from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
@@ -82,6 +83,9 @@ HOUSEKEEPER_SHUTDOWN = 0.5
 
 LEFTOVER_TIMEOUT = 0.2
 """Seconds for threads that should be gone already when a starter has stopped."""
+
+SHOWN = 10
+"""Threads that are named where they are left behind."""
 
 JOIN_SLICE = 0.25
 """Seconds of a wait for the end in which a signal may not be seen."""
@@ -297,7 +301,9 @@ class Runtime:
                 cell.attempt.cut_short()
         abandoned = self._threads.close(LEFTOVER_TIMEOUT)
         if abandoned:
-            logger.warning("threads that hang and are abandoned: %d", abandoned)
+            names = self._threads.names()
+            shown = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+            logger.warning("threads that hang and are abandoned: %d (%s)", abandoned, shown)
 
     def _tell_terminated(self, terminated: StarterTerminated) -> None:
         if self.settings.on_terminate is not None:
@@ -340,6 +346,8 @@ class Runtime:
             self.client.may_have_ended,
             self._worker_troubled,
             self._flow_store.differences,
+            Failures(s.log_errors, self._redact),
+            lambda: self.database.outage is not None,
         )
         return Workers(self.tree, self._flow_store, world, s.max_concurrency, s.phase_timeout)
 

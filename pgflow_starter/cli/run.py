@@ -16,17 +16,14 @@ from pgflow_starter.cli.failures import Interrupted
 from pgflow_starter.cli.kinds import flows_and_jobs
 from pgflow_starter.cli.options import dsn_option
 from pgflow_starter.cli.signals import Signals, handled
-from pgflow_starter.cli.telling import News, silence_module_log, summary, told
-from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.state import ModuleStatus, SignalStrategy
+from pgflow_starter.cli.telling import summary
+from pgflow_starter.core.state import SignalStrategy
 from pgflow_starter.web import parse_address, serve
 
 logger = logging.getLogger("pgflow_starter.cli")
 
 LOOK_EVERY = 0.25
 """Seconds between two looks at the states."""
-
-_LEVELS = {ModuleStatus.RETRYING: logging.WARNING, ModuleStatus.FAILED_PERMANENT: logging.ERROR}
 
 
 @click.command(short_help="Register modules and run their messages until a signal comes.")
@@ -104,13 +101,11 @@ def _address(given: str | None) -> str | None:
 
 
 def _watch(starter: Starter, signals: Signals) -> None:
-    """Log what is new until a signal comes. Raises StarterTerminated."""
-    news, clock, was_ready, ended = News(), SystemClock(), False, False
+    """Log each turn to ready until a signal comes; modules tell their own. Raises StarterTerminated."""
+    was_ready, ended = False, False
     while not ended:
         ended = signals.wait(LOOK_EVERY)
         status = starter.status()
-        for state in news.of(status):
-            logger.log(_LEVELS.get(state.status, logging.INFO), "%s", told(state, clock.now()))
         if status.ready and not was_ready:
             logger.log(logging.INFO if status.healthy else logging.ERROR, "%s", summary(status))
         was_ready = status.ready
@@ -123,4 +118,3 @@ def _log_to_stderr() -> None:
     # They tell of each connection that fails; the starter tells it once, without a password.
     for name in ("psycopg", "pykka"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    silence_module_log()

@@ -18,7 +18,8 @@ class News:
         """The states that say something new: a status other than before, or another failure."""
         news = []
         for key, state in enumerate(status.modules):
-            says = (state.status, state.last_error)
+            error = state.last_error
+            says = (state.status, error and (error.phase, error.reason, error.error_type))
             if self._told.get(key, (ModuleStatus.PENDING, None)) != says:
                 self._told[key] = says
                 news.append(state)

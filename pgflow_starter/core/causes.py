@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from linecache import getlines
 from textwrap import indent
 
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import text_of
 from pgflow_starter.errors import PermanentError
+
+LONGEST_STATEMENT = 10
+"""Lines of source that a traceback shows of a call at most."""
 
 LAST_FRAMES = 3
 """Frames of a traceback that are told."""
@@ -46,12 +50,40 @@ def told_whole(error: BaseException) -> Iterator[str]:
         yield indent(f"{within.words}{_own_lines(within.error)}\n{frames}".rstrip(), "  " * within.depth)
 
 
+def types_and_calls(error: BaseException) -> Iterator[str]:
+    """Its type and the calls of its traceback; then, indented, each that it holds or came from alike.
+
+    Neither their words nor a line of source. Raises what somebody's own class raises when it is asked for these.
+    """
+    for within in _walk(error, said_only=False):
+        calls = [
+            traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, lookup_line=False, line="")
+            for frame, line in traceback.walk_tb(within.error.__traceback__)
+        ]
+        frames = "".join(traceback.StackSummary.from_list(calls).format())
+        yield indent(f"{within.words}{qualified(within.error)}\n{frames}".rstrip(), "  " * within.depth)
+
+
+def words_of(error: BaseException) -> Iterator[str]:
+    """What Python's traceback of it may quote: messages, notes and lines of source. Raises as `types_and_calls`."""
+    for within in _walk(error, said_only=False):
+        yield _own_lines(within.error)
+        if isinstance(within.error, SyntaxError):
+            yield str(within.error.text)
+        for frame, line in traceback.walk_tb(within.error.__traceback__):
+            yield "".join(getlines(frame.f_code.co_filename, frame.f_globals)[line - 1 : line - 1 + LONGEST_STATEMENT])
+
+
+def qualified(error: BaseException) -> str:
+    """The name of its class, with the module unless everybody knows it."""
+    kind = type(error)
+    return ("" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}.") + kind.__qualname__
+
+
 def _own_lines(error: BaseException) -> str:
     """As Python's traceback begins with; that reads all the others, and all frames of each, to say this."""
-    kind = type(error)
-    name = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
     text = text_of(error)
-    return "\n".join([name + kind.__qualname__ + (text and f": {text}"), *getattr(error, "__notes__", ())])
+    return "\n".join([qualified(error) + (text and f": {text}"), *getattr(error, "__notes__", ())])
 
 
 def _walk(error: BaseException, *, said_only: bool) -> Iterator[_Within]:

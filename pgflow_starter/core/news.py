@@ -22,3 +22,24 @@ class News:
         """Whether something was said that is over now."""
         was, self._said = self._said, None
         return was is not None
+
+
+class Breaks:
+    """Whether a failure is for its own log line. Those of an outage are not: it is told by who found it.
+
+    Nor is a connection that is lost once: the next try waits until it is known whether that is an outage.
+    """
+
+    __slots__ = ("_lost",)
+
+    def __init__(self) -> None:
+        self._lost = False
+
+    def tells(self, *, lost: bool, away: bool) -> bool:
+        """Whether to tell of one: with the connection `lost` or not, in an outage (`away`) or not."""
+        was, self._lost = self._lost, lost
+        return not away and (was or not lost)
+
+    def over(self) -> None:
+        """It went well."""
+        self._lost = False

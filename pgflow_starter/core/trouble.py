@@ -25,6 +25,7 @@ class TroubleKind(StrEnum):
     NOT_NOTIFIED = "not_notified"
     HIDDEN = "hidden"
     UNHEARD = "unheard"
+    HANDLERS_HANG = "handlers_hang"
 
 
 class TroubleScope(StrEnum):

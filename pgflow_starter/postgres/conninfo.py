@@ -27,7 +27,8 @@ _MILLISECONDS = 1000
 SHORT = 1
 """Characters up to which a secret is not looked for in a text."""
 
-_IN_URI = re.compile(r"(\w+://[^\s:/@]*):[^\s@/]*@")
+# The boundary, for else a long word is looked through from each of its letters on.
+_IN_URI = re.compile(r"(\b\w+://[^\s:/@]*):[^\s@/]*@")
 _IN_DSN = re.compile(r"(\b(?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'&]+)", re.IGNORECASE)
 
 

@@ -175,7 +175,7 @@ class Stalled:
         """How many were found, and how many of them recovered."""
         seen: list[_Key] = []
         try:
-            return self._database.call(partial(_recover, given, AT_ONCE, seen), lock=SHORT_LOCK)
+            return self._recover_these(given, AT_ONCE, seen)
         except DatabaseError as error:
             if error.connection_lost or not seen:
                 raise
@@ -186,7 +186,7 @@ class Stalled:
                 break
             this = {**given, "run": run, "step": step, "index": index}
             try:
-                recovered += self._database.call(partial(_recover, this, 1, []), lock=SHORT_LOCK)[1]
+                recovered += self._recover_these(this, 1, [])[1]
             except DatabaseError as error:
                 if error.connection_lost:
                     raise
@@ -194,17 +194,25 @@ class Stalled:
                 logger.log(level, "step %s of run %s cannot be recovered: %s", step, run, reason_for_logs(error))
         return len(seen), recovered
 
+    def _recover_these(self, given: dict[str, Any], most: int, seen: list[_Key]) -> tuple[int, int]:
+        """In one transaction; how many there were and how many are recovered, and says what was `seen`."""
+        found, again, lost = self._database.call(partial(_recover, given, most, seen), lock=SHORT_LOCK)
+        for run, step, index, slug in lost:
+            fields = {"pgflow_run_id": str(run), "pgflow_slug": slug, "pgflow_step": step, "pgflow_task_index": index}
+            logger.error("%s: step %s of run %s failed for good: %s", slug, step, run, _STALLED_TEXT, extra=fields)
+        return found, again + len(lost)
 
-def _recover(given: dict[str, Any], most: int, seen: list[_Key], conn: Connection) -> tuple[int, int]:
-    """In one transaction; how many there were and how many are recovered, and says what was `seen`."""
+
+def _recover(given: dict[str, Any], most: int, seen: list[_Key], conn: Connection) -> tuple[int, int, list[Any]]:
+    """How many there were, how many of them get their next attempt, and those that have failed, each with its flow."""
     with conn.transaction():
         rows: list[Any] = conn.execute(_STALLED, {**given, "most": most}).fetchall()
         seen += [(run, step, index) for run, step, index, *_ in rows]
         if not rows:
-            return 0, 0
+            return 0, 0, []
         free = _shown(conn, rows)
         # Without a message the core's own requeue_stalled_tasks has given the task up.
-        lost = [r[:3] for r in rows if r[5] or free.get((r[3], r[4])) is None]
+        lost = [r[:4] for r in rows if r[5] or free.get((r[3], r[4])) is None]
         again = [r[:3] for r in rows if not r[5] and free.get((r[3], r[4]))]
         with conn.pipeline():
             if again:
@@ -212,7 +220,7 @@ def _recover(given: dict[str, Any], most: int, seen: list[_Key], conn: Connectio
             if lost:
                 conn.execute(EXHAUST, _columns(lost))
                 conn.execute(_FAIL, {**_columns(lost), "text": _STALLED_TEXT})
-    return len(rows), len(lost) + len(again)
+    return len(rows), len(again), lost
 
 
 def _shown(conn: Connection, rows: Iterable[Any]) -> dict[tuple[str, int], bool]:

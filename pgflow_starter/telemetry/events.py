@@ -1,4 +1,5 @@
-"""`Events`: every event goes through here, as an event of its span and as a log record with the same attributes.
+"""`Events`: every event goes through here, as an event of its span and, unless it is an exception, as a log record
+with the same attributes.
 
 OpenTelemetry is about to have events as log records only, by an API that is private still: a change of it is met here.
 """
@@ -14,6 +15,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AttributeValue
 
+from pgflow_starter.telemetry import names
+
 INFO, WARN, ERROR = SeverityNumber.INFO, SeverityNumber.WARN, SeverityNumber.ERROR
 
 
@@ -23,6 +26,10 @@ class Events:
     def __init__(self, logger: Logger | None, heard: Any) -> None:
         self._logger = logger
         self._heard = heard
+
+    def exception(self, attributes: Mapping[str, AttributeValue], span: Span, *, at: int) -> None:
+        """An exception, in its span alone: of one that is worth it the log has a line."""
+        span.add_event(names.EVENT_EXCEPTION, attributes, at)
 
     def tell(
         self,

@@ -10,7 +10,7 @@ that follow: they carry none, and what ties their spans to the run is its id.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from uuid import UUID
@@ -21,22 +21,25 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from pgflow_starter.core.classify import error_type
 from pgflow_starter.core.dataclass import dataclass
+from pgflow_starter.core.failure import Failure
+from pgflow_starter.core.state import one_line
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
-from pgflow_starter.ports import Clock
+from pgflow_starter.ports import Clock, Told
 from pgflow_starter.telemetry import names
-from pgflow_starter.telemetry.failures import failure
+from pgflow_starter.telemetry.failures import failure as failure_attributes
 from pgflow_starter.telemetry.moments import NANOSECONDS, nanoseconds
 from pgflow_starter.telemetry.propagation import context_of, headers_of
 from pgflow_starter.telemetry.providers import Providers
 
 _no_headers: AbstractContextManager[None] = nullcontext()
-_nobody: AbstractContextManager[Callable[[Outcome], None]] = nullcontext(lambda outcome: None)
+_nobody: AbstractContextManager[Told] = nullcontext(lambda outcome, failure: None)
 
 
 class OtelMessages:
     """`ports.MessageObserver`. Thread-safe; what a provider raises is logged and goes no further.
 
-    Of an error only its type is told: its words may quote the message. Where nobody listens a message costs nothing.
+    Of an error only its type is told, its words may quote the message; of a task's failure what its `Failure` says.
+    Where nobody listens a message costs nothing.
     """
 
     def __init__(self, providers: Providers, clock: Clock) -> None:
@@ -58,7 +61,7 @@ class OtelMessages:
         """A span as long as it took, made afterwards, for most claims get nothing; for `processing` to link to."""
         return self._received(queue, claimed, seconds) if self._providers.traces and claimed.read else None
 
-    def processing(self, task: Task, received: object | None) -> AbstractContextManager[Callable[[Outcome], None]]:
+    def processing(self, task: Task, received: object | None) -> AbstractContextManager[Told]:
         """A span around a task's handler, current on its thread; to be told of the outcome. And its duration."""
         heard = self._providers.traces or self._providers.metrics
         return self._processing(task, received) if heard else _nobody
@@ -104,11 +107,18 @@ class OtelMessages:
         return None
 
     @contextmanager
-    def _processing(self, task: Task, received: object | None) -> Iterator[Callable[[Outcome], None]]:
+    def _processing(self, task: Task, received: object | None) -> Iterator[Told]:
         providers, began = self._providers, self._clock.monotonic()
         span: Span = trace.INVALID_SPAN
         sender = Context()
         ended: list[Outcome] = []
+        failures: list[Failure] = []
+
+        def told(outcome: Outcome, failure: Failure | None) -> None:
+            ended.append(outcome)
+            if failure is not None:
+                failures.append(failure)
+
         with providers.guard:
             claim = received if isinstance(received, _Received) else _NOTHING_RECEIVED
             sender = claim.senders.get(task.headers) or _sender(task.headers)
@@ -123,17 +133,27 @@ class OtelMessages:
         current = trace.set_span_in_context(span, sender)
         token = attach(current)
         try:
-            yield ended.append
+            yield told
         finally:
             detach(token)
             seconds = self._clock.monotonic() - began
             with providers.guard:
-                if ended:
-                    _told(span, ended[0])
+                for outcome in ended:
+                    span.set_attribute(names.TASK_OUTCOME, str(outcome.kind))
+                for failure in failures:
+                    self._tell_failure(span, ended[0], failure)
                 span.end()
             with providers.guard:
                 if providers.metrics and providers.instruments is not None:
                     providers.instruments.process.record(seconds, _measured(task, ended), current)
+
+    def _tell_failure(self, span: Span, outcome: Outcome, failure: Failure) -> None:
+        _failed(span, outcome.error_type, one_line(str(failure)))
+        if span.is_recording() and (calls := failure.trace):
+            attributes = {names.EXCEPTION_TYPE: failure.type, names.EXCEPTION_STACKTRACE: calls}
+            if failure.message:
+                attributes[names.EXCEPTION_MESSAGE] = failure.message
+            self._providers.events.exception(attributes, span, at=nanoseconds(self._clock))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +174,9 @@ def _sender(headers: str | None) -> Context:
         return Context()
 
 
-def _told(span: Span, outcome: Outcome) -> None:
-    span.set_attribute(names.TASK_OUTCOME, str(outcome.kind))
-    if outcome.kind is not OutcomeKind.COMPLETED:
-        _failed(span, outcome.error_type)
-
-
-def _failed(span: Span, kind: str) -> None:
-    span.set_attributes(failure(kind))
-    span.set_status(Status(StatusCode.ERROR))
+def _failed(span: Span, kind: str, description: str | None = None) -> None:
+    span.set_attributes(failure_attributes(kind))
+    span.set_status(Status(StatusCode.ERROR, description))
 
 
 def _facts(queue: str, operation: str) -> dict[str, Any]:

@@ -41,6 +41,7 @@ EVENT_READY = "pgflow.starter.ready"
 EVENT_CRASH = "pgflow.actor.crash"
 EVENT_RESTART = "pgflow.actor.restart"
 EVENT_DISCONNECTED = "pgflow.notify.disconnected"
+EVENT_EXCEPTION = "exception"
 EVENT_RECONNECTED = "pgflow.notify.reconnected"
 
 MODULE = "pgflow.starter.module"
@@ -70,6 +71,10 @@ MESSAGING_OPERATION_NAME = "messaging.operation.name"
 MESSAGING_OPERATION_TYPE = "messaging.operation.type"
 MESSAGING_MESSAGE_ID = "messaging.message.id"
 MESSAGING_BATCH_COUNT = "messaging.batch.message_count"
+
+EXCEPTION_TYPE = "exception.type"
+EXCEPTION_MESSAGE = "exception.message"
+EXCEPTION_STACKTRACE = "exception.stacktrace"
 
 TROUBLE_SCOPE = "pgflow.worker.trouble.scope"
 

@@ -20,12 +20,13 @@ from pgflow_starter.core.evidence import TaskKey
 from pgflow_starter.core.news import News
 from pgflow_starter.core.state import SignalStrategy, WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
-from pgflow_starter.core.trouble import TroubleKind
+from pgflow_starter.core.trouble import TroubleKind, TroubleScope
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.ports import Timer
 from pgflow_starter.worker.claim_size import ClaimSize
 from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.crew import Crew
+from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.messages import Polled
 from pgflow_starter.worker.outbox import Outbox
@@ -40,6 +41,15 @@ WAITING = 2
 """Outcomes for each slot but one that may wait to be written before a worker claims less than it has slots for. The
 more, the more are written together; but what is not written runs again should the process die. So with one slot a task
 begins when the one before it is written."""
+
+HANGING = 4
+"""Handlers for each slot that may hang, given up, until the worker claims no more: each keeps a thread, and what it
+holds."""
+
+HANG = (
+    "{} handlers of steps {} have not ended although they were given up, so that no more tasks are claimed until some"
+    " have: give what they wait for a limit of its own, have them look at ctx.cancelled, or start the process anew"
+)
 
 
 class WorkerCell:
@@ -56,7 +66,17 @@ class WorkerCell:
         self.slots = slots
         self.flights = Flights()
         self.claim_troubles = ClaimTroubles(definition.slug, self.troubles, world.clock, lambda: len(self.flights) > 0)
-        self.outbox = Outbox(world.store, world.clock, self._settled, self._flush_in, self.log, self.troubles)
+        failing = FailureLog(definition, self.log, world.failures)
+        self.outbox = Outbox(
+            world.store,
+            world.clock,
+            self._settled,
+            self._flush_in,
+            self.log,
+            self.troubles,
+            failed=failing.tell,
+            away=world.away,
+        )
         self.crew = Crew(
             definition,
             self.flights,
@@ -65,6 +85,8 @@ class WorkerCell:
             clock=world.clock,
             timers=world.timers,
             threads=world.threads,
+            failing=failing,
+            hanging=self._judge_hanging,
             landed=self.landed,
             returning=self._are_returning,
             returned=self._returned,
@@ -85,7 +107,7 @@ class WorkerCell:
         self._returned_before: set[TaskKey] = set()
         self.worked_at = float("-inf")
         self._size = ClaimSize(min(self.slots, world.batch_size))
-        self._counting = threading.Lock()
+        self._counting, self._judging = threading.Lock(), threading.Lock()
         self._completed = 0
         self._failed = 0
         self._claiming = threading.Lock()
@@ -147,6 +169,7 @@ class WorkerCell:
     def wire(self) -> None:
         """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
         self.unwired = self.lost = False
+        self._judge_hanging()
         if self.ref is not None:  # else its first actor does
             self.look_soon()
 
@@ -421,7 +444,19 @@ class WorkerCell:
         return {_key(task) for task in tasks} | set(self._returning)
 
     def _free(self) -> int:
-        return self.slots - len(self.flights) - max(0, self.outbox.weight - WAITING * (self.slots - 1))
+        flying = len(self.flights)
+        free = self.slots - flying - max(0, self.outbox.weight - WAITING * (self.slots - 1))
+        return min(free, HANGING * self.slots - self.flights.abandoned - flying)
+
+    def _judge_hanging(self) -> None:
+        """Handlers that were given up go on: so many may, and each that ends makes room for another."""
+        with self._judging:  # else what was found first may be said last
+            hanging = self.flights.hanging
+            if len(hanging) < HANGING * self.slots:
+                self.troubles.end(TroubleKind.HANDLERS_HANG)
+            else:
+                steps = ", ".join(sorted({repr(task.step_slug) for task in hanging}))
+                self.troubles.begin(TroubleKind.HANDLERS_HANG, HANG.format(len(hanging), steps), scope=TroubleScope.ALL)
 
     def database_back(self) -> None:
         """The database is reachable again: write what waits, then poll."""

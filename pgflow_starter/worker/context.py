@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import MutableMapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.task import LazyJson
 
-HandlerLog: TypeAlias = logging.LoggerAdapter[logging.Logger]
-
 logger = logging.getLogger("pgflow_starter.handlers")
+
+
+class HandlerLog(logging.LoggerAdapter[logging.Logger]):
+    """Adds the task's fields to the `extra` of each call: the library's own, before Python 3.13, drops that."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """As `logging` asks for it."""
+        return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
 
 
 def handler_log(run_id: UUID, flow_slug: str, step_slug: str, task_index: int, attempt: int) -> HandlerLog:
@@ -25,7 +32,7 @@ def handler_log(run_id: UUID, flow_slug: str, step_slug: str, task_index: int, a
         "pgflow_task_index": task_index,
         "pgflow_attempt": attempt,
     }
-    return logging.LoggerAdapter(logger, fields)
+    return HandlerLog(logger, fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,8 @@ class TaskContext:
     when the task has timed out or its worker stops without it: a handler that loops should look at it and return, for
     nobody takes its result any more. `flow_input` is the input of the whole flow, in every kind of step: a copy of the
     task's own, which is made when it is first looked at.
-    The records of `logger` carry `pgflow_run_id`, `pgflow_slug`, `pgflow_step`, `pgflow_task_index`, `pgflow_attempt`.
+    The records of `logger` carry `pgflow_run_id`, `pgflow_slug`, `pgflow_step`, `pgflow_task_index`, `pgflow_attempt`,
+    and what a call is given as `extra`.
     """
 
     run_id: UUID
@@ -48,7 +56,7 @@ class TaskContext:
     flow_input: Any
     deadline: float
     cancelled: threading.Event = field(repr=False)
-    logger: HandlerLog = field(repr=False)
+    logger: logging.LoggerAdapter[logging.Logger] = field(repr=False)
 
     if not TYPE_CHECKING:  # a type checker would take it that any name is there
 

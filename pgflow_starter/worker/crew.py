@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from functools import partial
 
-from pgflow_starter.actors.threads import ThreadCache, run_patiently
+from pgflow_starter.actors.threads import ThreadCache, doing, run_patiently
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Task
 from pgflow_starter.ports import Clock, MessageObserver, Timers
 from pgflow_starter.worker.execution import execute, failed
+from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flight, Flights
 from pgflow_starter.worker.outbox import Outbox
 
@@ -27,8 +28,9 @@ from pgflow_starter.worker.outbox import Outbox
 class Crew:
     """One worker's. `landed()` is told when slots are free, `returning(task)` and `returned(tasks)` which are not run.
 
-    That is when no thread is to be had for them, or the worker has stopped. Thread-safe; it outlives the actor that
-    launches the tasks.
+    That is when no thread is to be had for them, or the worker has stopped. `hanging()` is told when a task was given
+    up whose thread goes on, and when such a thread has ended. Thread-safe; it outlives the actor that launches the
+    tasks.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Crew:
         clock: Clock,
         timers: Timers,
         threads: ThreadCache,
+        failing: FailureLog,
+        hanging: Callable[[], object],
         landed: Callable[[], object],
         returning: Callable[[Task], object],
         returned: Callable[[list[Task]], object],
@@ -53,6 +57,8 @@ class Crew:
         self._timers = timers
         self._threads = threads
         self._soon = partial(run_patiently, threads, timers)
+        self._failing = failing
+        self._hanging = hanging
         self._landed = landed
         self._returning = returning
         self._returned = returned
@@ -132,10 +138,12 @@ class Crew:
     def _run(self, flight: Flight) -> None:
         """Run the handler and see to its outcome."""
         if flight.cancelled.is_set():  # given up before it began
-            self._flights.ended_late()
+            self._ended_late(flight)
             return
-        # In a context of its own: what a handler leaves in it is no business of the next one on this thread.
-        if not Context().run(self._handle, flight):
+        with doing(f"{flight.task.flow_slug}.{flight.task.step_slug}"):
+            # In a context of its own: what a handler leaves in it is no business of the next one on this thread.
+            landed = Context().run(self._handle, flight)
+        if not landed:
             return
         if self._ready:
             self._outbox.flush_soon(self._soon)  # the next task may take its time
@@ -147,17 +155,23 @@ class Crew:
         """Call the handler and put its outcome where it will be written; False where nobody wants it any more."""
         landed = False
         with self._messages.processing(flight.task, flight.received) as told:
-            outcome = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
+            outcome, error = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
             if flight.timer is not None:
                 flight.timer.cancel()
             # Before the span ends, for an exporter may hang.
             landed = self._flights.land(flight, partial(self._outbox.add, outcome))
             if landed:
-                told(outcome)
+                told(outcome, self._failing.tell(outcome, error))
             else:
-                self._flights.ended_late()
-                told(failed(flight.task, "given up before it ended", "CancelledError"))
+                self._ended_late(flight)
+                given_up = failed(flight.task, "given up before it ended", "CancelledError")
+                told(given_up, self._failing.of(given_up))
         return landed
+
+    def _ended_late(self, flight: Flight) -> None:
+        self._flights.ended_late(flight)
+        self._hanging()
+        self._landed()
 
     def _overdue(self, flight: Flight, timeout: int) -> None:
         """On the timers' thread: the task took too long. Not by a message: the actor may wait in a claim, or stop."""
@@ -169,5 +183,7 @@ class Crew:
         outcome = failed(flight.task, told, "TimeoutError")
         if not self._flights.land(flight, partial(self._outbox.add, outcome), ended=False):
             return
+        self._hanging()
         self._landed()
+        self._failing.tell(outcome)
         self._outbox.flush()

@@ -11,12 +11,17 @@ from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.worker.context import TaskContext, handler_log
 
 
-def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: threading.Event) -> Outcome:
-    """Call the step's handler on this thread. Never raises: exceptions, even SystemExit, become failed outcomes."""
+def execute(
+    definition: FlowDefinition, task: Task, deadline: float, cancelled: threading.Event
+) -> tuple[Outcome, BaseException | None]:
+    """Call the step's handler on this thread. Never raises: exceptions, even SystemExit, become failed outcomes.
+
+    The exception comes beside the outcome, which may wait to be written for long: it holds all that its frames do.
+    """
     step = definition.step(task.step_slug)
     if task.unreadable is not None:
         told = error_text(f"the input cannot be read: {task.unreadable}")
-        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=told, error_type="ValueError")
+        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=told, error_type="ValueError"), None
     assert step is not None  # a claim gives back what is another code's
     ctx = TaskContext(
         run_id=task.run_id,
@@ -34,11 +39,12 @@ def execute(definition: FlowDefinition, task: Task, deadline: float, cancelled: 
         output = step.handler(task.input, ctx)
     except BaseException as error:
         kind = OutcomeKind.FAILED_FOR_GOOD if is_permanent(error) else OutcomeKind.FAILED
-        return Outcome(task, kind, error=_told(error), error_type=type(error).__name__)
+        return Outcome(task, kind, error=_told(error), error_type=type(error).__name__), error
     try:
-        return Outcome(task, OutcomeKind.COMPLETED, output_json=to_json(output))
+        return Outcome(task, OutcomeKind.COMPLETED, output_json=to_json(output)), None
     except BaseException as error:  # of an output's own methods
-        return failed(task, f"the handler's output cannot be stored: {_text_of(error)}", type(error).__name__)
+        told = f"the handler's output cannot be stored: {_text_of(error)}"
+        return failed(task, told, type(error).__name__), error
 
 
 def failed(task: Task, text: str, error_type: str) -> Outcome:

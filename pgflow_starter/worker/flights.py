@@ -34,7 +34,18 @@ class Flights:
         self._changed = threading.Condition()
         self._flying: dict[int, Flight] = {}
         self._closed = False
-        self.abandoned = 0
+        self._hanging: dict[int, Task] = {}
+
+    @property
+    def abandoned(self) -> int:
+        """Those that were given up and whose thread has not ended."""
+        return len(self._hanging)
+
+    @property
+    def hanging(self) -> list[Task]:
+        """Their tasks."""
+        with self._changed:
+            return list(self._hanging.values())
 
     def __len__(self) -> int:
         return len(self._flying)
@@ -77,13 +88,13 @@ class Flights:
         self._flying.pop(id(flight), None)
         if not ended:
             flight.cancelled.set()
-            self.abandoned += 1
+            self._hanging[id(flight)] = flight.task
         self._changed.notify_all()
 
-    def ended_late(self) -> None:
+    def ended_late(self, flight: Flight) -> None:
         """The thread of one that was given up has ended."""
         with self._changed:
-            self.abandoned -= 1
+            self._hanging.pop(id(flight), None)
 
     def all(self) -> list[Flight]:
         with self._changed:

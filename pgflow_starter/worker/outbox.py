@@ -21,7 +21,7 @@ from uuid import UUID
 from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.evidence import TaskKey
-from pgflow_starter.core.news import News
+from pgflow_starter.core.news import Breaks, News
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.core.trouble import TroubleKind, TroubleScope, with_remedy
 from pgflow_starter.errors import DatabaseError
@@ -78,7 +78,8 @@ class Outbox:
     """Outcomes of one worker. Thread-safe.
 
     `settled(outcomes)` is told of those that are written, as `IGNORED` of those that pgflow ignored; `again(seconds)`
-    has somebody flush then, for some could not be, None: when the worker thinks fit.
+    has somebody flush then, for some could not be, None: when the worker thinks fit. `failed(outcome)` is told of one
+    that was completed and cannot be stored; `away` tells an outage.
     """
 
     def __init__(
@@ -89,6 +90,9 @@ class Outbox:
         again: Callable[[float | None], None],
         log: ModuleLog,
         troubles: Troubles,
+        *,
+        failed: Callable[[Outcome], object],
+        away: Callable[[], bool],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -96,7 +100,9 @@ class Outbox:
         self._again = again
         self._log = log
         self._troubles = troubles
-        self._stalled = News()
+        self._failed = failed
+        self._stalled, self._breaks = News(), Breaks()
+        self._away = away
         self._written_at = -inf
         self._void: set[TaskKey] = set()
         self._voided: TaskKey | None = None
@@ -340,7 +346,7 @@ class Outbox:
                     error_type=error_type(error),
                     began=began,
                 )
-            elif self._stalled.says("stalled"):
+            elif self._breaks.tells(lost=error.connection_lost, away=self._away()) and self._stalled.says("stalled"):
                 self._log.warning("%d outcomes wait to be written: %s", len(self), said)
             if error.connection_lost or error.timed_out:
                 if line.size > 1:
@@ -348,6 +354,7 @@ class Outbox:
                 else:
                     line.answers = min(2 * line.answers, LONGEST)
             raise Unwritten(error) from error
+        self._breaks.over()
         line.size, line.answers = min(2 * line.size, BATCH), 1.0
         if (known := self._troubles.of(TroubleKind.UNWRITTEN)) and known.scope is TroubleScope.ALL:
             self._troubles.end(TroubleKind.UNWRITTEN)
@@ -362,6 +369,8 @@ class Outbox:
         if instead is None:
             self._park([outcome], REFUSED_PAUSE, error)
             self._judge()
+        elif outcome.kind is OutcomeKind.COMPLETED:
+            self._failed(instead)
         return True
 
     def _tell_ignored(self, ignored: Sequence[tuple[Outcome, Ignored]]) -> dict[int, Outcome]:

@@ -33,6 +33,9 @@ PARKED_PAUSE = 0.1
 TROUBLED_PAUSE = 1.0
 """Seconds at most until what was refused is tried again: its end shall be found soon."""
 
+SHOWN = 5
+"""Tasks that are named where they are given back."""
+
 VISIBLE_MARGIN = 0.01
 """Seconds after a message becomes visible that it is looked for."""
 
@@ -93,7 +96,8 @@ class WorkerActor(DispatchedActor):
             cell.log.error("%d outcomes could not be written: their tasks are given back", len(unwritten))
         try:
             if left:
-                cell.log.warning("%d tasks did not end in time and are given back", len(left))
+                steps = ", ".join(sorted({f"step {t.step_slug} of run {t.run_id}" for t in left})[:SHOWN])
+                cell.log.warning("%d tasks did not end in time and are given back: %s", len(left), steps)
             # Those that another thread is giving back, too: it may fail, or be too late.
             self._give_back(left + unwritten + cell.returning())
             if cell.claims_unsure:

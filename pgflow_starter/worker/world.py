@@ -10,6 +10,7 @@ from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.failure import Failures
 from pgflow_starter.ports import Clock, MessageObserver, TaskStore, Timers
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.polling import PollPolicy
@@ -20,7 +21,7 @@ class WorkerWorld:
     """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database.
 
     `troubled(slug)` is told when a worker's trouble has lasted, or is over. `differences` says how a stored flow's
-    shape differs from the code's; it blocks on I/O and raises DatabaseError.
+    shape differs from the code's; it blocks on I/O and raises DatabaseError. `away` tells an outage.
     """
 
     store: TaskStore
@@ -37,3 +38,5 @@ class WorkerWorld:
     may_have_ended: Callable[[Sequence[UUID]], object]
     troubled: Callable[[str], object]
     differences: Callable[[FlowDefinition], Sequence[str]]
+    failures: Failures
+    away: Callable[[], bool]

@@ -57,14 +57,14 @@ def test_an_attempt_that_is_due_already_is_not_told_as_past() -> None:
     assert told(RETRYING, NOW + timedelta(seconds=9)).endswith("next attempt in 0.0 s")
 
 
-def test_news_are_another_status_or_another_failure_and_nothing_else() -> None:
+def test_news_are_another_status_or_another_failure_and_no_later_one_of_the_same() -> None:
     news = News()
     later = replace(RETRYING, last_error=replace(ERROR, at=NOW + timedelta(seconds=1)))
     assert news.of(status(FRESH)) == []
     assert news.of(status(TRYING)) == []
     assert news.of(status(RETRYING)) == [RETRYING]
     assert news.of(status(replace(RETRYING, attempts=2, phase=Phase.WORKER))) == []
-    assert news.of(status(later)) == [later]
+    assert news.of(status(later)) == []
     assert news.of(status(SUCCEEDED)) == [SUCCEEDED]
     assert news.of(status(SUCCEEDED)) == []
 

@@ -21,3 +21,8 @@ def test_it_is_not_shown_within_a_connection_string(conninfo: str) -> None:
 
 def test_a_longer_one_is_shown_nowhere() -> None:
     assert Redactor("host=h password=s3c")("a s3c b") == "a *** b"
+
+
+def test_a_word_of_a_million_letters_is_looked_through_once() -> None:
+    word = "x" * 1_000_000
+    assert Redactor("host=h password=s3c")(f"{word} s3c") == f"{word} ***"

@@ -133,7 +133,7 @@ def test_a_reader_sees_what_the_tutorial_shows(reader: Reader) -> None:
 
 
 def test_the_database_may_go_away_as_the_tutorial_has_it(reader: Reader) -> None:
-    (watch, _), refused, accepted, (run, retrying) = shown(AWAY)
+    (watch, _), refused, accepted, (run, away) = shown(AWAY)
     reader.types("pgflow-starter db install")
     with ExitStack() as stack:
         starter = stack.enter_context(reader.runs(run))
@@ -155,8 +155,8 @@ def test_the_database_may_go_away_as_the_tutorial_has_it(reader: Reader) -> None
         _, said = starter.communicate()
         assert ["stopping" in said, "stopped" in said] == [True, True]
         again = stack.enter_context(reader.runs(run))
-        said = read_until(again.stderr, "retrying")
-        assert matches(lines(retrying)[0], lines(said)[-1]), said
+        said = read_until(again.stderr, "is away")
+        assert matches(lines(away)[0], lines(said)[-1]), said
         read_until(watching.stdout, "order (flow): retrying")
         reader.press_enter()
         read_until(again.stderr, "ready: ")

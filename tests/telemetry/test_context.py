@@ -115,7 +115,7 @@ def test_what_somebody_else_put_into_the_headers_harms_nobody(database: str, hea
     for headers in ("{", "[" * 100_000, "[1]", '{"traceparent": 7}', '{"traceparent": "00-zz-1-01"}', "null"):
         task = Task(uuid4(), "shop", "a", 0, 1, 1, None, None, headers=headers)
         with messages.processing(task, None) as told:
-            told(Outcome(task, OutcomeKind.COMPLETED))
+            told(Outcome(task, OutcomeKind.COMPLETED), None)
     assert [s.parent for s in heard.spans("process shop")] == [None] * 6
 
 

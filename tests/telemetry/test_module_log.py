@@ -19,6 +19,7 @@ from tests.support.waiting import eventually
 
 MODULES = "pgflow_starter.modules"
 WAIT = 20.0
+LOCKED = DatabaseError("canceling statement due to lock timeout", sqlstate="55P03")
 
 
 @pytest.fixture
@@ -44,8 +45,8 @@ def test_fifty_failed_attempts_are_one_warning(rig: Rig, caplog: pytest.LogCaptu
     assert rig.ended() is None
     (warning,) = _lines(caplog, logging.WARNING)
     assert warning == (
-        "shop (orders): retrying after attempt 1, phase worker: server closed the connection [OperationalError];"
-        " next attempt in 1.0 s"
+        "shop (orders): retrying after attempt 2, phase worker: server closed the connection [OperationalError];"
+        " next attempt in 2.0 s"
     )
     assert _lines(caplog, logging.ERROR) == []
     assert _lines(caplog, logging.INFO)[-1] == "shop (orders): succeeded in attempt 51"
@@ -59,7 +60,7 @@ def test_fifty_failed_attempts_are_one_warning(rig: Rig, caplog: pytest.LogCaptu
 
 
 def test_each_turn_to_retrying_is_a_warning_of_its_own(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    rig.phases.on("worker", AWAY, None, AWAY, None)
+    rig.phases.on("worker", LOCKED, None, LOCKED, None)
     rig.start()
     for _ in range(2):
         delay = rig.ended()
@@ -69,6 +70,34 @@ def test_each_turn_to_retrying_is_a_warning_of_its_own(rig: Rig, caplog: pytest.
         rig.board.retry_now("shop")
     assert rig.ended() is None
     assert len(_lines(caplog, logging.WARNING)) == 2
+
+
+def test_what_fails_in_an_outage_is_no_line_of_the_module(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig.phases.on("worker", AWAY, AWAY, LOCKED, LOCKED, None)
+    rig.start()
+    for attempt in range(4):
+        delay = rig.ended()
+        assert delay is not None
+        assert len(_lines(caplog, logging.WARNING)) == (attempt == 3)
+        rig.away = attempt < 2  # from the first attempt's end on, which nobody knew then
+        rig.advance(delay)
+    assert rig.ended() is None
+    (warning,) = _lines(caplog, logging.WARNING)
+    assert warning.startswith("shop (orders): retrying after attempt 4, phase worker: canceling statement")
+    assert len(_lines(caplog, logging.INFO)) == 1
+
+
+def test_a_connection_that_breaks_again_without_an_outage_is_a_warning(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.phases.on("worker", AWAY, None, AWAY, AWAY, None)
+    rig.start()
+    for again in (False, True):
+        for delay in iter(rig.ended, None):
+            rig.advance(delay)
+        assert len(_lines(caplog, logging.WARNING)) == again
+        if not again:
+            rig.board.retry_now("shop")
 
 
 def test_a_module_that_failed_for_good_is_an_error(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

@@ -83,7 +83,7 @@ def test_of_messages_nothing_is_told_whatever_becomes_of_them(database: str, hea
     def unwanted(message: Any, ctx: pgflow.TaskContext) -> Any:
         return message
 
-    with running(database, jobs=[quoting, refused, odd, unwanted], **heard.settings) as starter:
+    with running(database, jobs=[quoting, refused, odd, unwanted], log_errors="type", **heard.settings) as starter:
         starter.await_ready(WAIT)
         given = {"token": TOKEN}
         for job in (quoting, odd):
@@ -97,6 +97,25 @@ def test_of_messages_nothing_is_told_whatever_becomes_of_them(database: str, hea
     for told in ("process quoting", "ValueError", "process refused", "send unwanted", "22023", "23514"):
         assert told in everything
     assert TOKEN not in everything + "\n".join(lines)
+
+
+def test_a_password_that_a_handler_raised_is_told_by_nobody(database: str, heard: Heard, lines: list[str]) -> None:
+    conninfo = make_conninfo(database, password=PASSWORD)
+
+    @pgflow.job("leaks", max_attempts=1)
+    def leaks(message: Any, ctx: pgflow.TaskContext) -> Any:
+        try:
+            raise RuntimeError(f"cannot reach postgresql://me:{PASSWORD}@db/shop")
+        except RuntimeError as error:
+            raise ValueError(f"bad input: {message}") from error
+
+    with running(conninfo, jobs=[leaks], **heard.settings) as starter:
+        assert starter.client.enqueue(leaks, "ada").wait(WAIT).status == "failed"
+        heard.await_spans("process leaks")
+        everything = _everything(heard, lines)
+    assert "postgresql://me:***@db/shop" in everything
+    assert "ValueError: bad input: ada" in everything
+    assert PASSWORD not in everything + "\n".join(lines)
 
 
 def test_of_passwords_nothing_is_told_whatever_fails(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import threading
 import uuid
 from dataclasses import dataclass
@@ -216,7 +217,9 @@ def test_a_stopped_workers_stalled_task_gets_its_next_attempt_elsewhere(database
         release.set()
 
 
-def test_a_task_whose_workers_all_died_ends_as_failed(database: str) -> None:
+def test_a_task_whose_workers_all_died_ends_as_failed_and_is_in_the_log(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
     entered, release = threading.Event(), threading.Event()
 
     @pgflow.job("poison", timeout=600, max_attempts=1)
@@ -235,7 +238,11 @@ def test_a_task_whose_workers_all_died_ends_as_failed(database: str) -> None:
             assert failed.status == "failed"
             assert failed.error is not None
             assert "worker" in failed.error
+            (record,) = eventually(lambda: [r for r in caplog.records if r.name == "pgflow_starter.tasks"])
         release.set()
+    assert record.levelno == logging.ERROR
+    assert record.getMessage().startswith(f"poison: step poison of run {run.id} failed for good: the worker")
+    assert record.__dict__["pgflow_step"] == "poison"
 
 
 def test_many_tasks_of_one_run_may_fail_at_once_without_a_deadlock(database: str) -> None:

@@ -1,0 +1,85 @@
+"""`Failure`: what may be told of a task that failed, in a log and in its span. What is stored is another matter."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+from pgflow_starter.core.causes import qualified, types_and_calls, words_of
+from pgflow_starter.core.dataclass import dataclass
+from pgflow_starter.core.state import text_of
+from pgflow_starter.core.task import Outcome
+
+LONGEST = 10_000
+"""Characters of a message, or of a traceback, that are told."""
+
+
+class LogErrors(StrEnum):
+    """How much is told: a message, and a traceback's lines of source, may quote what the task was about."""
+
+    FULL = "full"
+    TYPE = "type"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`type` is the exception's class with its module; nothing of it holds a secret.
+
+    `message` may be empty. `error` is the exception itself, where all that Python's traceback of it says may be told;
+    else `calls` is what may, empty where nothing was raised.
+    """
+
+    type: str
+    message: str = ""
+    calls: str = ""
+    error: BaseException | None = None
+
+    @property
+    def trace(self) -> str:
+        """The traceback, its end at least. Takes a while: each of the exception's lines is looked up and marked."""
+        return self.calls if self.error is None else _formatted(self.error)[-LONGEST:]
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class Failures:
+    """Makes them, as `log_errors` says; `redact` takes the secrets out of a text. Immutable, thread-safe."""
+
+    def __init__(self, log_errors: LogErrors, redact: Callable[[str], str]) -> None:
+        self._full = log_errors is LogErrors.FULL
+        self._redact = redact
+
+    def of(self, outcome: Outcome, error: BaseException | None = None) -> Failure:
+        """What may be told of that outcome, which `error` is the cause of where one was raised. Never raises."""
+        try:
+            if error is None:
+                message = outcome.error.removeprefix(f"{outcome.error_type}: ")
+                return Failure(outcome.error_type, self._fit(message) if self._full else "")
+            if not self._full:
+                return Failure(qualified(error), calls=self._fit(_cut(types_and_calls(error))))
+            message, words = self._fit(text_of(error))[:LONGEST], "\n".join(words_of(error))
+            if self._fit(words) == words:
+                return Failure(qualified(error), message, error=error)
+            # Whoever writes the log formats an exception as they like: so one with a secret in it is for nobody.
+            return Failure(qualified(error), message, self._fit(_formatted(error))[-LONGEST:])
+        except BaseException:  # somebody's own class, of which even that cannot be asked
+            return Failure(outcome.error_type)
+
+    def _fit(self, text: str) -> str:
+        """Without secrets, and without what no log can be written with: lone surrogates."""
+        return self._redact(text).encode("utf-8", "backslashreplace").decode()
+
+
+def _formatted(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _cut(parts: Iterable[str]) -> str:
+    told = ""
+    for part in parts:
+        told = f"{told}\n{part}" if told else part
+        if len(told) > LONGEST:
+            return told[: LONGEST - 1] + "…"
+    return told

@@ -1,0 +1,62 @@
+"""`FailureLog`: tasks that fail, as log lines: a warning where they are tried again, an error where not."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pgflow_starter.actors.module_log import ModuleLog
+from pgflow_starter.core.definition import FlowDefinition, StepKind
+from pgflow_starter.core.failure import Failure, Failures
+from pgflow_starter.core.state import one_line
+from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.worker.polling import retry_delay
+
+
+class FailureLog:
+    """One worker's. Thread-safe; raises nothing, whatever somebody's log handler does."""
+
+    def __init__(self, definition: FlowDefinition, log: ModuleLog, failures: Failures) -> None:
+        self._definition = definition
+        self._log = log
+        self._failures = failures
+
+    def of(self, outcome: Outcome, error: BaseException | None = None) -> Failure | None:
+        """What may be told of the outcome; None of one that is no failure."""
+        return None if outcome.kind is OutcomeKind.COMPLETED else self._failures.of(outcome, error)
+
+    def tell(self, outcome: Outcome, error: BaseException | None = None) -> Failure | None:
+        """Log it, where it is a failure, and return what may be told of it. On the thread that ran the task."""
+        failure = self.of(outcome, error)
+        if failure is not None:
+            with suppress(Exception):
+                self._tell(outcome, failure)
+        return failure
+
+    def _tell(self, outcome: Outcome, failure: Failure) -> None:
+        task, step = outcome.task, self._definition.step(outcome.task.step_slug)
+        assert step is not None  # a claim gives back what is another code's
+        attempts = self._definition.max_attempts if step.max_attempts is None else step.max_attempts
+        delay = retry_delay(self._definition, step, task.attempt) if outcome.kind is OutcomeKind.FAILED else None
+        which = f"{task.step_slug}[{task.task_index}]" if step.kind == StepKind.MAP else task.step_slug
+        fields = {
+            "run_id": str(task.run_id),
+            "step": task.step_slug,
+            "task_index": task.task_index,
+            "attempt": task.attempt,
+            "max_attempts": attempts,
+            "error_type": outcome.error_type,
+            "error_message": failure.message or None,
+            "traceback": failure.calls or None,
+        }
+        (self._log.error if delay is None else self._log.warning)(
+            "step %s of run %s failed in attempt %d of %d, %s: %s%s",
+            which,
+            task.run_id,
+            task.attempt,
+            attempts,
+            "for good" if delay is None else f"to be tried again in {delay:.1f} s",
+            one_line(str(failure)),
+            failure.calls and "\n" + failure.calls,
+            exc_info=failure.error,
+            **fields,
+        )
