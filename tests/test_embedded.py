@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -363,22 +363,24 @@ def test_a_server_started_on_a_thread_outlives_it(pg_version: int) -> None:
 # What the server's user cannot do to root
 
 
-def test_a_link_in_place_of_what_root_writes_leads_nowhere(own: EmbeddedPostgres, tmp_path: Path) -> None:
-    """Whatever the server's user does in the folders that are its own, a start opens and gives away nothing of it."""
-    home, target = folder_of(own), tmp_path / "precious"
-    target.write_text("precious")
-    before = target.stat()
-    own.stop()
-    for name in ("server.log", "postmaster.opts"):
-        (home / "data" / name).unlink(missing_ok=True)
-        (home / "data" / name).symlink_to(target)
-    os.link(target, home / "run/server.log") if target.stat().st_dev == home.stat().st_dev else None
-    if os.geteuid() == 0:
-        with pytest.raises(SetupError, match="Permission denied"):
-            own.start()  # the server itself cannot write there
-        (home / "data/postmaster.opts").unlink()
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_that_the_server_s_user_leaves_leads_nowhere(
+    own: EmbeddedPostgres, link: Callable[[Path, Path], None]
+) -> None:
+    home = folder_of(own)
+    target = Path(tempfile.mkdtemp(dir=home.parent)) / "precious"  # a hard link does not cross to another disk
+    try:
+        target.write_text("precious")
+        before = target.stat()
+        own.stop()
+        for folder in ("data", "run"):
+            for name in ("server.log", "password"):
+                link(target, home / folder / name)
         own.start()
-    assert (target.read_text(), target.stat().st_uid) == ("precious", before.st_uid)
+        after = target.stat()
+        assert (after.st_uid, after.st_mode, after.st_size) == (before.st_uid, before.st_mode, before.st_size)
+    finally:
+        shutil.rmtree(target.parent)
 
 
 def test_a_log_that_is_a_link_is_not_followed(own: EmbeddedPostgres, tmp_path: Path) -> None:
@@ -387,7 +389,7 @@ def test_a_log_that_is_a_link_is_not_followed(own: EmbeddedPostgres, tmp_path: P
     own.stop()
     (home / "server.log").unlink()
     (home / "server.log").symlink_to(target)
-    with pytest.raises(SetupError, match=r"PostgreSQL (ended while starting|could not be started)"):
+    with pytest.raises(SetupError, match=r"PostgreSQL ended while starting"):
         own.start()
     assert target.read_text() == "precious"
 

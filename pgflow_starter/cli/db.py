@@ -26,7 +26,7 @@ def db() -> None:
     is_flag=True,
     envvar="PGFLOW_ACCEPT",
     show_envvar=True,
-    help="Take pgmq's SQL as the installed Python package pgmq has it, though it is none that was tried: read it first.",
+    help="Take pgmq's SQL as the installed Python package pgmq has it, though nobody has tried it here: read it first.",
 )
 @dsn_option
 def install(accept: bool, dsn: str) -> None:

@@ -238,11 +238,13 @@ class EmbeddedPostgres:
             if self._guard is not None:
                 self._guard.close()
             self._guard = Guard(home, [home, self._plain])
-        process = self._guard.start([self._programs / "postgres", "-D", home / "data", *flags], self._identity)
+        process = None
         try:
+            process = self._guard.start([self._programs / "postgres", "-D", home / "data", *flags], self._identity)
             await_ready(process, home / "data" / "postmaster.pid")
         except BaseException as error:
-            kill_tree(process)
+            if process is not None:
+                kill_tree(process)
             if isinstance(error, SetupError):
                 log = home / LOG
                 said = log.read_text(errors="replace") if log.exists() else ""

@@ -59,8 +59,10 @@ class Guard:
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()
             return psutil.Process(int(self._process.stdout.readline()))
-        except (OSError, ValueError, psutil.NoSuchProcess) as error:
-            raise SetupError(f"PostgreSQL could not be started by the process that guards it: {error!r}") from None
+        except psutil.NoSuchProcess:
+            raise SetupError("PostgreSQL ended while starting") from None
+        except (OSError, ValueError):
+            raise SetupError("the process that guards the server ended before it could start it: try again") from None
 
     def close(self) -> None:
         """Have it end the server, remove the folders and end; 30 s at most. Idempotent."""

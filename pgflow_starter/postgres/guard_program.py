@@ -31,7 +31,10 @@ def main() -> None:
 
     def collect(*_: object) -> None:
         # At once: a server that is killed and not collected counts as running for the next one.
-        gone.add(os.waitpid(-1, os.WNOHANG)[0])
+        try:
+            gone.add(os.waitpid(-1, os.WNOHANG)[0])
+        except ChildProcessError:
+            pass  # the call before was for a server that was stopped, and collected it killed
 
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
