@@ -109,7 +109,7 @@ class EmbeddedPostgres:
             with self._lock:
                 self._prepare()
         host = "127.0.0.1" if self._tcp else str(self._sockets)
-        return make_conninfo(host=host, port=self._port, user="postgres", dbname=dbname, password=self._password)
+        return make_conninfo(host=host, port=self._port, user="postgres", password=self._password, dbname=dbname)
 
     def start(self) -> None:
         """Have the server accept connections, recovering from a crash first; nothing to do where it runs.

@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from typing import Any
 
 LOG = "server.log"
@@ -31,10 +32,8 @@ def main() -> None:
 
     def collect(*_: object) -> None:
         # At once: a server that is killed and not collected counts as running for the next one.
-        try:
+        with suppress(ChildProcessError):  # the call before was for one that was stopped, and found it killed
             gone.add(os.waitpid(-1, os.WNOHANG)[0])
-        except ChildProcessError:
-            pass  # the call before was for a server that was stopped, and collected it killed
 
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
