@@ -9,6 +9,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -22,7 +23,7 @@ from pgflow_starter.postgres.guard import Guard
 from pgflow_starter.postgres.guard_program import LOG
 from pgflow_starter.postgres.identity import Identity, server_identity
 from pgflow_starter.postgres.places import free_port, give_folder, new_folder, plain_folder
-from pgflow_starter.postgres.postmaster import await_ready, is_dead, kill_tree, tail
+from pgflow_starter.postgres.postmaster import await_ready, ended, is_dead, kill_tree, tail
 
 STOP_TIMEOUT = 30.0
 INITDB_TIMEOUT = 120.0
@@ -141,14 +142,10 @@ class EmbeddedPostgres:
             if process is None:
                 return
             for harder in modes[modes.index(mode) :]:
-                try:
+                with suppress(psutil.NoSuchProcess):
                     process.send_signal(_SIGNALS[harder])
-                    process.wait(timeout)
-                except psutil.TimeoutExpired:
-                    continue
-                except psutil.NoSuchProcess:
-                    pass
-                return
+                if ended([process], timeout):
+                    return
             kill_tree(process)
 
     def kill(self) -> None:

@@ -31,7 +31,7 @@ def main() -> None:
     gone: set[int] = set()
 
     def collect(*_: object) -> None:
-        # At once: a server that is killed and not collected counts as running for the next one.
+        # At once, so before the next line is read: one that was killed and is not collected counts as running.
         with suppress(ChildProcessError):  # the call before was for one that was stopped, and found it killed
             gone.add(os.waitpid(-1, os.WNOHANG)[0])
 

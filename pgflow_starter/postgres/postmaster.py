@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,16 @@ def await_ready(process: psutil.Process, pid_file: Path, timeout: float = READY_
     raise SetupError(f"PostgreSQL accepted no connection within {timeout:g} s")
 
 
+def ended(processes: Sequence[psutil.Process], timeout: float) -> bool:
+    """Whether all of them have ended, after `timeout` seconds at most."""
+    deadline = time.monotonic() + timeout
+    while left := [process for process in processes if not is_dead(process)]:
+        if time.monotonic() >= deadline:
+            return False
+        psutil.wait_procs(left, 0.005)
+    return True
+
+
 def kill_tree(postmaster: psutil.Process) -> None:
     """SIGKILL the postmaster and all its children. Returns when they are gone, 10 s at most."""
     family = [postmaster]
@@ -43,9 +54,7 @@ def kill_tree(postmaster: psutil.Process) -> None:
             process.kill()
         except psutil.NoSuchProcess:
             continue
-    deadline = time.monotonic() + GONE_TIMEOUT
-    while (family := [process for process in family if not is_dead(process)]) and time.monotonic() < deadline:
-        psutil.wait_procs(family, 0.005)
+    ended(family, GONE_TIMEOUT)
 
 
 def tail(text: str) -> str:
