@@ -20,6 +20,7 @@ PATIENCE = 10.0
 """Seconds to send a whole request, and to read anything of the answer."""
 
 LOOK_EVERY = 1.0
+AT_ONCE = 64
 
 
 class _Queue(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
@@ -65,7 +66,12 @@ class Door(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         return bool(super().readable())
 
     def handle_accept(self) -> None:
-        super().handle_accept()
+        # Many for one look at all that are open: who is at the end of a crowd is to come in soon.
+        for _ in range(AT_ONCE):
+            before = len(self.active_channels)
+            super().handle_accept()
+            if len(self.active_channels) == before:
+                break
         # A dict keeps its order: the oldest come first.
         waiting = [channel for channel in self.active_channels.values() if not channel.requests]
         for channel in waiting[:-MOST_WAITING]:

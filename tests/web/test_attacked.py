@@ -99,7 +99,8 @@ def test_a_probe_is_answered_beside_hundreds_of_slow_connections(
 ) -> None:
     with served() as server, crowd(server.url, make, drip):
         for _ in range(10):
-            assert get(server.url, "/livez", timeout=1).status == 200
+            # A second where the machine has the time; in any case before a slow one is let go for being slow.
+            assert get(server.url, "/livez", timeout=door.PATIENCE / 2).status == 200
 
 
 def test_an_open_page_is_not_let_go_for_the_sake_of_newcomers() -> None:
