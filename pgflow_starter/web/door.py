@@ -78,4 +78,4 @@ class Door(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
             channel.handle_close()
 
     def maintenance(self, now: float) -> None:
-        """Waitress's own, by the wall clock."""
+        """Nothing: what waitress does here goes by the wall clock, and `readable` does it."""
