@@ -8,19 +8,23 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgflow_starter.errors import MissingExtraError, SetupError
 from pgflow_starter.postgres import binaries
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.identity import server_identity
-from pgflow_starter.postgres.places import new_folder
+from pgflow_starter.postgres.identity import Identity, server_identity
+from pgflow_starter.postgres.places import give_folder, new_folder
 from tests.support.databases import FAST, memory_folder
 from tests.support.waiting import eventually
 
@@ -71,7 +75,8 @@ def test_it_answers_over_a_private_socket(server: EmbeddedPostgres, pg_version: 
     assert str(answer(server.conninfo(), "show server_version")).startswith(f"{pg_version}.")
     assert answer(server.conninfo(), "show listen_addresses") == ""
     assert answer(server.conninfo(), "select current_user") == "postgres"
-    assert folder_of(server).stat().st_mode & 0o077 == 0
+    for folder in ("data", "run"):
+        assert (folder_of(server) / folder).stat().st_mode & 0o077 == 0
 
 
 def test_it_listens_on_the_loopback_only_with_tcp(own: EmbeddedPostgres) -> None:
@@ -117,7 +122,7 @@ def test_what_was_committed_survives_stop_and_kill(pg_version: int, tcp: bool) -
             answer(server.conninfo())
         server.start()
         assert answer(server.conninfo(), "select value from kept") == 42
-        assert "not properly shut down" in (folder_of(server) / "data/server.log").read_text()
+        assert "not properly shut down" in (folder_of(server) / "server.log").read_text()
 
 
 def test_kill_leaves_no_child_alive(own: EmbeddedPostgres) -> None:
@@ -205,8 +210,8 @@ def test_it_runs_below_a_temporary_folder_of_any_name(
     name: str, roomy_folder: Path, pg_version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parent = roomy_folder / name
-    parent.mkdir(mode=0o777)
-    parent.chmod(0o777)
+    parent.mkdir()
+    parent.chmod(0o1777)
     monkeypatch.setattr(tempfile, "tempdir", str(parent))
     with EmbeddedPostgres(version=pg_version, settings=FAST) as server:
         assert answer(server.conninfo()) == 1
@@ -229,7 +234,8 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied_to_where_it_can(
         found = binaries.usable(hidden, home, identity)
         assert found.is_relative_to(home) == (os.geteuid() == 0)
         assert identity.run([found / "initdb", "--version"]) is None
-        assert identity.run([found / "initdb", "-D", home / "data", "--no-sync"], cwd=home, timeout=60) is None
+        data = give_folder(identity, home / "data")
+        assert identity.run([found / "initdb", "-D", data, "--no-sync"], cwd=home, timeout=60) is None
         assert closed.stat().st_mode & 0o777 == 0o700
     finally:
         shutil.rmtree(closed)
@@ -239,14 +245,18 @@ def test_programs_that_the_servers_user_cannot_reach_are_copied_to_where_it_can(
 ORDINARY_USER = """
 import os, shutil, sys
 import psycopg
-from pgflow_starter.postgres import binaries, embedded, identity, places
+from pathlib import Path
+from pgflow_starter.postgres import binaries, embedded, guard_program, identity
 
 version = int(sys.argv[1])
 if os.geteuid() == 0:
     # Only root is here: become somebody else, once everything is loaded that only root can read.
     other = identity.server_identity()
-    home = places.new_folder(other)
+    home = Path(sys.argv[2])
     programs = binaries.usable(binaries.bundled(version), home, other)
+    guard_program.__file__ = shutil.copy(guard_program.__file__, home)
+    if not other.can(("-x", Path(sys.executable))):
+        sys.executable = "/usr/bin/python3"
     embedded.bundled = lambda version: programs
     os.setgroups([])
     os.setgid(other.group)
@@ -254,13 +264,15 @@ if os.geteuid() == 0:
 with embedded.EmbeddedPostgres(version=version) as server:
     with psycopg.connect(server.conninfo()) as connection:
         print(os.geteuid(), connection.execute("select 6 * 7").fetchone()[0])
-if "home" in globals():
-    shutil.rmtree(home)
 """
 
 
 def test_an_ordinary_user_runs_it_as_well(pg_version: int) -> None:
-    done = run_script(ORDINARY_USER, str(pg_version))
+    folder = new_folder(server_identity())
+    try:
+        done = run_script(ORDINARY_USER, str(pg_version), str(folder))
+    finally:
+        shutil.rmtree(folder)
     assert done.stderr == ""
     user, result = done.stdout.split()
     assert user != "0"
@@ -278,8 +290,9 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_server_outlives_a_process_that_was_killed(ending: signal.Signals, pg_version: int) -> None:
+@contextmanager
+def left_alone(pg_version: int) -> Iterator[tuple[subprocess.Popen[str], int, Path]]:
+    """A process that waits beside a server of its own, the postmaster's id, and its folder."""
     command = [sys.executable, "-c", LEFT_ALONE, str(pg_version)]
     with subprocess.Popen(
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -287,10 +300,187 @@ def test_no_server_outlives_a_process_that_was_killed(ending: signal.Signals, pg
         assert process.stdout is not None
         pid, folder = process.stdout.readline().strip().split(" ", 1)
         assert psutil.pid_exists(int(pid))
+        yield process, int(pid), Path(folder)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_server_outlives_a_process_that_was_killed(ending: signal.Signals, pg_version: int) -> None:
+    with left_alone(pg_version) as (process, pid, folder):
         process.send_signal(ending)
         process.wait(20)
-    eventually(lambda: is_gone(int(pid)), what="the end of the postmaster")
-    eventually(lambda: not Path(folder).exists(), what="the removal of its folder")
+    eventually(lambda: is_gone(pid), what="the end of the postmaster")
+    eventually(lambda: not folder.exists(), what="the removal of its folder")
+
+
+def kill_guard(server: EmbeddedPostgres) -> None:
+    assert server._guard is not None
+    os.kill(server._guard.pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not end a process with its parent")
+def test_no_server_outlives_its_guard(own: EmbeddedPostgres) -> None:
+    with psycopg.connect(own.conninfo()) as connection:
+        connection.execute("create table kept as select 42 as value")
+    postmaster = own.pid
+    assert postmaster is not None
+    family = [postmaster, *(child.pid for child in psutil.Process(postmaster).children())]
+    kill_guard(own)
+    eventually(lambda: all(is_gone(pid) for pid in family), what="the end of the postmaster and its children")
+    assert not own.running
+    own.start()
+    assert answer(own.conninfo(), "select value from kept") == 42
+    home = folder_of(own)
+    kill_guard(own)
+    eventually(lambda: not own.running)
+    own.close()
+    assert not home.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not end a process with its parent")
+def test_no_server_outlives_a_process_that_was_killed_together_with_its_guard(pg_version: int) -> None:
+    with left_alone(pg_version) as (process, pid, folder):
+        try:
+            (guard,) = psutil.Process(process.pid).children()
+            guard.kill()
+            process.kill()
+            process.wait(20)
+            eventually(lambda: is_gone(pid), what="the end of the postmaster")
+        finally:
+            shutil.rmtree(folder)
+
+
+def test_a_server_started_on_a_thread_outlives_it(pg_version: int) -> None:
+    server = EmbeddedPostgres(version=pg_version, settings=FAST)
+    starting = threading.Thread(target=server.start)
+    starting.start()
+    starting.join()
+    try:
+        assert answer(server.conninfo()) == 1
+    finally:
+        server.close()
+
+
+# What the server's user cannot do to root
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_that_the_server_s_user_leaves_leads_nowhere(
+    own: EmbeddedPostgres, link: Callable[[Path, Path], None]
+) -> None:
+    home = folder_of(own)
+    target = Path(tempfile.mkdtemp(dir=home.parent)) / "precious"  # a hard link does not cross to another disk
+    try:
+        target.write_text("precious")
+        before = target.stat()
+        own.stop()
+        for folder in ("data", "run"):
+            for name in ("server.log", "password"):
+                link(target, home / folder / name)
+        own.start()
+        after = target.stat()
+        assert (after.st_uid, after.st_mode, after.st_size) == (before.st_uid, before.st_mode, before.st_size)
+    finally:
+        shutil.rmtree(target.parent)
+
+
+def test_a_log_that_is_a_link_is_not_followed(own: EmbeddedPostgres, tmp_path: Path) -> None:
+    home, target = folder_of(own), tmp_path / "precious"
+    target.write_text("precious")
+    own.stop()
+    (home / "server.log").unlink()
+    (home / "server.log").symlink_to(target)
+    with pytest.raises(SetupError, match=r"PostgreSQL ended while starting"):
+        own.start()
+    assert target.read_text() == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
+def test_of_the_home_the_server_s_user_can_change_nothing(own: EmbeddedPostgres) -> None:
+    identity, home = server_identity(), folder_of(own)
+    for attempt in (
+        ["touch", home / "x"],
+        ["mv", home / "data", home / "y"],
+        ["rm", home / "server.log"],
+        ["ls", home],
+    ):
+        assert "Permission denied" in str(identity.run(["/usr/bin/env", *attempt]))
+    assert identity.run(["/usr/bin/env", "touch", home / "data/mine"]) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
+@pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o775, 0), (0o755, 65534), (0o1777, 65534)])
+def test_a_folder_whose_contents_others_can_replace_is_passed_over(
+    mode: int, owner: int, roomy_folder: Path, pg_version: int
+) -> None:
+    parent = roomy_folder / "above" / "parent"
+    parent.mkdir(parents=True)
+    parent.chmod(0o1777)
+    os.chown(parent.parent, owner, owner)
+    parent.parent.chmod(mode)
+    assert new_folder(Identity(), parent).parent == parent
+    made = new_folder(server_identity(), parent)
+    assert parent not in made.parents
+    made.rmdir()
+
+
+# The password
+
+
+def test_over_tcp_there_is_a_password_and_the_connection_string_has_it(own: EmbeddedPostgres) -> None:
+    given = conninfo_to_dict(own.conninfo())
+    assert len(str(given["password"])) >= 32
+    assert str(given["password"]) not in repr(own)
+    for password in (None, "wrong"):
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            answer(make_conninfo("", **{**given, "password": password}))
+    rules = "select string_agg(distinct auth_method, ' ') from pg_hba_file_rules where type = 'host'"
+    assert answer(own.conninfo(), rules) == "scram-sha-256"
+    assert answer(own.conninfo(), "select rolpassword like 'SCRAM-SHA-256$%' from pg_authid where oid = 10") is True
+
+
+def test_each_server_has_a_password_of_its_own_and_leaves_it_in_no_file(own: EmbeddedPostgres, pg_version: int) -> None:
+    password = str(conninfo_to_dict(own.conninfo())["password"])
+    other = EmbeddedPostgres(version=pg_version, tcp=True)
+    try:
+        assert password not in other.conninfo()
+    finally:
+        other.close()
+    for path in folder_of(own).rglob("*"):
+        if path.is_file():
+            assert password.encode() not in path.read_bytes(), path
+
+
+def test_the_file_that_initdb_reads_it_from_is_for_the_server_s_user_alone(
+    pg_version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int | None]] = []
+    run = Identity.run
+
+    def watched(self: Identity, command: Sequence[object], **more: Any) -> str | None:
+        for word in map(str, command):
+            if word.startswith("--pwfile="):
+                found = Path(word.partition("=")[2]).stat()
+                seen.append((found.st_mode & 0o777, found.st_uid))
+                return "it failed"
+        return run(self, command, **more)
+
+    monkeypatch.setattr(Identity, "run", watched)
+    server = EmbeddedPostgres(version=pg_version, tcp=True)
+    try:
+        with pytest.raises(SetupError, match="initdb failed: it failed"):
+            server.start()
+        user = server_identity().user
+        assert seen == [(0o600, os.geteuid() if user is None else user)]
+        assert server._home is not None
+        assert not (server._home / "password").exists()
+    finally:
+        server.close()
+
+
+def test_without_tcp_nobody_gets_in_by_an_address(server: EmbeddedPostgres) -> None:
+    rules = "select string_agg(distinct auth_method, ' ') from pg_hba_file_rules where type = 'host'"
+    assert answer(server.conninfo(), rules) == "reject"
+    assert "password" not in server.conninfo()
 
 
 FORKING = """

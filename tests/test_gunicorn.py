@@ -138,6 +138,7 @@ def test_an_open_page_holds_up_no_drain(database: str, options: tuple[str, ...],
         found = re.search(r"http://127\.0\.0\.1:\d+", read_until(server.stderr, "Listening at"))
         assert found is not None
         eventually(lambda: get(found[0], "/readyz").status == 200, 30, "a starter that is ready")
+        assert get(found[0], "/status", host="evil.example").status == 421  # it listens on a loopback address
         with pgflow.PgflowClient(database) as client:
             client.enqueue("slow", {})
         eventually(lambda: rows(database, "select from pgflow.step_tasks where status = 'started'"), 10, "a task")

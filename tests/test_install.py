@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import stat
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pgmq.install
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -15,6 +19,8 @@ from pgflow_starter.errors import DatabaseError, SetupError
 from pgflow_starter.postgres import core_package, npm
 from pgflow_starter.postgres.core_package import Migration
 from pgflow_starter.postgres.install import check, install
+from pgflow_starter.postgres.pgmq_package import pgmq_sql
+from tests.support.commands import call
 
 
 def run(conninfo: str, *statements: str) -> None:
@@ -232,9 +238,9 @@ def test_cores_and_pgmqs_that_are_too_old_are_told_apart_from_missing_ones(datab
     ],
 )
 def test_a_bad_connection_string_is_refused_without_its_password(conninfo: str) -> None:
-    for call in (check, install):
+    for attempt in (check, install):
         with pytest.raises((SetupError, DatabaseError)) as caught:
-            call(conninfo)
+            attempt(conninfo)
         assert "s3" not in str(caught.value)
         assert caught.value.__cause__ is None
         assert len(str(caught.value)) > 20
@@ -362,3 +368,84 @@ def test_an_npm_that_brings_nothing_is_told(own_cache: Path, tmp_path: Path) -> 
     fake_npm(tmp_path, "exit 0")
     with pytest.raises(SetupError, match="it wrote no file"):
         core_package.migrations()
+
+
+def environment_of_npm(folder: Path) -> dict[str, str]:
+    """What an npm got when it was asked for a package."""
+    fake_npm(folder, f"/usr/bin/env > '{folder}/got'; exit 1")
+    with pytest.raises(SetupError):
+        npm.pack("anything@1")
+    return dict(line.split("=", 1) for line in (folder / "got").read_text().splitlines() if "=" in line)
+
+
+def test_npm_gets_what_it_needs_and_no_secret(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = {
+        "HOME": "/home/me",
+        "TMPDIR": str(tmp_path),
+        "https_proxy": "http://proxy:1",
+        "NO_PROXY": "here",
+        "npm_config_registry": "https://registry.invalid",
+        "NPM_TOKEN": "its own",
+        "NODE_EXTRA_CA_CERTS": "/certificates",
+    }
+    secret = ("PGPASSWORD", "PGFLOW_DSN", "PGHOST", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "NODE_OPTIONS", "npmx")
+    for name, value in {**needed, **dict.fromkeys(secret, "s3cret")}.items():
+        monkeypatch.setenv(name, value)
+    got = environment_of_npm(tmp_path)
+    assert got.items() >= {**needed, "PATH": str(tmp_path), "npm_config_ignore_scripts": "true"}.items()
+    assert "s3cret" not in got.values()
+
+
+def test_npm_runs_no_scripts_and_takes_no_settings_from_the_folders_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, above = tmp_path / "package", tmp_path / "above"
+    scripts = dict.fromkeys(("prepack", "prepare", "postpack"), f"touch '{tmp_path}/ran'")
+    for folder in (package, above):
+        folder.mkdir()
+        (folder / "package.json").write_text(json.dumps({"name": "mine", "version": "1.0.0", "scripts": scripts}))
+    (above / ".npmrc").write_text(f"pack-destination={tmp_path}\nignore-scripts=false\n")
+    monkeypatch.setattr(tempfile, "tempdir", str(above))
+    monkeypatch.setenv("npm_config_ignore_scripts", "false")
+    assert npm.pack(str(package)).startswith(b"\x1f\x8b")
+    assert not (tmp_path / "ran").exists()
+
+
+# pgmq's package
+
+
+@pytest.fixture
+def newer_pgmq(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A pgmq that was published after this package; its digest."""
+    sql = pgmq.install.get_embedded_install_sql() + "\ncreate table pgmq.newer ();\n"
+    monkeypatch.setattr(pgmq.install, "get_embedded_install_sql", lambda: sql)
+    monkeypatch.setattr(pgmq.install, "get_embedded_sql_version", lambda: "9.9.9")
+    return hashlib.sha256(sql.encode()).hexdigest()
+
+
+def test_the_sql_of_the_installed_pgmq_is_one_that_is_known() -> None:
+    assert pgmq_sql().version == "1.13.0"
+
+
+def test_a_pgmq_that_is_not_known_is_refused_until_it_is_accepted(empty_database: str, newer_pgmq: str) -> None:
+    with pytest.raises(SetupError, match=r"pgmq 9\.9\.9 .* none that was tried here") as caught:
+        install(empty_database)
+    assert newer_pgmq in str(caught.value)
+    assert "`pgflow-starter db install --accept`" in str(caught.value)
+    assert len(check(empty_database).missing) == 2
+    assert install(empty_database, accept=True).steps[0] == "installed pgmq 9.9.9 as plain SQL"
+    assert value(empty_database, "select to_regclass('pgmq.newer') is not null") is True
+
+
+def test_the_command_refuses_and_accepts_as_well(empty_database: str, newer_pgmq: str) -> None:
+    refused = call("db", "install", "--dsn", empty_database)
+    assert refused.exit_code == 1
+    assert newer_pgmq in refused.stderr
+    assert "Traceback" not in refused.output
+    accepted = call("db", "install", "--accept", "--dsn", empty_database)
+    assert (accepted.exit_code, accepted.stderr) == (0, "")
+    assert "installed pgmq 9.9.9 as plain SQL" in accepted.stdout
+
+
+def test_where_pgmq_is_there_nobody_asks_what_package_is_installed(database: str, newer_pgmq: str) -> None:
+    assert install(database).steps == ()

@@ -21,18 +21,26 @@ def db() -> None:
 
 
 @db.command()
+@click.option(
+    "--accept",
+    is_flag=True,
+    envvar="PGFLOW_ACCEPT",
+    show_envvar=True,
+    help="Take pgmq's SQL as the installed Python package pgmq has it, though nobody has tried it here: read it first.",
+)
 @dsn_option
-def install(dsn: str) -> None:
+def install(accept: bool, dsn: str) -> None:
     """Install what is missing, in one transaction; what is there stays as it is.
 
-    The pgflow core is fetched by npm, once, and kept. Exit code 0: flows can run here; 1: nothing was changed, and why.
+    The pgflow core is fetched by npm, once, and kept. Of it and of pgmq nothing is installed but what was tried.
+    Exit code 0: flows can run here; 1: nothing was changed, and why.
 
     \b
     Example:
       pgflow-starter db install --dsn 'host=localhost dbname=shop user=owner'
     """
     with busy("installing") as say:
-        installed = install_into(dsn, progress=say)
+        installed = install_into(dsn, accept=accept, progress=say)
     _refuse_if_missing(installed.inventory)
 
 

@@ -21,6 +21,7 @@ from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.core.state import one_line
 from pgflow_starter.ports import Clock
+from pgflow_starter.web.hosts import is_loopback
 
 _MOST = 64 * 1024 * 1024
 _CHUNK = 64 * 1024
@@ -91,7 +92,7 @@ class _Asking:
             self._answer.put(error)
 
     def _read(self) -> bytes:
-        opener = urllib.request.build_opener(_Http(self._kept), _Https(self._kept))
+        opener = urllib.request.build_opener(_Proxies(), _Http(self._kept), _Https(self._kept))
         try:
             response = opener.open(self._request, timeout=self._timeout)
         except urllib.error.HTTPError as error:
@@ -123,6 +124,15 @@ class _Asking:
 
     def _late(self) -> TimeoutError:
         return TimeoutError(f"timed out: no whole answer within {self._timeout:g} s")
+
+
+class _Proxies(urllib.request.ProxyHandler):
+    """The environment's, but for loopback: a proxy would ask its own machine, and get what was meant for this one."""
+
+    def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> Any:
+        if is_loopback(urlsplit(req.full_url).hostname or ""):
+            return None
+        return super().proxy_open(req, proxy, type)
 
 
 class _Http(urllib.request.HTTPHandler):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import shutil
 from pathlib import Path
@@ -48,11 +47,11 @@ def usable(bin_folder: Path, home: Path, identity: Identity) -> Path:
             if libraries.is_dir():
                 base = package.parent if libraries.parent == tree.parent.parent else package
                 shutil.copytree(libraries, base / libraries.name, symlinks=True)
-        identity.own(package.parent)
-        for folder, folders, files in os.walk(package.parent):
-            for name in (*folders, *files):
-                if not (path := Path(folder, name)).is_symlink():
-                    identity.own(path)
+        # They stay ours, for everybody to read and run. `home` is ours alone: nobody else puts a link there.
+        for path in (package.parent, *package.parent.rglob("*")):
+            if not path.is_symlink():
+                mode = path.stat().st_mode
+                path.chmod(mode | (0o555 if mode & 0o100 else 0o444))
     except OSError as error:
         raise SetupError(
             f"PostgreSQL's programs cannot be copied to where user {identity.user} can run them: {error}"

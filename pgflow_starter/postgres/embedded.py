@@ -4,39 +4,44 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+import psutil
 from psycopg.conninfo import make_conninfo
 
 from pgflow_starter.errors import ForkedError, SetupError
 from pgflow_starter.postgres.binaries import bundled, usable
+from pgflow_starter.postgres.guard import Guard
+from pgflow_starter.postgres.guard_program import LOG
 from pgflow_starter.postgres.identity import Identity, server_identity
-from pgflow_starter.postgres.places import free_port, new_folder, plain_folder
-from pgflow_starter.postgres.postmaster import await_ready, kill_tree, tail
+from pgflow_starter.postgres.places import free_port, give_folder, new_folder, plain_folder
+from pgflow_starter.postgres.postmaster import await_ready, ended, is_dead, kill_tree, tail
 
 STOP_TIMEOUT = 30.0
 INITDB_TIMEOUT = 120.0
 
 _SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
-
-# Its standard input is a pipe that we hold: however we end, it reads the end of it.
-_GUARD = 'trap "" HUP INT TERM; cat >/dev/null; "$1/pg_ctl" stop -s -D "$2" -m immediate; rm -rf "$3" "$4"'
+_PASSWORD = "password"
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server from PyPI, listening on a private socket or on 127.0.0.1, superuser `postgres`, no password.
+    """A PostgreSQL server from PyPI, superuser `postgres`, on a private socket, where it asks for no password.
 
-    Its data lives in a new temporary folder and outlives `stop` and `kill`; `close` removes it, as does the end of the
-    process, be it a SIGKILL (unless a forked child outlives it: that one holds the pipe which tells). With `tcp=True`
-    every user of this machine can connect. `settings` are server settings by name and win over ours. `parent` is where
-    the folder is made: where it cannot be, and without it, in $TMPDIR.
+    With `tcp=True` it listens on 127.0.0.1 instead, and `conninfo` has a password: every user of this machine can reach
+    it there. Its data lives in a new temporary folder and outlives `stop` and `kill`; `close` removes it, as does the
+    end of the process, be it a SIGKILL (unless a forked child outlives it: that one holds the pipe which tells).
+    `settings` are server settings by name and win over ours. `parent` is where the folder is made: where it cannot be,
+    and without it, in $TMPDIR.
+
+    For root the server runs as `nobody`, who owns its data and its socket and nothing that root touches afterwards.
 
     Every method may be called from any thread; they wait for each other. A forked child can use `conninfo` only.
     """
@@ -57,11 +62,13 @@ class EmbeddedPostgres:
         self._owner = os.getpid()
         self._lock = threading.RLock()
         self._home: Path | None = None
-        self._sockets: Path | None = None
+        self._plain = Path()
+        self._sockets = Path()
         self._programs = Path()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guard: subprocess.Popen[bytes] | None = None
+        self._process: psutil.Process | None = None
+        self._guard: Guard | None = None
         self._port = 5432
+        self._password = secrets.token_urlsafe(24) if tcp else None
         self._has_data = False
         self._closed = False
 
@@ -85,7 +92,9 @@ class EmbeddedPostgres:
     def pid(self) -> int | None:
         """The postmaster's process id, None while it does not run. Never waits."""
         process = self._process
-        return process.pid if process is not None and os.getpid() == self._owner and process.poll() is None else None
+        if process is None or os.getpid() != self._owner or is_dead(process):
+            return None
+        return int(process.pid)
 
     @property
     def running(self) -> bool:
@@ -93,12 +102,15 @@ class EmbeddedPostgres:
         return self.pid is not None
 
     def conninfo(self, dbname: str = "postgres") -> str:
-        """The libpq connection string of a database here, the same over all starts. Raises SetupError."""
+        """The libpq connection string of a database here, password included, the same over all starts.
+
+        Raises SetupError.
+        """
         if self._home is None:
             with self._lock:
                 self._prepare()
         host = "127.0.0.1" if self._tcp else str(self._sockets)
-        return make_conninfo(host=host, port=self._port, user="postgres", dbname=dbname)
+        return make_conninfo(host=host, port=self._port, user="postgres", password=self._password, dbname=dbname)
 
     def start(self) -> None:
         """Have the server accept connections, recovering from a crash first; nothing to do where it runs.
@@ -130,12 +142,10 @@ class EmbeddedPostgres:
             if process is None:
                 return
             for harder in modes[modes.index(mode) :]:
-                process.send_signal(_SIGNALS[harder])
-                try:
-                    process.wait(timeout)
-                except subprocess.TimeoutExpired:
-                    continue
-                return
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(_SIGNALS[harder])
+                if ended([process], timeout):
+                    return
             kill_tree(process)
 
     def kill(self) -> None:
@@ -143,7 +153,7 @@ class EmbeddedPostgres:
         with self._lock:
             self._check_owner()
             process, self._process = self._process, None
-            if process is not None and process.poll() is None:
+            if process is not None:
                 kill_tree(process)
 
     def close(self) -> None:
@@ -156,13 +166,12 @@ class EmbeddedPostgres:
             try:
                 self.stop()
             finally:
-                for folder in (self._home, self._sockets):
-                    if folder is not None:
-                        shutil.rmtree(folder, ignore_errors=True)
-                if self._guard is not None and self._guard.stdin is not None:
-                    self._guard.stdin.close()
-                    self._guard.wait(STOP_TIMEOUT)
+                if self._guard is not None:
+                    self._guard.close()
                     self._guard = None
+                if self._home is not None:  # a guard that was killed has left it
+                    for folder in (self._home, self._plain):
+                        shutil.rmtree(folder, ignore_errors=True)
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
@@ -175,16 +184,16 @@ class EmbeddedPostgres:
         self._check_owner()
         self._identity = server_identity()
         bin_folder = bundled(self._version)
-        home = new_folder(self._identity, self._parent)
+        home = self._plain = new_folder(self._identity, self._parent)
         try:
-            self._sockets = plain_folder(self._identity, home)
-            self._programs = usable(bin_folder, self._sockets, self._identity)
+            self._plain = plain_folder(self._identity, home)
+            self._sockets = give_folder(self._identity, self._plain / "run")
+            self._programs = usable(bin_folder, self._plain, self._identity)
             self._port = free_port() if self._tcp else self._port
-            guard = ["/bin/sh", "-c", _GUARD, "pgflow-guard", self._programs, home / "data", home, self._sockets]
-            self._guard = self._identity.start(guard, cwd=home)
+            self._guard = Guard(home, [home, self._plain])
         except BaseException:
-            for folder in (home, self._sockets):
-                shutil.rmtree(folder or home, ignore_errors=True)
+            for folder in (home, self._plain):
+                shutil.rmtree(folder, ignore_errors=True)
             raise
         atexit.register(self.close)
         self._home = home
@@ -192,14 +201,27 @@ class EmbeddedPostgres:
 
     def _initdb(self, home: Path) -> None:
         shutil.rmtree(home / "data", ignore_errors=True)
-        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        give_folder(self._identity, home / "data")
+        options = ["-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"]
+        options += ["--auth-local=trust", f"--auth-host={'scram-sha-256' if self._password else 'reject'}"]
         command = [self._programs / "initdb", "-D", home / "data", *options]
-        if said := self._identity.run(command, cwd=home, timeout=INITDB_TIMEOUT):
-            raise SetupError(f"initdb failed: {tail(said)}")
+        try:
+            if self._password:
+                command.append(f"--pwfile={self._write_password(home, self._password)}")
+            if said := self._identity.run(command, cwd=home, timeout=INITDB_TIMEOUT):
+                raise SetupError(f"initdb failed: {tail(said)}")
+        finally:
+            (home / _PASSWORD).unlink(missing_ok=True)
         self._has_data = True
 
+    def _write_password(self, home: Path, password: str) -> Path:
+        """Into a file that only the server's user can read."""
+        with open(os.open(home / _PASSWORD, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            self._identity.own(file.fileno())
+            file.write(password)
+        return home / _PASSWORD
+
     def _launch(self, home: Path) -> None:
-        log = home / "data" / "server.log"
         settings = {
             "listen_addresses": "127.0.0.1" if self._tcp else "",
             "port": str(self._port),
@@ -209,13 +231,19 @@ class EmbeddedPostgres:
             **self._settings,
         }
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        process = self._identity.start([self._programs / "postgres", "-D", home / "data", *flags], cwd=home, log=log)
+        if self._guard is None or not self._guard.alive:
+            if self._guard is not None:
+                self._guard.close()
+            self._guard = Guard(home, [home, self._plain])
+        process = None
         try:
+            process = self._guard.start([self._programs / "postgres", "-D", home / "data", *flags], self._identity)
             await_ready(process, home / "data" / "postmaster.pid")
         except BaseException as error:
-            if process.poll() is None:
+            if process is not None:
                 kill_tree(process)
             if isinstance(error, SetupError):
+                log = home / LOG
                 said = log.read_text(errors="replace") if log.exists() else ""
                 raise SetupError(f"{error}; the end of its log: {tail(said)}") from None
             raise

@@ -23,8 +23,11 @@ class Identity:
     group: int | None = None
     extra_groups: Sequence[int] | None = None
 
-    def own(self, path: Path) -> None:
-        """Give `path` to this identity; nothing to do where that is ourselves. Raises OSError."""
+    def own(self, path: Path | int) -> None:
+        """Give a path, or an open file, to this identity; nothing to do where that is ourselves. Raises OSError.
+
+        Whatever is in a folder that was given away can be a link to anything: what is given lies in one of ours.
+        """
         if self.user is not None and self.group is not None:
             os.chown(path, self.user, self.group)
 
@@ -52,33 +55,6 @@ class Identity:
         except OSError as error:
             raise SetupError(f"{Path(str(command[0])).name} cannot be run: {error}") from error
         return None if done.returncode == 0 else done.stdout.decode(errors="replace").strip() or "it said nothing"
-
-    def start(self, command: Sequence[object], *, cwd: Path, log: Path | None = None) -> subprocess.Popen[bytes]:
-        """Start a program as this identity and leave it running, out of reach of a terminal's Ctrl-C.
-
-        With a log it reads nothing, without one it reads the pipe `.stdin` and is not heard. Raises SetupError.
-        """
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if log else subprocess.DEVNULL
-        try:
-            if log:
-                self.own(log)
-            return subprocess.Popen(
-                [str(part) for part in command],
-                stdin=subprocess.DEVNULL if log else subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                cwd=cwd,
-                env=environment(),
-                start_new_session=True,
-                user=self.user,
-                group=self.group,
-                extra_groups=self.extra_groups,
-            )
-        except OSError as error:
-            raise SetupError(f"{Path(str(command[0])).name} cannot be run: {error}") from error
-        finally:
-            if log:
-                os.close(output)
 
     def can(self, *tests: tuple[str, Path]) -> bool:
         """Whether this identity passes every test of `test(1)`, such as `("-x", folder)`."""

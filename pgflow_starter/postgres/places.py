@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import tempfile
 from pathlib import Path
 
@@ -21,11 +22,18 @@ PLAIN = re.compile(r"[\w./ -]+", re.ASCII)
 
 
 def new_folder(identity: Identity, parent: Path | None = None) -> Path:
-    """A new folder that only `identity` can enter: in `parent`, else $TMPDIR, else /tmp, where it can reach them.
+    """A new folder of ours, in `parent`, else $TMPDIR, else /tmp, where `identity` can reach them.
 
-    Raises SetupError.
+    Another `identity` can only pass through it, by names that it knows. Raises SetupError.
     """
     return _new_folder(identity, *([str(parent)] if parent else []), tempfile.gettempdir(), "/tmp", "/var/tmp")
+
+
+def give_folder(identity: Identity, folder: Path) -> Path:
+    """A new folder that only `identity` can enter, in one of ours. Raises OSError."""
+    folder.mkdir(mode=0o700)
+    identity.own(folder)
+    return folder
 
 
 def plain_folder(identity: Identity, home: Path) -> Path:
@@ -58,10 +66,24 @@ def _new_folder(identity: Identity, *parents: str) -> Path:
             reason = f"user {identity.user} cannot enter {parent}"
             continue
         try:
+            if identity.user is not None and not _stays(Path(parent)):
+                reason = f"other users could put something else in the place of what is in {parent}"
+                continue
             folder = Path(tempfile.mkdtemp(prefix="pgflow-", dir=parent))
-            identity.own(folder)
+            if identity.user is not None:
+                folder.chmod(0o711)
         except OSError as error:
             reason = str(error)
             continue
         return folder
     raise SetupError(f"no temporary folder can be made in {', '.join(parents)} ({reason}): set TMPDIR to one")
+
+
+def _stays(folder: Path) -> bool:
+    """Whether what root makes in a folder can be renamed by root alone."""
+    for part in (folder.resolve(), *folder.resolve().parents):
+        found = part.stat()
+        others_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+        if found.st_uid != 0 or others_write:
+            return False
+    return True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -15,7 +15,7 @@ GONE_TIMEOUT = 10.0
 LOG_LINES = 12
 
 
-def await_ready(process: subprocess.Popen[bytes], pid_file: Path, timeout: float = READY_TIMEOUT) -> None:
+def await_ready(process: psutil.Process, pid_file: Path, timeout: float = READY_TIMEOUT) -> None:
     """Return when the postmaster accepts connections, its crash recovery done. Raises SetupError when it ended or
     after `timeout` seconds."""
     deadline = time.monotonic() + timeout
@@ -23,33 +23,38 @@ def await_ready(process: subprocess.Popen[bytes], pid_file: Path, timeout: float
         if _is_ready(pid_file, process.pid):
             return
         try:
-            code = process.wait(0.01)
-        except subprocess.TimeoutExpired:
+            process.wait(0.01)
+        except psutil.TimeoutExpired:
             continue
-        raise SetupError(f"PostgreSQL ended while starting (exit code {code})")
+        raise SetupError("PostgreSQL ended while starting")
     raise SetupError(f"PostgreSQL accepted no connection within {timeout:g} s")
 
 
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
+def ended(processes: Sequence[psutil.Process], timeout: float) -> bool:
+    """Whether all of them have ended, after `timeout` seconds at most."""
+    deadline = time.monotonic() + timeout
+    while left := [process for process in processes if not is_dead(process)]:
+        if time.monotonic() >= deadline:
+            return False
+        psutil.wait_procs(left, 0.005)
+    return True
+
+
+def kill_tree(postmaster: psutil.Process) -> None:
     """SIGKILL the postmaster and all its children. Returns when they are gone, 10 s at most."""
-    children: list[psutil.Process] = []
+    family = [postmaster]
     try:
-        postmaster = psutil.Process(process.pid)
         # Stopped first: it can neither start another child nor tidy up after one.
         postmaster.suspend()
-        children = postmaster.children(recursive=True)
+        family += postmaster.children(recursive=True)
     except psutil.NoSuchProcess:
         pass
-    process.kill()
-    for child in children:
+    for process in family:
         try:
-            child.kill()
+            process.kill()
         except psutil.NoSuchProcess:
             continue
-    process.wait(GONE_TIMEOUT)
-    deadline = time.monotonic() + GONE_TIMEOUT
-    while (children := [child for child in children if not _is_dead(child)]) and time.monotonic() < deadline:
-        psutil.wait_procs(children, 0.005)
+    ended(family, GONE_TIMEOUT)
 
 
 def tail(text: str) -> str:
@@ -67,7 +72,7 @@ def _is_ready(pid_file: Path, pid: int) -> bool:
     return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
 
-def _is_dead(process: psutil.Process) -> bool:
+def is_dead(process: psutil.Process) -> bool:
     """Gone, or a zombie: its new parent may take its time to collect it."""
     try:
         return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

@@ -12,7 +12,8 @@ from pgflow_starter.errors import PgflowError
 from pgflow_starter.ports import Clock
 from pgflow_starter.web.assets import assets
 from pgflow_starter.web.events import HEARTBEAT, LASTS, Streams, ended
-from pgflow_starter.web.probes import Probes
+from pgflow_starter.web.hosts import REFUSED, answers
+from pgflow_starter.web.probes import PROBES, Probes
 from pgflow_starter.web.response import Response, json_data, text
 from pgflow_starter.web.runs import RecentRuns
 from pgflow_starter.web.snapshot import Snapshots
@@ -34,7 +35,8 @@ class Application:
     """Serves a starter's probes, its status as JSON and as a page. Changes nothing. Thread-safe.
 
     Nothing but `/runs` waits for the database, and `/events` lasts; so neither can keep a probe waiting as long as the
-    server has threads left. A stream ends by itself after `lasts` seconds; `close` ends all of them.
+    server has threads left. A stream ends by itself after `lasts` seconds; `close` ends all of them. Where the server
+    says by SERVER_NAME that it listens on a loopback address, other Hosts are refused.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Application:
         self._streams = Streams(self._snapshots, clock, limit=streams, heartbeat=heartbeat, lasts=lasts)
         self._runs = RecentRuns(source, clock)
         probes = Probes(source, clock)
-        self._probes = {"/livez": probes.livez, "/readyz": probes.readyz, "/healthz": probes.healthz}
+        self._probes = dict(zip(PROBES, (probes.livez, probes.readyz, probes.healthz), strict=True))
         self._assets = assets()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -69,7 +71,11 @@ class Application:
         self._streams.close()
 
     def _answer(self, environ: Mapping[str, Any]) -> Response:
+        if not answers(environ):
+            return text(HTTPStatus.MISDIRECTED_REQUEST, REFUSED)
         path = environ.get("PATH_INFO", "")
+        if path.removesuffix("/") in self._probes:
+            path = path.removesuffix("/")
         found = self._find(path, environ)
         if found is None:
             return text(HTTPStatus.NOT_FOUND, "not found")

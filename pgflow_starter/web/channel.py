@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from waitress.channel import HTTPChannel
-from waitress.task import WSGITask
+import time
+from typing import Any
+
+from waitress.channel import ClientDisconnected, HTTPChannel
+from waitress.task import ErrorTask, WSGITask
+
+from pgflow_starter.web.response import SECURITY
 
 
 class _OneAnswer(WSGITask):  # type: ignore[misc]  # waitress has no types
     """Closes the connection after its answer."""
+
+    def service(self) -> None:
+        try:
+            super().service()
+        except ClientDisconnected:
+            # Nothing to tell, and waitress would: whoever closes a page with a stream ends like this.
+            self.close_on_finish = True
 
     def build_response_header(self) -> bytes:
         # As if it had been asked for. An application may not say it: the header is the server's.
@@ -18,6 +30,14 @@ class _OneAnswer(WSGITask):  # type: ignore[misc]  # waitress has no types
         return header
 
 
+class _Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """What waitress itself answers to a request that is none, or to an application that fails."""
+
+    def execute(self) -> None:
+        self.response_headers.extend(SECURITY.items())
+        super().execute()
+
+
 class OneAnswerChannel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """One request is answered, whatever was sent after it.
 
@@ -26,3 +46,18 @@ class OneAnswerChannel(HTTPChannel):  # type: ignore[misc]  # waitress has no ty
     """
 
     task_class = _OneAnswer
+    error_task_class = _Refusal
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._moved_at = time.monotonic()
+        self._unread = 0
+        super().__init__(*args, **options)
+
+    def idle_for(self, now: float) -> float:
+        """Seconds since the connection was made, or its reader read, or its request was being answered.
+
+        What arrives of a request before it is whole does not count: somebody may send a byte now and then.
+        """
+        if self.requests or self.total_outbufs_len != self._unread:
+            self._moved_at, self._unread = now, self.total_outbufs_len
+        return now - self._moved_at

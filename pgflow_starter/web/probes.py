@@ -13,6 +13,8 @@ from pgflow_starter.web.response import Response, text
 from pgflow_starter.web.snapshot import lost
 from pgflow_starter.web.source import Source
 
+PROBES = ("/livez", "/readyz", "/healthz")
+
 
 class Probes:
     """Answers 200 or 503 with a text for people. Never waits; raises PgflowError when the starter has ended."""

@@ -23,9 +23,7 @@ ENDS_WITHIN = 5.0
 
 _LIMITS = {
     "channel_request_lookahead": 1,  # so that a stream learns that its reader has gone
-    "connection_limit": 500,
-    "channel_timeout": 10,  # who asks nothing, or reads nothing of its answer, makes room for others
-    "cleanup_interval": 2,
+    "connection_limit": 500,  # those that are being answered; the others make room
     "max_request_body_size": 65536,
     "max_request_header_size": 32768,
     "outbuf_high_watermark": 2**20,  # what is kept for a reader of a stream that does not read
@@ -97,16 +95,15 @@ def serve(starter: Source, address: str) -> Server:
 
 def serve_application(application: Closing, listening: socket.socket) -> Server:
     """Serve an application on a socket that listens. The server's `close` closes both."""
-    from waitress.server import create_server
+    from waitress.adjustments import Adjustments
 
-    from pgflow_starter.web.channel import OneAnswerChannel
+    from pgflow_starter.web.door import Door
 
     sockets: dict[int, Any] = {}
-    server = create_server(
-        application, map=sockets, sockets=[listening], threads=THREADS, ident="pgflow-starter", **_LIMITS
-    )
-    server.channel_class = OneAnswerChannel
-    return Server(server, sockets, application)
+    # The application judges Hosts by the server's name.
+    name = listening.getsockname()[0]
+    told = Adjustments(sockets=[listening], threads=THREADS, ident="pgflow-starter", server_name=name, **_LIMITS)
+    return Server(Door(application, sockets, listening, told), sockets, application)
 
 
 def _require_waitress() -> None:

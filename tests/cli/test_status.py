@@ -422,3 +422,31 @@ def test_on_a_terminal_the_table_changes_in_place(web: StubWeb, starter: Starter
     assert screen.process.returncode == 0
     assert "\x1b[2K" in shown
     assert "Traceback" not in shown
+
+
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubWeb]:
+    """The environment's proxy for everything."""
+    with stub_web(lambda: ("200 OK", answer())) as stub:
+        for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{stub.port}")
+        yield stub
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "LOCALHOST", "127.1.2.3", "[::1]"])
+def test_on_loopback_no_proxy_is_asked(host: str, web: StubWeb, proxy: StubWeb) -> None:
+    result = call("status", f"http://{host}:{web.port}")
+    assert proxy.requests == []
+    assert result.exit_code == (0 if web.requests else 3)
+
+
+def test_elsewhere_the_proxy_is_asked_and_no_more_once_the_answer_leads_to_loopback(
+    web: StubWeb, proxy: StubWeb
+) -> None:
+    assert call("status", "http://ops.invalid").exit_code == 0
+    assert len(proxy.requests) == 1
+    proxy.reply = lambda: ("302 Found", b"")
+    proxy.headers.append(("Location", f"http://127.0.0.1:{web.port}/status"))
+    assert call("status", "http://ops.invalid").exit_code == 0
+    assert (len(proxy.requests), len(web.requests)) == (2, 1)

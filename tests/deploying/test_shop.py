@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
-from urllib.request import urlopen
 
 import pgflow_starter as pgflow
 from tests.support.commands import call
 from tests.support.deployed import FOLDER, MODULES
 from tests.support.programs import read_until, running
+from tests.web.client import get
 
 
 def test_it_registers_runs_answers_and_drains(database: str) -> None:
@@ -19,8 +19,7 @@ def test_it_registers_runs_answers_and_drains(database: str) -> None:
         found = re.search(r"http://127\.0\.0\.1:\d+", said)
         assert found is not None
         for probe in ("livez", "readyz", "healthz"):
-            with urlopen(f"{found[0]}/{probe}", timeout=10) as response:
-                assert response.status == 200
+            assert get(found[0], f"/{probe}").status == 200
         told = call("status", found[0])
         assert told.exit_code == 0
         assert f"{found[0]}/status: ready, healthy" in told.stdout

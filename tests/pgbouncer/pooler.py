@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,11 +59,20 @@ def pooler(server: str, *, pool_mode: str, pool_size: int) -> Iterator[int]:
                 pool_mode=pool_mode,
                 pool_size=pool_size,
             ),
-            "users": '"postgres" ""\n',
+            "users": f'"postgres" "{target["password"]}"\n',
         }.items():
             (folder / name).write_text(text)
             identity.own(folder / name)
-        process = identity.start([found, folder / "settings"], cwd=folder, log=folder / "log")
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [found, folder / "settings"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=identity.user,
+                group=identity.group,
+                extra_groups=identity.extra_groups,
+            )
         try:
             through = make_conninfo(server, host="127.0.0.1", port=port)
             eventually(lambda: process.poll() is not None or answers(through), 10, "PgBouncer to answer")

@@ -106,7 +106,8 @@ def test_nor_does_it_connect_more_often_when_phases_are_under_way_as_a_black_hol
     """Each phase that takes too long wants its statement cancelled, and asking for that is a connection as well."""
     jobs = [echo_job(f"job_{i}") for i in range(50)]
     proxy.delay(0.05)
-    with running(proxy.conninfo(), jobs=jobs, phase_timeout=1.0) as starter:
+    # A connection takes 0.4 s then: eight delays.
+    with running(proxy.conninfo(), jobs=jobs, phase_timeout=2.0) as starter:
         eventually(lambda: any(m.phase == "worker" for m in starter.status().modules))
         eventually(lambda: any(m.status is ModuleStatus.SUCCEEDED for m in starter.status().modules))
         began = time.monotonic()

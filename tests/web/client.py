@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,12 +31,23 @@ class Answer:
         return json.loads(self.body)
 
 
-def get(url: str, path: str = "", method: str = "GET") -> Answer:
-    """The answer to one request, on a connection of its own; redirects are not followed."""
+def raw(url: str) -> socket.socket:
+    """A connection that is read and written by hand."""
     where = urlsplit(url)
-    connection = HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT)
+    return socket.create_connection((where.hostname or "", where.port or 80), timeout=TIMEOUT)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Whatever comes until the other side ends it."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def get(url: str, path: str = "", method: str = "GET", *, host: str | None = None, timeout: float = TIMEOUT) -> Answer:
+    """The answer to one request, on a connection of its own; redirects are not followed. `host` is what it says."""
+    where = urlsplit(url)
+    connection = HTTPConnection(where.hostname or "", where.port, timeout=timeout)
     try:
-        connection.request(method, (where.path + path) or "/")
+        connection.request(method, (where.path + path) or "/", headers={} if host is None else {"Host": host})
         response = connection.getresponse()
         return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
     finally:

@@ -66,7 +66,7 @@ def test_nothing_but_get_and_head_is_taken(method: str) -> None:
         assert (status, headers["allow"]) == ("405 Method Not Allowed", "GET, HEAD")
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/livez/", "/page.html", "/../pyproject.toml", "/application.py"])
+@pytest.mark.parametrize("path", ["/nothing", "/livez//", "/status/", "/page.html", "/../livez", "/application.py"])
 def test_other_paths_are_not_found(path: str) -> None:
     with web.serve(Stage(), ":0") as server:
         answer = get(server.url, path)

@@ -1,0 +1,81 @@
+"""Waitress's listening socket, which lets go of those who keep others out. Needs the extra `web`."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+from waitress.adjustments import Adjustments
+from waitress.server import TcpWSGIServer
+from waitress.task import ThreadedTaskDispatcher
+
+from pgflow_starter.web.channel import OneAnswerChannel
+from pgflow_starter.web.probes import PROBES
+
+MOST_WAITING = 200
+"""Connections that may be open without being answered: to ask takes no time, so that these are many."""
+
+PATIENCE = 10.0
+"""Seconds to send a whole request, and to read anything of the answer."""
+
+LOOK_EVERY = 1.0
+AT_ONCE = 64
+
+
+class _Queue(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no types
+    """Probes wait behind nobody. Waitress's own says so for each request that has to wait: a flood beside a flood."""
+
+    def add_task(self, task: OneAnswerChannel) -> None:
+        first = task.requests[0]
+        with self.lock:
+            if first.error is None and first.path.removesuffix("/") in PROBES:
+                self.queue.appendleft(task)
+            else:
+                self.queue.append(task)
+            self.queue_cv.notify()
+
+
+class Door(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
+    """Always has room for one more: beyond `MOST_WAITING` the one that has waited longest is let go.
+
+    Waitress's own limit lets nobody in until somebody leaves, and its timeout counts from the last byte.
+    Everything here is on the thread that polls.
+    """
+
+    channel_class = OneAnswerChannel
+    _looks_at = 0.0
+
+    def __init__(
+        self, application: object, sockets: dict[int, Any], listening: socket.socket, told: Adjustments
+    ) -> None:
+        threads = _Queue()
+        threads.set_thread_count(told.threads)
+        where = (listening.family, listening.type, listening.proto, listening.getsockname())
+        super().__init__(
+            application, sockets, True, listening, dispatcher=threads, adj=told, bind_socket=False, sockinfo=where
+        )
+
+    def readable(self) -> bool:
+        now = time.monotonic()
+        if now >= self._looks_at:
+            self._looks_at = now + LOOK_EVERY
+            for channel in list(self.active_channels.values()):
+                if channel.idle_for(now) > PATIENCE:
+                    channel.handle_close()  # waitress would wait until it can be written to, which may be never
+        return bool(super().readable())
+
+    def handle_accept(self) -> None:
+        # Many for one look at all that are open: who is at the end of a crowd is to come in soon.
+        for _ in range(AT_ONCE):
+            before = len(self.active_channels)
+            super().handle_accept()
+            if len(self.active_channels) == before:
+                break
+        # A dict keeps its order: the oldest come first.
+        waiting = [channel for channel in self.active_channels.values() if not channel.requests]
+        for channel in waiting[:-MOST_WAITING]:
+            channel.handle_close()
+
+    def maintenance(self, now: float) -> None:
+        """Nothing: what waitress does here goes by the wall clock, and `readable` does it."""
