@@ -15,11 +15,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from pathlib import Path
-from typing import ContextManager
 
 LIMIT = 5400.0
 """Seconds after which a run counts as one that hangs: it is made to tell where every thread is, and ended."""
@@ -33,7 +32,7 @@ class Condition:
 
     name: str
     arguments: Callable[[], Sequence[str]]
-    meanwhile: Callable[[], ContextManager[object]] = nullcontext
+    meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
 @dataclass(frozen=True)

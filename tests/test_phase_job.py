@@ -125,9 +125,8 @@ def test_what_may_take_its_time_is_done_on_a_thread_and_may_be_overdue(desk: Des
     assert (desk.ended(job), job.slug) == (None, "orders")
 
 
-def test_a_definition_that_hangs_does_so_beside_the_lane(desk: Desk) -> None:
-    release = threading.Event()
-    desk.lane.run(lambda: release.wait(WAIT))
+def test_a_definition_that_hangs_does_so_beside_the_lane(desk: Desk, release: threading.Event) -> None:
+    desk.lane.run(release.wait)
     desk.start("registry")
     assert desk.phases.hang.begun.wait(WAIT)
     release.set()

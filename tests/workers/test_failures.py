@@ -192,9 +192,11 @@ def test_a_task_that_takes_too_long_fails_its_slot_is_free_and_its_late_result_i
         assert hung.refresh() == failed
 
 
-def test_a_stopped_workers_stalled_task_gets_its_next_attempt_elsewhere(database: str) -> None:
+def test_a_stopped_workers_stalled_task_gets_its_next_attempt_elsewhere(
+    database: str, release: threading.Event
+) -> None:
     """As if its process had been killed: its heartbeat is made old by hand."""
-    entered, release = threading.Event(), threading.Event()
+    entered = threading.Event()
     attempts: list[int] = []
 
     @pgflow.job("stalls", timeout=600, max_attempts=2)
@@ -202,7 +204,7 @@ def test_a_stopped_workers_stalled_task_gets_its_next_attempt_elsewhere(database
         attempts.append(ctx.attempt)
         if len(attempts) == 1:
             entered.set()
-            release.wait(30)
+            release.wait()
         return f"attempt {ctx.attempt}"
 
     quick = {"heartbeat_interval": 0.1, "stale_threshold": 0.3, "recovery_interval": 0.1}
@@ -216,13 +218,13 @@ def test_a_stopped_workers_stalled_task_gets_its_next_attempt_elsewhere(database
         release.set()
 
 
-def test_a_task_whose_workers_all_died_ends_as_failed(database: str) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_task_whose_workers_all_died_ends_as_failed(database: str, release: threading.Event) -> None:
+    entered = threading.Event()
 
     @pgflow.job("poison", timeout=600, max_attempts=1)
     def poison(message: Any, ctx: pgflow.TaskContext) -> None:
         entered.set()
-        release.wait(30)
+        release.wait()
 
     quick = {"heartbeat_interval": 0.1, "stale_threshold": 0.3, "recovery_interval": 0.1}
     with running(database, jobs=[poison], heartbeat_interval=3600, stale_threshold=20_000) as dead:
