@@ -17,54 +17,13 @@ import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, PgflowError
 from pgflow_starter.postgres import elsewhere
 from pgflow_starter.postgres.elsewhere import Elsewhere
+from tests.support.interrupting import Interrupted, Interrupting, interrupted_everywhere
 from tests.support.programs import finished
 from tests.support.starters import echo_job, running
 from tests.support.threads import left_over, ours
 from tests.support.waiting import eventually
 
 MISSING = "00000000-0000-0000-0000-000000000000"
-ROOMS = ("pgflow_starter", "threading.py", "contextlib.py")
-
-
-class Interrupted(BaseException):
-    """What a signal handler raises."""
-
-
-class Interrupting:
-    """Raises at the n-th call or return of Python code of ours, or of threading's, on this thread."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def __enter__(self) -> Interrupting:
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if not any(room in frame.f_code.co_filename for room in ROOMS):
-            return None
-        frame.f_trace_lines = False
-        self.left -= event in ("call", "return")
-        if self.left == 0:
-            sys.settrace(None)
-            raise Interrupted
-        return self._trace
-
-
-def interrupted_everywhere(call: Callable[[], object], after: Callable[[], object]) -> int:
-    """Call again and again, each time interrupted one step later, until it is not; at how many steps it was."""
-    for step in count(1):
-        try:
-            with Interrupting(step):
-                call()
-        except Interrupted:
-            after()
-        else:
-            return step - 1
-    raise AssertionError
 
 
 def on_a_thread(call: Callable[[], object]) -> object:

@@ -173,9 +173,13 @@ def test_a_signal_handler_can_interrupt_await_ready(empty_database: str, release
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with running(empty_database, flows=[Slow]) as starter:
-            with pytest.raises(KeyboardInterrupt):
+
+            def wait() -> None:
                 signal.setitimer(signal.ITIMER_REAL, 0.2)
                 starter.await_ready(timeout=None)
+
+            with pytest.raises(KeyboardInterrupt):
+                wait()
             release.set()
     finally:
         signal.signal(signal.SIGALRM, before)
