@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable
 from itertools import count
-from types import FrameType
 from typing import Any
 
 import psycopg
@@ -55,9 +54,9 @@ def whole(client: pgflow.PgflowClient) -> bool:
 
 @pytest.fixture
 def interruptible(database: str) -> Any:
-    tracing = sys.gettrace()
+    profiling = sys.getprofile()
     yield database
-    sys.settrace(tracing)
+    sys.setprofile(profiling)
 
 
 def test_at_every_step_of_its_calls_the_others_go_on_and_no_connection_is_lost(interruptible: str) -> None:
@@ -154,15 +153,11 @@ def test_a_signal_handler_may_call_the_client_on_top_of_a_call(interruptible: st
         for step in count(1):
             made: list[int] = []
 
-            class Nested(Interrupting):
-                def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
-                    try:
-                        return super()._trace(frame, event, arg)
-                    except Interrupted:
-                        made.append(1)  # noqa: B023 - used at once
-                        call()
+            def call_on_top() -> None:
+                made.append(1)  # noqa: B023 - used at once
+                call()
 
-            with Nested(step):
+            with Interrupting(step, what=call_on_top):
                 call()
             if not made:
                 break

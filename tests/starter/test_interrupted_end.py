@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.cli.kinds import flows_and_jobs
 from pgflow_starter.cli.signals import Signals
 from tests.support.commands import call
 from tests.support.interrupting import Interrupted, Interrupting
@@ -26,7 +29,7 @@ def test_a_stop_that_is_interrupted_at_any_step_can_be_called_again_and_leaves_n
     for step in count(1):
         starter = pgflow.start(NOWHERE, jobs=[echo_job()], **QUICK)
         try:
-            with Interrupting(step, lines=True):
+            with Interrupting(step, deeper=True):
                 starter.stop(timeout)
         except Interrupted:
             starter.stop(timeout)
@@ -47,7 +50,7 @@ def test_one_that_is_ready_says_in_the_database_that_its_worker_stopped_wherever
             starter = pgflow.start(database, jobs=[echo_job()], **QUICK)
             starter.await_ready(30)
             try:
-                with Interrupting(step, lines=True):
+                with Interrupting(step, deeper=True):
                     starter.stop()
             except Interrupted:
                 starter.stop()
@@ -58,8 +61,22 @@ def test_one_that_is_ready_says_in_the_database_that_its_worker_stopped_wherever
     assert step > 20
 
 
+def leave(*_: object) -> None:
+    sys.exit(0)
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def outside() -> Iterator[None]:
+    """A signal before and after `run` handles them ends the process; here, what is called."""
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    assert [signal.getsignal(number) for number in before] == [leave, leave]
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with a job in it."""
     (tmp_path / "interrupted_shop.py").write_text(
         "import pgflow_starter as pgflow\n@pgflow.job('interrupted')\ndef job(message, ctx):\n    return message\n"
@@ -71,33 +88,37 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 RUN = ("run", "interrupted_shop:job", "--dsn", NOWHERE)
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "outside")
 def test_a_signal_at_any_step_of_run_ends_it_with_0_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, handlers = ours(), [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
-    waits: list[int] = []
-    wait = Signals.wait
+    before, waits, read, wait = ours(), list[int](), flows_and_jobs, Signals.wait
+    stepping = Interrupting(-1, what=lambda: signal.raise_signal(signal.SIGTERM))
+
+    def first(modules: Sequence[str]) -> tuple[list[Any], list[Any]]:
+        stepping.left = step
+        return read(modules)
 
     def waited(signals: Signals, timeout: float) -> bool:
         waits.append(1)
         return wait(signals, timeout)
 
+    monkeypatch.setattr("pgflow_starter.cli.run.flows_and_jobs", first)
     monkeypatch.setattr(Signals, "wait", waited)
-    for step in count(1, 151):
+    for step in count(1, 37):
         waits.clear()
-        with Interrupting(step, what=lambda: signal.raise_signal(signal.SIGTERM)):
+        with stepping:
             ended = call(*RUN)
         assert ended.exit_code == 0, (step, ended.output, ended.exception)
         assert left_over(before, 10) == []
-        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+        assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == [leave, leave]
         if len(waits) > 2:  # it has looked and found nothing: from here on every step is as the ones before
             break
-    assert step > 151
+    assert step > 37
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "outside")
 def test_a_second_ctrl_c_at_any_step_of_the_end_of_run_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     before, wait = ours(), Signals.wait
-    for later in count(1, 11):
+    for later in count(1, 3):
         sent: list[int] = []
 
         def interrupt() -> None:
@@ -118,4 +139,4 @@ def test_a_second_ctrl_c_at_any_step_of_the_end_of_run_leaves_nothing(monkeypatc
         assert ended.exit_code in ((0, 130) if sent else (0,)), (later, ended.output, ended.exception)
         if not sent:
             break
-    assert later > 11
+    assert later > 3

@@ -23,43 +23,39 @@ def interrupt() -> None:
 class Interrupting:
     """Raises at the n-th call or return of Python code of ours, or of threading's, on this thread.
 
-    With `lines` at its n-th line, too: between two calls of C. `what` is done in place of raising; who sets `left`
-    meanwhile has it done once more, so many steps later.
+    With `deeper` after what they call of C as well: that is where the interpreter looks for signals, and so between
+    `lock.acquire()` and the next line, but never between the end of a `with` block and its lock's release. `what` is
+    done in place of raising; who sets `left` meanwhile has it done once more, so many steps later.
     """
 
-    def __init__(self, at: int, *, lines: bool = False, what: Callable[[], object] = interrupt) -> None:
+    def __init__(self, at: int, *, deeper: bool = False, what: Callable[[], object] = interrupt) -> None:
         self.left = at
-        self._lines = lines
+        self._steps = ("call", "return", "c_return") if deeper else ("call", "return")
         self._what = what
 
     def __enter__(self) -> Interrupting:
-        self._before = sys.gettrace()
-        sys.settrace(self._trace)
+        self._before = sys.getprofile()
+        sys.setprofile(self._profile)
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(self._before)
+        sys.setprofile(self._before)
 
-    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if not any(room in frame.f_code.co_filename for room in ROOMS):
-            return None
-        frame.f_trace_lines = self._lines
-        self.left -= event != "exception"
-        if self.left == 0:
-            self._what()  # what it raises ends the tracing
-        return self._trace
+    def _profile(self, frame: FrameType, event: str, _: Any) -> None:
+        if event in self._steps and any(room in frame.f_code.co_filename for room in ROOMS):
+            self.left -= 1
+            if self.left == 0:
+                self._what()  # what it raises ends this
 
 
-def interrupted_everywhere(
-    call: Callable[[], object], after: Callable[[], object], *, lines: bool = False, stride: int = 1
-) -> int:
-    """Call again and again, each time interrupted `stride` steps later, until it is not; how often it was."""
-    for times in count():
+def interrupted_everywhere(call: Callable[[], object], after: Callable[[], object], *, deeper: bool = False) -> int:
+    """Call again and again, each time interrupted one step later, until it is not; at how many steps it was."""
+    for step in count(1):
         try:
-            with Interrupting(1 + times * stride, lines=lines):
+            with Interrupting(step, deeper=deeper):
                 call()
         except Interrupted:
             after()
         else:
-            return times
+            return step - 1
     raise AssertionError

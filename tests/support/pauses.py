@@ -34,7 +34,7 @@ class Between:
         return self
 
     def __exit__(self, *_: object) -> None:
-        threading.settrace(None)  # type: ignore[arg-type] # what the documentation says
+        threading.settrace(None)
         self.go_on()
         for thread in self._threads:
             thread.join(PATIENCE)
