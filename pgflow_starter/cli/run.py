@@ -19,6 +19,7 @@ from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import News, silence_module_log, summary, told
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleStatus, SignalStrategy
+from pgflow_starter.errors import StarterStopped
 from pgflow_starter.web import parse_address, serve
 
 logger = logging.getLogger("pgflow_starter.cli")
@@ -108,7 +109,10 @@ def _watch(starter: Starter, signals: Signals) -> None:
     news, clock, was_ready, ended = News(), SystemClock(), False, False
     while not ended:
         ended = signals.wait(LOOK_EVERY)
-        status = starter.status()
+        try:
+            status = starter.status()
+        except StarterStopped:  # by a second Ctrl-C, right behind the first
+            return
         for state in news.of(status):
             logger.log(_LEVELS.get(state.status, logging.INFO), "%s", told(state, clock.now()))
         if status.ready and not was_ready:
