@@ -9,6 +9,7 @@ import argparse
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,7 +169,10 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         if runs:
             print(table(runs))
-    return 0 if len(runs) == asked.times and all(run.passed for run in runs) else 1
+    if len(runs) == asked.times and all(run.passed for run in runs):
+        shutil.rmtree(folder)
+        return 0
+    return 1
 
 
 if __name__ == "__main__":
