@@ -178,12 +178,14 @@ def test_the_first_word_counts_whoever_says_it(desk: Desk) -> None:
     assert desk.told_nothing()
 
 
-def test_after_a_restart_of_its_actor_it_is_watched_anew_but_not_while_it_waits(desk: Desk) -> None:
-    release, waits = threading.Event(), threading.Event()
+def test_after_a_restart_of_its_actor_it_is_watched_anew_but_not_while_it_waits(
+    desk: Desk, release: threading.Event
+) -> None:
+    waits = threading.Event()
 
     def wait() -> None:
         waits.set()
-        release.wait(WAIT)
+        release.wait()
 
     desk.lane.run(wait)
     assert waits.wait(WAIT)

@@ -176,14 +176,14 @@ def test_a_stop_while_a_finished_tasks_run_is_locked_writes_it_or_gives_it_back(
     assert rows in ([("queued", 0)], [("completed", 1)])
 
 
-def test_many_runs_of_which_a_row_is_locked_hold_up_no_other(soon: str, admin: Admin) -> None:
-    entered, release = threading.Semaphore(0), threading.Event()
+def test_many_runs_of_which_a_row_is_locked_hold_up_no_other(soon: str, admin: Admin, release: threading.Event) -> None:
+    entered = threading.Semaphore(0)
 
     @pgflow.job("held", max_concurrency=12)
     def held(message: Any, ctx: pgflow.TaskContext) -> Any:
         if message == "held":
             entered.release()
-            release.wait(WAIT)
+            release.wait()
         return message
 
     with running(soon, jobs=[held]) as starter, psycopg.connect(admin.info.dsn) as holder:

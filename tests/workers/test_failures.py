@@ -163,15 +163,17 @@ def test_dataclasses_dates_uuids_decimals_and_tuples_are_stored_as_json(database
         }
 
 
-def test_a_task_that_takes_too_long_fails_its_slot_is_free_and_its_late_result_is_ignored(database: str) -> None:
-    release, ended = threading.Event(), threading.Event()
+def test_a_task_that_takes_too_long_fails_its_slot_is_free_and_its_late_result_is_ignored(
+    database: str, release: threading.Event
+) -> None:
+    ended = threading.Event()
     contexts: list[pgflow.TaskContext] = []
 
     @pgflow.job("endless", max_attempts=1, timeout=1, max_concurrency=1)
     def endless(message: Any, ctx: pgflow.TaskContext) -> str:
         contexts.append(ctx)
         if message == "hang":
-            release.wait(30)
+            release.wait()
             ended.set()
         return "late"
 
