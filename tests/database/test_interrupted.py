@@ -75,7 +75,7 @@ def test_at_every_step_of_its_calls_the_others_go_on_and_no_connection_is_lost(i
             lambda: client.enqueue(job, 2),
             lambda: client.enqueue(job, 3).wait(10),
         ):
-            assert interrupted_everywhere(call, others_go_on) > 5
+            assert interrupted_everywhere(call, others_go_on, deeper=True) > 5
         assert client.enqueue(job, 4).wait(10).result == 4
         assert on_a_thread(lambda: client.enqueue(job, 5).wait(10).result) == 5
         eventually(lambda: client._waits._waits == [])
@@ -86,7 +86,7 @@ def test_a_client_of_its_own_that_connects_anew_each_time_can_be_interrupted_at_
     for step in count(1):
         with pgflow.PgflowClient(interruptible) as client:
             try:
-                with Interrupting(step):
+                with Interrupting(step, deeper=True):
                     client.run(MISSING)
             except Interrupted:
                 assert on_a_thread(lambda: refused(client)) is True
