@@ -3,10 +3,11 @@
 PYTHON ?= python3
 PG ?= 18
 PYTEST_ARGS ?=
-# Each with a server of its own. Most of the time a test waits, so there may be more than cores.
-PROCESSES ?= 3
+# auto: what the machine has, see tests/conftest.py.
+PROCESSES ?= auto
 BENCH_ARGS ?=
 CHAOS_SECONDS ?= 300
+N ?= 10
 SEED ?=
 
 # FOR=3.13 is how test-all tells its runs apart.
@@ -16,14 +17,16 @@ VENV_PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTEST_ARGS
 
-.PHONY: help demo test test-all test-browser test-pgbouncer lint docs bench bench-full chaos clean venv
+.PHONY: help demo test test-all test-repeat test-browser test-pgbouncer lint docs bench bench-full chaos clean venv
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo            the main job on an embedded PostgreSQL, nothing else needed'
 	@echo 'make test            every test; PYTEST_ARGS="-k name" for some, PROCESSES=0 for one after the other, PG=16'
-	@echo 'make test-all        the tests on each of Python 3.11 to 3.14 that is here'
+	@echo 'make test-all        the tests on each of Python 3.11 to 3.14 that is here, version managers included'
+	@echo 'make test-repeat     the tests N=10 times by turns of condition, and a table of what failed in which'
 	@echo 'make test-browser    the tests of the page, for which a Chromium and its driver have to be installed'
 	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
 	@echo 'make lint            ruff, mypy, import-linter'
@@ -49,9 +52,9 @@ test-pgbouncer: $(STAMP)
 test-all:
 	@passed=; failed=; missing=; \
 	for version in 3.11 3.12 3.13 3.14; do \
-	  if "python$$version" -c 'import venv' >/dev/null 2>&1; then \
-	    echo "--- Python $$version"; \
-	    if $(MAKE) --no-print-directory test FOR="$$version" PYTHON="python$$version"; then \
+	  if python=$$(sh tests/find-python.sh "$$version"); then \
+	    echo "--- Python $$version: $$python"; \
+	    if $(MAKE) --no-print-directory test FOR="$$version" PYTHON="$$python"; then \
 	      passed="$$passed $$version"; \
 	    else \
 	      failed="$$failed $$version"; \
@@ -62,6 +65,9 @@ test-all:
 	done; \
 	echo "--- passed:$${passed:- none}; failed:$${failed:- none}; not here:$${missing:- none}"; \
 	[ -n "$$passed" ] && [ -z "$$failed" ]
+
+test-repeat: $(STAMP)
+	@PGFLOW_TEST_PG='$(PG)' $(VENV_PYTHON) -m tests.repeat '$(N)' --processes '$(PROCESSES)'
 
 lint: $(STAMP)
 	@$(VENV_PYTHON) -m ruff check

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +15,23 @@ from tests.support.databases import FAST, fresh_database, memory_folder
 from tests.support.threads import left_over, ours
 
 THREADS_END_WITHIN = 5.0
+
+LEAST_PROCESSES, MOST_PROCESSES = 3, 8
+"""Most of the time a test waits, so that few cores serve more processes than there are of them; but each process has a
+PostgreSQL of its own to set up, of some 200 MB, and beyond so many that takes longer than what is left of the tests."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: one more than the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(LEAST_PROCESSES, cores + 1), MOST_PROCESSES)
+
+
+def pytest_configure() -> None:
+    """Whoever started this with SIGINT ignored (`make test &`) would hand that down to every program under test."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +76,11 @@ def no_thread_left_behind() -> Iterator[None]:
     yield
     if names := left_over(before, THREADS_END_WITHIN):
         pytest.fail(f"threads left behind: {', '.join(names)}")
+
+
+@pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """What hangs in a test waits for it, without a limit: it is set when the test has ended, however it did."""
+    event = threading.Event()
+    yield event
+    event.set()

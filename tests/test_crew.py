@@ -131,9 +131,10 @@ def test_short_tasks_share_a_thread_and_are_written_together() -> None:
     assert [len(batch) for batch in rig.store.batches] == [10]
 
 
-def test_a_short_task_is_written_while_its_thread_runs_a_long_one(threads: ThreadCache) -> None:
-    release = threading.Event()
-    rig = Rig(lambda given: given == 0 or release.wait(WAIT), threads)
+def test_a_short_task_is_written_while_its_thread_runs_a_long_one(
+    threads: ThreadCache, release: threading.Event
+) -> None:
+    rig = Rig(lambda given: given == 0 or release.wait(), threads)
     rig.crew.launch([task(n) for n in range(3)])
     eventually(lambda: rig.store.inputs() == [0])
     release.set()
@@ -158,12 +159,14 @@ def test_a_slot_is_told_free_when_its_thread_has_nothing_more_to_run(threads: Th
     rig.await_settled(1)
 
 
-def test_a_task_that_takes_too_long_fails_and_its_late_result_is_ignored(threads: ThreadCache) -> None:
-    begun, release = threading.Event(), threading.Event()
+def test_a_task_that_takes_too_long_fails_and_its_late_result_is_ignored(
+    threads: ThreadCache, release: threading.Event
+) -> None:
+    begun = threading.Event()
 
     def hang(given: Any) -> Any:
         begun.set()
-        release.wait(WAIT)
+        release.wait()
         return given
 
     rig = Rig(hang, threads)

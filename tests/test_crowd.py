@@ -172,7 +172,7 @@ def test_they_are_overdue_from_when_they_began_and_no_sooner(square: Square) -> 
         each.end()
 
 
-def test_to_wait_in_the_lane_to_be_alone_is_not_to_be_overdue(square: Square) -> None:
+def test_to_wait_in_the_lane_to_be_alone_is_not_to_be_overdue(square: Square, release: threading.Event) -> None:
     square.open(width=1)
     jobs = square.enter(1)
     square.together().end([False])
@@ -182,11 +182,11 @@ def test_to_wait_in_the_lane_to_be_alone_is_not_to_be_overdue(square: Square) ->
     hung.end()
     assert ended(jobs[0]) is None
     batch = square.together()
-    blocked, release = threading.Event(), threading.Event()
+    blocked = threading.Event()
 
     def block() -> None:
         blocked.set()
-        release.wait(WAIT)
+        release.wait()
 
     square.timers.advance(PHASE_TIMEOUT - 1)
     square.lane.run(block)

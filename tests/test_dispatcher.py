@@ -36,7 +36,7 @@ class Stand:
 
         def call() -> None:
             begun.release()
-            self.go_on.wait(WAIT)
+            self.go_on.wait()
 
         for _ in range(count):
             self.dispatcher.put(call)

@@ -280,13 +280,14 @@ def test_an_ordinary_user_runs_it_as_well(pg_version: int) -> None:
 
 
 LEFT_ALONE = """
-import sys
+import select, sys
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
 
 server = EmbeddedPostgres(version=int(sys.argv[1]), settings={"fsync": "off"})
 server.start()
 print(server.pid, server._home, flush=True)
-sys.stdin.read()
+while not select.select([sys.stdin], [], [], 0.1)[0]:  # in slices: the signal may come just before a wait begins
+    pass
 """
 
 
@@ -307,7 +308,7 @@ def left_alone(pg_version: int) -> Iterator[tuple[subprocess.Popen[str], int, Pa
 def test_no_server_outlives_a_process_that_was_killed(ending: signal.Signals, pg_version: int) -> None:
     with left_alone(pg_version) as (process, pid, folder):
         process.send_signal(ending)
-        process.wait(20)
+        process.wait(60)
     eventually(lambda: is_gone(pid), what="the end of the postmaster")
     eventually(lambda: not folder.exists(), what="the removal of its folder")
 
@@ -343,7 +344,7 @@ def test_no_server_outlives_a_process_that_was_killed_together_with_its_guard(pg
             (guard,) = psutil.Process(process.pid).children()
             guard.kill()
             process.kill()
-            process.wait(20)
+            process.wait(60)
             eventually(lambda: is_gone(pid), what="the end of the postmaster")
         finally:
             shutil.rmtree(folder)

@@ -127,9 +127,8 @@ def test_what_may_take_its_time_is_done_on_a_thread_and_may_be_overdue(desk: Des
     assert (desk.ended(job), job.identity) == (None, ORDERS)
 
 
-def test_a_definition_that_hangs_does_so_beside_the_lane(desk: Desk) -> None:
-    release = threading.Event()
-    desk.lane.run(lambda: release.wait(WAIT))
+def test_a_definition_that_hangs_does_so_beside_the_lane(desk: Desk, release: threading.Event) -> None:
+    desk.lane.run(release.wait)
     desk.start("registry")
     assert desk.phases.hang.begun.wait(WAIT)
     release.set()
@@ -181,12 +180,14 @@ def test_the_first_word_counts_whoever_says_it(desk: Desk) -> None:
     assert desk.told_nothing()
 
 
-def test_after_a_restart_of_its_actor_it_is_watched_anew_but_not_while_it_waits(desk: Desk) -> None:
-    release, waits = threading.Event(), threading.Event()
+def test_after_a_restart_of_its_actor_it_is_watched_anew_but_not_while_it_waits(
+    desk: Desk, release: threading.Event
+) -> None:
+    waits = threading.Event()
 
     def wait() -> None:
         waits.set()
-        release.wait(WAIT)
+        release.wait()
 
     desk.lane.run(wait)
     assert waits.wait(WAIT)

@@ -29,7 +29,7 @@ class Call:
     def __call__(self) -> None:
         self.thread = threading.current_thread()
         self.begun.set()
-        self.go_on.wait(WAIT)
+        self.go_on.wait()
         self.ended.set()
 
 

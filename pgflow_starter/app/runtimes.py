@@ -151,6 +151,6 @@ def _stop_at_exit(runtime: Runtime, pid: int) -> None:
     """
     if os.getpid() == pid:
         for each in [r for r, of in list(_running.items()) if of == pid]:
-            del _running[each]
+            _running.pop(each, None)  # who waits for its end on another thread may have done so meanwhile
             each.stop(each.settings.shutdown_timeout)
         _await_end(runtime, None)

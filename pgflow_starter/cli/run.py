@@ -18,6 +18,7 @@ from pgflow_starter.cli.options import dsn_option
 from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import summary
 from pgflow_starter.core.state import SignalStrategy
+from pgflow_starter.errors import StarterStopped
 from pgflow_starter.web import parse_address, serve
 
 logger = logging.getLogger("pgflow_starter.cli")
@@ -105,7 +106,10 @@ def _watch(starter: Starter, signals: Signals) -> None:
     was_ready, ended = False, False
     while not ended:
         ended = signals.wait(LOOK_EVERY)
-        status = starter.status()
+        try:
+            status = starter.status()
+        except StarterStopped:  # by a second Ctrl-C, right behind the first
+            return
         if status.ready and not was_ready:
             logger.log(logging.INFO if status.healthy else logging.ERROR, "%s", summary(status))
         was_ready = status.ready

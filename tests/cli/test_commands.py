@@ -283,7 +283,7 @@ def test_the_program_exits_with_70_when_the_root_supervisor_gave_up(database: st
 
 def test_a_signal_ends_the_program_while_a_module_hangs_in_its_import(tmp_path: Path) -> None:
     (tmp_path / "hangs.py").write_text(
-        "import os, threading\nos.write(1, b'importing\\n')  # no lock\nthreading.Event().wait()\n"
+        "import os, threading\nos.write(1, b'importing\\n')  # no lock\nwhile True:\n  threading.Event().wait(0.1)\n"
     )
     with running(*PROGRAM, "run", "hangs:flow", cwd=tmp_path) as program:
         read_until(program.stdout, "importing")

@@ -50,16 +50,16 @@ def _started(conninfo: str, admin: Admin, **options: Any) -> Task:
 
 
 def test_what_a_task_of_a_failed_run_comes_to_is_told_and_not_counted(
-    database: str, caplog: pytest.LogCaptureFixture
+    database: str, caplog: pytest.LogCaptureFixture, release: threading.Event
 ) -> None:
     caplog.set_level("INFO")
-    entered, release = threading.Event(), threading.Event()
+    entered = threading.Event()
     flow = pgflow.Flow("pair", max_attempts=1)
 
     @flow.step()
     def slow(given: Any, ctx: pgflow.TaskContext) -> str:
         entered.set()
-        release.wait(30)
+        release.wait()
         return "too late"
 
     @flow.step()

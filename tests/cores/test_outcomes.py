@@ -74,12 +74,12 @@ def test_a_permanent_error_fails_the_run_at_its_first_attempt(database: str, adm
     assert _left_in(admin, "hopeless") == 0
 
 
-def test_a_task_that_exceeds_its_steps_timeout_fails_and_its_late_result_is_ignored(database: str) -> None:
-    release = threading.Event()
-
+def test_a_task_that_exceeds_its_steps_timeout_fails_and_its_late_result_is_ignored(
+    database: str, release: threading.Event
+) -> None:
     @pgflow.job("endless", max_attempts=1, timeout=1)
     def endless(message: Any, ctx: pgflow.TaskContext) -> str:
-        release.wait(30)
+        release.wait()
         return "late"
 
     with running(database, jobs=[endless]) as starter:
@@ -106,14 +106,16 @@ def test_failures_beside_completions_in_one_run_do_not_deadlock(database: str) -
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_message_stays_invisible_for_as_long_as_its_step_may_take(database: str, admin: Admin, fails: bool) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_message_stays_invisible_for_as_long_as_its_step_may_take(
+    database: str, admin: Admin, fails: bool, release: threading.Event
+) -> None:
+    entered = threading.Event()
     flow = pgflow.Flow("steps", max_attempts=1, timeout=5)
 
     @flow.step(timeout=600)
     def long(given: Any, ctx: pgflow.TaskContext) -> None:
         entered.set()
-        release.wait(30)
+        release.wait()
         if fails:
             raise RuntimeError
 

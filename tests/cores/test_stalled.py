@@ -115,8 +115,10 @@ def test_a_run_that_failed_meanwhile_is_swept_once_and_not_for_ever(database: st
         assert _recover(store, "pair") == 0
 
 
-def test_a_living_workers_long_task_is_left_to_it_by_everybody(database: str, admin: Admin) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_living_workers_long_task_is_left_to_it_by_everybody(
+    database: str, admin: Admin, release: threading.Event
+) -> None:
+    entered = threading.Event()
     flow = pgflow.Flow("patient", max_attempts=3, timeout=1)
     seen: list[int] = []
 
@@ -124,7 +126,7 @@ def test_a_living_workers_long_task_is_left_to_it_by_everybody(database: str, ad
     def long(given: Any, ctx: pgflow.TaskContext) -> int:
         seen.append(ctx.attempt)
         entered.set()
-        release.wait(30)
+        release.wait()
         return ctx.attempt
 
     with running(database, flows=[flow], **QUICK) as starter, running(database, flows=[flow], **QUICK):

@@ -34,13 +34,15 @@ def test_our_workers_are_never_tracked_as_functions_to_be_called_over_http(datab
         assert admin.execute("select from pgflow.worker_functions").fetchone() is None
 
 
-def test_a_worker_that_is_deprecated_claims_no_more_and_ends_what_it_has(database: str, admin: Admin) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_worker_that_is_deprecated_claims_no_more_and_ends_what_it_has(
+    database: str, admin: Admin, release: threading.Event
+) -> None:
+    entered = threading.Event()
 
     @pgflow.job("asked")
     def asked(message: Any, ctx: pgflow.TaskContext) -> Any:
         entered.set()
-        release.wait(30)
+        release.wait()
         return message
 
     with running(database, jobs=[asked], heartbeat_interval=0.05) as starter:
@@ -65,8 +67,10 @@ def test_a_worker_that_is_deprecated_claims_no_more_and_ends_what_it_has(databas
         assert set(again.fetchall()) == set(last_heard)  # who has stopped is not heard of any more
 
 
-def test_what_has_not_ended_at_stop_is_given_back_and_its_attempt_is_not_burnt(database: str, admin: Admin) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_what_has_not_ended_at_stop_is_given_back_and_its_attempt_is_not_burnt(
+    database: str, admin: Admin, release: threading.Event
+) -> None:
+    entered = threading.Event()
     seen: list[int] = []
 
     @pgflow.job("handed_on", max_attempts=1, timeout=600)
@@ -74,7 +78,7 @@ def test_what_has_not_ended_at_stop_is_given_back_and_its_attempt_is_not_burnt(d
         seen.append(ctx.attempt)
         if len(seen) == 1:
             entered.set()
-            release.wait(30)
+            release.wait()
         return f"attempt {ctx.attempt}"
 
     with running(database, jobs=[handed_on], shutdown_timeout=0.1) as first:

@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable
 from itertools import count
-from types import FrameType
 from typing import Any
 
 import psycopg
@@ -17,54 +16,13 @@ import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, PgflowError
 from pgflow_starter.postgres import elsewhere
 from pgflow_starter.postgres.elsewhere import Elsewhere
+from tests.support.interrupting import Interrupted, Interrupting, interrupted_everywhere
 from tests.support.programs import finished
 from tests.support.starters import echo_job, running
 from tests.support.threads import left_over, ours
 from tests.support.waiting import eventually
 
 MISSING = "00000000-0000-0000-0000-000000000000"
-ROOMS = ("pgflow_starter", "threading.py", "contextlib.py")
-
-
-class Interrupted(BaseException):
-    """What a signal handler raises."""
-
-
-class Interrupting:
-    """Raises at the n-th call or return of Python code of ours, or of threading's, on this thread."""
-
-    def __init__(self, at: int) -> None:
-        self.left = at
-
-    def __enter__(self) -> Interrupting:
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-
-    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if not any(room in frame.f_code.co_filename for room in ROOMS):
-            return None
-        frame.f_trace_lines = False
-        self.left -= event in ("call", "return")
-        if self.left == 0:
-            sys.settrace(None)
-            raise Interrupted
-        return self._trace
-
-
-def interrupted_everywhere(call: Callable[[], object], after: Callable[[], object]) -> int:
-    """Call again and again, each time interrupted one step later, until it is not; at how many steps it was."""
-    for step in count(1):
-        try:
-            with Interrupting(step):
-                call()
-        except Interrupted:
-            after()
-        else:
-            return step - 1
-    raise AssertionError
 
 
 def on_a_thread(call: Callable[[], object]) -> object:
@@ -96,9 +54,9 @@ def whole(client: pgflow.PgflowClient) -> bool:
 
 @pytest.fixture
 def interruptible(database: str) -> Any:
-    tracing = sys.gettrace()
+    profiling = sys.getprofile()
     yield database
-    sys.settrace(tracing)
+    sys.setprofile(profiling)
 
 
 def test_at_every_step_of_its_calls_the_others_go_on_and_no_connection_is_lost(interruptible: str) -> None:
@@ -117,7 +75,7 @@ def test_at_every_step_of_its_calls_the_others_go_on_and_no_connection_is_lost(i
             lambda: client.enqueue(job, 2),
             lambda: client.enqueue(job, 3).wait(10),
         ):
-            assert interrupted_everywhere(call, others_go_on) > 5
+            assert interrupted_everywhere(call, others_go_on, deeper=True) > 5
         assert client.enqueue(job, 4).wait(10).result == 4
         assert on_a_thread(lambda: client.enqueue(job, 5).wait(10).result) == 5
         eventually(lambda: client._waits._waits == [])
@@ -128,7 +86,7 @@ def test_a_client_of_its_own_that_connects_anew_each_time_can_be_interrupted_at_
     for step in count(1):
         with pgflow.PgflowClient(interruptible) as client:
             try:
-                with Interrupting(step):
+                with Interrupting(step, deeper=True):
                     client.run(MISSING)
             except Interrupted:
                 assert on_a_thread(lambda: refused(client)) is True
@@ -195,15 +153,11 @@ def test_a_signal_handler_may_call_the_client_on_top_of_a_call(interruptible: st
         for step in count(1):
             made: list[int] = []
 
-            class Nested(Interrupting):
-                def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
-                    try:
-                        return super()._trace(frame, event, arg)
-                    except Interrupted:
-                        made.append(1)  # noqa: B023 - used at once
-                        call()
+            def call_on_top() -> None:
+                made.append(1)  # noqa: B023 - used at once
+                call()
 
-            with Nested(step):
+            with Interrupting(step, what=call_on_top):
                 call()
             if not made:
                 break

@@ -12,7 +12,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleStatus
-from tests.support.starters import STRATEGIES, echo_job, running, state
+from tests.support.starters import STRATEGIES, await_state, echo_job, running, state
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -108,22 +108,25 @@ def test_the_status_is_json_ready_data(database: str) -> None:
         assert data["modules"][0]["last_error"]["error_class"] == "permanent"
 
 
-def test_await_ready_tells_where_each_open_module_stands(empty_database: str) -> None:
-    hanging = threading.Event()
+def test_await_ready_tells_where_each_open_module_stands(empty_database: str, release: threading.Event) -> None:
+    entered = threading.Event()
 
     class Slow:
         @staticmethod
         def __pgflow_definition__() -> pgflow.FlowDefinition:
-            hanging.wait(30)
+            entered.set()
+            release.wait()
             return pgflow.FlowDefinition("slow", (pgflow.StepDefinition("only", lambda given, ctx: given),))
 
-    with running(empty_database, flows=[Slow, object()]) as starter:
+    with running(empty_database, flows=[Slow, failing := object()]) as starter:
+        assert entered.wait(30)
+        await_state(starter, failing, lambda s: s.status.terminal)
         with pytest.raises(pgflow.NotReadyError, match=r"Slow.*pending, in phase registry, attempt 1") as caught:
             starter.await_ready(timeout=0.2)
         assert isinstance(caught.value, TimeoutError)
         assert "1 of 2 modules" in str(caught.value)
         assert not starter._runtime.board._waiters
-        hanging.set()
+        release.set()
 
 
 def test_await_ready_without_a_timeout_waits_until_it_is_so(database: str) -> None:
@@ -133,13 +136,11 @@ def test_await_ready_without_a_timeout_waits_until_it_is_so(database: str) -> No
         starter.await_ready(timeout=None)
 
 
-def test_await_ready_is_woken_by_stop(empty_database: str) -> None:
-    release = threading.Event()
-
+def test_await_ready_is_woken_by_stop(empty_database: str, release: threading.Event) -> None:
     class Slow:
         @staticmethod
         def __pgflow_definition__() -> None:
-            release.wait(30)
+            release.wait()
 
     seen: list[BaseException] = []
     with running(empty_database, flows=[Slow]) as starter:
@@ -160,13 +161,11 @@ def test_await_ready_is_woken_by_stop(empty_database: str) -> None:
     assert not waiter.is_alive()
 
 
-def test_a_signal_handler_can_interrupt_await_ready(empty_database: str) -> None:
-    release = threading.Event()
-
+def test_a_signal_handler_can_interrupt_await_ready(empty_database: str, release: threading.Event) -> None:
     class Slow:
         @staticmethod
         def __pgflow_definition__() -> None:
-            release.wait(30)
+            release.wait()
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -174,9 +173,13 @@ def test_a_signal_handler_can_interrupt_await_ready(empty_database: str) -> None
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         with running(empty_database, flows=[Slow]) as starter:
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
-            with pytest.raises(KeyboardInterrupt):
+
+            def wait() -> None:
+                signal.setitimer(signal.ITIMER_REAL, 0.2)
                 starter.await_ready(timeout=None)
+
+            with pytest.raises(KeyboardInterrupt):
+                wait()
             release.set()
     finally:
         signal.signal(signal.SIGALRM, before)

@@ -87,8 +87,10 @@ def test_states_and_attempts_survive_another_librarys_stop_all(database: str) ->
         eventually(lambda: state(starter, jobs[0]).attempts == 2)
 
 
-def test_a_module_actor_that_dies_while_a_phase_runs_takes_its_result_up_again(database: str) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_module_actor_that_dies_while_a_phase_runs_takes_its_result_up_again(
+    database: str, release: threading.Event
+) -> None:
+    entered = threading.Event()
     calls: list[int] = []
 
     class Gated:
@@ -96,7 +98,7 @@ def test_a_module_actor_that_dies_while_a_phase_runs_takes_its_result_up_again(d
         def __pgflow_definition__() -> pgflow.FlowDefinition:
             calls.append(1)
             entered.set()
-            assert release.wait(30)
+            release.wait()
             return echo_job("gated").__pgflow_definition__()
 
     with running(database, flows=[Gated]) as starter:
@@ -110,13 +112,11 @@ def test_a_module_actor_that_dies_while_a_phase_runs_takes_its_result_up_again(d
         assert len(calls) == 1
 
 
-def test_waiting_callers_outlive_the_actors(database: str) -> None:
-    release = threading.Event()
-
+def test_waiting_callers_outlive_the_actors(database: str, release: threading.Event) -> None:
     class Gated:
         @staticmethod
         def __pgflow_definition__() -> pgflow.FlowDefinition:
-            assert release.wait(30)
+            release.wait()
             return echo_job("gated").__pgflow_definition__()
 
     with running(database, flows=[Gated]) as starter:

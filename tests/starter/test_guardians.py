@@ -113,17 +113,16 @@ def test_a_probe_thread_that_dies_is_started_again(database: str, monkeypatch: p
 
 
 def test_when_the_root_gives_up_callers_and_the_callback_are_told(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch, release: threading.Event
 ) -> None:
     told: list[pgflow.StarterTerminated] = []
     waiting = threading.Event()
     errors: list[BaseException] = []
-    release = threading.Event()
 
     class Slow:
         @staticmethod
         def __pgflow_definition__() -> None:
-            release.wait(60)
+            release.wait()
 
     with running(database, flows=[Slow], on_terminate=told.append) as starter:
 

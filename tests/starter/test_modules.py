@@ -144,8 +144,9 @@ def test_a_definition_that_raises_exits_or_returns_junk_fails_for_good_and_distu
         assert starter.client.enqueue(job, 1).wait(10).result == 1
 
 
-def test_a_definition_that_hangs_is_retried_when_it_has_ended_and_disturbs_no_other(database: str) -> None:
-    release = threading.Event()
+def test_a_definition_that_hangs_is_retried_when_it_has_ended_and_disturbs_no_other(
+    database: str, release: threading.Event
+) -> None:
     threads: list[str] = []
 
     class Hangs:
@@ -194,10 +195,9 @@ def test_modules_that_import_each_other_may_be_listed_together(
 
 
 def test_an_import_that_hangs_keeps_no_other_from_being_imported(
-    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop: str
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shop: str, release: threading.Event
 ) -> None:
-    (tmp_path / "hangs_at_import.py").write_text("import builtins\nbuiltins.release_of_test.wait(30)\n")
-    release = threading.Event()
+    (tmp_path / "hangs_at_import.py").write_text("import builtins\nbuiltins.release_of_test.wait()\n")
     monkeypatch.setattr("builtins.release_of_test", release, raising=False)
     with running(database, flows=["hangs_at_import", f"{shop}:order"], phase_timeout=10) as starter:
         eventually(lambda: state(starter, f"{shop}:order").status is ModuleStatus.SUCCEEDED)
@@ -206,12 +206,12 @@ def test_an_import_that_hangs_keeps_no_other_from_being_imported(
         starter.await_ready(10)
 
 
-def test_a_flow_of_their_own_class_may_hang_and_holds_up_neither_its_actor_nor_the_stop(database: str) -> None:
-    release = threading.Event()
-
+def test_a_flow_of_their_own_class_may_hang_and_holds_up_neither_its_actor_nor_the_stop(
+    database: str, release: threading.Event
+) -> None:
     class Slow(pgflow.Flow):
         def __pgflow_definition__(self) -> pgflow.FlowDefinition:
-            release.wait(30)
+            release.wait()
             return super().__pgflow_definition__()
 
     slow = Slow("slow")

@@ -132,13 +132,13 @@ def test_notifications_are_enabled_again_when_there_are_threads_again(pg_version
             eventually(lambda: 7 in seen.given)
 
 
-def test_a_task_whose_time_is_up_meanwhile_fails_afterwards(database: str) -> None:
-    begun, release = threading.Event(), threading.Event()
+def test_a_task_whose_time_is_up_meanwhile_fails_afterwards(database: str, release: threading.Event) -> None:
+    begun = threading.Event()
 
     @pgflow.job("hangs", timeout=1, max_attempts=1)
     def hangs(message: Any, ctx: pgflow.TaskContext) -> None:
         begun.set()
-        release.wait(30)
+        release.wait()
 
     with running(database, jobs=[hangs]) as starter:
         run = starter.client.enqueue(hangs, 1)

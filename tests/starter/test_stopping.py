@@ -80,13 +80,13 @@ def test_stopping_with_the_database_down_is_quick() -> None:
     assert ours() == set()
 
 
-def test_running_tasks_end_before_stop_returns(database: str) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_running_tasks_end_before_stop_returns(database: str, release: threading.Event) -> None:
+    entered = threading.Event()
 
     @pgflow.job("slow")
     def slow(message: Any, ctx: pgflow.TaskContext) -> str:
         entered.set()
-        assert release.wait(30)
+        release.wait()
         return "done"
 
     starter = pgflow.start(database, jobs=[slow], **QUICK)
@@ -100,8 +100,8 @@ def test_running_tasks_end_before_stop_returns(database: str) -> None:
         assert client.run(run.id).result == "done"
 
 
-def test_what_does_not_end_in_time_is_given_back_for_another_to_run(database: str) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_what_does_not_end_in_time_is_given_back_for_another_to_run(database: str, release: threading.Event) -> None:
+    entered = threading.Event()
     attempts: list[int] = []
     contexts: list[pgflow.TaskContext] = []
 
@@ -111,7 +111,7 @@ def test_what_does_not_end_in_time_is_given_back_for_another_to_run(database: st
         contexts.append(ctx)
         entered.set()
         if len(attempts) == 1:
-            assert release.wait(30)
+            release.wait()
         return len(attempts)
 
     starter = pgflow.start(database, jobs=[stubborn], **QUICK)
@@ -216,13 +216,13 @@ def test_the_interpreters_exit_stops_a_starter_that_nobody_stopped(database: str
     assert "Fatal" not in done.stderr
 
 
-def test_a_second_stop_in_a_hurry_shortens_the_first(database: str) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_second_stop_in_a_hurry_shortens_the_first(database: str, release: threading.Event) -> None:
+    entered = threading.Event()
 
     @pgflow.job("patient")
     def patient(message: Any, ctx: pgflow.TaskContext) -> None:
         entered.set()
-        release.wait(30)
+        release.wait()
 
     starter = pgflow.start(database, jobs=[patient], **QUICK)
     starter.client.enqueue(patient)

@@ -72,17 +72,21 @@ class Stage:
         self.journal = Journal()
         self.clock = ManualClock()
         self._events: dict[str, threading.Event] = {}
+        self._closed = False
         self.plans: dict[str, list[Deed | BaseException | None]] = {}
         self.supervisors: list[Supervised] = []
 
     def event(self, name: str) -> threading.Event:
-        """The event of that name."""
-        return self._events.setdefault(name, threading.Event())
+        """The event of that name; set, once the test has ended."""
+        event = self._events.setdefault(name, threading.Event())
+        if self._closed:
+            event.set()
+        return event
 
     def wait(self, name: str) -> None:
-        """Block on a named event, as a child that hangs does. The journal tells that it began to."""
+        """Block on a named event, as a child that hangs does: until it is set. The journal tells that it began to."""
         self.journal.add(f"waits for {name}")
-        self.event(name).wait(PATIENCE)
+        self.event(name).wait()
 
     def plan(self, where: str, *deeds: Deed | BaseException | None) -> None:
         """What the next calls of `where` ("a on_start") do: raise, do something, or (None) nothing."""
@@ -114,7 +118,8 @@ class Stage:
         return self.supervise(*children, cls=DynamicSupervisorActor, **options)
 
     def close(self) -> None:
-        for event in self._events.values():
+        self._closed = True  # first: `event` looks after adding one
+        for event in list(self._events.values()):
             event.set()
         for supervised in self.supervisors:
             supervised.ref.stop()

@@ -41,7 +41,7 @@ def echo_job(slug: str = "echo", **options: Any) -> pgflow.Job:
 
 
 def await_state(
-    starter: pgflow.Starter, module: Any, wanted: Callable[[pgflow.ModuleState], object], timeout: float = 10.0
+    starter: pgflow.Starter, module: Any, wanted: Callable[[pgflow.ModuleState], object], timeout: float = 30.0
 ) -> pgflow.ModuleState:
     """The module's state once it is as wanted."""
     found = eventually(

@@ -12,7 +12,7 @@ T = TypeVar("T")
 INTERVAL = 0.01
 
 
-def eventually(fn: Callable[[], T], timeout: float = 10.0, what: str = "the condition") -> T:
+def eventually(fn: Callable[[], T], timeout: float = 30.0, what: str = "the condition") -> T:
     """Call `fn` until what it returns is true, and return that. What it raises goes through.
 
     Raises AssertionError with the last value after `timeout` seconds; `fn` is called once more after that.

@@ -84,15 +84,15 @@ def _waits_for_locks(admin: Admin) -> int:
 
 @pytest.mark.parametrize("table", ["runs", "step_states", "step_tasks"])
 def test_a_run_that_somebody_has_locked_is_written_when_it_is_released_and_the_others_meanwhile(
-    soon: str, admin: Admin, table: str
+    soon: str, admin: Admin, table: str, release: threading.Event
 ) -> None:
-    entered, release = threading.Event(), threading.Event()
+    entered = threading.Event()
 
     @pgflow.job("held")
     def held(message: Any, ctx: pgflow.TaskContext) -> Any:
         if message == "held":
             entered.set()
-            release.wait(WAIT)
+            release.wait()
         return message
 
     with running(soon, jobs=[held]) as starter, psycopg.connect(admin.info.dsn) as holder:
@@ -111,14 +111,16 @@ def test_a_run_that_somebody_has_locked_is_written_when_it_is_released_and_the_o
         assert run.wait(WAIT).result == "held"
 
 
-def test_a_failure_in_a_run_that_somebody_has_locked_waits_alone_too(soon: str, admin: Admin) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_failure_in_a_run_that_somebody_has_locked_waits_alone_too(
+    soon: str, admin: Admin, release: threading.Event
+) -> None:
+    entered = threading.Event()
 
     @pgflow.job("fails", max_attempts=1)
     def fails(message: Any, ctx: pgflow.TaskContext) -> Any:
         if message == "held":
             entered.set()
-            release.wait(WAIT)
+            release.wait()
         raise pgflow.PermanentError("no")
 
     with running(soon, jobs=[fails]) as starter, psycopg.connect(admin.info.dsn) as holder:
@@ -151,14 +153,14 @@ def test_a_queued_task_that_somebody_has_locked_starts_when_it_is_released_and_t
 
 @pytest.mark.parametrize("ending", [lambda holder: None, lambda holder: holder.rollback()], ids=["held", "released"])
 def test_a_stop_while_a_finished_tasks_run_is_locked_writes_it_or_gives_it_back(
-    soon: str, admin: Admin, ending: Callable[[Any], None]
+    soon: str, admin: Admin, ending: Callable[[Any], None], release: threading.Event
 ) -> None:
-    entered, release = threading.Event(), threading.Event()
+    entered = threading.Event()
 
     @pgflow.job("kept")
     def kept(message: Any, ctx: pgflow.TaskContext) -> Any:
         entered.set()
-        release.wait(WAIT)
+        release.wait()
         return message
 
     with psycopg.connect(admin.info.dsn) as holder:
@@ -174,14 +176,14 @@ def test_a_stop_while_a_finished_tasks_run_is_locked_writes_it_or_gives_it_back(
     assert rows in ([("queued", 0)], [("completed", 1)])
 
 
-def test_many_runs_of_which_a_row_is_locked_hold_up_no_other(soon: str, admin: Admin) -> None:
-    entered, release = threading.Semaphore(0), threading.Event()
+def test_many_runs_of_which_a_row_is_locked_hold_up_no_other(soon: str, admin: Admin, release: threading.Event) -> None:
+    entered = threading.Semaphore(0)
 
     @pgflow.job("held", max_concurrency=12)
     def held(message: Any, ctx: pgflow.TaskContext) -> Any:
         if message == "held":
             entered.release()
-            release.wait(WAIT)
+            release.wait()
         return message
 
     with running(soon, jobs=[held]) as starter, psycopg.connect(admin.info.dsn) as holder:
@@ -223,13 +225,15 @@ def test_outcomes_of_one_run_that_are_refused_stop_no_worker(soon: str, admin: A
         assert bad.wait(WAIT).status == "completed"
 
 
-def test_a_task_that_is_locked_for_a_moment_while_the_starter_stops_is_given_back(soon: str, admin: Admin) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_task_that_is_locked_for_a_moment_while_the_starter_stops_is_given_back(
+    soon: str, admin: Admin, release: threading.Event
+) -> None:
+    entered = threading.Event()
 
     @pgflow.job("slow", max_attempts=1)
     def slow(message: Any, ctx: pgflow.TaskContext) -> None:
         entered.set()
-        release.wait(WAIT)
+        release.wait()
 
     try:
         with psycopg.connect(admin.info.dsn) as holder:

@@ -69,14 +69,16 @@ def test_a_task_that_cannot_be_started_keeps_no_other_from_it(
             assert run.wait(WAIT).status == "completed"
 
 
-def test_a_real_message_that_is_redelivered_while_its_task_runs_is_not_put_aside(database: str, admin: Admin) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_real_message_that_is_redelivered_while_its_task_runs_is_not_put_aside(
+    database: str, admin: Admin, release: threading.Event
+) -> None:
+    entered = threading.Event()
 
     @pgflow.job("long")
     def long(message: Any, ctx: pgflow.TaskContext) -> None:
         if message == 0:
             entered.set()
-            release.wait(WAIT)
+            release.wait()
 
     with running(database, jobs=[long]) as starter:
         starter.await_ready(WAIT)

@@ -49,8 +49,10 @@ def test_a_claim_whose_answer_got_lost_is_given_back_its_attempt_not_burnt_and_s
     assert [r.levelno for r in lines] == [logging.WARNING]
 
 
-def test_it_is_given_back_while_every_slot_is_taken_and_what_runs_is_left_alone(database: str, admin: Admin) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_it_is_given_back_while_every_slot_is_taken_and_what_runs_is_left_alone(
+    database: str, admin: Admin, release: threading.Event
+) -> None:
+    entered = threading.Event()
     attempts: list[int] = []
 
     @pgflow.job("busy", max_concurrency=1)
@@ -58,7 +60,7 @@ def test_it_is_given_back_while_every_slot_is_taken_and_what_runs_is_left_alone(
         attempts.append(ctx.attempt)
         if message == "long":
             entered.set()
-            release.wait(WAIT)
+            release.wait()
 
     with running(database, jobs=[busy], **OFTEN) as starter, pgflow.PgflowClient(database) as other:
         starter.await_ready(WAIT)

@@ -79,12 +79,10 @@ def test_a_run_started_in_the_callers_transaction_is_there_when_it_commits(datab
         assert starter.client.run(kept.id).wait(20).result == "kept"
 
 
-def test_waiting_has_an_end(database: str) -> None:
-    release = threading.Event()
-
+def test_waiting_has_an_end(database: str, release: threading.Event) -> None:
     @pgflow.job("long")
     def long(message: Any, ctx: pgflow.TaskContext) -> None:
-        release.wait(30)
+        release.wait()
 
     with running(database, jobs=[long]) as starter:
         run = starter.client.enqueue(long)

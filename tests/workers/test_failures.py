@@ -164,15 +164,17 @@ def test_dataclasses_dates_uuids_decimals_and_tuples_are_stored_as_json(database
         }
 
 
-def test_a_task_that_takes_too_long_fails_its_slot_is_free_and_its_late_result_is_ignored(database: str) -> None:
-    release, ended = threading.Event(), threading.Event()
+def test_a_task_that_takes_too_long_fails_its_slot_is_free_and_its_late_result_is_ignored(
+    database: str, release: threading.Event
+) -> None:
+    ended = threading.Event()
     contexts: list[pgflow.TaskContext] = []
 
     @pgflow.job("endless", max_attempts=1, timeout=1, max_concurrency=1)
     def endless(message: Any, ctx: pgflow.TaskContext) -> str:
         contexts.append(ctx)
         if message == "hang":
-            release.wait(30)
+            release.wait()
             ended.set()
         return "late"
 
@@ -193,9 +195,11 @@ def test_a_task_that_takes_too_long_fails_its_slot_is_free_and_its_late_result_i
         assert hung.refresh() == failed
 
 
-def test_a_stopped_workers_stalled_task_gets_its_next_attempt_elsewhere(database: str) -> None:
+def test_a_stopped_workers_stalled_task_gets_its_next_attempt_elsewhere(
+    database: str, release: threading.Event
+) -> None:
     """As if its process had been killed: its heartbeat is made old by hand."""
-    entered, release = threading.Event(), threading.Event()
+    entered = threading.Event()
     attempts: list[int] = []
 
     @pgflow.job("stalls", timeout=600, max_attempts=2)
@@ -203,7 +207,7 @@ def test_a_stopped_workers_stalled_task_gets_its_next_attempt_elsewhere(database
         attempts.append(ctx.attempt)
         if len(attempts) == 1:
             entered.set()
-            release.wait(30)
+            release.wait()
         return f"attempt {ctx.attempt}"
 
     quick = {"heartbeat_interval": 0.1, "stale_threshold": 0.3, "recovery_interval": 0.1}
@@ -218,14 +222,14 @@ def test_a_stopped_workers_stalled_task_gets_its_next_attempt_elsewhere(database
 
 
 def test_a_task_whose_workers_all_died_ends_as_failed_and_is_in_the_log(
-    database: str, caplog: pytest.LogCaptureFixture
+    database: str, caplog: pytest.LogCaptureFixture, release: threading.Event
 ) -> None:
-    entered, release = threading.Event(), threading.Event()
+    entered = threading.Event()
 
     @pgflow.job("poison", timeout=600, max_attempts=1)
     def poison(message: Any, ctx: pgflow.TaskContext) -> None:
         entered.set()
-        release.wait(30)
+        release.wait()
 
     quick = {"heartbeat_interval": 0.1, "stale_threshold": 0.3, "recovery_interval": 0.1}
     with running(database, jobs=[poison], heartbeat_interval=3600, stale_threshold=20_000) as dead:

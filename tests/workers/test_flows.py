@@ -175,8 +175,10 @@ def test_hundreds_of_messages_are_all_run_once(database: str, strategy: str) -> 
     assert sorted(seen) == list(range(300))
 
 
-def test_a_worker_stopped_from_outside_is_succeeded_by_one_that_knows_its_tasks(database: str) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_worker_stopped_from_outside_is_succeeded_by_one_that_knows_its_tasks(
+    database: str, release: threading.Event
+) -> None:
+    entered = threading.Event()
     attempts: list[int] = []
 
     @pgflow.job("resumed", max_concurrency=2)
@@ -184,7 +186,7 @@ def test_a_worker_stopped_from_outside_is_succeeded_by_one_that_knows_its_tasks(
         attempts.append(ctx.attempt)
         if message == "held":
             entered.set()
-            release.wait(30)
+            release.wait()
         return message
 
     with running(database, jobs=[resumed], heartbeat_interval=0.1, stale_threshold=5) as starter:

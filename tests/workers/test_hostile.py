@@ -57,13 +57,13 @@ def test_a_run_that_somebody_holds_stops_neither_heartbeats_nor_sweeps(database:
             assert run.wait(10).result == 1
 
 
-def test_stop_gives_back_in_time_although_the_workers_rows_are_locked(database: str) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_stop_gives_back_in_time_although_the_workers_rows_are_locked(database: str, release: threading.Event) -> None:
+    entered = threading.Event()
 
     @pgflow.job("kept")
     def kept(message: Any, ctx: pgflow.TaskContext) -> None:
         entered.set()
-        release.wait(30)
+        release.wait()
 
     starter = pgflow.start(database, jobs=[kept], **{**QUICK, "heartbeat_interval": 0.1, "stale_threshold": 5})
     starter.client.enqueue(kept)
@@ -78,13 +78,13 @@ def test_stop_gives_back_in_time_although_the_workers_rows_are_locked(database: 
     starter.stop()
 
 
-def test_a_tasks_own_timeout_counts_while_the_starter_stops(database: str) -> None:
-    entered, release = threading.Event(), threading.Event()
+def test_a_tasks_own_timeout_counts_while_the_starter_stops(database: str, release: threading.Event) -> None:
+    entered = threading.Event()
 
     @pgflow.job("slow", timeout=1, max_attempts=1)
     def slow(message: Any, ctx: pgflow.TaskContext) -> None:
         entered.set()
-        release.wait(30)
+        release.wait()
 
     starter = pgflow.start(database, jobs=[slow], **QUICK)
     run = starter.client.enqueue(slow)

@@ -243,10 +243,11 @@ def test_without_a_thread_all_are_told_and_the_next_look_is_made(hill: Hill, mon
     assert [told(worker) for worker in again] == [("nothing", None)] * 2
 
 
-def test_a_look_waits_for_its_place_in_the_lane_and_serves_who_came_meanwhile(hill: Hill) -> None:
-    release = threading.Event()
+def test_a_look_waits_for_its_place_in_the_lane_and_serves_who_came_meanwhile(
+    hill: Hill, release: threading.Event
+) -> None:
     for _ in range(10):
-        hill.lane.run(lambda: release.wait(WAIT))
+        hill.lane.run(release.wait)
     workers = hill.ask(2)
     hill.gathered()
     workers += hill.ask(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from typing import Any
 
@@ -35,7 +36,7 @@ def main(conninfo: str, journal: str) -> None:
         starter.await_ready(60)
         print("ready", flush=True)
         while True:
-            signal.pause()
+            threading.Event().wait(0.1)  # in slices: the signal may come just before a wait begins
 
 
 if __name__ == "__main__":
