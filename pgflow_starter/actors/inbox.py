@@ -17,6 +17,8 @@ import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
+from pgflow_starter.clock import SystemClock, one_wait
+
 
 class Answer(pykka.Future[Any]):
     """A future whose setter never waits for one who gets. The first to set it counts, others get `queue.Full`."""
@@ -31,13 +33,18 @@ class Answer(pykka.Future[Any]):
         """Wait up to `timeout` seconds. Raises what was set as an exception, pykka.Timeout."""
         if self._get_hook is not None:
             return super().get(timeout=timeout)
-        if self._result is None:
+        clock = SystemClock()
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        while self._result is None:
+            left = None if deadline is None else deadline - clock.monotonic()
             try:
-                self._arrived.get(timeout=None if timeout is None else max(0.0, timeout))
+                self._arrived.get(timeout=one_wait(left))
             except Empty:
-                msg = f"{timeout} seconds"
-                raise pykka.Timeout(msg) from None
-            self._arrived.put(None)  # for the next who waits
+                if left is not None and left <= 0:
+                    msg = f"{timeout} seconds"
+                    raise pykka.Timeout(msg) from None
+            else:
+                self._arrived.put(None)  # for the next who waits
         assert self._result is not None  # set before it arrives
         value, error = self._result
         if error is not None:
