@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 SLICE = 0.25
-"""Seconds of one wait of the main thread: a signal that comes just before a wait in the kernel is seen only after it."""
+"""Seconds of one wait of the main thread: a signal that comes just before one in the kernel is seen only after it."""
 
 _LONGEST = 3600.0
 """Seconds: on some platforms the longest wait for a lock is bounded."""

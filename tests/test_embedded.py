@@ -22,6 +22,7 @@ from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.identity import server_identity
 from pgflow_starter.postgres.places import new_folder
 from tests.support.databases import FAST, memory_folder
+from tests.support.programs import sigint_counts
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -282,7 +283,13 @@ sys.stdin.read()
 def test_no_server_outlives_a_process_that_was_killed(ending: signal.Signals, pg_version: int) -> None:
     command = [sys.executable, "-c", LEFT_ALONE, str(pg_version)]
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        **sigint_counts(),
     ) as process:
         assert process.stdout is not None
         pid, folder = process.stdout.readline().strip().split(" ", 1)

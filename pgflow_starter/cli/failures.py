@@ -7,7 +7,8 @@ import errno
 import io
 import os
 import sys
-from typing import Any
+import threading
+from typing import Any, NoReturn
 
 import click
 
@@ -32,6 +33,19 @@ class GaveUp(click.ClickException):
     """The starter itself has ended: the exit code tells who supervises this process to start it anew."""
 
     exit_code = 70
+
+
+FLUSH_WITHIN = 0.25
+"""Seconds in which somebody has to read what handlers printed, of who leaves at once."""
+
+
+def leave_at_once(error: click.ClickException) -> NoReturn:
+    """Show the error and end the process, without what its exit would wait for, of other libraries' perhaps."""
+    error.show()
+    flusher = threading.Thread(target=sys.stdout.flush, name="pgflow-flush", daemon=True)
+    flusher.start()
+    flusher.join(FLUSH_WITHIN)
+    os._exit(error.exit_code)
 
 
 class FailuresInOneLine(click.Group):

@@ -14,7 +14,7 @@ import click
 
 from pgflow_starter import JsonFormatter
 from pgflow_starter.app import Starter, start
-from pgflow_starter.cli.failures import Unhealthy
+from pgflow_starter.cli.failures import Unhealthy, leave_at_once
 from pgflow_starter.cli.kinds import flows_and_jobs
 from pgflow_starter.cli.options import dsn_option, setting_option
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
@@ -54,7 +54,7 @@ _LEVELS = {ModuleStatus.RETRYING: logging.WARNING, ModuleStatus.FAILED_PERMANENT
 )
 @setting_option("--concurrency", "max_concurrency", "Tasks at a time of each module, unless its own option says else.")
 @setting_option("--pool-size", "pool_size", "Connections to the database at most, the one for --notify apart.")
-@setting_option("--shutdown-timeout", "shutdown_timeout", "Seconds that running tasks may go on after the first signal.")
+@setting_option("--shutdown-timeout", "shutdown_timeout", "Seconds that running tasks may go on after a signal.")
 @click.option(
     "--require-healthy",
     type=click.FloatRange(0, min_open=True),
@@ -130,7 +130,7 @@ def run(
             _watch(starter, signals, require_healthy, in_words=not log_json)
             logger.info("stopping: running tasks may end; Ctrl-C leaves at once")
         if signals.again:
-            raise Interrupted("left before the running tasks had ended: they are given back, to be run again")
+            leave_at_once(Interrupted("left before the running tasks had ended: they are given back, to be run again"))
         logger.info("stopped")
 
 

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from math import inf
 from queue import Empty, SimpleQueue
@@ -32,7 +33,7 @@ class Interrupted(click.ClickException):
 
     def __init__(self, message: str = "interrupted", number: int = signal.SIGINT) -> None:
         super().__init__(message)
-        self.exit_code = 128 + number
+        self.exit_code = 128 + number  # type: ignore[misc] # click itself asks the instance
 
 
 class Signals:
@@ -65,21 +66,19 @@ class Signals:
 
         Raises Interrupted when a signal comes first, TimeoutError after so many seconds: then nobody waits for it.
         """
-        done: list[Callable[[], T]] = []
+        answer: Future[T] = Future()
         if not self.number:
-            threading.Thread(target=self._do, args=(work, done), name=name, daemon=True).start()
-            self._rest(lambda: bool(done), timeout)
-        if done:
-            return done[0]()
+            threading.Thread(target=self._do, args=(work, answer), name=name, daemon=True).start()
+            self._rest(answer.done, timeout)
+        if answer.done():
+            return answer.result()
         raise Interrupted(number=self.number) if self.number else TimeoutError
 
-    def _do(self, work: Callable[[], T], done: list[Callable[[], T]]) -> None:
+    def _do(self, work: Callable[[], T], answer: Future[T]) -> None:
         try:
-            value = work()
+            answer.set_result(work())
         except BaseException as error:
-            done.append(_raising(error))
-        else:
-            done.append(lambda: value)
+            answer.set_exception(error)
         self._stirs.put(None)
 
     def _rest(self, enough: Callable[[], bool], timeout: float) -> None:
@@ -105,13 +104,6 @@ class Signals:
         elif number == signal.SIGINT:
             self.again = True
             self._at_once()
-
-
-def _raising(error: BaseException) -> Callable[[], T]:
-    def call() -> T:
-        raise error
-
-    return call
 
 
 @contextmanager

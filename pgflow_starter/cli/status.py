@@ -18,7 +18,6 @@ from pgflow_starter.cli.status_url import StatusUrl, parse
 from pgflow_starter.cli.status_view import picture, status_view
 from pgflow_starter.clock import SystemClock
 
-
 HERE = "127.0.0.1:8080"
 """Where a starter is asked when nothing says where."""
 
@@ -63,7 +62,8 @@ def _url(_: click.Context, __: click.Parameter, given: str) -> StatusUrl:
 def status(url: StatusUrl, as_json: bool, watch: bool, interval: float, timeout: float) -> None:
     """Ask a running starter, at the URL of its page or of its /status, where its modules and workers stand.
 
-    Without URL, PGFLOW_URL counts, else port 8080 on loopback: where `run --http :8080` serves. A user and password in it are sent (Basic) and never shown.
+    Without URL, PGFLOW_URL counts, else port 8080 on loopback, where `run --http :8080` serves. A user and password in
+    it are sent (Basic) and never shown.
 
     \b
     Exit codes, after --watch of the last answer:

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgflow_starter import PgflowClient, Run, UnknownFlowError
 from pgflow_starter.cli import demo, demo_modules, kinds
 from pgflow_starter.cli.commands import commands
+from pgflow_starter.cli.signals import Signals
 from pgflow_starter.clock import SystemClock
 from tests.support.commands import call
 from tests.support.programs import finished, read_until, running
@@ -105,7 +106,11 @@ def test_the_program_tells_its_version_under_both_names() -> None:
         (["db", "check", "--dsn", "password=very secret"], "Invalid value for '--dsn'"),
         (["db", "install", "--dsn", "postgresql://me:secret%@here/"], "Invalid value for '--dsn'"),
         (["demo", "--fast"], "No such option"),
-        (["status"], "Missing argument 'URL'"),
+        (["run", "a:b", "--concurrency", "0"], "max_concurrency must be an int from 1 to 10000, got 0"),
+        (["run", "a:b", "--pool-size", "1001"], "Invalid value for '--pool-size'"),
+        (["run", "a:b", "--shutdown-timeout", "-1"], "Invalid value for '--shutdown-timeout'"),
+        (["run", "a:b", "--require-healthy", "0"], "Invalid value for '--require-healthy'"),
+        (["run", "a:b", "--log-level", "loud"], "Invalid value for '--log-level'"),
         (["status", "http://me:very secret@here"], "Invalid value for 'URL'"),
         (["status", "ftp://me:secret@here"], "Invalid value for 'URL'"),
         (["status", "http://me:secret@here:port"], "Invalid value for 'URL'"),
@@ -115,7 +120,7 @@ def test_the_program_tells_its_version_under_both_names() -> None:
         (["flow", "start", "order", "{}", "--run-id", "7"], "Invalid value for '--run-id'"),
         (["flow", "start", "--wait", "order", "{}"], "write --wait at the end, or --wait=forever"),
         (["flow", "start", "order", "{}", "--wait=nan"], "Invalid value for '--wait'"),
-        (["flow", "start", "order", "{order_id: 7}"], "the input is no JSON"),
+        (["flow", "start", "order", "{order_id: 7}"], "the input is not JSON"),
         (["flow", "start", "order", "@no such file"], "the input cannot be read: No such file or directory"),
         (["nothing"], "No such command"),
     ],
@@ -303,7 +308,7 @@ def test_a_module_that_hangs_counts_as_a_flow_and_holds_up_nobody(monkeypatch: p
     monkeypatch.setattr(kinds, "PATIENCE", 0.05)
     monkeypatch.setattr(kinds, "definition_of", hanging)
     try:
-        assert kinds.flows_and_jobs(["a:b", "c:d"]) == (["a:b", "c:d"], [])
+        assert kinds.flows_and_jobs(["a:b", "c:d"], Signals()) == (["a:b", "c:d"], [])
     finally:
         go_on.set()
 
