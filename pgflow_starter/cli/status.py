@@ -30,7 +30,7 @@ def _url(_: click.Context, __: click.Parameter, given: str) -> StatusUrl:
 
 
 @click.command(short_help="A table of what a running starter says of itself.")
-@click.argument("url", metavar="[URL]", envvar="PGFLOW_URL", default=HERE, callback=_url)
+@click.argument("url", metavar="URL", envvar="PGFLOW_URL", default=HERE, callback=_url)
 @json_option
 @click.option(
     "--watch",

@@ -32,19 +32,17 @@ def load(processes: int) -> Iterator[None]:
 
 
 def table(attempts: Sequence[Attempt]) -> str:
-    """The distribution, in one line, and each that was not good."""
+    """The distribution in one line, then each that was not good."""
     seconds = sorted(a.seconds for a in attempts)
     cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else seconds * 99
     good = sum(a.good for a in attempts)
-    lines = [
-        f"{good} of {len(attempts)} within {SLOW:g} s; median {cuts[49]:.2f} s, p90 {cuts[89]:.2f} s, "
-        f"p99 {cuts[98]:.2f} s, most {seconds[-1]:.2f} s"
-    ]
+    told = f"{good} of {len(attempts)} within {SLOW:g} s; median {cuts[49]:.2f} s, p90 {cuts[89]:.2f} s, "
+    told += f"p99 {cuts[98]:.2f} s, most {seconds[-1]:.2f} s"
     for a in attempts:
         if not a.good:
             after = " and ".join(f"{moment:.3f} s" for moment in a.moments)
-            lines.append(f"  {a.seconds:.2f} s, exit code {a.code}, signals after {after}: {a.log}")
-    return "\n".join(lines)
+            told += f"\n  {a.seconds:.2f} s, exit code {a.code}, signals after {after}: {a.log}"
+    return told
 
 
 def main() -> int:
