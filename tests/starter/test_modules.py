@@ -119,23 +119,25 @@ def test_a_definition_that_hangs_is_retried_when_it_has_ended_and_disturbs_no_ot
         @staticmethod
         def __pgflow_definition__() -> pgflow.FlowDefinition:
             threads.append(threading.current_thread().name)
-            release.wait(30)
+            release.wait()
             return echo_job("hangs").__pgflow_definition__()
 
     job = echo_job()
-    with running(database, flows=[Hangs], jobs=[job], phase_timeout=0.2) as starter:
-        hung = await_state(
-            starter, Hangs, lambda s: s.last_error is not None and "when it has ended" in s.last_error.reason
-        )
-        assert hung.status is ModuleStatus.RETRYING
-        assert hung.attempts == 1
-        assert hung.next_attempt_at is None
-        assert state(starter, job).status is ModuleStatus.SUCCEEDED
-        for _ in range(5):
-            starter.retry_now(Hangs)
-        assert len(threads) == 1
-        release.set()
-        starter.await_ready(10)
+    with running(database, flows=[Hangs], jobs=[job], phase_timeout=1.0) as starter:
+        try:
+            hung = await_state(
+                starter, Hangs, lambda s: s.last_error is not None and "when it has ended" in s.last_error.reason
+            )
+            assert hung.status is ModuleStatus.RETRYING
+            assert hung.attempts == 1
+            assert hung.next_attempt_at is None
+            await_state(starter, job, lambda s: s.status is ModuleStatus.SUCCEEDED)
+            for _ in range(5):
+                starter.retry_now(Hangs)
+            assert len(threads) == 1
+        finally:
+            release.set()
+        starter.await_ready(30)
         assert state(starter, Hangs).status is ModuleStatus.SUCCEEDED
         assert len(threads) == 2
 
