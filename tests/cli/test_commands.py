@@ -22,7 +22,7 @@ from pgflow_starter.cli.signals import Signals
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.config import Settings
 from tests.support.commands import call
-from tests.support.programs import finished, read_until, running
+from tests.support.programs import TIMEOUT, finished, read_until, running
 from tests.support.waiting import eventually
 
 PROGRAM = ("-m", "pgflow_starter")
@@ -224,7 +224,7 @@ def sent(database: str, job: str) -> Callable[[], Run | None]:
 def test_sigterm_lets_the_running_task_end_and_exits_with_0(database: str, folder: Path) -> None:
     # -P: the current folder is put on the import path by the command, not by Python.
     with running("-P", *PROGRAM, "run", "shop:press", "--notify", env={"PGFLOW_DSN": database}, cwd=folder) as program:
-        run = eventually(sent(database, "press"))
+        run = eventually(sent(database, "press"), TIMEOUT)
         read_until(program.stdout, "press begun")
         program.send_signal(signal.SIGTERM)
         _, log = program.communicate()
@@ -241,7 +241,7 @@ def test_the_second_ctrl_c_gives_the_tasks_back_and_leaves(database: str, folder
     command = ("run", "shop:sleep", "--notify", *more)
     clock = SystemClock()
     with running(*PROGRAM, *command, env={"PGFLOW_DSN": database}, cwd=folder) as program:
-        run = eventually(sent(database, "sleep"))
+        run = eventually(sent(database, "sleep"), TIMEOUT)
         read_until(program.stdout, "sleep begun")
         program.send_signal(signal.SIGINT)
         read_until(program.stderr, "Ctrl-C leaves at once")
@@ -352,7 +352,7 @@ def test_a_database_that_is_away_is_told_without_its_password_and_does_not_end_t
 
 def test_the_program_exits_with_70_when_the_root_supervisor_gave_up(database: str, folder: Path) -> None:
     with running(*PROGRAM, "run", "doomed:doomed", "--notify", env={"PGFLOW_DSN": database}, cwd=folder) as program:
-        eventually(sent(database, "doomed"))
+        eventually(sent(database, "doomed"), TIMEOUT)
         _, log = program.communicate()
     assert program.returncode == 70
     assert log.splitlines()[-1].startswith("Error: the starter's supervisor gave up: ")
