@@ -81,7 +81,8 @@ def check(dsn: str) -> None:
 def grant(role: str, apply: bool, work_only: bool, dsn: str) -> None:
     """Print the least rights with which a role can run flows, as SQL.
 
-    Those of queues are for the queues that are there now. Doing it again does no harm; --apply grants what is missing only.
+    Those of queues are for the queues that are there now. Doing it again does no harm; --apply grants only what is
+    missing.
 
     \b
     Example:
