@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from datetime import UTC, datetime
+
+SLICE = 0.25
+"""Seconds of one wait of the main thread: a signal that comes just before one in the kernel is seen only after it."""
+
+_LONGEST = 3600.0
+"""Seconds: on some platforms the longest wait for a lock is bounded."""
 
 
 class SystemClock:
@@ -17,6 +24,15 @@ class SystemClock:
     def now(self) -> datetime:
         """The wall clock, in UTC."""
         return datetime.now(UTC)
+
+
+def one_wait(seconds: float | None) -> float:
+    """So much of a wait (None: for ever) this thread may spend in the kernel at one go; then it has to look again.
+
+    Signals are handled on the main thread, and may raise there: that one waits in slices.
+    """
+    most = SLICE if threading.get_ident() == threading.main_thread().ident else _LONGEST
+    return most if seconds is None else min(max(seconds, 0.0), most)
 
 
 def uniform_unit() -> float:

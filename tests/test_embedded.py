@@ -26,6 +26,7 @@ from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.identity import Identity, server_identity
 from pgflow_starter.postgres.places import give_folder, new_folder
 from tests.support.databases import FAST, memory_folder
+from tests.support.programs import sigint_counts
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -296,7 +297,13 @@ def left_alone(pg_version: int) -> Iterator[tuple[subprocess.Popen[str], int, Pa
     """A process that waits beside a server of its own, the postmaster's id, and its folder."""
     command = [sys.executable, "-c", LEFT_ALONE, str(pg_version)]
     with subprocess.Popen(
-        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        **sigint_counts(),
     ) as process:
         assert process.stdout is not None
         pid, folder = process.stdout.readline().strip().split(" ", 1)

@@ -16,6 +16,7 @@ from typing import Any
 import pykka
 
 from pgflow_starter.actors.messages import ModuleMessage, RetryNow
+from pgflow_starter.clock import one_wait
 from pgflow_starter.core.machine import Machine
 from pgflow_starter.core.modules import ModuleSpec, module_identity
 from pgflow_starter.core.news import Breaks
@@ -166,8 +167,7 @@ class Board:
                 if left is not None and left <= 0:
                     raise NotReadyError(self._not_ready_text(timeout))
                 try:
-                    # a lock's longest wait is bounded on some platforms
-                    waiter.get(timeout=min(3600.0, left) if left is not None else 3600.0)
+                    waiter.get(timeout=one_wait(left))
                 except Empty:
                     continue
         finally:

@@ -18,10 +18,7 @@ import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
-from pgflow_starter.clock import SystemClock
-
-SLICE = 0.25
-"""Seconds of a wait for an answer in which a signal, or that it came, may not be seen."""
+from pgflow_starter.clock import SLICE, SystemClock
 
 _clock = SystemClock()
 

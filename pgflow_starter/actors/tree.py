@@ -9,6 +9,7 @@ from typing import Any
 import pykka
 from pykka.messages import ProxyCall
 
+from pgflow_starter.clock import SystemClock, one_wait
 from pgflow_starter.core.state import ChildInfo
 
 
@@ -40,8 +41,12 @@ class Tree:
 
     def await_other(self, actor_id: str, dead: pykka.ActorRef[Any] | None, timeout: float) -> pykka.ActorRef[Any]:
         """The incarnation after `dead`. Raises ActorDeadError when there is none within `timeout` seconds."""
+        clock = SystemClock()
         with self._entered:
-            self._entered.wait_for(lambda: self._closed or self._refs.get(actor_id) is not dead, timeout)
+            deadline, left = clock.monotonic() + timeout, timeout
+            while left > 0 and not self._closed and self._refs.get(actor_id) is dead:
+                self._entered.wait(one_wait(left))
+                left = deadline - clock.monotonic()
             ref = self._refs.get(actor_id)
         if ref is None or ref is dead:
             msg = f"{actor_id!r} has ended" if self._closed else f"{actor_id!r} was not started within {timeout:g} s"

@@ -39,7 +39,7 @@ from pgflow_starter.actors.timers import TimerThread
 from pgflow_starter.actors.tree import Tree
 from pgflow_starter.app.client import PgflowClient
 from pgflow_starter.app.listener_errands import ListenerErrands
-from pgflow_starter.clock import SystemClock, uniform_unit
+from pgflow_starter.clock import SystemClock, one_wait, uniform_unit
 from pgflow_starter.config import Settings
 from pgflow_starter.core.children import ChildSpec, ChildType, SupervisorFlags
 from pgflow_starter.core.definition import FlowDefinition
@@ -86,9 +86,6 @@ LEFTOVER_TIMEOUT = 0.2
 
 SHOWN = 10
 """Threads that are named where they are left behind."""
-
-JOIN_SLICE = 0.25
-"""Seconds of a wait for the end in which a signal may not be seen."""
 
 FOR_EVER = 1e9
 """Seconds: as long as a stop may take at most, for a lock's longest wait is bounded."""
@@ -223,11 +220,10 @@ class Runtime:
             return self._ended
         # A bare lock: a signal handler may come to wait on top of a wait of its own thread, and what interrupts a
         # Thread.join may leave it saying that the thread has ended.
-        # In slices: a signal that comes just before a wait in the kernel is seen only after it.
         until = self.clock.monotonic() + timeout
         while not self._ended:
             left = until - self.clock.monotonic()
-            if self._done.acquire(timeout=min(max(left, 0.0), JOIN_SLICE)):
+            if self._done.acquire(timeout=one_wait(left)):
                 self._done.release()
             elif left <= 0:
                 break

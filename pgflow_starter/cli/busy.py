@@ -21,7 +21,7 @@ _FRAMES = 8.0
 
 
 class Busy:
-    """The moving line. `say` may be called from the thread that made it."""
+    """The moving line. Thread-safe."""
 
     def __init__(self, words: str, clock: SystemClock) -> None:
         self._began = clock.monotonic()
@@ -47,7 +47,7 @@ class Busy:
             shown = self._live.is_started
             self._live.stop()
             click.echo(line)
-            if shown:
+            if shown and not self._done.is_set():
                 self._live.start()
 
     def start(self) -> None:
@@ -57,12 +57,13 @@ class Busy:
     def stop(self) -> None:
         """Take it away. Returns when it is gone."""
         self._done.set()
-        self._thread.join()
-        self._live.stop()
+        with self._lock:
+            self._live.stop()
 
     def _show_late(self) -> None:
-        if not self._done.wait(SHOWN_AFTER):
-            with self._lock:
+        self._done.wait(SHOWN_AFTER)
+        with self._lock:
+            if not self._done.is_set():
                 self._live.start()
 
     def _picture(self) -> Spinner:
@@ -74,7 +75,7 @@ class Busy:
 def busy(words: str) -> Iterator[Callable[[str], None]]:
     """Show the words and the time while the block lasts, on a terminal alone: elsewhere they would be noise.
 
-    Gives a function that prints a line to standard output meanwhile, for the thread of the block.
+    Gives a function that prints a line to standard output meanwhile, on any thread.
     """
     if not stderr_console().is_terminal:
         yield click.echo

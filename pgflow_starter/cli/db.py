@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 from rich import box
 from rich.table import Table
@@ -9,6 +11,7 @@ from rich.text import Text
 
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.options import dsn_option, stdout_console
+from pgflow_starter.cli.signals import handled
 from pgflow_starter.postgres.grants import grants
 from pgflow_starter.postgres.install import install as install_into
 from pgflow_starter.postgres.inventory import Inventory
@@ -39,8 +42,8 @@ def install(accept: bool, dsn: str) -> None:
     Example:
       pgflow-starter db install --dsn 'host=localhost dbname=shop user=owner'
     """
-    with busy("installing") as say:
-        installed = install_into(dsn, accept=accept, progress=say)
+    with handled() as signals, busy("installing") as say:
+        installed = signals.aside(partial(install_into, dsn, accept=accept, progress=say))
     _refuse_if_missing(installed.inventory)
 
 
@@ -56,8 +59,8 @@ def check(dsn: str) -> None:
     Example:
       pgflow-starter db check --dsn 'postgresql://worker@localhost/shop'
     """
-    with busy("looking"):
-        inventory = look_into(dsn)
+    with handled() as signals, busy("looking"):
+        inventory = signals.aside(partial(look_into, dsn))
     stdout_console().print(_table(inventory))
     for note in inventory.notes:
         click.echo(f"Note: {note}")
@@ -86,15 +89,16 @@ def check(dsn: str) -> None:
 def grant(role: str, apply: bool, work_only: bool, dsn: str) -> None:
     """Print the least rights with which a role can run flows, as SQL.
 
-    Those of queues are for the queues that are there now. Again is no harm; --apply grants what is missing only.
+    Those of queues are for the queues that are there now. Doing it again does no harm; --apply grants only what is
+    missing.
 
     \b
     Example:
       pgflow-starter db grant worker --dsn 'postgresql://owner@localhost/shop' > grants.sql
       pgflow-starter db grant worker --apply --dsn 'postgresql://owner@localhost/shop'
     """
-    with busy("granting" if apply else "looking"):
-        script = grants(dsn, role, apply=apply, work_only=work_only)
+    with handled() as signals, busy("granting" if apply else "looking"):
+        script = signals.aside(partial(grants, dsn, role, apply=apply, work_only=work_only))
     click.echo(script)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import closing
+from functools import partial
 
 import click
 from rich import box
@@ -16,6 +17,7 @@ from pgflow_starter.app import Starter, start
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.demo_modules import MESSAGES, LoyaltyPoints, process_order, restock, send_email
 from pgflow_starter.cli.options import stdout_console
+from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import silence_module_log, summary
 from pgflow_starter.cli.view import View, view_on
 from pgflow_starter.clock import SystemClock
@@ -47,7 +49,7 @@ def demo(polling: bool) -> None:
     """Register flows and jobs on an embedded PostgreSQL, run real messages, show states and results.
 
     Needs no database, nothing but the extra `embedded`; the first time a network, for the pgflow core.
-    Exit code 0: all of it went as it should; 1: what did not.
+    Exit code 0: all of it went as it should; 1: what did not; 130: Ctrl-C.
 
     \b
     Example:
@@ -58,18 +60,18 @@ def demo(polling: bool) -> None:
     began = clock.monotonic()
     silence_module_log()
     click.echo("Starting an embedded PostgreSQL ...")
-    with ExitStack() as stack:
+    with handled() as signals, closing(EmbeddedPostgres(settings={"lock_timeout": LOCK_TIMEOUT})) as server:
         with busy("getting it ready") as say:
-            server = stack.enter_context(EmbeddedPostgres(settings={"lock_timeout": LOCK_TIMEOUT}))
+            signals.aside(server.start)
             dsn = server.conninfo()
-            install(dsn, progress=say)
-        problems = _perform(dsn, strategy, console)
+            signals.aside(partial(install, dsn, progress=say))
+        problems = _perform(dsn, strategy, console, signals)
     if problems:
         raise click.ClickException(f"this is not how it should have gone: {'; '.join(problems)}")
     click.echo(f"All of it as it should be, in {clock.monotonic() - began:.1f} s.")
 
 
-def _perform(dsn: str, strategy: SignalStrategy, console: Console) -> list[str]:
+def _perform(dsn: str, strategy: SignalStrategy, console: Console, signals: Signals) -> list[str]:
     """Have the starter started, watched, used and stopped; what went wrong."""
     click.echo(f"Registering four modules under the {strategy} strategy:")
     flows, jobs = [process_order, LoyaltyPoints], [send_email, restock]
@@ -78,17 +80,19 @@ def _perform(dsn: str, strategy: SignalStrategy, console: Console) -> list[str]:
         start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy)) as starter,
     ):
         with view_on(console, SystemClock()) as view:
-            obstacle = _watch_until_ready(starter, release, view)
+            obstacle = _watch_until_ready(starter, release, view, signals)
         problems = _unexpected_states(starter, obstacle)
         if not problems:
             click.echo("Running what they are for:")
-            runs = _run_messages(starter)
+            runs = _run_messages(starter, signals)
             console.print(_table(runs))
             problems = [_told(run) for run, (_, _, due) in zip(runs, MESSAGES, strict=True) if run.result != due]
     return problems
 
 
-def _watch_until_ready(starter: Starter, release: Callable[[], None], view: View) -> ModuleError | None:
+def _watch_until_ready(
+    starter: Starter, release: Callable[[], None], view: View, signals: Signals
+) -> ModuleError | None:
     """Show the states until all are terminal; the error that `restock` met before the lock was released."""
     view.say(f"another session holds the lock of queue {restock.slug!r}, so that this one has to wait and try again")
     clock = SystemClock()
@@ -96,7 +100,7 @@ def _watch_until_ready(starter: Starter, release: Callable[[], None], view: View
     obstacle: ModuleError | None = None
     while True:
         try:
-            starter.await_ready(timeout=FRAME)
+            signals.aside(partial(starter.await_ready, timeout=FRAME))
             ready = True
         except NotReadyError:
             if clock.monotonic() > deadline:
@@ -127,7 +131,7 @@ def _unexpected_states(starter: Starter, obstacle: ModuleError | None) -> list[s
     return problems
 
 
-def _run_messages(starter: Starter) -> list[Run]:
+def _run_messages(starter: Starter, signals: Signals) -> list[Run]:
     """All messages at once, then wait for each; what is not done in time comes back as it is."""
     client, clock = starter.client, SystemClock()
     runs = [
@@ -138,7 +142,7 @@ def _run_messages(starter: Starter) -> list[Run]:
     done = []
     for run in runs:
         try:
-            done.append(run.wait(max(0.0, deadline - clock.monotonic())))
+            done.append(signals.aside(partial(run.wait, max(0.0, deadline - clock.monotonic()))))
         except TimeoutError:
             done.append(run.refresh())
     return done

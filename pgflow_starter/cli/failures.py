@@ -7,10 +7,12 @@ import errno
 import io
 import os
 import sys
-from typing import Any
+import threading
+from typing import Any, NoReturn
 
 import click
 
+from pgflow_starter.cli.signals import Interrupted
 from pgflow_starter.core.state import one_line
 from pgflow_starter.errors import PgflowError, StarterTerminated
 
@@ -21,22 +23,35 @@ class NoAnswer(click.ClickException):
     exit_code = 3
 
 
+class Unhealthy(click.ClickException):
+    """Nothing that was asked for can be run here; the exit code is that of a service that is unavailable."""
+
+    exit_code = 69
+
+
 class GaveUp(click.ClickException):
     """The starter itself has ended: the exit code tells who supervises this process to start it anew."""
 
     exit_code = 70
 
 
-class Interrupted(click.ClickException):
-    """Ctrl-C where there is something to say about it; the exit code is the one of shells."""
+FLUSH_WITHIN = 0.25
+"""Seconds in which somebody has to read what handlers printed, of who leaves at once."""
 
-    exit_code = 130
+
+def leave_at_once(error: click.ClickException) -> NoReturn:
+    """Show the error and end the process, without what its exit would wait for, of other libraries' perhaps."""
+    error.show()
+    flusher = threading.Thread(target=sys.stdout.flush, name="pgflow-flush", daemon=True)
+    flusher.start()
+    flusher.join(FLUSH_WITHIN)
+    os._exit(error.exit_code)
 
 
 class FailuresInOneLine(click.Group):
     """A group whose commands may raise PgflowError: its message is for people already, and free of passwords.
 
-    Ctrl-C is one line too, and so is an output that cannot be written, to a disk that is full.
+    An output that cannot be written, to a disk that is full, is one line too.
     """
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -45,8 +60,8 @@ class FailuresInOneLine(click.Group):
             return super().invoke(ctx)
         except PgflowError as error:
             raise failure(error) from None
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted") from None
+        except KeyboardInterrupt:  # a module of the user's raised it
+            raise Interrupted from None
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly then: who reads has had enough

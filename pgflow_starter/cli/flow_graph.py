@@ -16,7 +16,6 @@ from pgflow_starter.cli.drawing import Row, drawing
 from pgflow_starter.cli.mermaid import mermaid
 from pgflow_starter.cli.options import stdout_console
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
-from pgflow_starter.core.flow import Flow, Job
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.state import ModuleType, text_of
 from pgflow_starter.errors import DefinitionError
@@ -36,7 +35,7 @@ def graph(module: str, form: str | None) -> None:
     """Draw the graph of MODULE, a dotted path to a flow or job: steps, kinds, and what each waits for.
 
     Needs no database. The current folder is on the import path; what MODULE prints goes to standard error. Exit code 0,
-    or 1 when MODULE cannot be loaded or is no flow.
+    or 1 when MODULE cannot be loaded or is not a flow.
 
     \b
     Example:
@@ -58,21 +57,10 @@ def _loaded(path: str) -> FlowDefinition:
         # The drawing may go to a file: nothing else may.
         with contextlib.redirect_stdout(sys.stderr):
             return definition_of(path)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, DefinitionError):
         raise
-    except DefinitionError as error:
-        there = _flows_in(path)
-        if not there:
-            raise
-        raise DefinitionError(f"{error}; it holds {', '.join(there)}") from None
     except BaseException as error:  # SystemExit, or the module's own
         raise DefinitionError(f"importing {path!r} raised {type(error).__name__}: {text_of(error)}") from None
-
-
-def _flows_in(path: str) -> list[str]:
-    """What a Python module that is no flow itself has at hand, as paths."""
-    found = vars(sys.modules[path]) if path in sys.modules else {}
-    return [f"{path}:{name}" for name, value in found.items() if isinstance(value, Flow | Job)]
 
 
 def _headline(flow: FlowDefinition) -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,9 +15,10 @@ import click
 
 from pgflow_starter.app.client import PgflowClient
 from pgflow_starter.cli.busy import busy
-from pgflow_starter.cli.failures import Interrupted, NoAnswer
+from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.options import dsn_option, json_line, json_option
 from pgflow_starter.cli.run_view import RunView, run_view
+from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import one_line
@@ -44,7 +46,7 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
         seconds = math.nan
     if not seconds >= 0:
         # Without a number it takes the next word for one.
-        raise click.BadParameter(f"{value!r} is no number of seconds; write --wait at the end, or --wait={FOR_EVER}")
+        raise click.BadParameter(f"{value!r} is not a number of seconds; write --wait at the end, or --wait={FOR_EVER}")
     return seconds
 
 
@@ -81,7 +83,7 @@ def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | No
     Exit codes:
       0    the run is started; with --wait: completed
       1    the run failed, or could not be started
-      2    bad usage, an input that is no JSON among it
+      2    bad usage, an input that is not JSON among it
       3    --wait was over before the run was; the run goes on
       130  Ctrl-C; what is told then is the run's id
     \b
@@ -95,11 +97,11 @@ def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | No
     # What is wrong is told once, as the command's own error.
     for name in ("pgflow_starter", "psycopg"):
         logging.getLogger(name).addHandler(logging.NullHandler())
-    with PgflowClient(dsn, patience=PATIENCE) as client:
-        run = _started(client, slug, value, run_id)
+    with handled() as signals, PgflowClient(dsn, patience=PATIENCE) as client:
+        run = _started(client, slug, value, run_id, signals)
         if not as_json:
             click.echo(str(run.id))
-        waited = None if wait is None else _finished(run, wait, dsn)
+        waited = None if wait is None else _finished(run, wait, dsn, signals)
     if as_json:
         click.echo(json_line(_told(waited or run)))
     elif waited is not None and waited.status == "completed":
@@ -108,16 +110,17 @@ def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | No
         _end(waited, wait)
 
 
-def _started(client: PgflowClient, slug: str, value: Any, run_id: UUID) -> Run:
+def _started(client: PgflowClient, slug: str, value: Any, run_id: UUID, signals: Signals) -> Run:
     """The run, which is there now. Raises PgflowError, UsageError, Interrupted."""
     try:
         with busy("asking the database"):
-            return client.start_flow(slug, value, run_id=run_id)
+            return signals.aside(partial(client.start_flow, slug, value, run_id=run_id))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    except KeyboardInterrupt:
+    except Interrupted:
         raise Interrupted(
-            f"run {run_id} may be started or not; the same command with --run-id {run_id} starts it once at most"
+            f"run {run_id} may be started or not; the same command with --run-id {run_id} starts it once at most",
+            signals.number,
         ) from None
 
 
@@ -135,10 +138,10 @@ def _json(given: str) -> Any:
         raise click.UsageError(f"the input cannot be read: {error.strerror}: {error.filename!r}") from None
     except (ValueError, RecursionError) as error:
         hint = "write '{\"order_id\": 7}', '-' for standard input, '@FILE' for a file"
-        raise click.UsageError(f"the input is no JSON ({one_line(str(error))}): {hint}") from None
+        raise click.UsageError(f"the input is not JSON ({one_line(str(error))}): {hint}") from None
 
 
-def _finished(run: Run, seconds: float, dsn: str) -> Run:
+def _finished(run: Run, seconds: float, dsn: str, signals: Signals) -> Run:
     """The run once it is finished, or as it is when that takes too long. Raises PgflowError, Interrupted."""
     clock = SystemClock()
     deadline = clock.monotonic() + seconds
@@ -148,18 +151,19 @@ def _finished(run: Run, seconds: float, dsn: str) -> Run:
             while True:
                 left = deadline - clock.monotonic()
                 try:
-                    return run.wait(max(0.0, min(left, FRAME)))
+                    return signals.aside(partial(run.wait, max(0.0, min(left, FRAME))))
                 except TimeoutError:
                     if left <= FRAME:
                         return run
-                _look(glancing, run, view)
-    except KeyboardInterrupt:
-        raise Interrupted(f"run {run.id} goes on, and nobody waits for it here any more") from None
+                _look(glancing, run, view, signals)
+    except Interrupted:
+        words = f"run {run.id} goes on, and nobody waits for it here any more"
+        raise Interrupted(words, signals.number) from None
 
 
-def _look(client: PgflowClient, run: Run, view: RunView) -> None:
+def _look(client: PgflowClient, run: Run, view: RunView, signals: Signals) -> None:
     try:
-        view.show(client.steps(run.id))
+        view.show(signals.aside(partial(client.steps, run.id)))
     except DatabaseError as error:
         view.away(one_line(str(error)))
 

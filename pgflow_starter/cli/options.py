@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from pgflow_starter.config import Settings, bounds, settings_from
 from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.readable import refuse_unreadable
 
@@ -36,6 +37,30 @@ def _readable(_: click.Context, __: click.Parameter, dsn: str) -> str:
     except SetupError as error:
         raise click.BadParameter(str(error)) from None
     return dsn
+
+
+def setting_option(flag: str, name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add an option for one of the settings of `start`, a number, with its default and its bounds."""
+    default = getattr(Settings(), name)
+
+    def checked(_: click.Context, __: click.Parameter, value: float) -> float:
+        try:
+            settings_from("", {name: value})
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+        return value
+
+    return click.option(
+        flag,
+        name,
+        type=type(default),
+        default=default,
+        show_default=True,
+        envvar=f"PGFLOW_{flag.strip('-').replace('-', '_').upper()}",
+        show_envvar=True,
+        callback=checked,
+        help=f"{help} {bounds(name)}.",
+    )
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:

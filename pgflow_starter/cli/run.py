@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
+from math import inf
+from typing import Any
 
 import click
 
+from pgflow_starter import JsonFormatter
 from pgflow_starter.app import Starter, start
-from pgflow_starter.cli.failures import Interrupted
+from pgflow_starter.cli.failures import Unhealthy, leave_at_once
 from pgflow_starter.cli.kinds import flows_and_jobs
-from pgflow_starter.cli.options import dsn_option
-from pgflow_starter.cli.signals import Signals, handled
+from pgflow_starter.cli.options import dsn_option, setting_option
+from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import summary
-from pgflow_starter.core.state import SignalStrategy
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.state import ModuleStatus, SignalStrategy, StarterStatus
 from pgflow_starter.errors import StarterStopped
 from pgflow_starter.web import parse_address, serve
 
@@ -25,6 +28,8 @@ logger = logging.getLogger("pgflow_starter.cli")
 
 LOOK_EVERY = 0.25
 """Seconds between two looks at the states."""
+
+_TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 @click.command(short_help="Register modules and run their messages until a signal comes.")
@@ -46,52 +51,86 @@ LOOK_EVERY = 0.25
     help="Serve the probes /livez, /readyz and /healthz, the status and a page there; :PORT is on loopback, seen from "
     "this machine only.",
 )
-def run(modules: tuple[str, ...], dsn: str, notify: bool, http: str | None) -> None:
+@setting_option("--concurrency", "max_concurrency", "Tasks at a time of each module, unless its own option says else.")
+@setting_option("--pool-size", "pool_size", "Connections to the database at most, the one for --notify apart.")
+@setting_option("--shutdown-timeout", "shutdown_timeout", "Seconds that running tasks may go on after a signal.")
+@click.option(
+    "--require-healthy",
+    type=click.FloatRange(0, min_open=True),
+    envvar="PGFLOW_REQUIRE_HEALTHY",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="End with exit code 69 when no module has succeeded by then.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+    envvar="PGFLOW_LOG_LEVEL",
+    show_envvar=True,
+    help="What is logged to standard error: this and what is worse.",
+)
+@click.option(
+    "--log-json",
+    is_flag=True,
+    envvar="PGFLOW_LOG_JSON",
+    show_envvar=True,
+    help="Log one line of JSON for each record, with its fields.",
+)
+def run(
+    modules: tuple[str, ...],
+    dsn: str,
+    notify: bool,
+    http: str | None,
+    require_healthy: float | None,
+    log_level: str,
+    log_json: bool,
+    **settings: Any,
+) -> None:
     """Register each MODULE, a dotted path to a flow or job, and run its messages until SIGTERM or SIGINT.
 
     Running tasks may end then; Ctrl-C meanwhile gives them back, to be run again, and leaves. The current folder is on
-    the import path. States go to standard error; SIGUSR1 prints there what every thread does.
+    the import path. States go to standard error; SIGUSR1 prints there what every thread does. A module that fails for
+    good, a name that is misspelt say, ends nothing: the others run, and --require-healthy is for when there are none.
 
     \b
     Exit codes:
       0    stopped by a signal, and running tasks could end
       2    bad usage
+      69   no module had succeeded in the time of --require-healthy
       70   the starter itself gave up
       130  Ctrl-C while running tasks were to end
 
     \b
     Example:
       pgflow-starter run shop.flows:order shop.jobs:send_email --notify --dsn 'host=localhost dbname=shop'
-      pgflow-starter run shop.flows:order --http 127.0.0.1:8080
+      pgflow-starter run shop.flows:order --http :8080 --concurrency 50 --require-healthy 60
     """
-    _log_to_stderr()
+    _log_to_stderr(log_level.upper(), log_json)
     sys.path.insert(0, os.getcwd())
     with handled() as signals:
-        flows, jobs = flows_and_jobs(modules)
-        strategy = SignalStrategy.NOTIFY if notify else SignalStrategy.POLLING
-        leaving: list[Callable[[], None]] = []
-        signals.defer(partial(_each, leaving))
         try:
-            starter = start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy))
+            flows, jobs = flows_and_jobs(modules, signals)
+        except Interrupted:
+            return  # there is nothing to stop yet
+        strategy = SignalStrategy.NOTIFY if notify else SignalStrategy.POLLING
+        try:
+            starter = start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy), **settings)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        leaving.append(partial(starter.stop, 0))
+        signals.when_again(partial(starter.stop, 0))
         with ExitStack() as ends:
             ends.callback(starter.stop)
             if http:
                 server = ends.enter_context(serve(starter, http))
                 logger.info("serving the page and the probes at %s", server.url)
                 ends.callback(starter.stop)  # before the server: the probes say it while tasks end
-            _watch(starter, signals)
+            _watch(starter, signals, require_healthy)
             logger.info("stopping: running tasks may end; Ctrl-C leaves at once")
         if signals.again:
-            raise Interrupted("left before the running tasks had ended: they are given back, to be run again")
+            leave_at_once(Interrupted("left before the running tasks had ended: they are given back, to be run again"))
         logger.info("stopped")
-
-
-def _each(calls: Sequence[Callable[[], None]]) -> None:
-    for call in calls:
-        call()
 
 
 def _address(given: str | None) -> str | None:
@@ -101,9 +140,10 @@ def _address(given: str | None) -> str | None:
         raise click.BadParameter(str(error)) from None
 
 
-def _watch(starter: Starter, signals: Signals) -> None:
-    """Log each turn to ready until a signal comes; modules tell their own. Raises StarterTerminated."""
-    was_ready, ended = False, False
+def _watch(starter: Starter, signals: Signals, require_healthy: float | None) -> None:
+    """Log each turn to ready until a signal comes; modules tell their own. Raises StarterTerminated, Unhealthy."""
+    clock, was_ready, ended = SystemClock(), False, False
+    deadline = inf if require_healthy is None else clock.monotonic() + require_healthy
     while not ended:
         ended = signals.wait(LOOK_EVERY)
         try:
@@ -111,14 +151,28 @@ def _watch(starter: Starter, signals: Signals) -> None:
         except StarterStopped:  # by a second Ctrl-C, right behind the first
             return
         if status.ready and not was_ready:
-            logger.log(logging.INFO if status.healthy else logging.ERROR, "%s", summary(status))
+            _tell_ready(status, required=require_healthy is not None)
         was_ready = status.ready
+        if status.healthy:
+            deadline = inf  # it was, once: that is what was asked for
+        if not ended and clock.monotonic() >= deadline:
+            raise Unhealthy(f"no module has succeeded within {require_healthy:g} s; the log above tells why")
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+def _tell_ready(status: StarterStatus, *, required: bool) -> None:
+    logger.log(logging.INFO if status.healthy else logging.ERROR, "%s", summary(status))
+    failed = [state.module for state in status.modules if state.status is ModuleStatus.FAILED_PERMANENT]
+    if failed:
+        hint = "" if status.healthy or required else "; --require-healthy SECONDS ends what cannot run anything"
+        logger.error(
+            "failed for good and run nothing here: %s; mend them and start this anew%s", ", ".join(failed), hint
+        )
+
+
+def _log_to_stderr(level: str, as_json: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(_TEXT))
+    logging.basicConfig(handlers=[handler], level=level)
     # They tell of each connection that fails; the starter tells it once, without a password.
     for name in ("psycopg", "pykka"):
         logging.getLogger(name).setLevel(logging.ERROR)

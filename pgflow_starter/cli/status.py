@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 
 import click
 
@@ -11,9 +13,13 @@ from pgflow_starter.cli.answer import Answer
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.options import json_line, json_option, stdout_console
+from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.status_url import StatusUrl, parse
 from pgflow_starter.cli.status_view import picture, status_view
 from pgflow_starter.clock import SystemClock
+
+HERE = "127.0.0.1:8080"
+"""Where a starter is asked when nothing says where."""
 
 
 def _url(_: click.Context, __: click.Parameter, given: str) -> StatusUrl:
@@ -24,7 +30,7 @@ def _url(_: click.Context, __: click.Parameter, given: str) -> StatusUrl:
 
 
 @click.command(short_help="A table of what a running starter says of itself.")
-@click.argument("url", metavar="URL", envvar="PGFLOW_URL", callback=_url)
+@click.argument("url", metavar="URL", envvar="PGFLOW_URL", default=HERE, callback=_url)
 @json_option
 @click.option(
     "--watch",
@@ -56,7 +62,8 @@ def _url(_: click.Context, __: click.Parameter, given: str) -> StatusUrl:
 def status(url: StatusUrl, as_json: bool, watch: bool, interval: float, timeout: float) -> None:
     """Ask a running starter, at the URL of its page or of its /status, where its modules and workers stand.
 
-    Without URL, PGFLOW_URL counts. A user and password in it are sent (Basic) and never shown.
+    Without URL, PGFLOW_URL counts, else port 8080 on loopback, where `run --http :8080` serves. A user and password in
+    it are sent (Basic) and never shown.
 
     \b
     Exit codes, after --watch of the last answer:
@@ -64,20 +71,22 @@ def status(url: StatusUrl, as_json: bool, watch: bool, interval: float, timeout:
       1    anything else that a starter said, that it has ended among it
       2    bad usage
       3    no answer, or none of a starter
-      130  Ctrl-C before the answer, without --watch
+      130  Ctrl-C before the answer, without --watch; 143: SIGTERM
     \b
     Example:
-      pgflow-starter status localhost:8080
+      pgflow-starter status
       pgflow-starter status https://shop.example/pgflow --watch
       pgflow-starter status localhost:8080 --json | jq '.modules[] | select(.status == "retrying")'
     """
-    code = _watch(url, interval, timeout, as_json) if watch else _once(url, timeout, as_json)
+    with handled() as signals:
+        asking = partial(signals.aside, partial(url.ask, timeout, SystemClock()))
+        code = _watch(url, asking, interval, as_json, signals) if watch else _once(url, asking, as_json)
     sys.exit(code)
 
 
-def _once(url: StatusUrl, timeout: float, as_json: bool) -> int:
+def _once(url: StatusUrl, asking: Callable[[], Answer], as_json: bool) -> int:
     with busy(f"asking {url}"):
-        answer = url.ask(timeout, SystemClock())
+        answer = asking()
     if as_json:
         _print_json(answer)
     else:
@@ -85,22 +94,20 @@ def _once(url: StatusUrl, timeout: float, as_json: bool) -> int:
     return _code(answer)
 
 
-def _watch(url: StatusUrl, interval: float, timeout: float, as_json: bool) -> int:
-    clock, pause, code = SystemClock(), threading.Event(), NoAnswer.exit_code
-    try:
-        with status_view(url, stdout_console(), clock) as view:
-            while True:
-                try:
-                    answer = url.ask(timeout, clock)
-                except NoAnswer as error:
-                    code = error.exit_code
-                    click.echo(error.message, err=True) if as_json else view.away(error.message)
-                else:
-                    code = _code(answer)
-                    _print_json(answer) if as_json else view.show(answer)
-                pause.wait(interval)
-    except KeyboardInterrupt:
-        return code
+def _watch(url: StatusUrl, asking: Callable[[], Answer], interval: float, as_json: bool, signals: Signals) -> int:
+    code, came = NoAnswer.exit_code, False
+    with suppress(Interrupted), status_view(url, stdout_console(), SystemClock()) as view:
+        while not came:
+            try:
+                answer = asking()
+            except NoAnswer as error:
+                code = error.exit_code
+                click.echo(error.message, err=True) if as_json else view.away(error.message)
+            else:
+                code = _code(answer)
+                _print_json(answer) if as_json else view.show(answer)
+            came = signals.wait(interval)
+    return code
 
 
 def _print_json(answer: Answer) -> None:

@@ -53,7 +53,7 @@ class StatusUrl:
             why = error.reason if isinstance(error, urllib.error.URLError) else error
             raise self._no_answer(one_line(str(getattr(why, "strerror", None) or why) or type(why).__name__)) from None
         except ValueError:
-            raise self._no_answer("what answers there is no status of a starter") from None
+            raise self._no_answer("what answers there is not a starter's status") from None
 
     def _no_answer(self, why: str) -> NoAnswer:
         return NoAnswer(
@@ -180,7 +180,7 @@ def parse(given: str) -> StatusUrl:
     except ValueError:
         host, port, parts = None, None, SplitResult("", "", "", "", "")
     if not host or parts.scheme not in ("http", "https") or not given.isprintable() or " " in given:
-        raise ValueError("it is no address (and is not shown, for it may hold a password): write http://HOST:PORT")
+        raise ValueError("it is not an address (and is not shown, for it may hold a password): write http://HOST:PORT")
     rest = f"{parts.path}?{parts.query}#{parts.fragment}"
     if "@" in rest:
         raise ValueError(
@@ -192,7 +192,7 @@ def parse(given: str) -> StatusUrl:
     try:
         host.encode("idna")
     except UnicodeError:
-        raise ValueError("its host is no name of a host: each part between dots has 1 to 63 letters") from None
+        raise ValueError("its host is not the name of one: each part between dots has 1 to 63 letters") from None
     place = f"[{host}]" if ":" in host else host
     path = parts.path.rstrip("/")
     shown = f"{parts.scheme}://{place}{'' if port is None else f':{port}'}{path.removesuffix('/status')}/status"

@@ -95,6 +95,7 @@ def definition_of(module: Any) -> FlowDefinition:
     if not callable(define):
         msg = (
             f"{module_name(module)} is not a flow: it has no __pgflow_definition__(); pass a Flow, a job, or define it"
+            f"{_held_by(found)}"
         )
         raise DefinitionError(msg)
     if not isinstance(definition, FlowDefinition):
@@ -122,9 +123,17 @@ def _load(path: str) -> Any:
         try:
             found = getattr(found, attribute)
         except AttributeError as error:
-            msg = f"{path!r}: {name} has no attribute {attribute!r}"
+            msg = f"{path!r}: {name} has no attribute {attribute!r}{_held_by(found)}"
             raise DefinitionError(msg) from error
         except Exception as error:
             msg = f"looking up {path!r} raised {type(error).__name__}: {text_of(error)}"
             raise DefinitionError(msg) from error
     return found
+
+
+def _held_by(found: object) -> str:
+    """What of a Python module could have been meant, as paths; nothing of anything else."""
+    if not isinstance(found, types.ModuleType):
+        return ""
+    held = [f"{found.__name__}:{name}" for name, value in vars(found).items() if isinstance(value, Flow | Job)]
+    return f"; it holds {', '.join(held)}" if held else ""

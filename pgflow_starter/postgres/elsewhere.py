@@ -16,6 +16,8 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
+from pgflow_starter.clock import one_wait
+
 T = TypeVar("T")
 
 IDLE_SECONDS = 5.0
@@ -57,7 +59,7 @@ class Elsewhere:
                 _thread.start_new_thread(self._start, (errand,))
             except RuntimeError as error:
                 raise NoThreadError(str(error)) from error
-        answer = errand.answers.get()
+        answer = errand.answer()
         try:
             if answer[1] is not None:
                 raise answer[1]
@@ -111,6 +113,12 @@ class _Errand:
     def __init__(self, call: Callable[[], object]) -> None:
         self._calls: list[tuple[Context, Callable[[], object]]] = [(copy_context(), call)]
         self.answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def answer(self) -> tuple[Any, BaseException | None]:
+        """Wait for it, on the main thread."""
+        while True:
+            with suppress(Empty):
+                return self.answers.get(timeout=one_wait(None))
 
     def run(self) -> None:
         """Make the call, unless another thread does."""

@@ -13,6 +13,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from pgflow_starter.clock import one_wait
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import Clock
 from pgflow_starter.postgres.calls import Calls
@@ -73,7 +74,7 @@ class Endings:
             if left <= 0:
                 raise TimeoutError(f"run {run.id} of flow {run.flow_slug!r} is {status}, but cannot be read in time")
             with suppress(Empty):
-                SimpleQueue[None]().get(timeout=min(left, LAST_PAUSE))
+                SimpleQueue[None]().get(timeout=one_wait(min(left, LAST_PAUSE)))
 
     def _asked(self, query: str, run_ids: Collection[UUID], **limits: float) -> list[Any] | None:
         """The rows; None when the database cannot say within these limits. Raises PgflowError."""

@@ -15,6 +15,7 @@ from math import inf
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
+from pgflow_starter.clock import one_wait
 from pgflow_starter.errors import PgflowError, RunNotFoundError
 from pgflow_starter.ports import Clock
 from pgflow_starter.postgres.run import FINISHED, Run
@@ -65,9 +66,9 @@ class _Wait:
         self.stirs.put(None)
 
     def rest(self, seconds: float) -> None:
-        """Until it is stirred, or so many seconds have passed."""
+        """Until it is stirred, or so many seconds have passed; on the main thread a part of them, see `one_wait`."""
         with suppress(Empty):
-            self.stirs.get(timeout=seconds)
+            self.stirs.get(timeout=one_wait(seconds))
 
     def calm(self) -> None:
         """Forget what stirred it."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Protocol, Self
 
-from pgflow_starter.clock import SystemClock
+from pgflow_starter.clock import SystemClock, one_wait
 from pgflow_starter.errors import MissingExtraError
 from pgflow_starter.web.address import Address, bind, parse_address
 from pgflow_starter.web.application import Application
@@ -72,7 +72,10 @@ class Server:
             # it is written to: that pipe must not be closed by then, its number may be another file's.
             with self._waking:
                 self._server.trigger.pull_trigger(self._close_sockets)
-        self._thread.join(ENDS_WITHIN)
+        clock = SystemClock()
+        deadline = clock.monotonic() + ENDS_WITHIN
+        while self._thread.is_alive() and (left := deadline - clock.monotonic()) > 0:
+            self._thread.join(one_wait(left))
 
     def _close_sockets(self) -> None:
         with self._waking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -15,10 +16,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgflow_starter import PgflowClient, Run, UnknownFlowError
 from pgflow_starter.cli import demo, demo_modules, kinds
+from pgflow_starter.cli import run as run_module
 from pgflow_starter.cli.commands import commands
+from pgflow_starter.cli.signals import Signals
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.config import Settings
 from tests.support.commands import call
-from tests.support.programs import finished, read_until, running
+from tests.support.programs import TIMEOUT, finished, read_until, running
 from tests.support.waiting import eventually
 
 PROGRAM = ("-m", "pgflow_starter")
@@ -105,7 +109,11 @@ def test_the_program_tells_its_version_under_both_names() -> None:
         (["db", "check", "--dsn", "password=very secret"], "Invalid value for '--dsn'"),
         (["db", "install", "--dsn", "postgresql://me:secret%@here/"], "Invalid value for '--dsn'"),
         (["demo", "--fast"], "No such option"),
-        (["status"], "Missing argument 'URL'"),
+        (["run", "a:b", "--concurrency", "0"], "max_concurrency must be an int from 1 to 10000, got 0"),
+        (["run", "a:b", "--pool-size", "1001"], "Invalid value for '--pool-size'"),
+        (["run", "a:b", "--shutdown-timeout", "-1"], "Invalid value for '--shutdown-timeout'"),
+        (["run", "a:b", "--require-healthy", "0"], "Invalid value for '--require-healthy'"),
+        (["run", "a:b", "--log-level", "loud"], "Invalid value for '--log-level'"),
         (["status", "http://me:very secret@here"], "Invalid value for 'URL'"),
         (["status", "ftp://me:secret@here"], "Invalid value for 'URL'"),
         (["status", "http://me:secret@here:port"], "Invalid value for 'URL'"),
@@ -115,7 +123,7 @@ def test_the_program_tells_its_version_under_both_names() -> None:
         (["flow", "start", "order", "{}", "--run-id", "7"], "Invalid value for '--run-id'"),
         (["flow", "start", "--wait", "order", "{}"], "write --wait at the end, or --wait=forever"),
         (["flow", "start", "order", "{}", "--wait=nan"], "Invalid value for '--wait'"),
-        (["flow", "start", "order", "{order_id: 7}"], "the input is no JSON"),
+        (["flow", "start", "order", "{order_id: 7}"], "the input is not JSON"),
         (["flow", "start", "order", "@no such file"], "the input cannot be read: No such file or directory"),
         (["nothing"], "No such command"),
     ],
@@ -127,6 +135,13 @@ def test_bad_usage_ends_with_2_and_a_sentence(arguments: list[str], words: str) 
     assert words in result.stderr
     assert "secret" not in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_extra_the_program_still_tells_its_version(missing: str) -> None:
+    script = f"import sys; sys.modules[{missing!r}] = None; from pgflow_starter.__main__ import main; main()"
+    done = finished("-c", script, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "pgflow-starter, version 0.1.0\n", "")
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
@@ -209,7 +224,7 @@ def sent(database: str, job: str) -> Callable[[], Run | None]:
 def test_sigterm_lets_the_running_task_end_and_exits_with_0(database: str, folder: Path) -> None:
     # -P: the current folder is put on the import path by the command, not by Python.
     with running("-P", *PROGRAM, "run", "shop:press", "--notify", env={"PGFLOW_DSN": database}, cwd=folder) as program:
-        run = eventually(sent(database, "press"))
+        run = eventually(sent(database, "press"), TIMEOUT)
         read_until(program.stdout, "press begun")
         program.send_signal(signal.SIGTERM)
         _, log = program.communicate()
@@ -226,7 +241,7 @@ def test_the_second_ctrl_c_gives_the_tasks_back_and_leaves(database: str, folder
     command = ("run", "shop:sleep", "--notify", *more)
     clock = SystemClock()
     with running(*PROGRAM, *command, env={"PGFLOW_DSN": database}, cwd=folder) as program:
-        run = eventually(sent(database, "sleep"))
+        run = eventually(sent(database, "sleep"), TIMEOUT)
         read_until(program.stdout, "sleep begun")
         program.send_signal(signal.SIGINT)
         read_until(program.stderr, "Ctrl-C leaves at once")
@@ -263,6 +278,67 @@ def test_what_can_be_registered_is_and_failures_show(database: str, folder: Path
     assert "Traceback" not in log
 
 
+def test_who_starts_nothing_that_can_run_is_told_so_and_what_was_meant(database: str, folder: Path) -> None:
+    with running(*PROGRAM, "run", "shop:ordr", "shop", env={"PGFLOW_DSN": database}, cwd=folder) as program:
+        log = read_until(program.stderr, "--require-healthy SECONDS ends what cannot run anything")
+        program.send_signal(signal.SIGINT)
+        program.communicate()
+    assert program.returncode == 0
+    assert "shop has no attribute 'ordr'; it holds shop:order, shop:press, shop:sleep" in log
+    assert "shop is not a flow: it has no __pgflow_definition__()" in log
+    assert "define it; it holds shop:order, shop:press, shop:sleep" in log
+    assert "failed for good and run nothing here: shop:ordr, shop; mend them" in log.splitlines()[-1]
+
+
+def test_who_requires_something_healthy_is_left_with_69_when_there_is_nothing(database: str, folder: Path) -> None:
+    command = ("run", "shop:ordr", "--require-healthy", "0.5")
+    done = finished(*PROGRAM, *command, env={"PGFLOW_DSN": database}, cwd=folder)
+    assert done.returncode == 69
+    assert done.stderr.splitlines()[-1] == "Error: no module has succeeded within 0.5 s; the log above tells why"
+    assert "--require-healthy SECONDS" not in done.stderr
+
+
+def test_one_module_that_succeeded_is_healthy_enough(database: str, folder: Path) -> None:
+    command = ("run", "shop:ordr", "shop:press", "--require-healthy", "60")
+    with running(*PROGRAM, *command, env={"PGFLOW_DSN": database}, cwd=folder) as program:
+        read_until(program.stderr, "ready: 1 of 2 modules succeeded, 1 failed permanently")
+        program.send_signal(signal.SIGTERM)
+        program.communicate()
+    assert program.returncode == 0
+
+
+def test_the_options_of_run_are_the_settings_of_its_starter(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+
+    def start(dsn: str, **settings: object) -> None:
+        given.update(settings)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(run_module, "start", start)
+    options = ("--concurrency", "3", "--pool-size", "4", "--shutdown-timeout", "5")
+    assert call("run", "json:no", *options).exit_code == 2
+    names = ("max_concurrency", "pool_size", "shutdown_timeout")
+    assert [given[name] for name in names] == [3, 4, 5.0]
+    assert call("run", "json:no", env={"PGFLOW_CONCURRENCY": "7"}).exit_code == 2
+    assert [given[name] for name in names] == [7, Settings().pool_size, Settings().shutdown_timeout]
+
+
+def test_the_log_can_be_json_and_less(database: str, folder: Path) -> None:
+    env = {"PGFLOW_DSN": database}
+    with running(*PROGRAM, "run", "shop:press", "shop:ordr", "--log-json", env=env, cwd=folder) as program:
+        log = read_until(program.stderr, "failed for good")
+        program.send_signal(signal.SIGTERM)
+        _, rest = program.communicate()
+    records = [json.loads(line) for line in (log + rest).splitlines()]
+    assert {"shop:press", "shop:ordr"} <= {record.get("pgflow_module") for record in records}
+    assert records[-1]["message"] == "stopped"
+    with running(*PROGRAM, "run", "shop:ordr", "--log-level", "error", env=env, cwd=folder) as program:
+        log = read_until(program.stderr, "failed for good")
+        program.send_signal(signal.SIGTERM)
+        _, rest = program.communicate()
+    assert {line.split()[2] for line in (log + rest).splitlines()} == {"ERROR"}
+
+
 def test_a_database_that_is_away_is_told_without_its_password_and_does_not_end_the_program(folder: Path) -> None:
     env = {"PGFLOW_DSN": make_conninfo(host="127.0.0.1", port=1, user="me", password="hush-hush")}
     with running(*PROGRAM, "run", "shop:order", "--notify", env=env, cwd=folder) as program:
@@ -275,7 +351,7 @@ def test_a_database_that_is_away_is_told_without_its_password_and_does_not_end_t
 
 def test_the_program_exits_with_70_when_the_root_supervisor_gave_up(database: str, folder: Path) -> None:
     with running(*PROGRAM, "run", "doomed:doomed", "--notify", env={"PGFLOW_DSN": database}, cwd=folder) as program:
-        eventually(sent(database, "doomed"))
+        eventually(sent(database, "doomed"), TIMEOUT)
         _, log = program.communicate()
     assert program.returncode == 70
     assert log.splitlines()[-1].startswith("Error: the starter's supervisor gave up: ")
@@ -302,7 +378,7 @@ def test_a_module_that_hangs_counts_as_a_flow_and_holds_up_nobody(monkeypatch: p
     monkeypatch.setattr(kinds, "PATIENCE", 0.05)
     monkeypatch.setattr(kinds, "definition_of", hanging)
     try:
-        assert kinds.flows_and_jobs(["a:b", "c:d"]) == (["a:b", "c:d"], [])
+        assert kinds.flows_and_jobs(["a:b", "c:d"], Signals()) == (["a:b", "c:d"], [])
     finally:
         go_on.set()
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from pgflow_starter.cli.status import status
 from pgflow_starter.cli.status_url import parse
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import (
@@ -149,6 +150,12 @@ def test_watching_tells_when_trouble_begins_and_when_it_is_over(web: StubWeb, st
         program.communicate()
 
 
+def test_without_a_url_port_8080_on_loopback_is_asked(web: StubWeb) -> None:
+    (url,) = [param for param in status.params if param.name == "url"]
+    assert str(parse(str(url.default))) == "http://127.0.0.1:8080/status"
+    assert call("status", env={"PGFLOW_URL": f"127.0.0.1:{web.port}"}).exit_code == 0
+
+
 def test_a_starter_that_has_ended_says_so(web: StubWeb, starter: Starter) -> None:
     ended = {"error": "StarterTerminated", "reason": "the starter's supervisor gave up"}
     starter.reply = ("503 Service Unavailable", json.dumps(ended).encode())
@@ -207,7 +214,7 @@ def test_what_no_starter_would_say_is_exit_code_3(web: StubWeb, starter: Starter
     starter.reply = ("200 OK", body)
     result = call("status", f"127.0.0.1:{web.port}")
     assert (result.exit_code, result.stdout) == (3, "")
-    assert "what answers there is no status of a starter; is a starter there" in result.stderr
+    assert "what answers there is not a starter's status; is a starter there" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -263,7 +270,7 @@ def test_an_address_that_may_have_part_of_a_password_after_its_host_is_refused_a
     [
         ("http://host/ü", "its path or query has letters that an address cannot have"),
         ("http://host/?ü", "its path or query has letters that an address cannot have"),
-        ("http://é..x", "its host is no name of a host"),
+        ("http://é..x", "its host is not the name of one"),
     ],
 )
 def test_what_is_wrong_with_an_address_is_said(given: str, words: str) -> None:
@@ -324,7 +331,7 @@ def test_numbers_and_depths_that_are_too_large_are_no_status(web: StubWeb, start
     starter.reply = ("200 OK", body)
     result = call("status", f"127.0.0.1:{web.port}")
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (3, "", 1)
-    assert "what answers there is no status of a starter" in result.stderr
+    assert "what answers there is not a starter's status" in result.stderr
 
 
 @pytest.mark.parametrize("word", ["ready", "healthy"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 60.0
@@ -19,6 +21,13 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment without anything that names a database, and with this package on the import path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     return {**kept, "PYTHONPATH": str(ROOT), "COLUMNS": "120", **(extra or {})}
+
+
+def sigint_counts() -> dict[str, Any]:
+    """For Popen: the program gets SIGINT, also where the shell that started the tests behind `&` has it ignored."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        return {}
+    return {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
 
 
 def finished(
@@ -33,6 +42,7 @@ def finished(
         text=True,
         timeout=TIMEOUT,
         check=False,
+        **sigint_counts(),
     )
 
 
@@ -46,6 +56,7 @@ def running(*arguments: str, env: Mapping[str, str] | None = None, cwd: Path = R
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        **sigint_counts(),
     )
     watchdog = threading.Timer(TIMEOUT, process.kill)
     watchdog.start()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.support.programs import ROOT, TIMEOUT, environment
+from tests.support.programs import ROOT, TIMEOUT, environment, sigint_counts
 
 CHUNK = 65536
 
@@ -59,6 +59,7 @@ def on_terminal(
         stdin=theirs,
         stdout=subprocess.DEVNULL if piped else theirs,
         stderr=theirs,
+        **sigint_counts(),
     )
     os.close(theirs)
     watchdog = threading.Timer(TIMEOUT, process.kill)

@@ -15,6 +15,7 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.install import install
+from tests.support.programs import finished
 from tests.support.starters import QUICK, echo_job, running
 from tests.support.waiting import eventually
 
@@ -201,9 +202,7 @@ except KeyboardInterrupt:
 
 
 def test_a_stop_that_was_interrupted_can_be_called_again_and_waits(database: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, database], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = finished("-c", INTERRUPTED, database)
     assert done.stdout == "stopped []\n", done.stderr
     with psycopg.connect(database) as admin:
         assert admin.execute("select status from pgflow.runs").fetchall() == [("completed",)]
