@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-NEVER = float("inf")
-
 
 class Shutdown:
-    """One value, so that nobody sees that it stops without a deadline. Whoever judges a failure reads `begun`.
+    """Nobody sees that it stops without a deadline. Whoever judges a failure reads `begun`.
 
     What fails from then on may fail because of the end: no attempt has failed by it, no worker is in trouble, nobody
-    was deprecated. Thread-safe; a signal handler may begin it on top of whoever reads it.
+    was deprecated. Thread-safe; a signal handler may begin it on top of whoever reads it, or begins it.
     """
 
     def __init__(self) -> None:
-        self._deadline = NEVER
+        # All that were given: who replaced the nearest would undo what came between its look and its word.
+        self._deadlines: list[float] = []
 
     @property
     def begun(self) -> bool:
         """Whether the starter stops."""
-        return self._deadline < NEVER
+        return bool(self._deadlines)
 
     @property
     def deadline(self) -> float:
         """Until when (monotonic clock) running tasks may end; long ago where it is not the starter that stops."""
-        return self._deadline if self.begun else 0.0
+        return min(self._deadlines, default=0.0)
 
     def begin(self, deadline: float) -> None:
         """It stops; never later than promised first, but sooner if somebody is in a hurry now."""
-        self._deadline = min(self._deadline, deadline)
+        self._deadlines.append(deadline)

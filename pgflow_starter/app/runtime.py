@@ -203,7 +203,8 @@ class Runtime:
     def stop(self, timeout: float) -> None:
         """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""
         # First: whatever fails by the rest of it is no failure.
-        self.shutdown.begin(self.clock.monotonic() + min(max(timeout, 0.0), FOR_EVER))
+        seconds = min(timeout, FOR_EVER) if timeout > 0 else 0.0  # so NaN, which compares to nothing, is 0
+        self.shutdown.begin(self.clock.monotonic() + seconds)
         # Each time: a signal's exception may have interrupted the one before anywhere.
         self._lane.close()
         self.board.close(self._stopped)

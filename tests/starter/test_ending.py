@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from pgflow_starter.testing import ManualClock, ManualTimers
 from pgflow_starter.worker import worker as worker_module
 from pgflow_starter.worker.heartbeat import Pulse
 from pgflow_starter.worker.housekeeper import HousekeeperActor, Look, Rhythm, Sweep
+from tests.support.interrupting import Interrupting
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.waiting import eventually
 
@@ -256,3 +258,29 @@ def test_the_housekeeper_begins_nothing_any_more_once_the_starter_stops() -> Non
     for message in (Sweep(), Look()):
         housekeeper.on_receive(message)  # there is no store that it might ask
     assert seen == [1]
+
+
+def test_who_is_in_a_hurry_is_heard_at_any_step_of_one_who_is_not() -> None:
+    """A second Ctrl-C comes on top of the stop that the first one asked for, wherever the interpreter looks for signals."""
+    for step in count(1):
+        shutdown = Shutdown()
+        interrupting = Interrupting(step, deeper=True, what=partial(shutdown.begin, 10.0))
+        with interrupting:
+            shutdown.begin(1000.0)
+        if interrupting.left > 0:
+            break
+        assert (shutdown.begun, shutdown.deadline) == (True, 10.0), step
+    assert step > 3
+
+
+def test_a_stop_with_a_timeout_that_is_no_number_is_one_at_once(
+    database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[object] = []
+    with running(database, jobs=[echo_job()], on_terminate=ended.append) as starter:
+        starter.await_ready(WAIT)
+        starter.stop(math.nan)
+        with pytest.raises(pgflow.StarterStopped):
+            starter.status()
+    assert ended == []
+    assert warnings(caplog) == []
