@@ -41,7 +41,7 @@ FLUSH_WITHIN = 0.25
 
 def leave_at_once(error: click.ClickException) -> NoReturn:
     """Show the error and end the process, without what its exit would wait for, of other libraries' perhaps."""
-    error.show()
+    _show(error)
     flusher = threading.Thread(target=sys.stdout.flush, name="pgflow-flush", daemon=True)
     flusher.start()
     flusher.join(FLUSH_WITHIN)
@@ -58,16 +58,29 @@ class FailuresInOneLine(click.Group):
         _write_what_cannot_be_encoded()
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            _end(ctx, error)
         except PgflowError as error:
-            raise failure(error) from None
+            _end(ctx, failure(error))
         except KeyboardInterrupt:  # a module of the user's raised it
-            raise Interrupted from None
+            _end(ctx, Interrupted())
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly then: who reads has had enough
             _drop_what_is_left()
             where = "" if error.filename is None else f": {error.filename!r}"
-            raise click.ClickException(f"{one_line(error.strerror or str(error))}{where}") from None
+            _end(ctx, click.ClickException(f"{one_line(error.strerror or str(error))}{where}"))
+
+
+def _end(ctx: click.Context, error: click.ClickException) -> NoReturn:
+    _show(error)
+    ctx.exit(error.exit_code)
+
+
+def _show(error: click.ClickException) -> None:
+    """Whoever read it may be gone, a `tee` that Ctrl-C ended as well: the exit code says it all the same."""
+    with contextlib.suppress(OSError):
+        error.show()
 
 
 def _write_what_cannot_be_encoded() -> None:

@@ -16,7 +16,7 @@ from pgflow_starter import JsonFormatter
 from pgflow_starter.app import Starter, start
 from pgflow_starter.cli.failures import Unhealthy, leave_at_once
 from pgflow_starter.cli.kinds import flows_and_jobs
-from pgflow_starter.cli.options import dsn_option, setting_option
+from pgflow_starter.cli.options import Seconds, dsn_option, setting_option
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import summary
 from pgflow_starter.clock import SystemClock
@@ -56,7 +56,7 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 @setting_option("--shutdown-timeout", "shutdown_timeout", "Seconds that running tasks may go on after a signal.")
 @click.option(
     "--require-healthy",
-    type=click.FloatRange(0, min_open=True),
+    type=Seconds(0, min_open=True),
     envvar="PGFLOW_REQUIRE_HEALTHY",
     show_envvar=True,
     metavar="SECONDS",

@@ -12,7 +12,7 @@ import click
 from pgflow_starter.cli.answer import Answer
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
-from pgflow_starter.cli.options import json_line, json_option, stdout_console
+from pgflow_starter.cli.options import Seconds, json_line, json_option, stdout_console
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.status_url import StatusUrl, parse
 from pgflow_starter.cli.status_view import picture, status_view
@@ -41,7 +41,7 @@ def _url(_: click.Context, __: click.Parameter, given: str) -> StatusUrl:
 )
 @click.option(
     "--interval",
-    type=click.FloatRange(0.1, 3600),
+    type=Seconds(0.1, 3600),
     default=1.0,
     show_default=True,
     envvar="PGFLOW_INTERVAL",
@@ -51,7 +51,7 @@ def _url(_: click.Context, __: click.Parameter, given: str) -> StatusUrl:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(0.1, 3600),
+    type=Seconds(0.1, 3600),
     default=5.0,
     show_default=True,
     envvar="PGFLOW_TIMEOUT",

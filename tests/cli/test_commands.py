@@ -113,6 +113,10 @@ def test_the_program_tells_its_version_under_both_names() -> None:
         (["run", "a:b", "--pool-size", "1001"], "Invalid value for '--pool-size'"),
         (["run", "a:b", "--shutdown-timeout", "-1"], "Invalid value for '--shutdown-timeout'"),
         (["run", "a:b", "--require-healthy", "0"], "Invalid value for '--require-healthy'"),
+        (["run", "a:b", "--require-healthy", "nan"], "'nan' is not a number of seconds"),
+        (["run", "a:b", "--require-healthy", "inf"], "'inf' is not a number of seconds"),
+        (["status", "--watch", "--interval", "nan"], "'nan' is not a number of seconds"),
+        (["status", "--timeout", "nan"], "'nan' is not a number of seconds"),
         (["run", "a:b", "--log-level", "loud"], "Invalid value for '--log-level'"),
         (["status", "http://me:very secret@here"], "Invalid value for 'URL'"),
         (["status", "ftp://me:secret@here"], "Invalid value for 'URL'"),
@@ -261,6 +265,19 @@ def test_the_second_ctrl_c_gives_the_tasks_back_and_leaves(database: str, folder
     assert tasks == [("queued",)], log
 
 
+def test_the_second_ctrl_c_leaves_though_nobody_reads_any_more_what_is_said(database: str, folder: Path) -> None:
+    with running(*PROGRAM, "run", "shop:sleep", "--notify", env={"PGFLOW_DSN": database}, cwd=folder) as program:
+        eventually(sent(database, "sleep"), TIMEOUT)
+        read_until(program.stdout, "sleep begun")
+        program.send_signal(signal.SIGINT)
+        read_until(program.stderr, "Ctrl-C leaves at once")
+        assert program.stderr is not None
+        program.stderr.close()  # as of `run ... 2>&1 | tee log`: Ctrl-C ends the tee as well
+        program.send_signal(signal.SIGINT)
+        program.wait()
+    assert program.returncode == 130
+
+
 def test_what_can_be_registered_is_and_failures_show(database: str, folder: Path) -> None:
     modules = ["shop:order", "shop:press", "shop:Exits", "shop:nothing", "no_such_module"]
     with running(*PROGRAM, "run", *modules, env={"PGFLOW_DSN": database}, cwd=folder) as program:
@@ -296,6 +313,15 @@ def test_who_requires_something_healthy_is_left_with_69_when_there_is_nothing(da
     assert done.returncode == 69
     assert done.stderr.splitlines()[-1] == "Error: no module has succeeded within 0.5 s; the log above tells why"
     assert "--require-healthy SECONDS" not in done.stderr
+
+
+def test_the_exit_code_is_the_same_though_nobody_reads_what_is_said(folder: Path) -> None:
+    command = ("run", "shop:ordr", "--require-healthy", "0.5", "--dsn", "host=127.0.0.1 port=1")
+    with running(*PROGRAM, *command, cwd=folder) as program:
+        assert program.stderr is not None
+        program.stderr.close()
+        program.wait()
+    assert program.returncode == 69
 
 
 def test_one_module_that_succeeded_is_healthy_enough(database: str, folder: Path) -> None:

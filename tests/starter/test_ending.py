@@ -261,7 +261,7 @@ def test_the_housekeeper_begins_nothing_any_more_once_the_starter_stops() -> Non
 
 
 def test_who_is_in_a_hurry_is_heard_at_any_step_of_one_who_is_not() -> None:
-    """A second Ctrl-C comes on top of the stop that the first one asked for, wherever the interpreter looks for signals."""
+    """As a second Ctrl-C, on top of the stop of the first one, wherever the interpreter looks for signals."""
     for step in count(1):
         shutdown = Shutdown()
         interrupting = Interrupting(step, deeper=True, what=partial(shutdown.begin, 10.0))
