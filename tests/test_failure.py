@@ -111,3 +111,28 @@ def test_whatever_was_raised_it_is_bounded_and_raises_nothing(log_errors: LogErr
         assert failure.type
     if log_errors is LogErrors.TYPE:
         assert "Previous line repeated" in of(errors[-1], log_errors).trace
+
+
+@pytest.mark.parametrize("where", ["itself", "its note", "its cause"])
+def test_of_an_endless_message_the_log_has_the_beginning_and_all_that_was_called(where: str) -> None:
+    endless = "e" * 10 * LONGEST
+    error = raised(ValueError(endless if where == "itself" else "no funds"))
+    if where == "its note":
+        error.add_note(endless)
+    if where == "its cause":
+        error.__cause__ = raised(KeyError(endless))
+    failure = of(error)
+    assert failure.error is None  # for whoever writes the log would write all of it
+    assert failure.message == (endless[:LONGEST] if where == "itself" else "no funds")
+    assert ", in charge" in failure.trace
+    assert ("caused by KeyError" in failure.trace) == (where == "its cause")
+
+
+@pytest.mark.parametrize("notes", [["of ada", 7], 7])
+def test_notes_that_are_no_texts_keep_nothing_else_from_being_told(notes: Any) -> None:
+    error = raised(ValueError("no funds"))
+    error.__notes__ = notes
+    failure = of(error)
+    assert (failure.message, failure.error) == ("no funds", error)
+    error.__notes__ = [f"note of {SECRET}", 7]
+    assert "note of ***\n7" in of(error).trace

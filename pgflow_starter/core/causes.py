@@ -64,6 +64,11 @@ def types_and_calls(error: BaseException) -> Iterator[str]:
         yield indent(f"{within.words}{qualified(within.error)}\n{frames}".rstrip(), "  " * within.depth)
 
 
+def messages_of(error: BaseException) -> Iterator[str]:
+    """Its message and notes, then those of each that it holds or came from. Raises as `types_and_calls`."""
+    return (_own_lines(within.error) for within in _walk(error, said_only=False))
+
+
 def words_of(error: BaseException) -> Iterator[str]:
     """What Python's traceback of it may quote: messages, notes and lines of source. Raises as `types_and_calls`."""
     for within in _walk(error, said_only=False):
@@ -83,7 +88,10 @@ def qualified(error: BaseException) -> str:
 def _own_lines(error: BaseException) -> str:
     """As Python's traceback begins with; that reads all the others, and all frames of each, to say this."""
     text = text_of(error)
-    return "\n".join([qualified(error) + (text and f": {text}"), *getattr(error, "__notes__", ())])
+    notes = getattr(error, "__notes__", ())
+    # Some set it, instead of calling add_note, to what is no list of texts: Python's traceback shows that as well.
+    told = map(str, notes) if isinstance(notes, list | tuple) else [repr(notes)]
+    return "\n".join([qualified(error) + (text and f": {text}"), *told])
 
 
 def _walk(error: BaseException, *, said_only: bool) -> Iterator[_Within]:

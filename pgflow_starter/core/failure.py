@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 
-from pgflow_starter.core.causes import qualified, types_and_calls, words_of
+from pgflow_starter.core.causes import messages_of, qualified, types_and_calls, words_of
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import text_of
 from pgflow_starter.core.task import Outcome
@@ -26,8 +26,8 @@ class LogErrors(StrEnum):
 class Failure:
     """`type` is the exception's class with its module; nothing of it holds a secret.
 
-    `message` may be empty. `error` is the exception itself, where all that Python's traceback of it says may be told;
-    else `calls` is what may, empty where nothing was raised.
+    `message` may be empty. `error` is the exception itself, where all that Python's traceback of it says may be told,
+    and is not endless; else `calls` is what may, empty where nothing was raised.
     """
 
     type: str
@@ -59,7 +59,10 @@ class Failures:
                 return Failure(outcome.error_type, self._fit(message) if self._full else "")
             if not self._full:
                 return Failure(qualified(error), calls=self._fit(_cut(types_and_calls(error))))
-            message, words = self._fit(text_of(error))[:LONGEST], "\n".join(words_of(error))
+            message = self._fit(text_of(error))[:LONGEST]
+            if sum(map(len, messages_of(error))) > LONGEST:  # whoever writes the log would write all of them
+                return Failure(qualified(error), message, self._fit(_cut(types_and_calls(error))))
+            words = "\n".join(words_of(error))
             if self._fit(words) == words:
                 return Failure(qualified(error), message, error=error)
             # Whoever writes the log formats an exception as they like: so one with a secret in it is for nobody.
