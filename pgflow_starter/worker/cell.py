@@ -98,6 +98,8 @@ class WorkerCell:
         self.draining = False
         self.retired = False
         self.ended = False
+        self.unsaid = ""
+        """Why its end could not be written, for whoever tells it of all."""
         self._giving_up = False
         self._unknown = UnknownSteps(definition, world, self.troubles)
         self._no_thread, self._kept, self._slow = News(), News(), News()
@@ -125,6 +127,7 @@ class WorkerCell:
         """A new incarnation of the actor."""
         self.ref = ref
         self.ended = self._giving_up = False
+        self.unsaid = ""
         self.flights.reopen()
         self._scope = PhaseScope()
         self._poll_asked = False

@@ -78,7 +78,8 @@ class WorkerActor(DispatchedActor):
         """Let running tasks end until the shutdown's deadline, then give back what still runs.
 
         Only when the supervisor ends the worker: one that somebody else stopped is started again at once, and its
-        successor finds the tasks on the cell. That it has stopped its supervisor says, of all together.
+        successor finds the tasks on the cell. That it has stopped, or could not say what it held, its supervisor says, of
+        all together.
         """
         cell, world = self._cell, self._world
         if not self._terminated:
@@ -92,19 +93,20 @@ class WorkerActor(DispatchedActor):
             cell.flights.pause(PARKED_PAUSE)
             written = cell.outbox.flush(wait=True)
         unwritten = cell.outbox.tasks()
-        if unwritten:
-            cell.log.error("%d outcomes could not be written: their tasks are given back", len(unwritten))
         try:
-            if left:
-                steps = ", ".join(sorted({f"step {t.step_slug} of run {t.run_id}" for t in left})[:SHOWN])
-                cell.log.warning("%d tasks did not end in time and are given back: %s", len(left), steps)
             # Those that another thread is giving back, too: it may fail, or be too late.
             self._give_back(left + unwritten + cell.returning())
             if cell.claims_unsure:
                 cell.give_back_unknown()
             cell.ended = True
         except DatabaseError as error:
-            cell.log.warning("the worker's end could not be written: %s", reason_for_logs(error))
+            cell.unsaid = reason_for_logs(error)
+        becomes = "are given back" if cell.ended else "go to others when this worker counts as dead"
+        if unwritten:
+            cell.log.error("%d outcomes could not be written: their tasks %s", len(unwritten), becomes)
+        if left:
+            steps = ", ".join(sorted({f"step {t.step_slug} of run {t.run_id}" for t in left})[:SHOWN])
+            cell.log.warning("%d tasks did not end in time and %s: %s", len(left), becomes, steps)
 
     def _give_back(self, tasks: list[Task]) -> None:
         """What somebody has locked for a moment is tried again for as long. Raises DatabaseError."""

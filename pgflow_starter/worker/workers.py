@@ -106,19 +106,28 @@ class Workers:
                 cell.log.error("the database is back, and it failed for that", exc_info=error)
 
     def say_stopped(self) -> None:
-        """Say in the database that all workers that have ended in order are stopped. Blocks on I/O; raises nothing."""
+        """Say in the database that all workers that have ended in order are stopped, and log why others could not.
+
+        Blocks on I/O; raises nothing.
+        """
         cells = [cell for cell in self.cells() if cell.ended]
         worker_ids = [worker_id for cell in cells for worker_id in cell.worker_ids]
+        unsaid: list[str] = []
+        for cell in self.cells():
+            why, cell.unsaid = cell.unsaid, ""
+            unsaid += [why] if why else []
         try:
             if worker_ids:
                 self._world.store.workers_stopped(worker_ids)
         except DatabaseError as error:
-            logger.warning("the end of the workers could not be written: %s", reason_for_logs(error))
+            unsaid.append(reason_for_logs(error))
         else:
             for cell in cells:
                 cell.former.clear()
                 cell.leaving.clear()
                 cell.retire()
+        for why in dict.fromkeys(unsaid):  # an outage is one line, however many workers there are
+            logger.warning("the end of the workers could not be written: %s", why)
 
     def hurry(self) -> None:
         """The shutdown's deadline has come nearer."""

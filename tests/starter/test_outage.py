@@ -107,6 +107,39 @@ def test_an_outage_while_running_is_two_warnings_in_all(
     assert told[1] == "the database is back"
 
 
+def test_a_stop_in_an_outage_says_once_that_it_could_not_be_written_and_promises_nothing(
+    own_server: EmbeddedPostgres, caplog: pytest.LogCaptureFixture, release: threading.Event
+) -> None:
+    running_tasks: list[str] = []
+
+    def hanging(slug: str) -> pgflow.Job:
+        @pgflow.job(slug)
+        def hang(message: object, ctx: pgflow.TaskContext) -> None:
+            running_tasks.append(slug)
+            release.wait()
+
+        return hang
+
+    jobs = [hanging(f"job_{i}") for i in range(5)]
+    with running(own_server.conninfo(), jobs=jobs) as starter:
+        starter.await_ready(30)
+        for job in jobs:
+            starter.client.enqueue(job)
+        eventually(lambda: len(running_tasks) == len(jobs), 30)
+        own_server.stop("immediate")
+        eventually(lambda: starter.status().outage, 30)
+        starter.stop(0)
+    own_server.start()
+    with psycopg.connect(own_server.conninfo()) as admin:
+        left = admin.execute("select status from pgflow.step_tasks").fetchall()
+    assert left == [("started",)] * 5
+    workers = [r.getMessage() for r in caplog.records if r.name == "pgflow_starter.workers"]
+    assert sum("the end of the workers could not be written" in text for text in workers) == 1
+    assert sum("1 tasks did not end in time and go to others when this worker" in text for text in workers) == 5
+    assert len(workers) == 6
+    assert "given back" not in caplog.text
+
+
 def test_a_starter_that_finds_no_thread_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     before = ours()
 
