@@ -29,6 +29,9 @@ logger = logging.getLogger("pgflow_starter.cli")
 LOOK_EVERY = 0.25
 """Seconds between two looks at the states."""
 
+BRISK = 0.0001
+"""Seconds that a thread may keep the interpreter when the process is to end at once."""
+
 _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
@@ -119,7 +122,7 @@ def run(
             starter = start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy), **settings)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        signals.when_again(partial(starter.stop, 0))
+        signals.when_again(partial(_stop_at_once, starter))
         with ExitStack() as ends:
             ends.callback(starter.stop)
             if http:
@@ -131,6 +134,13 @@ def run(
         if signals.again:
             leave_at_once(Interrupted("left before the running tasks had ended: they are given back, to be run again"))
         logger.info("stopped")
+
+
+def _stop_at_once(starter: Starter) -> None:
+    # A handler that computes keeps the interpreter for 5 ms each time it has it, and there may be dozens of them: who
+    # gives their tasks back would wait for all of them, again and again.
+    sys.setswitchinterval(BRISK)
+    starter.stop(0)
 
 
 def _address(given: str | None) -> str | None:
