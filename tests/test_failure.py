@@ -134,5 +134,6 @@ def test_notes_that_are_no_texts_keep_nothing_else_from_being_told(notes: Any) -
     error.__notes__ = notes
     failure = of(error)
     assert (failure.message, failure.error) == ("no funds", error)
-    error.__notes__ = [f"note of {SECRET}", 7]
+    notes = [f"note of {SECRET}", 7]
+    error.__notes__ = notes
     assert "note of ***\n7" in of(error).trace

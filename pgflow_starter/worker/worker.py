@@ -78,8 +78,8 @@ class WorkerActor(DispatchedActor):
         """Let running tasks end until the shutdown's deadline, then give back what still runs.
 
         Only when the supervisor ends the worker: one that somebody else stopped is started again at once, and its
-        successor finds the tasks on the cell. That it has stopped, or could not say what it held, its supervisor says, of
-        all together.
+        successor finds the tasks on the cell. That it has stopped, or why that could not be written, its supervisor
+        says, of all together.
         """
         cell, world = self._cell, self._world
         if not self._terminated:
