@@ -22,6 +22,7 @@ from pgflow_starter.worker.execution import execute
 from pgflow_starter.worker.flights import Flight, Flights
 from pgflow_starter.worker.outbox import BATCH, FIRST_PAUSE, LAST_PAUSE, PARKED_FREE, Outbox
 from pgflow_starter.worker.troubles import Troubles
+from tests.support.interrupting import interrupted_everywhere
 
 WAIT = 10.0
 RUN = UUID(int=1)
@@ -561,3 +562,15 @@ def test_between_its_landing_and_what_is_said_of_it_nobody_finds_a_task_neither_
     ender.start()
     go_on.set()
     assert surrendered.get(timeout=WAIT) == ([], ["outcome"])
+
+
+def test_a_nudge_that_a_signal_interrupts_at_any_step_keeps_the_lock_from_nobody() -> None:
+    flights = Flights()
+
+    def others_go_on() -> None:
+        other = threading.Thread(target=flights.all, daemon=True)
+        other.start()
+        other.join(WAIT)
+        assert not other.is_alive()
+
+    assert interrupted_everywhere(flights.nudge, others_go_on, deeper=True) > 2

@@ -31,7 +31,10 @@ class Flights:
     """Tasks under way, those counted that were given up but whose thread has not ended. Thread-safe."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        # Entered by the lock itself, in one call of C: a signal's exception may come right after the Python code of
+        # Condition.__enter__ has taken it, and then it is held for ever (`nudge` is called by `stop`).
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._flying: dict[int, Flight] = {}
         self._closed = False
         self._hanging: dict[int, Task] = {}
@@ -44,7 +47,7 @@ class Flights:
     @property
     def hanging(self) -> list[Task]:
         """Their tasks."""
-        with self._changed:
+        with self._lock:
             return list(self._hanging.values())
 
     def __len__(self) -> int:
@@ -52,7 +55,7 @@ class Flights:
 
     def add(self, flight: Flight) -> bool:
         """It is under way; False where none is to begin any more."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 self._flying[id(flight)] = flight
             return not self._closed
@@ -63,7 +66,7 @@ class Flights:
         So nobody ever meets a task that has landed and of which nothing was said. One that has not `ended` counts as
         given up: its thread may go on.
         """
-        with self._changed:
+        with self._lock:
             if not flight.land():
                 return False
             say()
@@ -72,7 +75,7 @@ class Flights:
 
     def surrender(self) -> list[Task]:
         """Land all that are still under way, for somebody else to say what becomes of them; none begins any more."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             left = [flight for flight in self._flying.values() if flight.land()]
             for flight in list(self._flying.values()):
@@ -93,26 +96,26 @@ class Flights:
 
     def ended_late(self, flight: Flight) -> None:
         """The thread of one that was given up has ended."""
-        with self._changed:
+        with self._lock:
             self._hanging.pop(id(flight), None)
 
     def all(self) -> list[Flight]:
-        with self._changed:
+        with self._lock:
             return list(self._flying.values())
 
     def pause(self, seconds: float) -> None:
         """Wait that long, or until the next landing or nudge."""
-        with self._changed:
+        with self._lock:
             self._changed.wait(seconds)
 
     def nudge(self) -> None:
         """Have `wait_empty` look at its deadline again."""
-        with self._changed:
+        with self._lock:
             self._changed.notify_all()
 
     def wait_empty(self, clock: Clock, deadline: Callable[[], float]) -> bool:
         """Wait until no task is under way; False at the deadline (monotonic), asked anew at each landing and nudge."""
-        with self._changed:
+        with self._lock:
             while self._flying:
                 left = deadline() - clock.monotonic()
                 if left <= 0:
