@@ -122,7 +122,7 @@ def run(
             starter = start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy), **settings)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        signals.when_again(partial(_stop_at_once, starter))
+        signals.when_again(partial(stop_at_once, starter))
         with ExitStack() as ends:
             ends.callback(starter.stop)
             if http:
@@ -136,7 +136,8 @@ def run(
         logger.info("stopped")
 
 
-def _stop_at_once(starter: Starter) -> None:
+def stop_at_once(starter: Starter) -> None:
+    """Have it give back what runs, for the process is about to end. On top of whatever the main thread does."""
     # A handler that computes keeps the interpreter for 5 ms each time it has it, and there may be dozens of them: who
     # gives their tasks back would wait for all of them, again and again.
     sys.setswitchinterval(BRISK)
