@@ -100,7 +100,7 @@ def test_sigint_counts_though_the_shell_had_it_ignored() -> None:
     # A database that is away: what it is told of shows that the handlers are there.
     command = (*PROGRAM, "run", "tests.interrupting.shop:sleep", "--dsn", "host=127.0.0.1 port=1")
     with running("-c", IGNORING, *command) as program:
-        read_until(program.stderr, "retrying")
+        read_until(program.stderr, "the database is away")
         program.send_signal(signal.SIGINT)
         _, log = program.communicate()
     assert program.returncode == 0

@@ -20,7 +20,7 @@ def _span(database: str, heard: Heard, **settings: Any) -> ReadableSpan:
         raise LookupError(f"no customer {message}")
 
     with running(database, jobs=[fails], **heard.settings, **settings) as starter:
-        assert starter.client.enqueue(fails, "ada").wait(WAIT).status == "failed"
+        assert starter.client.enqueue(fails, "lovelace").wait(WAIT).status == "failed"
         (span,) = heard.await_spans("process fails")
     return span
 
@@ -30,14 +30,14 @@ def test_the_span_has_the_exception_and_says_what_it_was(
 ) -> None:
     span = _span(database, heard)
     assert attributes(span)["error.type"] == "LookupError"
-    assert (span.status.is_ok, span.status.description) == (False, "LookupError: no customer ada")
+    assert (span.status.is_ok, span.status.description) == (False, "LookupError: no customer lovelace")
     (event,) = span.events
     assert event.name == "exception"
     told = dict(event.attributes or {})
     trace = str(told.pop("exception.stacktrace"))
-    assert told == {"exception.type": "LookupError", "exception.message": "no customer ada"}
+    assert told == {"exception.type": "LookupError", "exception.message": "no customer lovelace"}
     assert trace.startswith("Traceback")
-    assert trace.endswith("LookupError: no customer ada")
+    assert trace.endswith("LookupError: no customer lovelace")
     assert heard.events("exception") == []  # the log has it
 
 
@@ -49,5 +49,5 @@ def test_by_type_it_has_neither_the_message_nor_the_source(database: str, heard:
     trace = str(told.pop("exception.stacktrace"))
     assert told == {"exception.type": "LookupError"}
     assert "in fails" in trace
-    assert "ada" not in trace + span.to_json()
+    assert "lovelace" not in trace + span.to_json()
     assert "raise" not in trace
