@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any, cast
+from unittest.mock import Mock, create_autospec
 
 import pytest
 
@@ -249,10 +251,30 @@ def injecting(function: Any) -> Any:
     return wrapper
 
 
+def documented(function: Any) -> Any:
+    """A decorator as some are: it says by itself what the function takes."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
+class Unasked:
+    """Can be called, but not be asked how."""
+
+    def __call__(self, message: Any, ctx: Any) -> None: ...
+
+    @property
+    def __signature__(self) -> None:
+        raise RuntimeError
+
+
 @pytest.mark.parametrize(
     "fit",
     [
         injecting(lambda something, message, ctx: None),
+        injecting(documented(lambda something, message, ctx: None)),
+        Unasked(),
+        Mock(spec=handler),
+        create_autospec(handler),
         lambda *both: None,
         lambda message, ctx, /: None,
         lambda message, context, more=1: None,

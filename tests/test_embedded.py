@@ -25,6 +25,7 @@ from pgflow_starter.postgres import binaries
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
 from pgflow_starter.postgres.identity import Identity, server_identity
 from pgflow_starter.postgres.places import give_folder, new_folder
+from pgflow_starter.postgres.postmaster import await_ready
 from tests.support.databases import FAST, memory_folder
 from tests.support.programs import sigint_counts
 from tests.support.waiting import eventually
@@ -400,6 +401,22 @@ def test_a_log_that_is_a_link_is_not_followed(own: EmbeddedPostgres, tmp_path: P
     with pytest.raises(SetupError, match=r"PostgreSQL ended while starting"):
         own.start()
     assert target.read_text() == "precious"
+
+
+def test_a_pid_file_that_is_a_link_or_a_pipe_says_nothing_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    process = psutil.Process()
+    told, link, pipe = tmp_path / "told", tmp_path / "link", tmp_path / "pipe"
+    told.write_text("\n".join([str(process.pid), *"......", "ready"]))
+    await_ready(process, told)
+    link.symlink_to(told)
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as threads:
+        try:
+            for wrong in (link, pipe):
+                with pytest.raises(SetupError, match=r"accepted no connection within 0\.1 s"):
+                    threads.submit(await_ready, process, wrong, timeout=0.1).result(10)
+        finally:
+            os.close(os.open(pipe, os.O_RDWR))  # who waits for a writer has had one
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")

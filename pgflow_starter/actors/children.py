@@ -28,7 +28,7 @@ class Child:
     __slots__ = ("link", "ref", "restarting", "restarts", "spec")
 
     def __init__(self, spec: ChildSpec) -> None:
-        self.spec = spec
+        self.spec = spec.of_one_child()
         self.ref: pykka.ActorRef[Any] | None = None
         self.link: Link | None = None
         self.restarts = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sys
 from collections.abc import Callable
 from math import inf
@@ -19,6 +20,7 @@ from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
 from pgflow_starter.clock import SLICE, SystemClock
+from pgflow_starter.errors import ForkedError
 
 _clock = SystemClock()
 
@@ -72,17 +74,22 @@ class Inbox:
     """A mailbox that can be closed: what comes after is answered with ActorDeadError instead of waiting for ever.
 
     `SimpleQueue.put` is reentrant, and a put that raced with `close` is found either by it or by the putter's own look
-    at `_closed`. After each put `arrived` is called, where there is one.
+    at `_closed`. After each put `arrived` is called, where there is one. In a forked child, where nobody takes any, an
+    ask is answered with ForkedError, and what is told is lost.
     """
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Envelope[Any]] = SimpleQueue()
+        self._pid = os.getpid()
         self._closed = False
         self._ended = False
         self.arrived: Callable[[], object] | None = None
 
     def put(self, envelope: Envelope[Any], /) -> None:
         """Add a message; never blocks."""
+        if os.getpid() != self._pid:
+            self._refuse(envelope)
+            return
         self._queue.put(envelope)
         if self._closed:
             # This one only: a signal handler must not answer what the thread below it is about to wait for.
@@ -117,6 +124,13 @@ class Inbox:
                     stops.append(envelope)
         for envelope in stops:
             self.put(envelope)
+
+    def _refuse(self, envelope: Envelope[Any]) -> None:
+        if isinstance(envelope.message, _ActorStop):
+            reply(envelope.reply_to, None)  # the parent's is left alone
+        else:
+            msg = f"the actor runs in process {self._pid}, and threads do not survive a fork: start another here"
+            fail(envelope.reply_to, ForkedError(msg))
 
     def _answer(self, envelope: Envelope[Any]) -> bool:
         """Answer what will not be executed; False for one who waits for an end that is still to come."""

@@ -17,7 +17,7 @@ from pgflow_starter.app.runtime import Runtime
 from pgflow_starter.app.runtimes import STOP_GRACE, Runtimes
 from pgflow_starter.app.starter import Starter
 from pgflow_starter.config import Settings, settings_from
-from pgflow_starter.core.children import ChildSpec, ChildType, Restart
+from pgflow_starter.core.children import ChildSpec, ChildType, Remembering, Restart
 from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
@@ -49,28 +49,32 @@ def child_spec(
     return ChildSpec(id, incarnations, cast("Restart", restart), shutdown, ChildType.SUPERVISOR)
 
 
-def starter_of(supervisor: pykka.ActorRef[Any], id: str = DEFAULT_ID) -> Starter:
-    """The handle of the starter that is the child `id` of a supervisor; it follows that child from restart to restart.
+def starter_of(supervisor: pykka.ActorRef[Any] | pykka.ActorProxy[Any], id: str = DEFAULT_ID) -> Starter:
+    """The handle of the starter that is the child `id` of a supervisor, which is given as its ref or proxy.
+
+    It follows that child from restart to restart.
 
     Between two incarnations its calls raise StarterTerminated, after the supervisor's end StarterStopped; what waits in
     one incarnation does not go on in the next. Its `stop` ends the incarnation that there is: a permanent child comes
     again, `terminate_child` ends it for good.
 
     Waits until the supervisor has started its children, so no child of it may call this. Raises SupervisionError for
-    an unknown id, TypeError for a child that is no starter, StarterStopped when the supervisor has ended.
+    an unknown id, TypeError for a child that is no starter, StarterStopped when the supervisor has ended, ForkedError
+    where it lives in the process from which this one was forked.
     """
+    ref = supervisor.actor_ref if isinstance(supervisor, pykka.ActorProxy) else supervisor
     try:
-        spec: ChildSpec = supervisor.ask(ProxyCall(attr_path=("get_childspec",), args=(id,), kwargs={}), block=True)
+        spec: ChildSpec = ref.ask(ProxyCall(attr_path=("get_childspec",), args=(id,), kwargs={}), block=True)
     except pykka.ActorDeadError:
         raise _with_its_supervisor() from None
     if not isinstance(spec.start, Incarnations):
         msg = f"child {id!r} is no starter: make its spec with pgflow_starter.child_spec"
         raise TypeError(msg)
-    spec.start.supervisor = supervisor
+    spec.start.supervisor = ref
     return Starter(spec.start, [module.name for module in spec.start.specs])
 
 
-class Incarnations:
+class Incarnations(Remembering):
     """The starters that one child has been, of which the last counts: what a handle that follows it holds. Thread-safe.
 
     Called, it starts another: it is the `start` of the child's spec.
@@ -88,6 +92,10 @@ class Incarnations:
 
     def __call__(self) -> pykka.ActorRef[StarterChild]:
         return StarterChild.start(self)
+
+    def anew(self) -> Incarnations:
+        """Of another child."""
+        return Incarnations(self._conninfo, self.specs, self._settings, self._shutdown)
 
     def begin(self, child: pykka.ActorRef[Any]) -> Runtimes:
         """Start a starter, which tells `child` when it gave up. Raises RuntimeError when there is no thread."""

@@ -21,7 +21,7 @@ from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.core.state import one_line
 from pgflow_starter.ports import Clock
-from pgflow_starter.web.hosts import is_loopback
+from pgflow_starter.web.hosts import address, is_loopback
 
 _MOST = 64 * 1024 * 1024
 _CHUNK = 64 * 1024
@@ -130,7 +130,10 @@ class _Proxies(urllib.request.ProxyHandler):
     """The environment's, but for loopback: a proxy would ask its own machine, and get what was meant for this one."""
 
     def proxy_open(self, req: urllib.request.Request, proxy: str, type: str) -> Any:
-        if is_loopback(urlsplit(req.full_url).hostname or ""):
+        host = urlsplit(req.full_url).hostname or ""
+        found = address(host)
+        # 0.0.0.0 as well, where a starter listens that all can reach.
+        if is_loopback(host) or (found is not None and found.is_unspecified):
             return None
         return super().proxy_open(req, proxy, type)
 

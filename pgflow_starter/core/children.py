@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -35,6 +37,18 @@ class ChildType(StrEnum):
 
 
 DEFAULT_SHUTDOWN = 5.0
+
+
+class Remembering(ABC):
+    """A `start` that remembers what it has started: each child of a spec gets one of its own."""
+
+    @abstractmethod
+    def __call__(self) -> Any:
+        """Make the actor."""
+
+    @abstractmethod
+    def anew(self) -> Remembering:
+        """One that starts the same and has started nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,10 @@ class ChildSpec:
         if shutdown is None:
             default = math.inf if self.type is ChildType.SUPERVISOR else DEFAULT_SHUTDOWN
             object.__setattr__(self, "shutdown", default)
+
+    def of_one_child(self) -> ChildSpec:
+        """What a child keeps of it: a spec is a value, and may make several children, with other ids or elsewhere."""
+        return replace(self, start=self.start.anew()) if isinstance(self.start, Remembering) else self
 
 
 @dataclass(frozen=True, slots=True)

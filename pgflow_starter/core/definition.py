@@ -55,7 +55,7 @@ class StepDefinition:
         yield slug_problem("step slug", self.slug) or ""
         if not callable(self.handler):
             yield f"{who}: handler must be a function of (input, ctx), got {self.handler!r}"
-        elif inspect.iscoroutinefunction(self.handler):
+        elif _is_coroutine_function(self.handler):
             yield f"{who}: handler is a coroutine function; handlers run on threads, declare it with plain def"
         elif parameters := _unfit_parameters(self.handler):
             yield f"{who}: handler takes {parameters}, but is called with (input, ctx): give it these two parameters"
@@ -108,11 +108,22 @@ class FlowDefinition:
         return self.timeout if step.timeout is None else step.timeout
 
 
+def _is_coroutine_function(handler: Handler) -> bool:
+    try:
+        return inspect.iscoroutinefunction(handler)
+    except Exception:  # a mock of a function has every attribute, and none of them is what it seems
+        return False
+
+
 def _unfit_parameters(handler: Handler) -> str:
     """Those of a handler that cannot be called with an input and a context; nothing where it can, or none knows."""
     try:
-        signature = inspect.signature(handler, follow_wrapped=False)  # a decorator may give it more than it gets
-    except (TypeError, ValueError):  # builtins
+        # A decorator may give a function more than it gets; functools.wraps copies what is said in the place of its own
+        # parameters, too.
+        if hasattr(handler, "__signature__"):
+            return ""
+        signature = inspect.signature(handler, follow_wrapped=False)
+    except Exception:  # builtins; and whatever an object does when it is asked
         return ""
     try:
         signature.bind(None, None)

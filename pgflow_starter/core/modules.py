@@ -115,8 +115,9 @@ def _load(path: str) -> Any:
     try:
         found = importlib.import_module(name)
     except Exception as error:
-        hint = "" if colon else f" (for an attribute of a module write '{':'.join(name.rsplit('.', 1))}')"
-        hint = hint if isinstance(error, ImportError) else ""
+        split = ":".join(name.rsplit(".", 1))
+        fits = isinstance(error, ImportError) and not colon and split != name
+        hint = f" (for an attribute of a module write '{split}')" if fits else ""
         msg = f"importing {path!r} raised {type(error).__name__}: {text_of(error)}{hint}"
         raise DefinitionError(msg) from error
     for attribute in attributes.split(".") if attributes else ():

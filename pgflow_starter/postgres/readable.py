@@ -16,9 +16,11 @@ UNREADABLE = (
     "percent-encoded"
 )
 
-_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.:-]{0,40})://")
+_SCHEME = re.compile(r"\s*((?:jdbc:)?[A-Za-z][A-Za-z0-9+.-]{0,40})://")
 _NAME = re.compile(r"\w{1,40}", re.ASCII)
 _QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'")
+_SECRET = re.compile(r"pass|pw|secret", re.IGNORECASE)
+"""In the names that drivers and people have for a password."""
 
 _NEEDLESS = "leave it out, nothing here needs it; under 'notify' let listen_conninfo= lead past the pooler"
 _REMEDIES = {
@@ -59,7 +61,7 @@ def _foreign(conninfo: str) -> str:
         options = conninfo
         names = re.findall(r"(?:^|\s)([^\s=]+)\s*=", _QUOTED.sub("''", conninfo))
         sure = True
-    sure = sure and "password" not in options.lower()  # else the name may be its second half
+    sure = sure and not _SECRET.search(options)  # else the name may be the password's second half
     known = [option.keyword.decode() for option in Conninfo.get_defaults()]
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     if not sure or not all(map(_NAME.fullmatch, unknown)):

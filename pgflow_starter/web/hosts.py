@@ -9,8 +9,9 @@ an address that others can reach, where names are for those in front to judge.
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 REFUSED = (
@@ -20,15 +21,24 @@ REFUSED = (
 
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 
+# 127.1 and the like, which is an address for everybody who connects.
+_NUMBERS = re.compile(r"[0-9A-Fa-fx]+(?:\.[0-9A-Fa-fx]+){0,3}", re.IGNORECASE)
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host, without a port and brackets, is this machine whatever a name server says."""
-    if host.lower() == "localhost":
-        return True
+    name = host.removesuffix(".").lower()
+    found = address(name)
+    return name == "localhost" if found is None else found.is_loopback
+
+
+def address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that a host is, in whatever way it is written; None for a name. Asks nobody."""
     try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+        found = ip_address(socket.inet_aton(host) if _NUMBERS.fullmatch(host) else host)
+    except (OSError, ValueError):
+        return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def answers(environ: Mapping[str, Any]) -> bool:

@@ -441,7 +441,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubWeb]:
         yield stub
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "LOCALHOST", "127.1.2.3", "[::1]"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "LOCALHOST", "localhost.", "127.1", "0.0.0.0", "127.1.2.3", "[::1]"])
 def test_on_loopback_no_proxy_is_asked(host: str, web: StubWeb, proxy: StubWeb) -> None:
     result = call("status", f"http://{host}:{web.port}")
     assert proxy.requests == []

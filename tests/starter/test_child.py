@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -169,6 +170,26 @@ def test_two_starters_may_live_in_one_tree(database: str) -> None:
             assert starter.client.enqueue(job, child_id).wait(10).result == child_id
 
 
+def test_a_spec_is_a_value_and_each_child_of_it_a_starter_of_its_own(database: str) -> None:
+    made = spec(database, jobs=[echo_job()])
+    with tree(made, replace(made, id="second")) as app, tree(made) as other:
+        starters = [pgflow.starter_of(app.ref), pgflow.starter_of(app.ref, "second"), pgflow.starter_of(other.ref)]
+        for starter in starters:
+            starter.await_ready(PATIENCE)
+        assert len({starter.workers()[0].worker_id for starter in starters}) == len(starters)
+        other.call("terminate_child", "pgflow")
+        assert [began(starter) is None for starter in starters] == [False, False, True]
+        other.ref.stop()
+        with pytest.raises(pgflow.StarterStopped, match="with its supervisor"):
+            starters[2].status()
+        assert starters[0].ready()
+
+
+def test_a_handle_may_be_asked_of_the_supervisor_s_proxy() -> None:
+    with tree(spec(jobs=[echo_job()])) as app:
+        assert pgflow.starter_of(app.ref.proxy()).status().modules[0].module == "echo"
+
+
 def test_a_dynamic_supervisor_takes_one_too(database: str) -> None:
     job = echo_job()
     with tree(dynamic=True) as app:
@@ -301,6 +322,9 @@ works(starter)
 
 def child():
     refused(starter.status, starter.proxy, lambda: starter.client.enqueue(echo, 1))
+    refused(lambda: pgflow.starter_of(supervisor))
+    starter.stop()
+    supervisor.stop()
     works(pgflow.starter_of(SupervisorActor.start("app", [spec])))
 
 in_child(child)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from waitress import wasyncore
 
 from pgflow_starter import web
 from pgflow_starter.clock import SystemClock
@@ -145,6 +148,52 @@ def test_who_reads_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> Non
                 rest.wait(0.02)
         assert time.monotonic() - began > 2 * door.PATIENCE
         assert read > 150_000
+
+
+@contextmanager
+def room_for(monkeypatch: pytest.MonkeyPatch, most: Callable[[], int]) -> Iterator[list[int]]:
+    """So many connections have a file descriptor; the list gets an entry each time that there is none."""
+    accept, refused = wasyncore.dispatcher.accept, list[int]()
+
+    def limited(self: Any) -> Any:
+        if len(self.active_channels) >= most():
+            refused.append(1)
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(self)
+
+    monkeypatch.setattr(wasyncore.dispatcher, "accept", limited)
+    yield refused
+
+
+def test_where_file_descriptors_are_out_a_probe_takes_the_place_of_who_waits(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with room_for(monkeypatch, lambda: 10) as refused, web.serve(Stage(), ":0") as server, crowd(server.url, silent):
+        assert get(server.url, "/livez").status == 200
+    assert refused
+    assert caplog.messages == []
+
+
+def test_where_nobody_waits_either_it_is_told_once_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    most = 0
+    with room_for(monkeypatch, lambda: most) as refused, web.serve(Stage(), ":0") as server, raw(server.url) as asking:
+        asking.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        eventually(lambda: len(refused) > 1)
+        most = 1
+        assert read_all(asking).startswith(b"HTTP/1.1 200 ")
+    assert caplog.messages == ["no connection can be accepted for now: Too many open files"]
+
+
+def test_those_who_wait_leave_most_file_descriptors_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (40, 40))
+    with web.serve(Stage(), ":0") as server:
+        waiting = [silent(server.url) for _ in range(11)]
+        assert get(server.url, "/livez").status == 200
+        assert waiting[0].recv(1) == b""
+        for connection in waiting:
+            connection.close()
 
 
 REFUSED = {

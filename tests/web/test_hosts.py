@@ -14,7 +14,10 @@ from tests.web.client import get, raw, read_all
 from tests.web.stage import Stage
 
 PATHS = ("/", "/page.js", "/livez", "/status", "/runs", "/events", "/nothing")
-LOOPBACK = ("localhost", "localhost:8080", "LocalHost:", "127.0.0.1", "127.0.0.1:1", "127.9.9.9", "[::1]", "[::1]:80")
+LOOPBACK = (
+    *("localhost", "localhost:8080", "LocalHost:", "localhost.", "127.0.0.1", "127.0.0.1:1", "127.9.9.9", "127.1"),
+    *("2130706433", "0x7f.1:80", "[::1]", "[::1]:80", "[::ffff:127.0.0.1]"),
+)
 STRANGE = (
     "evil.example",
     "evil.example:8080",
@@ -25,7 +28,14 @@ STRANGE = (
     "localhost@evil.example",
     "192.0.2.1",
     "0.0.0.0",
+    "0",
+    "128.1",
+    "127.0.0.1 evil.example",
+    "127.0.0.0.1",
+    "127.0.0.1..",
+    "localhost..",
     "[::2]",
+    "[::ffff:192.0.2.1]",
     "::1",
     "[localhost]",
     "127.0.0.1:80:80",
