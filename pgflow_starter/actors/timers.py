@@ -46,7 +46,9 @@ class TimerThread:
         self._heap: list[tuple[float, int, TimedCall]] = []
         self._order = itertools.count()
         self._sweep_at = _SWEEP_FROM
-        self._changed = threading.Condition()
+        # Entered by the lock itself: a signal's exception right after Condition.__enter__ would leave it held for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._died: Died | None = None
         self._closed = False
@@ -54,7 +56,7 @@ class TimerThread:
     def after(self, delay: float, call: Callable[[], object]) -> TimedCall:
         """Make the call in `delay` seconds; after `close`, never."""
         timed = TimedCall(call)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return timed
             entry = (self._clock.monotonic() + max(delay, 0.0), next(self._order), timed)
@@ -69,14 +71,14 @@ class TimerThread:
 
     def revive(self, died: Died) -> None:
         """As `ports.Threaded.revive`; the calls that wait are kept."""
-        with self._changed:
+        with self._lock:
             self._died = died
             if self._thread is None and self._heap:
                 self._start()
 
     def close(self) -> None:
         """Drop all calls and end the thread; waits up to a second for a call that is being made. Idempotent."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._heap.clear()
             self._changed.notify()
@@ -95,7 +97,7 @@ class TimerThread:
         try:
             self._make_calls()
         except BaseException as error:
-            with self._changed:
+            with self._lock:
                 self._thread = None
                 died = self._died
             if died is None:
@@ -115,7 +117,7 @@ class TimerThread:
 
     def _next(self) -> TimedCall | None:
         """Wait for the next call that is due; None when closed."""
-        with self._changed:
+        with self._lock:
             while not self._closed:
                 if not self._heap:
                     self._changed.wait()

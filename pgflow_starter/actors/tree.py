@@ -19,7 +19,9 @@ class Tree:
     def __init__(self) -> None:
         self._children: dict[str, Callable[[], tuple[ChildInfo, ...]]] = {}
         self._refs: dict[str, pykka.ActorRef[Any]] = {}
-        self._entered = threading.Condition()
+        # Entered by the lock itself: a signal's exception right after Condition.__enter__ would leave it held for ever.
+        self._lock = threading.RLock()
+        self._entered = threading.Condition(self._lock)
         self._closed = False
 
     def enter(
@@ -29,7 +31,7 @@ class Tree:
         children: Callable[[], tuple[ChildInfo, ...]] | None = None,
     ) -> None:
         """A new incarnation of an actor that is called by name; a supervisor's `children` is asked on any thread."""
-        with self._entered:
+        with self._lock:
             self._refs[actor_id] = ref
             if children is not None:
                 self._children[actor_id] = children
@@ -42,7 +44,7 @@ class Tree:
     def await_other(self, actor_id: str, dead: pykka.ActorRef[Any] | None, timeout: float) -> pykka.ActorRef[Any]:
         """The incarnation after `dead`. Raises ActorDeadError when there is none within `timeout` seconds."""
         clock = SystemClock()
-        with self._entered:
+        with self._lock:
             deadline, left = clock.monotonic() + timeout, timeout
             while left > 0 and not self._closed and self._refs.get(actor_id) is dead:
                 self._entered.wait(one_wait(left))
@@ -55,7 +57,7 @@ class Tree:
 
     def close(self) -> None:
         """From now on nobody is started again: who waits for it gets ActorDeadError."""
-        with self._entered:
+        with self._lock:
             self._closed = True
             self._entered.notify_all()
 
