@@ -54,6 +54,12 @@ class FailuresInOneLine(click.Group):
     An output that cannot be written, to a disk that is full, is one line too.
     """
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        finally:
+            _drop_what_is_left(sys.stderr)
+
     def invoke(self, ctx: click.Context) -> Any:
         _write_what_cannot_be_encoded()
         try:
@@ -67,7 +73,7 @@ class FailuresInOneLine(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly then: who reads has had enough
-            _drop_what_is_left()
+            _drop_what_is_left(sys.stdout)
             where = "" if error.filename is None else f": {error.filename!r}"
             _end(ctx, click.ClickException(f"{one_line(error.strerror or str(error))}{where}"))
 
@@ -90,14 +96,14 @@ def _write_what_cannot_be_encoded() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _drop_what_is_left() -> None:
-    """Else the interpreter's exit would try to write it once more, and complain in its own words."""
+def _drop_what_is_left(stream: Any) -> None:
+    """Else the interpreter's exit would try to write it once more, complain in its own words, and exit with 120."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stdout.flush()
+        stream.flush()
         return
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
 
 
