@@ -16,8 +16,8 @@ from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.database import Database
 from pgflow_starter.postgres.features import Features
 
-SAMPLE = 200
-"""Queued tasks that one look takes from each side of a random place, messages of each doubted queue."""
+SAMPLE = 400
+"""Queued tasks that one look takes from where the last one ended, messages of each doubted queue."""
 
 REMEMBERED = 20
 """Tasks of a queue without a message that are looked at again."""
@@ -28,23 +28,28 @@ OVERDUE = 5
 LOCK = 0.2
 """Seconds that a look waits for somebody's lock: who is kept from working by it finds that out when it claims."""
 
-# Queued tasks from a random place on, by the index of those that are queued: bounded, however many there are, and over
-# some looks all of them are seen. What is never read is named so that a lock on it is met.
+# Queued tasks from a place on and, behind the last of them, from the first: bounded, by the index of those that are
+# queued, and over some looks all of them are seen, wherever their run's ids lie. What is never read is named so that a
+# lock on it is met.
 _QUEUED = """
 with unread as (
     select from pgflow.runs, pgflow.step_states, pgflow.workers, pgflow.flows, pgflow.steps, pgmq.meta where false
-), sample as materialized (
-    (select run_id, flow_slug, step_slug, task_index from pgflow.step_tasks
-     where status = 'queued' and run_id >= %(place)s order by run_id limit %(most)s)
-    union all
-    (select run_id, flow_slug, step_slug, task_index from pgflow.step_tasks
-     where status = 'queued' and run_id < %(place)s order by run_id desc limit %(most)s)
-)
+), ahead as materialized (
+    select run_id, flow_slug, step_slug, task_index from pgflow.step_tasks
+    where status = 'queued' and run_id >= %(place)s order by run_id limit %(most)s
+), behind as materialized (
+    select run_id, flow_slug, step_slug, task_index from pgflow.step_tasks
+    where status = 'queued' and run_id < %(place)s and (select pg_catalog.count(*) from ahead) < %(most)s
+    order by run_id limit %(most)s
+), sample as (select * from ahead union all select * from behind)
 select flow_slug, pg_catalog.array_agg(run_id), pg_catalog.array_agg(step_slug), pg_catalog.array_agg(task_index),
-       (select pg_catalog.count(*) from sample)
+       null::boolean, null::uuid
 from sample where flow_slug = any(%(slugs)s::text[]) group by flow_slug
 union all
-select null, null, null, null, pg_catalog.count(*) from sample
+select null, null, null, null,
+       (select pg_catalog.count(*) from ahead) < %(most)s and (select pg_catalog.count(*) from behind) < %(most)s,
+       coalesce((select run_id from behind order by run_id desc limit 1),
+                (select run_id from ahead order by run_id desc limit 1))
 """
 # Of one queue, in one snapshot: those of these tasks that are queued still, those of them whose message is gone, or has
 # been visible for long, and when somebody last recorded one.
@@ -103,6 +108,8 @@ class Looks:
     def __init__(self, database: Database, detected: Callable[[Connection], Features]) -> None:
         self._database = database
         self._detected = detected
+        # Somewhere, for other processes look as well.
+        self._place = uuid4()
 
     def look(
         self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[int]]
@@ -116,7 +123,7 @@ class Looks:
         def look(conn: Connection) -> dict[str, Evidence]:
             rows: list[Any] = conn.execute(CONCEALED).fetchall()
             concealed = [str(row[0]) for row in rows]
-            found = _sampled(conn, slugs, lost, concealed)
+            found = self._sampled(conn, slugs, lost, concealed)
             if doubted:
                 of_queue = self._detected(conn).tasks_have_queues
                 statements = [_unstartable(slug, refused, of_queue) for slug, refused in doubted.items()]
@@ -126,29 +133,30 @@ class Looks:
 
         return self._database.call(look, lock=LOCK)
 
-
-def _sampled(
-    conn: Connection, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], concealed: Sequence[str]
-) -> dict[str, Evidence]:
-    rows: list[Any] = conn.execute(_QUEUED, {"place": uuid4(), "most": SAMPLE, "slugs": list(slugs)}).fetchall()
-    *queued, (*_, total) = sorted(rows, key=lambda row: row[0] is None)
-    whole = total < SAMPLE
-    found = {slug: Evidence(whole=whole, concealed=_of_queue(concealed, slug)) for slug in slugs}
-    keys = {slug: dict.fromkeys(known) for slug, known in lost.items() if known}
-    for slug, *columns, _ in queued:
-        keys.setdefault(slug, {}).update(dict.fromkeys(zip(*columns, strict=True)))
-    statements = [_lost(slug, tuple(tasks)) for slug, tasks in keys.items()]
-    for slug, tasks, gone, some, overdue, moved_ago in _all(conn, statements) if statements else ():
-        found[slug] = replace(
-            found[slug],
-            queued=tasks,
-            lost=gone,
-            lost_tasks=tuple((UUID(run), step, index) for run, step, index in (some or ())[:REMEMBERED]),
-            hidden=f"pgmq.q_{slug}" in concealed,
-            overdue=overdue,
-            moved_ago=None if moved_ago is None else float(moved_ago),
-        )
-    return found
+    def _sampled(
+        self, conn: Connection, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], concealed: Sequence[str]
+    ) -> dict[str, Evidence]:
+        place = self._place
+        rows: list[Any] = conn.execute(_QUEUED, {"place": place, "most": SAMPLE, "slugs": list(slugs)}).fetchall()
+        *queued, (*_, whole, last) = sorted(rows, key=lambda row: row[0] is None)
+        # On from the last one's run, which may have more of them; where it has more than a look takes, from the next.
+        self._place = UUID(int=(place.int + 1) % 2**128) if last in (None, place) else last
+        found = {slug: Evidence(whole=whole, concealed=_of_queue(concealed, slug)) for slug in slugs}
+        keys = {slug: dict.fromkeys(known) for slug, known in lost.items() if known}
+        for slug, *columns, _, _ in queued:
+            keys.setdefault(slug, {}).update(dict.fromkeys(zip(*columns, strict=True)))
+        statements = [_lost(slug, tuple(tasks)) for slug, tasks in keys.items()]
+        for slug, tasks, gone, some, overdue, moved_ago in _all(conn, statements) if statements else ():
+            found[slug] = replace(
+                found[slug],
+                queued=tasks,
+                lost=gone,
+                lost_tasks=tuple((UUID(run), step, index) for run, step, index in (some or ())[:REMEMBERED]),
+                hidden=f"pgmq.q_{slug}" in concealed,
+                overdue=overdue,
+                moved_ago=None if moved_ago is None else float(moved_ago),
+            )
+        return found
 
 
 def _of_queue(concealed: Sequence[str], slug: str) -> tuple[str, ...]:

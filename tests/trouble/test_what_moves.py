@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.evidence import SAMPLE, Looks
+from tests.support.database import opened
 from tests.support.starters import STRATEGIES, await_state, echo_job, running
 from tests.support.waiting import eventually
 from tests.trouble.colours import WAIT, becomes_green, becomes_red, told, told_trouble, trouble, worker_role
@@ -81,6 +83,30 @@ def test_lost_messages_of_one_flow_are_seen_beside_the_backlog_of_another(
             admin.execute(found.reason.partition("sent anew by: ")[2].encode())
             becomes_green(starter)
     assert (told(caplog, "trouble (messages_lost, scope all)"), told(caplog, "trouble is over")) == (1, 1)
+
+
+@pytest.mark.parametrize("first", [2**127, 2**64, 0])
+def test_so_many_looks_see_all_queued_tasks_wherever_their_runs_ids_lie(
+    database: str, admin: Admin, first: int
+) -> None:
+    job, wide = echo_job(), pgflow.Flow("wide")
+    wide.map(slug="each")(lambda given, ctx: given)
+    with running(database, flows=[wide], jobs=[job]) as starter:
+        starter.await_ready(WAIT)
+    with pgflow.PgflowClient(database) as client:
+        client.start_flow(wide, [*range(3 * SAMPLE)], run_id=UUID(int=first + 50))
+        client.enqueue_many(job, range(100), run_ids=[UUID(int=first + n) for n in range(100) if n != 50] + [uuid4()])
+    lost = UUID(int=first + 10)
+    admin.execute(
+        "select pgmq.delete('echo', message_id) from pgflow.step_tasks where run_id = %s and flow_slug = 'echo'",
+        (lost,),
+    )
+    with opened(database) as connected:
+        looks = Looks(connected, lambda conn: pytest.fail("nothing is in doubt"))
+        # A run that is wider than a look takes one for itself.
+        found = [looks.look(["echo"], {}, {})["echo"] for _ in range(5)]
+    assert {task for one in found for task in one.lost_tasks} == {(lost, "echo", 0)}
+    assert not any(one.whole for one in found)
 
 
 def test_a_purge_after_a_single_loss_is_red_when_nothing_moves_any_more(database: str, admin: Admin) -> None:
