@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.failure import LogErrors
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.core.state import SignalStrategy

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pykka
 
 from pgflow_starter.actors.base import Actor
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.ports import Threaded
 
 

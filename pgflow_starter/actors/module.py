@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -30,7 +30,6 @@ from pgflow_starter.actors.threads import AGAIN_INTERVAL, Lane, ThreadCache, run
 from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.classify import classify, error_type, reason
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, Phase
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.errors import DatabaseError, PhaseTimeoutError

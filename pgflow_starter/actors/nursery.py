@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,6 @@ from pgflow_starter.actors.supervision_errors import ChildStartError, RestartInt
 from pgflow_starter.actors.tree import Tree
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.children import ChildSpec, Restart, SupervisorFlags, restarted_with, to_restart
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.intensity import RestartWindow
 from pgflow_starter.ports import ActorObserver, Clock
 

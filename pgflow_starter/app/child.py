@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -18,7 +18,6 @@ from pgflow_starter.app.runtimes import STOP_GRACE, Runtimes
 from pgflow_starter.app.starter import Starter
 from pgflow_starter.config import Settings, settings_from
 from pgflow_starter.core.children import ChildSpec, ChildType, Remembering, Restart
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
 

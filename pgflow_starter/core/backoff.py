@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.rules import is_number
 
 

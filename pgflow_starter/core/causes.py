@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from linecache import getlines
 from textwrap import indent
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import text_of
 from pgflow_starter.errors import PermanentError
 

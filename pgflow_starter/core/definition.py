@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.rules import option_problems, refuse, slug_problem
 from pgflow_starter.core.state import ModuleType
 

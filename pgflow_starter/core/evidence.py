@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 from uuid import UUID
-
-from pgflow_starter.core.dataclass import dataclass
 
 TaskKey: TypeAlias = tuple[UUID, str, int]
 """A task's run, step and index."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from pgflow_starter.core.causes import messages_of, qualified, types_and_calls, words_of
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import text_of
 from pgflow_starter.core.task import Outcome
 

@@ -14,11 +14,10 @@ succeeded can claim or record nothing: it is `retrying` in phase `worker` then, 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pgflow_starter.core.backoff import Backoff
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import ErrorClass, Identity, ModuleError, ModuleState, ModuleStatus, Phase
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import types
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
 from pgflow_starter.core.state import ModuleType, text_of

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.trouble import Trouble
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-
-from pgflow_starter.core.dataclass import dataclass
 
 LASTING = 10.0
 """Seconds for which trouble of scope all may last until its module is not ready any more."""

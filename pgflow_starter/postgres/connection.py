@@ -13,14 +13,13 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 from psycopg.abc import PQGenConn
 from psycopg.pq import TransactionStatus
-
-from pgflow_starter.core.dataclass import dataclass
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

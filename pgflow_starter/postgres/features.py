@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.errors import NotInstalledError
 from pgflow_starter.postgres.connection import Connection
 

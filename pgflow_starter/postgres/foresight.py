@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.ports import Clock
 
 Value = TypeVar("Value")

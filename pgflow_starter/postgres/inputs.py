@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import StepDefinition, StepKind
 from pgflow_starter.core.task import LazyJson, Task
 from pgflow_starter.postgres.connection import Connection

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.postgres.connection import Connection
 from pgflow_starter.postgres.stored import moment
 

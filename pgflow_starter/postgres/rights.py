@@ -6,12 +6,11 @@ Sequences are not among it: those of pgmq's queues belong to identity columns, w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NoReturn, TypeAlias
 
 import psycopg
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import one_line
 from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres.connection import Connection

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
-
-from pgflow_starter.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     from pgflow_starter.postgres.client import Client

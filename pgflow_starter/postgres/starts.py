@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -11,7 +12,6 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.errors import DatabaseError, OutcomeUnknownError, PgflowError, UnknownFlowError
 from pgflow_starter.ports import MessageObserver

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.postgres.stored import moment, stored_json
 

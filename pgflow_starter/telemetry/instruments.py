@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import Counter, Histogram
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.telemetry import names
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -20,7 +21,6 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from pgflow_starter.core.classify import error_type
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.failure import Failure
 from pgflow_starter.core.state import one_line
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import MutableMapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.task import LazyJson
 
 logger = logging.getLogger("pgflow_starter.handlers")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.core.classify import error_type, reason_for_logs
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.news import News
 from pgflow_starter.core.trouble import TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pgflow_starter.core.dataclass import dataclass
+from dataclasses import dataclass
+
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.state import SignalStrategy
 

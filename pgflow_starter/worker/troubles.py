@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 
 from pgflow_starter.actors.module_log import ModuleLog
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.state import one_line
 from pgflow_starter.core.trouble import LASTING, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.ports import Clock, Timers

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from pgflow_starter.actors.dispatcher import Dispatcher
 from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.actors.threads import Lane, ThreadCache
-from pgflow_starter.core.dataclass import dataclass
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.ports import Clock, MessageObserver, TaskStore, Timers
