@@ -15,9 +15,9 @@ import pykka
 import pgflow_starter as pgflow
 from benchmarks.figures import Figure
 from benchmarks.server import FreshDatabase
-from pgflow_starter.actors.tree import Tree
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.supervision import Actor, ChildSpec, SupervisorActor, SupervisorFlags
+from pgflow_starter.supervision.tree import Tree
 
 CRASHES = 20_000
 WARM_UP = 1_000

@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 
-from pgflow_starter.postgres import pgmq
-from pgflow_starter.postgres.flows import REGISTER_WORKERS
+from pgflow_starter.postgres.stores import pgmq
+from pgflow_starter.postgres.stores.flows import REGISTER_WORKERS
 
 Connection = psycopg.Connection[Any]
 

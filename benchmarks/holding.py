@@ -24,8 +24,8 @@ from benchmarks.figures import Figure, percentile
 from benchmarks.modules import jobs
 from benchmarks.plan import Plan
 from benchmarks.server import FreshDatabase, postmaster, processor_time
-from pgflow_starter.actors.timers import TimerThread
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.threads.timers import TimerThread
 
 MODULES = 1000
 SETTLE = 6.0

@@ -13,7 +13,7 @@ import psycopg
 import pgflow_starter as pgflow
 from benchmarks.modules import echo
 from benchmarks.server import FreshDatabase
-from pgflow_starter.postgres.flows import compile_flow
+from pgflow_starter.postgres.stores.flows import compile_flow
 
 PATIENCE = 120.0
 

@@ -16,8 +16,8 @@ import psycopg
 
 import pgflow_starter as pgflow
 from benchmarks.figures import Figure, most_in_a_second, percentile
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from tests.support.proxy import Proxy
 
 DBNAME = "bench"

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 import psutil
 import psycopg
 
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 
 FreshDatabase = Callable[[], AbstractContextManager[str]]
 

@@ -22,8 +22,8 @@ from benchmarks.modules import echo
 from benchmarks.plan import Plan
 from benchmarks.queued import await_end, queued, rate
 from benchmarks.server import FreshDatabase
-from pgflow_starter.postgres import pgmq
-from pgflow_starter.postgres.flows import compile_flow
+from pgflow_starter.postgres.stores import pgmq
+from pgflow_starter.postgres.stores.flows import compile_flow
 
 PIPELINED = 50
 """Tasks a round trip of the floor."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 import pykka
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 
 greeting = pgflow.Flow("greeting")
 

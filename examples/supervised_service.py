@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from pgflow_starter.supervision import Actor, ChildSpec, SupervisorActor, SupervisorFlags
 
 

@@ -10,11 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pgflow_starter.actors.module import ModuleActor
-    from pgflow_starter.actors.starter import StarterActor
-    from pgflow_starter.actors.supervisor import SupervisorActor
-    from pgflow_starter.app import Starter, StarterProxy, child_spec, start, starter_of
-    from pgflow_starter.app.client import PgflowClient
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
@@ -53,9 +48,14 @@ if TYPE_CHECKING:
         TransientError,
         UnknownFlowError,
     )
-    from pgflow_starter.postgres.recent import RunSummary, StepSummary
-    from pgflow_starter.postgres.run import Run
-    from pgflow_starter.postgres.steps import StepRun
+    from pgflow_starter.modules.module_actor import ModuleActor
+    from pgflow_starter.postgres.client.recent import RunSummary, StepSummary
+    from pgflow_starter.postgres.client.run import Run
+    from pgflow_starter.postgres.client.steps import StepRun
+    from pgflow_starter.starter import Starter, StarterProxy, child_spec, start, starter_of
+    from pgflow_starter.starter.client import PgflowClient
+    from pgflow_starter.starter.starter_actor import StarterActor
+    from pgflow_starter.supervision.supervisor import SupervisorActor
     from pgflow_starter.telemetry.json_formatter import JsonFormatter
     from pgflow_starter.worker.context import TaskContext
 
@@ -132,7 +132,7 @@ _HOMES = {
     "Job": "core.flow",
     "JsonFormatter": "telemetry.json_formatter",
     "MissingExtraError": "errors",
-    "ModuleActor": "actors.module",
+    "ModuleActor": "modules.module_actor",
     "ModuleError": "core.state",
     "ModuleState": "core.state",
     "ModuleStatus": "core.state",
@@ -143,28 +143,28 @@ _HOMES = {
     "OutcomeUnknownError": "errors",
     "Outage": "core.state",
     "PermanentError": "errors",
-    "PgflowClient": "app.client",
+    "PgflowClient": "starter.client",
     "PgflowError": "errors",
     "Phase": "core.state",
     "PhaseTimeoutError": "errors",
-    "Run": "postgres.run",
-    "RunSummary": "postgres.recent",
+    "Run": "postgres.client.run",
+    "RunSummary": "postgres.client.recent",
     "RunNotFoundError": "errors",
     "SetupError": "errors",
     "ShapeMismatchError": "errors",
     "SignalStrategy": "core.state",
     "SlugTakenError": "errors",
-    "Starter": "app",
-    "StarterActor": "actors.starter",
-    "StarterProxy": "app",
+    "Starter": "starter",
+    "StarterActor": "starter.starter_actor",
+    "StarterProxy": "starter",
     "StarterStatus": "core.state",
     "StarterStopped": "errors",
     "StarterTerminated": "errors",
     "StepDefinition": "core.definition",
     "StepKind": "core.definition",
-    "StepRun": "postgres.steps",
-    "StepSummary": "postgres.recent",
-    "SupervisorActor": "actors.supervisor",
+    "StepRun": "postgres.client.steps",
+    "StepSummary": "postgres.client.recent",
+    "SupervisorActor": "supervision.supervisor",
     "TaskContext": "worker.context",
     "TransientError": "errors",
     "Trouble": "core.trouble",
@@ -172,10 +172,10 @@ _HOMES = {
     "TroubleScope": "core.trouble",
     "UnknownFlowError": "errors",
     "WorkerState": "core.state",
-    "child_spec": "app",
+    "child_spec": "starter",
     "job": "core.flow",
-    "start": "app",
-    "starter_of": "app",
+    "start": "starter",
+    "starter_of": "starter",
 }
 
 
@@ -187,7 +187,7 @@ if not TYPE_CHECKING:  # a type checker knows the names that there are
             raise AttributeError(msg)
         # All of it with the first name, for `start` is to return at once. The driver first: it imports a lot, and deep
         # within our own imports that takes 10 ms more, for there the interpreter's stack grows with many a single call.
-        for part in ("postgres.connection", "app"):
+        for part in ("postgres.connections.connection", "starter"):
             import_module(f"{__name__}.{part}")
         value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
         return value

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 SLICE = 0.25
 """Seconds of one wait of the main thread: a signal that comes just before one in the kernel is seen only after it."""
@@ -38,3 +40,27 @@ def one_wait(seconds: float | None) -> float:
 def uniform_unit() -> float:
     """A number drawn uniformly from [0, 1). Thread-safe."""
     return random.random()
+
+
+class Clock(Protocol):
+    """Time. Thread-safe."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back."""
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+
+
+class Timer(Protocol):
+    """One timed call."""
+
+    def cancel(self) -> None:
+        """Forget the call; does nothing once it was made."""
+
+
+class Timers(Protocol):
+    """Timed calls, all made on one thread: they must return at once and only send messages. Thread-safe."""
+
+    def after(self, delay: float, call: Callable[[], object]) -> Timer:
+        """Make the call in `delay` seconds."""

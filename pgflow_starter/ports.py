@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -15,40 +14,6 @@ from pgflow_starter.core.failure import Failure
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import Identity, ModuleState, Outage, Phase
 from pgflow_starter.core.task import Claimed, Outcome, Task
-
-
-class Clock(Protocol):
-    """Time. Thread-safe."""
-
-    def monotonic(self) -> float:
-        """Seconds on a clock that never goes back."""
-
-    def now(self) -> datetime:
-        """The wall clock, in UTC."""
-
-
-class Timer(Protocol):
-    """One timed call."""
-
-    def cancel(self) -> None:
-        """Forget the call; does nothing once it was made."""
-
-
-class Timers(Protocol):
-    """Timed calls, all made on one thread: they must return at once and only send messages. Thread-safe."""
-
-    def after(self, delay: float, call: Callable[[], object]) -> Timer:
-        """Make the call in `delay` seconds."""
-
-
-Died = Callable[[BaseException], None]
-
-
-class Threaded(Protocol):
-    """A part of the starter that has a thread of its own and is no actor. Thread-safe."""
-
-    def revive(self, died: Died) -> None:
-        """Start the thread, where there is work for one; `died` is told when it ends without having been closed."""
 
 
 class CancelScope(Protocol):

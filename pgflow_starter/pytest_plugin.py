@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 if TYPE_CHECKING:
-    from pgflow_starter.postgres.embedded import EmbeddedPostgres
+    from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 
 # No commit is lost when the server is killed, only when the machine is. An autovacuum could hold the template.
 _SETTINGS = {"autovacuum": "off", "fsync": "off", "full_page_writes": "off"}
@@ -31,7 +31,7 @@ def pgflow_server() -> Iterator[EmbeddedPostgres]:
     """
     with ExitStack() as stack:
         with _told_without_traceback():
-            from pgflow_starter.postgres.embedded import EmbeddedPostgres
+            from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 
             server = stack.enter_context(EmbeddedPostgres(settings=_SETTINGS))
         yield server
@@ -42,7 +42,7 @@ def _pgflow_template(pgflow_server: EmbeddedPostgres) -> str:
     """The name of a database with pgmq and the pgflow core, to be copied."""
     name = "pgflow_template"
     with _told_without_traceback():
-        from pgflow_starter.postgres.install import install
+        from pgflow_starter.postgres.setup.install import install
 
         _execute(pgflow_server, f"create database {name}")
         install(pgflow_server.conninfo(name))
@@ -64,7 +64,7 @@ def pgflow_database(pgflow_server: EmbeddedPostgres, _pgflow_template: str) -> I
 
 
 def _execute(server: EmbeddedPostgres, statement: str) -> None:
-    from pgflow_starter.postgres.admin import session
+    from pgflow_starter.postgres.setup.admin import session
 
     server.start()
     with session(server.conninfo()) as connection:

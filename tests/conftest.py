@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.support.cores import install_core
 from tests.support.databases import FAST, fresh_database, memory_folder
 from tests.support.threads import left_over, ours

@@ -10,15 +10,16 @@ from typing import Any, cast
 import pytest
 
 from pgflow_starter import TransientError
-from pgflow_starter.actors.board import Board
-from pgflow_starter.actors.crowd import Crowd
-from pgflow_starter.actors.messages import PhaseReported
-from pgflow_starter.actors.phase_job import PhaseJob
-from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.core.state import Phase, phases_of
+from pgflow_starter.modules.board import Board
+from pgflow_starter.modules.messages import PhaseReported
+from pgflow_starter.modules.phase_batches import Crowd
+from pgflow_starter.modules.phase_job import PhaseJob
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.testing import ManualTimers
+from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.lane import Lane
 from tests.module_rig import PHASE_TIMEOUT, WAIT, NoOutage
 from tests.support.waiting import eventually
 

@@ -14,18 +14,20 @@ import pykka
 from pykka.messages import ProxyCall
 
 from pgflow_starter import Backoff, DatabaseError, ModuleActor, ModuleState
-from pgflow_starter.actors.board import Board, ModuleCell
-from pgflow_starter.actors.crowd import Crowd
-from pgflow_starter.actors.dispatcher import Dispatcher
-from pgflow_starter.actors.module import ModuleWorld
-from pgflow_starter.actors.shutdown import Shutdown
-from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.core.state import Identity, ModuleType, Phase, phases_of
 from pgflow_starter.core.trouble import Trouble
+from pgflow_starter.modules.board import Board
+from pgflow_starter.modules.cell import ModuleCell
+from pgflow_starter.modules.phase_batches import Crowd
+from pgflow_starter.modules.world import ModuleWorld
 from pgflow_starter.ports import CancelScope
+from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.supervision import ChildSpec, SupervisorActor, SupervisorFlags
 from pgflow_starter.testing import ManualTimers
+from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.dispatcher import Dispatcher
+from pgflow_starter.threads.lane import Lane
 from tests.support.waiting import eventually
 
 WAIT = 10.0

@@ -11,14 +11,14 @@ from uuid import UUID
 import pytest
 
 from pgflow_starter import FlowDefinition, StepDefinition
-from pgflow_starter.actors.module_log import ModuleLog
-from pgflow_starter.actors.threads import ThreadCache
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.failure import Failures, LogErrors
 from pgflow_starter.core.task import Outcome, Task
+from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.testing import ManualTimers
+from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flights

@@ -11,10 +11,10 @@ from typing import Any
 import pykka
 import pytest
 
-from pgflow_starter.actors.dispatched import DispatchedActor
-from pgflow_starter.actors.dispatcher import HANGS_AFTER, WIDTH, Dispatcher
-from pgflow_starter.actors.threads import ThreadCache
+from pgflow_starter.supervision.dispatched import DispatchedActor
 from pgflow_starter.testing import ManualTimers
+from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.dispatcher import HANGS_AFTER, WIDTH, Dispatcher
 from tests.support.waiting import eventually
 
 WAIT = 10.0

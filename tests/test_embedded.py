@@ -21,11 +21,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgflow_starter.errors import MissingExtraError, SetupError
-from pgflow_starter.postgres import binaries
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.identity import Identity, server_identity
-from pgflow_starter.postgres.places import give_folder, new_folder
-from pgflow_starter.postgres.postmaster import await_ready
+from pgflow_starter.postgres.embedded import binaries
+from pgflow_starter.postgres.embedded.folders_and_ports import give_folder, new_folder
+from pgflow_starter.postgres.embedded.identity import Identity, server_identity
+from pgflow_starter.postgres.embedded.postmaster import await_ready
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.support.databases import FAST, memory_folder
 from tests.support.programs import sigint_counts
 from tests.support.waiting import eventually
@@ -248,7 +248,7 @@ ORDINARY_USER = """
 import os, shutil, sys
 import psycopg
 from pathlib import Path
-from pgflow_starter.postgres import binaries, embedded, guard_program, identity
+from pgflow_starter.postgres.embedded import binaries, server as embedded, guard_program, identity
 
 version = int(sys.argv[1])
 if os.geteuid() == 0:
@@ -283,7 +283,7 @@ def test_an_ordinary_user_runs_it_as_well(pg_version: int) -> None:
 
 LEFT_ALONE = """
 import select, sys
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 
 server = EmbeddedPostgres(version=int(sys.argv[1]), settings={"fsync": "off"})
 server.start()
@@ -512,7 +512,7 @@ FORKING = """
 import os, sys
 import psycopg
 from pgflow_starter.errors import ForkedError
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 
 server = EmbeddedPostgres(version=int(sys.argv[1]), settings={"fsync": "off"})
 server.start()

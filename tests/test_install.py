@@ -16,10 +16,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgflow_starter.errors import DatabaseError, SetupError
-from pgflow_starter.postgres import core_package, npm
-from pgflow_starter.postgres.core_package import Migration
-from pgflow_starter.postgres.install import check, install
-from pgflow_starter.postgres.pgmq_package import pgmq_sql
+from pgflow_starter.postgres.setup import core_package, npm
+from pgflow_starter.postgres.setup.core_package import Migration
+from pgflow_starter.postgres.setup.install import check, install
+from pgflow_starter.postgres.setup.pgmq_package import pgmq_sql
 from tests.support.commands import call
 
 

@@ -11,9 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pgflow_starter.core import machine as core
 from pgflow_starter.core.backoff import Backoff
-from pgflow_starter.core.machine import AttemptBegan, AttemptEnded, CancelPhase, Machine, RunPhase, Schedule, Step
 from pgflow_starter.core.state import (
     ErrorClass,
     Identity,
@@ -24,6 +22,8 @@ from pgflow_starter.core.state import (
     Phase,
     phases_of,
 )
+from pgflow_starter.modules import machine as core
+from pgflow_starter.modules.machine import AttemptBegan, AttemptEnded, CancelPhase, Machine, RunPhase, Schedule, Step
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = T0 + timedelta(seconds=1)

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from pgflow_starter import DefinitionError, NotReadyError, Trouble, TroubleKind, TroubleScope
-from pgflow_starter.actors.messages import (
+from pgflow_starter.core.state import phases_of
+from pgflow_starter.modules.messages import (
     DatabaseBack,
     PhaseOverdue,
     PhaseReported,
@@ -16,7 +17,6 @@ from pgflow_starter.actors.messages import (
     TroubleTurned,
     WorkerLost,
 )
-from pgflow_starter.core.state import phases_of
 from tests.module_rig import AWAY, WAIT, Rig, hang
 from tests.support.waiting import eventually
 

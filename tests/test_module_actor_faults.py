@@ -11,8 +11,8 @@ import pytest
 from pykka.messages import ProxyCall
 
 from pgflow_starter import DefinitionError
-from pgflow_starter.actors.messages import TroubleTurned, WorkerLost
 from pgflow_starter.core.state import Phase
+from pgflow_starter.modules.messages import TroubleTurned, WorkerLost
 from tests.module_rig import AWAY, PHASE_TIMEOUT, WAIT, Rig, hang
 from tests.support.waiting import eventually
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pgflow_starter.actors.threads import AGAIN_INTERVAL, Lane, ThreadCache
 from pgflow_starter.core.state import Phase
+from pgflow_starter.threads.cache import AGAIN_INTERVAL, ThreadCache
+from pgflow_starter.threads.lane import Lane
 from tests.module_rig import PHASE_TIMEOUT, WAIT, Hang, Rig, hang
 from tests.support.waiting import eventually
 

@@ -14,9 +14,9 @@ from uuid import UUID
 import pytest
 
 from pgflow_starter import DatabaseError, FlowDefinition, PermanentError, StepDefinition, TaskContext
-from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
+from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.testing import ManualClock, ManualTimers
 from pgflow_starter.worker.execution import execute
 from pgflow_starter.worker.flights import Flight, Flights

@@ -9,15 +9,15 @@ from queue import SimpleQueue
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.actors.board import Board
-from pgflow_starter.actors.threads import ThreadCache, ThreadsClosedError
-from pgflow_starter.actors.timers import TimerThread
-from pgflow_starter.app import runtimes
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import module_specs
 from pgflow_starter.core.state import phases_of
 from pgflow_starter.core.task import Task
 from pgflow_starter.errors import StarterStopped
+from pgflow_starter.modules.board import Board
+from pgflow_starter.starter import per_process as runtimes
+from pgflow_starter.threads.cache import ThreadCache, ThreadsClosedError
+from pgflow_starter.threads.timers import TimerThread
 from pgflow_starter.worker.flights import Flight, Flights
 from tests.module_rig import NoOutage
 from tests.support.pauses import Between

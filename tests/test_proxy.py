@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.support.databases import FAST, memory_folder
 from tests.support.ends import CHUNK, ENOUGH
 from tests.support.proxy import Proxy

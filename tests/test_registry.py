@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.core.modules import ModuleSpec, module_specs
+from pgflow_starter.modules.registry import FlowRegistry
 
 
 def definition(slug: str, **options: Any) -> pgflow.FlowDefinition:

@@ -9,9 +9,10 @@ from queue import Empty, SimpleQueue
 
 import pytest
 
-from pgflow_starter.actors import threads as threads_module
-from pgflow_starter.actors.threads import Lane, ThreadCache, Turn, run_patiently
 from pgflow_starter.testing import ManualTimers
+from pgflow_starter.threads import cache as threads_module
+from pgflow_starter.threads.cache import ThreadCache, run_patiently
+from pgflow_starter.threads.lane import Lane, Turn
 from tests.support.waiting import eventually
 
 WAIT = 10.0

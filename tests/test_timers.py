@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgflow_starter.actors import timers as timers_module
-from pgflow_starter.actors.timers import TimerThread
-from pgflow_starter.clock import SystemClock
-from pgflow_starter.ports import Clock, Timers
+from pgflow_starter.clock import Clock, SystemClock, Timers
 from pgflow_starter.testing import START, ManualClock, ManualTimers
+from pgflow_starter.threads import timers as timers_module
+from pgflow_starter.threads.timers import TimerThread
 
 Advance = Callable[[float], None]
 

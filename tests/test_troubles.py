@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from pgflow_starter import Trouble, TroubleKind, TroubleScope
-from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.core.trouble import LASTING
+from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.worker.troubles import Troubles
 

@@ -13,9 +13,9 @@ import pytest
 
 from pgflow_starter import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres import waits as waits_module
-from pgflow_starter.postgres.run import Run
-from pgflow_starter.postgres.waits import LIFE_SIGN, Waits
+from pgflow_starter.postgres.client import waits as waits_module
+from pgflow_starter.postgres.client.run import Run
+from pgflow_starter.postgres.client.waits import LIFE_SIGN, Waits
 from pgflow_starter.testing import ManualClock
 from tests.support.waiting import eventually
 

@@ -13,7 +13,7 @@ import psycopg
 from tally import Tally  # type: ignore[import-not-found] # found beside the program when it runs
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.flows import compile_flow
+from pgflow_starter.postgres.stores.flows import compile_flow
 
 conninfo, jobs, samples, gap = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 tally = Tally(jobs)

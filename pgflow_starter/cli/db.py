@@ -12,10 +12,10 @@ from rich.text import Text
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.options import dsn_option, stdout_console
 from pgflow_starter.cli.signals import handled
-from pgflow_starter.postgres.grants import grants
-from pgflow_starter.postgres.install import install as install_into
-from pgflow_starter.postgres.inventory import Inventory
-from pgflow_starter.postgres.inventory import check as look_into
+from pgflow_starter.postgres.setup.grants import grants
+from pgflow_starter.postgres.setup.install import install as install_into
+from pgflow_starter.postgres.setup.inventory import Inventory
+from pgflow_starter.postgres.setup.inventory import check as look_into
 
 
 @click.group(short_help="Install pgmq and the pgflow core, look what is there, grant rights on it.")

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.app import Starter, start
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.demo_modules import MESSAGES, LoyaltyPoints, process_order, restock, send_email
 from pgflow_starter.cli.options import stdout_console
@@ -23,10 +22,11 @@ from pgflow_starter.cli.view import View, view_on
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleError, ModuleStatus, SignalStrategy
 from pgflow_starter.errors import NotReadyError
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
-from pgflow_starter.postgres.queue_lock import queue_lock
-from pgflow_starter.postgres.run import Run
+from pgflow_starter.postgres.client.run import Run
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
+from pgflow_starter.postgres.setup.queue_lock import queue_lock
+from pgflow_starter.starter import Starter, start
 
 LOCK_TIMEOUT = "2s"
 READY_WITHIN = 30.0

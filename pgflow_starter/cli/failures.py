@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from pgflow_starter.cli.signals import Interrupted
-from pgflow_starter.core.state import one_line
+from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import PgflowError, StarterTerminated
 
 

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.cli.drawing import Row, drawing
-from pgflow_starter.cli.mermaid import mermaid
+from pgflow_starter.cli.flow_drawing import Row, drawing
+from pgflow_starter.cli.flow_mermaid import mermaid
 from pgflow_starter.cli.options import stdout_console
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.core.state import ModuleType, text_of
+from pgflow_starter.core.state import ModuleType
+from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import DefinitionError
 
 

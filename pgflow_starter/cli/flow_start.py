@@ -13,17 +13,17 @@ from uuid import UUID, uuid4
 
 import click
 
-from pgflow_starter.app.client import PgflowClient
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
+from pgflow_starter.cli.flow_start_view import RunView, run_view
 from pgflow_starter.cli.options import dsn_option, json_line, json_option
-from pgflow_starter.cli.run_view import RunView, run_view
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.state import one_line
+from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.run import Run
+from pgflow_starter.postgres.client.run import Run
+from pgflow_starter.starter.client import PgflowClient
 
 PATIENCE = 10.0
 """Seconds that the start waits for the database's answer, yes or no."""

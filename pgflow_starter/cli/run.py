@@ -13,7 +13,6 @@ from typing import Any
 import click
 
 from pgflow_starter import JsonFormatter
-from pgflow_starter.app import Starter, start
 from pgflow_starter.cli.failures import Unhealthy, leave_at_once
 from pgflow_starter.cli.kinds import flows_and_jobs
 from pgflow_starter.cli.options import Seconds, dsn_option, setting_option
@@ -22,6 +21,7 @@ from pgflow_starter.cli.telling import summary
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleStatus, SignalStrategy, StarterStatus
 from pgflow_starter.errors import StarterStopped
+from pgflow_starter.starter import Starter, start
 from pgflow_starter.web import parse_address, serve
 
 logger = logging.getLogger("pgflow_starter.cli")

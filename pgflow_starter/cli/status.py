@@ -9,11 +9,11 @@ from functools import partial
 
 import click
 
-from pgflow_starter.cli.answer import Answer
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.options import Seconds, json_line, json_option, stdout_console
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
+from pgflow_starter.cli.status_answer import Answer
 from pgflow_starter.cli.status_url import StatusUrl, parse
 from pgflow_starter.cli.status_view import picture, status_view
 from pgflow_starter.clock import SystemClock

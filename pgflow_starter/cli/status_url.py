@@ -16,11 +16,11 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pgflow_starter.cli.answer import Answer, read
 from pgflow_starter.cli.failures import NoAnswer
+from pgflow_starter.cli.status_answer import Answer, read
 from pgflow_starter.cli.telling import visible
-from pgflow_starter.core.state import one_line
-from pgflow_starter.ports import Clock
+from pgflow_starter.clock import Clock
+from pgflow_starter.core.text import one_line
 from pgflow_starter.web.hosts import address, is_loopback
 
 _MOST = 64 * 1024 * 1024

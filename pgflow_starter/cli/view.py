@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.cli.telling import News, told, until
-from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase, StarterStatus, one_line
-from pgflow_starter.ports import Clock
+from pgflow_starter.clock import Clock
+from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase, StarterStatus
+from pgflow_starter.core.text import one_line
 
 _LONGEST_REASON = 160
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from linecache import getlines
 from textwrap import indent
 
-from pgflow_starter.core.state import text_of
+from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import PermanentError
 
 LONGEST_STATEMENT = 10

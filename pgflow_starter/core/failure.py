@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pgflow_starter.core.causes import messages_of, qualified, types_and_calls, words_of
-from pgflow_starter.core.state import text_of
 from pgflow_starter.core.task import Outcome
+from pgflow_starter.core.text import text_of
 
 LONGEST = 10_000
 """Characters of a message, or of a traceback, that are told."""

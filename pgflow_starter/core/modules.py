@@ -10,7 +10,8 @@ from typing import Any
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
-from pgflow_starter.core.state import ModuleType, text_of
+from pgflow_starter.core.state import ModuleType
+from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import DefinitionError
 
 

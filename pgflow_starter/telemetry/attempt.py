@@ -9,8 +9,9 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
 
+from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase
-from pgflow_starter.ports import Clock, Redact
+from pgflow_starter.ports import Redact
 from pgflow_starter.telemetry import events, names
 from pgflow_starter.telemetry.failures import failure
 from pgflow_starter.telemetry.moments import nanoseconds

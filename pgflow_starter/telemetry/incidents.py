@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
+from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type
-from pgflow_starter.ports import Clock
 from pgflow_starter.telemetry import events, names
 from pgflow_starter.telemetry.failures import failure
 from pgflow_starter.telemetry.moments import nanoseconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgflow_starter.ports import Clock
+from pgflow_starter.clock import Clock
 
 NANOSECONDS = 1_000_000_000
 """In a second."""

@@ -19,9 +19,10 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 
+from pgflow_starter.clock import Clock
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ModuleState, ModuleStatus
-from pgflow_starter.ports import AttemptObserver, Clock, Redact
+from pgflow_starter.ports import AttemptObserver, Redact
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.attempt import OtelAttempt, Unheard, facts
 from pgflow_starter.telemetry.moments import NANOSECONDS, nanoseconds

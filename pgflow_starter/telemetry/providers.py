@@ -8,7 +8,7 @@ from typing import Any
 
 from opentelemetry import _logs, metrics, trace
 
-from pgflow_starter.ports import Clock
+from pgflow_starter.clock import Clock
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.events import Events
 from pgflow_starter.telemetry.guard import Guard

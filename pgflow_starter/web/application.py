@@ -8,8 +8,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pgflow_starter.clock import Clock
 from pgflow_starter.errors import PgflowError
-from pgflow_starter.ports import Clock
 from pgflow_starter.web.assets import assets
 from pgflow_starter.web.events import HEARTBEAT, LASTS, Streams, ended
 from pgflow_starter.web.hosts import REFUSED, answers

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-from pgflow_starter.core.state import one_line
+from pgflow_starter.clock import Clock
+from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import PgflowError
-from pgflow_starter.ports import Clock
 from pgflow_starter.web.snapshot import Facts, Snapshots
 
 LOOK_EVERY = 0.25

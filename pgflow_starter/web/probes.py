@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from http import HTTPStatus
 
-from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus, one_line
+from pgflow_starter.clock import Clock
+from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
+from pgflow_starter.core.text import one_line
 from pgflow_starter.core.trouble import TroubleScope
-from pgflow_starter.ports import Clock
 from pgflow_starter.web.response import Response, text
 from pgflow_starter.web.snapshot import lost
 from pgflow_starter.web.source import Source

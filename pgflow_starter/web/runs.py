@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pgflow_starter.core.state import one_line
+from pgflow_starter.clock import Clock
+from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import PgflowError
-from pgflow_starter.ports import Clock
 from pgflow_starter.web.source import RunLike, Source
 
 LIMIT = 20

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from pgflow_starter.clock import Clock
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.state import ChildInfo, StarterStatus, WorkerState
-from pgflow_starter.ports import Clock
 from pgflow_starter.web.source import Source
 
 

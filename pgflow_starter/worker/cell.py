@@ -11,9 +11,7 @@ from uuid import UUID, uuid4
 
 import pykka
 
-from pgflow_starter.actors.module_log import ModuleLog
-from pgflow_starter.actors.phase_job import PhaseScope
-from pgflow_starter.actors.threads import AGAIN_INTERVAL, LanePlace, Turn, run_patiently
+from pgflow_starter.clock import Timer
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.evidence import TaskKey
@@ -22,7 +20,10 @@ from pgflow_starter.core.state import SignalStrategy, WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.core.trouble import TroubleKind, TroubleScope
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
-from pgflow_starter.ports import Timer
+from pgflow_starter.module_log import ModuleLog
+from pgflow_starter.threads.cache import AGAIN_INTERVAL, run_patiently
+from pgflow_starter.threads.lane import LanePlace, Turn
+from pgflow_starter.threads.scope import PhaseScope
 from pgflow_starter.worker.claim_size import ClaimSize
 from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.crew import Crew

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
+from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.evidence import Evidence, TaskKey, hidden_tables, lost_messages, shown_again
 from pgflow_starter.core.task import Claimed
 from pgflow_starter.core.trouble import LASTING, TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import Clock
 from pgflow_starter.worker.troubles import Troubles
 
 ALL_REFUSED = 3

@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from functools import partial
 
-from pgflow_starter.actors.threads import ThreadCache, doing, run_patiently
+from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Task
-from pgflow_starter.ports import Clock, MessageObserver, Timers
+from pgflow_starter.ports import MessageObserver
+from pgflow_starter.threads.cache import ThreadCache, doing, run_patiently
 from pgflow_starter.worker.execution import execute, failed
 from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flight, Flights

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.core.definition import FlowDefinition, StepKind
 from pgflow_starter.core.failure import Failure, Failures
-from pgflow_starter.core.state import one_line
 from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.core.text import one_line
+from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.worker.polling import retry_delay
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from pgflow_starter.clock import Clock, Timer
 from pgflow_starter.core.task import Task
-from pgflow_starter.ports import Clock, Timer
 
 
 class Flight:

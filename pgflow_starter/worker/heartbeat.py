@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pgflow_starter.actors.shutdown import Shutdown
+from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.news import News
 from pgflow_starter.core.trouble import TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import Clock, TaskStore, Timers
+from pgflow_starter.ports import TaskStore
+from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.rhythmic import RhythmicActor
 from pgflow_starter.worker.workers import Workers

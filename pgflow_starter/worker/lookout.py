@@ -13,8 +13,9 @@ from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
-from pgflow_starter.actors.threads import Lane, LanePlace, Turn
-from pgflow_starter.ports import TaskStore, Timers
+from pgflow_starter.clock import Timers
+from pgflow_starter.ports import TaskStore
+from pgflow_starter.threads.lane import Lane, LanePlace, Turn
 
 logger = logging.getLogger("pgflow_starter.workers")
 

@@ -18,14 +18,15 @@ from itertools import islice
 from math import inf
 from uuid import UUID
 
-from pgflow_starter.actors.module_log import ModuleLog
+from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.evidence import TaskKey
 from pgflow_starter.core.news import Breaks, News
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.core.trouble import TroubleKind, TroubleScope, with_remedy
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import Clock, TaskStore
+from pgflow_starter.module_log import ModuleLog
+from pgflow_starter.ports import TaskStore
 from pgflow_starter.worker.execution import failed
 from pgflow_starter.worker.troubles import Troubles
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pykka
 
-from pgflow_starter.actors.base import Actor
-from pgflow_starter.ports import Timers
+from pgflow_starter.clock import Timers
+from pgflow_starter.supervision.actor import Actor
 
 
 class RhythmicActor(Actor):

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from pgflow_starter.actors.module_log import ModuleLog
-from pgflow_starter.core.state import one_line
+from pgflow_starter.clock import Clock, Timers
+from pgflow_starter.core.text import one_line
 from pgflow_starter.core.trouble import LASTING, Trouble, TroubleKind, TroubleScope
-from pgflow_starter.ports import Clock, Timers
+from pgflow_starter.module_log import ModuleLog
 
 MOMENT = 0.5
 """Seconds by which two tellings of the same moment may differ."""

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from pgflow_starter.actors.threads import run_patiently
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.trouble import TroubleKind
+from pgflow_starter.threads.cache import run_patiently
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.world import WorkerWorld
 

@@ -7,16 +7,16 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pgflow_starter.actors.tree import Tree
-from pgflow_starter.core.children import ChildSpec
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import CancelScope, FlowStore
+from pgflow_starter.supervision.specs import ChildSpec
+from pgflow_starter.supervision.tree import Tree
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.troubles import Troubles
-from pgflow_starter.worker.worker import WorkerActor
+from pgflow_starter.worker.worker_actor import WorkerActor
 from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter.workers")

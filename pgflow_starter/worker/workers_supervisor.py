@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pgflow_starter.actors.children import Child
-from pgflow_starter.actors.supervisor import DynamicSupervisorActor
+from pgflow_starter.supervision.children import Child
+from pgflow_starter.supervision.supervisor import DynamicSupervisorActor
 from pgflow_starter.worker.workers import SUPERVISOR_ID, Workers
 
 

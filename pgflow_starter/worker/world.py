@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from pgflow_starter.actors.dispatcher import Dispatcher
-from pgflow_starter.actors.shutdown import Shutdown
-from pgflow_starter.actors.threads import Lane, ThreadCache
+from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
-from pgflow_starter.ports import Clock, MessageObserver, TaskStore, Timers
+from pgflow_starter.ports import MessageObserver, TaskStore
+from pgflow_starter.shutdown import Shutdown
+from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.dispatcher import Dispatcher
+from pgflow_starter.threads.lane import Lane
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.polling import PollPolicy
 

@@ -17,8 +17,8 @@ from selenium.webdriver.common.keys import Keys
 import pgflow_starter as pgflow
 from pgflow_starter import StarterStopped, StarterTerminated, web
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from pgflow_starter.web import Application
 from pgflow_starter.web.address import bind, parse_address
 from pgflow_starter.web.server import STREAMS, serve_application

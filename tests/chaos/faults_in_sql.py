@@ -8,7 +8,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.setup.install import install
 from tests.chaos.backends import OURS
 from tests.chaos.world import DBNAME, Fault, World
 

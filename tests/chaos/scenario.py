@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from pgflow_starter import ModuleStatus, PgflowError
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.chaos.faults import ACTORS
 from tests.chaos.faults_in_queues import sweep
 from tests.chaos.footprint import Footprint

@@ -13,8 +13,8 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from tests.chaos.asks import Asks
 from tests.chaos.backends import OURS, Backends
 from tests.chaos.ledger import Ledger

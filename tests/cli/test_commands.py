@@ -56,7 +56,7 @@ class Exits:
 
 DOOMED = """
 import pgflow_starter as pgflow
-from pgflow_starter.actors.timers import TimerThread
+from pgflow_starter.threads.timers import TimerThread
 
 @pgflow.job("doomed")
 def doomed(given, ctx):

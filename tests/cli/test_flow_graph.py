@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgflow_starter.cli.drawing import Row, drawing
+from pgflow_starter.cli.flow_drawing import Row, drawing
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from tests.support.programs import environment, finished
 

@@ -15,8 +15,8 @@ from uuid import UUID, uuid4
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from tests.support.commands import call
 from tests.support.databases import FAST, memory_folder
 from tests.support.programs import finished, read_until, running

@@ -12,8 +12,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from tests.support.databases import FAST, memory_folder
 from tests.support.programs import read_until, running
 from tests.support.waiting import eventually

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.cores.stand_in import CORES, INSTALLED, Admin, cores_since, upgrade
 from tests.support.databases import fresh_database
 

@@ -12,9 +12,9 @@ from psycopg.types.json import Jsonb
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.postgres.features import detect
-from pgflow_starter.postgres.flows import PostgresFlowStore
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.stores.features import detect
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.cores.stand_in import CORES, Admin, attempts, cores_since, upgrade
 from tests.support.database import NoScope, opened
 from tests.support.starters import await_state, echo_job, running, state

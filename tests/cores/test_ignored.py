@@ -11,7 +11,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.core.task import Outcome, OutcomeKind, Settled, Task
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.cores.stand_in import Admin, claim_and_die
 from tests.support.database import opened
 from tests.support.starters import echo_job, running

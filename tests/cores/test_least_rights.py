@@ -9,7 +9,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.grants import grants
+from pgflow_starter.postgres.setup.grants import grants
 from tests.cores.stand_in import Admin
 from tests.support.commands import call
 from tests.support.starters import STRATEGIES, echo_job, running

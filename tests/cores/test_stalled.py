@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.cores.stand_in import CORES, Admin, attempts, claim_and_die, cores_since, cron, make_old, upgrade
 from tests.support.database import opened
 from tests.support.starters import echo_job, running

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.connection import gated
+from pgflow_starter.postgres.connections.connection import gated
 from tests.support.database import opened
 from tests.support.starters import STRATEGIES, echo_job
 from tests.support.threads import left_over, ours

@@ -11,7 +11,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from tests.support.database import NoScope, opened
 from tests.support.starters import running, state
 

@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgflow_starter.actors.phase_job import PhaseScope
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.threads.scope import PhaseScope
 from tests.support.database import opened
 from tests.support.waiting import eventually
 

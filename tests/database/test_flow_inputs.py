@@ -10,8 +10,8 @@ import pytest
 
 from pgflow_starter.core.definition import StepDefinition, StepKind
 from pgflow_starter.core.task import LazyJson
-from pgflow_starter.postgres import inputs as inputs_module
-from pgflow_starter.postgres.inputs import FlowInputs
+from pgflow_starter.postgres.stores import inputs as inputs_module
+from pgflow_starter.postgres.stores.inputs import FlowInputs
 
 RUN = UUID(int=1)
 STEPS = {

@@ -10,10 +10,10 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter import ports as pgflow_ports
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres import flows as flows_module
-from pgflow_starter.postgres import pgmq
-from pgflow_starter.postgres.flows import PostgresFlowStore
-from pgflow_starter.postgres.foresight import MAX_AGE, Foresight, Known
+from pgflow_starter.postgres.stores import flows as flows_module
+from pgflow_starter.postgres.stores import pgmq
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.foresight import MAX_AGE, Foresight, Known
 from pgflow_starter.testing import ManualTimers
 from tests.support.database import NoScope, opened
 

@@ -14,8 +14,8 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, PgflowError
-from pgflow_starter.postgres import elsewhere
-from pgflow_starter.postgres.elsewhere import Elsewhere
+from pgflow_starter.threads import off_main as elsewhere
+from pgflow_starter.threads.off_main import Elsewhere
 from tests.support.interrupting import Interrupted, Interrupting, interrupted_everywhere
 from tests.support.programs import finished
 from tests.support.starters import echo_job, running

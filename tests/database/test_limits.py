@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres import limits as module
-from pgflow_starter.postgres.limits import Limits
+from pgflow_starter.postgres.connections import limits as module
+from pgflow_starter.postgres.connections.limits import Limits
 from tests.support.threads import left_over, ours
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.listener import Listener
-from pgflow_starter.postgres.pgmq import channel
+from pgflow_starter.postgres.listening.listener import Listener
+from pgflow_starter.postgres.stores.pgmq import channel
 from tests.support.listening import listen_now
 from tests.support.waiting import eventually
 

@@ -10,9 +10,9 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres.database import Database
-from pgflow_starter.postgres.flows import PostgresFlowStore
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.database import NoScope, opened
 from tests.support.starters import echo_job
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgflow_starter.postgres.pace import INTERVAL, Pace
+from pgflow_starter.postgres.connections.pace import INTERVAL, Pace
 from pgflow_starter.testing import ManualClock
 
 

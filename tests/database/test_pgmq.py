@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres import pgmq
+from pgflow_starter.postgres.stores import pgmq
 from tests.support.database import opened
 
 QUEUE = "q_of_test"

@@ -13,12 +13,13 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgflow_starter import postgres
-from pgflow_starter.postgres import admin, core_package, pgmq
-from pgflow_starter.postgres.claiming import Messages
-from pgflow_starter.postgres.features import detect
-from pgflow_starter.postgres.flows import compile_flow
-from pgflow_starter.postgres.install import check, install
-from pgflow_starter.postgres.queue_lock import queue_lock
+from pgflow_starter.postgres.setup import admin, core_package
+from pgflow_starter.postgres.setup.install import check, install
+from pgflow_starter.postgres.setup.queue_lock import queue_lock
+from pgflow_starter.postgres.stores import pgmq
+from pgflow_starter.postgres.stores.claiming import Messages
+from pgflow_starter.postgres.stores.features import detect
+from pgflow_starter.postgres.stores.flows import compile_flow
 from tests.support.planted import caught, functions_in, plant
 from tests.support.starters import echo_job, running
 
@@ -41,7 +42,7 @@ def plain_role(conninfo: str, *rights: str) -> Iterator[str]:
 def sown(empty_database: str) -> Iterator[str]:
     """A database with nothing in it but what a plain role has planted: whatever setting it up may call."""
     modules = [
-        importlib.import_module(m.name) for m in pkgutil.iter_modules(postgres.__path__, "pgflow_starter.postgres.")
+        importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
     ]
     texts = [text for module in modules for text in vars(module).values() if isinstance(text, str)]
     texts += [migration.sql.lower() for migration in core_package.migrations()]

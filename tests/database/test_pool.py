@@ -10,9 +10,9 @@ import psycopg
 import pytest
 
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.connection import Backend, Session, server_limits
-from pgflow_starter.postgres.pool import CROWDED_FOR, MAX_IDLE, MAX_LIFETIME, Pool
-from pgflow_starter.postgres.room import Room
+from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
+from pgflow_starter.postgres.connections.pool import CROWDED_FOR, MAX_IDLE, MAX_LIFETIME, Pool
+from pgflow_starter.postgres.connections.room import Room
 from pgflow_starter.testing import ManualClock
 from tests.support.waiting import eventually
 

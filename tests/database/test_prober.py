@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres.pace import Pace
-from pgflow_starter.postgres.prober import Prober
+from pgflow_starter.postgres.connections.pace import Pace
+from pgflow_starter.postgres.connections.prober import Prober
 
 
 def test_one_that_raises_when_the_probe_has_answered_keeps_nobody_from_being_told() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pgflow_starter.postgres import proof
+from pgflow_starter.postgres.listening import proof
 from pgflow_starter.testing import ManualClock
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pgflow_starter.postgres.conninfo import Redactor
+from pgflow_starter.postgres.connections.conninfo import Redactor
 
 
 def test_a_password_of_one_character_does_not_shred_a_text_and_give_itself_away() -> None:

@@ -13,7 +13,7 @@ import pytest
 from pgflow_starter.core.classify import classify
 from pgflow_starter.core.state import ErrorClass, Phase
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.connection import gated, sqlstate_in
+from pgflow_starter.postgres.connections.connection import gated, sqlstate_in
 from tests.support.database import opened
 
 WAIT = 10.0

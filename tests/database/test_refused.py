@@ -11,8 +11,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.prober import REFUSED_INTERVAL
+from pgflow_starter.postgres.connections.prober import REFUSED_INTERVAL
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.support.database import opened
 from tests.support.waiting import eventually
 

@@ -16,10 +16,10 @@ import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import SetupError
-from pgflow_starter.postgres import pgmq, rights
-from pgflow_starter.postgres.flows import PostgresFlowStore, compile_flow
-from pgflow_starter.postgres.grants import grants
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.setup.grants import grants
+from pgflow_starter.postgres.stores import pgmq, rights
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore, compile_flow
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.commands import call
 from tests.support.database import NoScope, opened
 from tests.support.starters import STRATEGIES, await_state, echo_job, running, state

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pgflow_starter.postgres.places import free_port
+from pgflow_starter.postgres.embedded.folders_and_ports import free_port
 from tests.support.pages import DOCS, blocks, matches
 from tests.support.programs import environment, read_until, running
 

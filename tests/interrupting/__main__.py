@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.interrupting.attempt import SLOW, Attempt, attempt
 from tests.support.cores import install_core
 from tests.support.databases import FAST, fresh_database, memory_folder

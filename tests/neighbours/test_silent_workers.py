@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.stalled import GRACE
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.stores.stalled import GRACE
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.neighbours.other_runtime import Admin, OtherWorker
 from tests.support.database import opened
 from tests.support.starters import echo_job, running

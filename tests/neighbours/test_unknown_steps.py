@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.actors.module_log import ModuleLog
 from pgflow_starter.core.evidence import Evidence
 from pgflow_starter.core.task import Claimed
 from pgflow_starter.core.trouble import LASTING, Trouble, TroubleKind
+from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.worker import unknown_steps
 from pgflow_starter.worker.claim_troubles import ClaimTroubles

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from tests.pgbouncer.pooler import MISSING, pooler, program
 from tests.support.databases import FAST, fresh_database, memory_folder
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgflow_starter.postgres.identity import server_identity
-from pgflow_starter.postgres.places import free_port, new_folder
+from pgflow_starter.postgres.embedded.folders_and_ports import free_port, new_folder
+from pgflow_starter.postgres.embedded.identity import server_identity
 from tests.support.waiting import eventually
 
 MISSING = (

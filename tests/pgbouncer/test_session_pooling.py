@@ -12,8 +12,9 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError
-from pgflow_starter.postgres import pgmq, proof
-from pgflow_starter.postgres.listener import Listener
+from pgflow_starter.postgres.listening import proof
+from pgflow_starter.postgres.listening.listener import Listener
+from pgflow_starter.postgres.stores import pgmq
 from tests.support.listening import listen_now
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually

@@ -15,9 +15,9 @@ import pykka
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.app import runtimes
-from pgflow_starter.app.child import Incarnations
-from pgflow_starter.app.runtime import Runtime
+from pgflow_starter.starter import per_process as runtimes
+from pgflow_starter.starter.child import Incarnations
+from pgflow_starter.starter.runtime import Runtime
 from pgflow_starter.supervision import (
     Actor,
     ChildInfo,
@@ -106,7 +106,7 @@ def journal() -> Journal:
 @pytest.fixture
 def give_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Makes the root of the one starter that there is give up: it may not restart anybody, and somebody ends."""
-    monkeypatch.setattr("pgflow_starter.app.runtime.ROOT_FLAGS", SupervisorFlags(max_restarts=0))
+    monkeypatch.setattr("pgflow_starter.starter.runtime.ROOT_FLAGS", SupervisorFlags(max_restarts=0))
 
     def crash() -> None:
         eventually(lambda: pykka.ActorRegistry.get_by_class(pgflow.StarterActor))[0].stop()

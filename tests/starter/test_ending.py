@@ -16,14 +16,14 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.actors.dispatcher import Dispatcher
-from pgflow_starter.actors.shutdown import Shutdown
 from pgflow_starter.core.trouble import TroubleKind
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
+from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.testing import ManualClock, ManualTimers
-from pgflow_starter.worker import worker as worker_module
+from pgflow_starter.threads.dispatcher import Dispatcher
+from pgflow_starter.worker import worker_actor as worker_module
 from pgflow_starter.worker.heartbeat import Pulse
-from pgflow_starter.worker.housekeeper import HousekeeperActor, Look, Rhythm, Sweep
+from pgflow_starter.worker.housekeeper_actor import HousekeeperActor, Look, Rhythm, Sweep
 from tests.support.interrupting import Interrupting
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.waiting import eventually

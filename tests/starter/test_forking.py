@@ -150,7 +150,7 @@ works(starter)
 def test_a_first_call_under_way_at_the_fork_does_not_keep_the_childs(database: str) -> None:
     script(
         """
-from pgflow_starter.app.runtime import Runtime
+from pgflow_starter.starter.runtime import Runtime
 start, begun, released = Runtime.start, threading.Event(), threading.Event()
 
 def slow_start(runtime):

@@ -9,11 +9,11 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.actors.timers import TimerThread
-from pgflow_starter.app.runtime import _terminated
-from pgflow_starter.postgres.conninfo import Redactor
-from pgflow_starter.postgres.listener import Listener
-from pgflow_starter.postgres.readable import refuse_unreadable
+from pgflow_starter.postgres.connections.conninfo import Redactor
+from pgflow_starter.postgres.connections.readable import refuse_unreadable
+from pgflow_starter.postgres.listening.listener import Listener
+from pgflow_starter.starter.runtime import _terminated
+from pgflow_starter.threads.timers import TimerThread
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 
@@ -102,7 +102,9 @@ def test_a_probe_thread_that_dies_is_started_again(database: str, monkeypatch: p
         starter.await_ready(10)
         died = threading.Event()
         # the first thing that a probe does; looked up by name, so that a part which is there already meets it
-        monkeypatch.setattr("pgflow_starter.postgres.database.refuse_unreadable", _once(refuse_unreadable, died))
+        monkeypatch.setattr(
+            "pgflow_starter.postgres.connections.database.refuse_unreadable", _once(refuse_unreadable, died)
+        )
         admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where application_name = 'pgflow_starter' and datname = current_database()"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.app.runtime import Runtime
-from pgflow_starter.app.runtimes import Runtimes
 from pgflow_starter.config import Settings
+from pgflow_starter.starter.per_process import Runtimes
+from pgflow_starter.starter.runtime import Runtime
 from tests.starter.forks import NOWHERE
 from tests.support.starters import QUICK, echo_job, running
 from tests.support.threads import ours

@@ -12,8 +12,8 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, ModuleStatus
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from tests.support.database import opened
 from tests.support.databases import FAST, memory_folder
 from tests.support.proxy import Proxy

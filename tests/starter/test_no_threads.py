@@ -11,14 +11,15 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.actors import threads as threads_module
-from pgflow_starter.actors.threads import ThreadCache
-from pgflow_starter.app import listener_errands
 from pgflow_starter.core.task import Outcome
-from pgflow_starter.postgres import pgmq, proof
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.listening import errands as listener_errands
+from pgflow_starter.postgres.listening import proof
+from pgflow_starter.postgres.setup.install import install
+from pgflow_starter.postgres.stores import pgmq
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
+from pgflow_starter.threads import cache as threads_module
+from pgflow_starter.threads.cache import ThreadCache
 from tests.support.databases import FAST, memory_folder
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually

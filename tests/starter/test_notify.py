@@ -11,10 +11,10 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres import proof
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
-from pgflow_starter.postgres.listener import Listener
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.listening import proof
+from pgflow_starter.postgres.listening.listener import Listener
+from pgflow_starter.postgres.setup.install import install
 from pgflow_starter.testing import ManualClock
 from tests.support.databases import FAST, memory_folder
 from tests.support.listening import listen_now

@@ -12,8 +12,8 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleStatus
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from tests.support.databases import FAST, memory_folder
 from tests.support.starters import STRATEGIES, echo_job, running, state
 from tests.support.threads import ours

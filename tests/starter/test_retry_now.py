@@ -63,7 +63,7 @@ def test_a_module_between_attempts_is_tried_at_once(database: str) -> None:
 
 
 def test_a_permanent_failure_can_be_tried_again_and_may_have_been_mended(empty_database: str, template: str) -> None:
-    from pgflow_starter.postgres.install import install
+    from pgflow_starter.postgres.setup.install import install
 
     job = echo_job()
     with running(empty_database, jobs=[job]) as starter:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.actors.inbox import Answer
-from pgflow_starter.actors.tree import Tree
 from pgflow_starter.clock import SLICE, one_wait
-from pgflow_starter.postgres.elsewhere import Elsewhere
+from pgflow_starter.supervision.inbox import Answer
+from pgflow_starter.supervision.tree import Tree
+from pgflow_starter.threads.off_main import Elsewhere
 from tests.support.starters import running
 
 LONG = 60.0

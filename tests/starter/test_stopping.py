@@ -65,7 +65,7 @@ def test_a_start_that_a_signals_exception_interrupts_leaves_nothing(
         raise KeyboardInterrupt
 
     # The last thing that a start does: the tree runs already.
-    monkeypatch.setattr("pgflow_starter.app.runtime.run_patiently", interrupted)
+    monkeypatch.setattr("pgflow_starter.starter.runtime.run_patiently", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pgflow.start(database, jobs=[echo_job()], **QUICK)
     eventually(lambda: not ours(), what="the end of the tree")

@@ -14,7 +14,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleStatus
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.setup.install import install
 from pgflow_starter.worker.cell import WorkerCell
 from tests.support.starters import STRATEGIES, await_state, echo_job, running, state
 from tests.support.threads import ours

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pgflow_starter.actors.dispatcher import Dispatcher
-from pgflow_starter.actors.threads import ThreadCache
-from pgflow_starter.actors.timers import TimerThread
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.dispatcher import Dispatcher
+from pgflow_starter.threads.timers import TimerThread
 from tests.supervision.world import PATIENCE, Journal, Stage
 
 

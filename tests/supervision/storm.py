@@ -11,7 +11,6 @@ from typing import Any
 import pykka
 from pykka.messages import ProxyCall
 
-from pgflow_starter.actors.link import Link, start_linked
 from pgflow_starter.supervision import (
     Actor,
     ChildSpec,
@@ -23,6 +22,7 @@ from pgflow_starter.supervision import (
     SupervisorFlags,
     SystemClock,
 )
+from pgflow_starter.supervision.link import Link, start_linked
 from tests.supervision.world import PATIENCE
 
 IDS = "abcdef"

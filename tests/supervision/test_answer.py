@@ -10,7 +10,7 @@ from typing import Any
 import pykka
 import pytest
 
-from pgflow_starter.actors.inbox import Answer
+from pgflow_starter.supervision.inbox import Answer
 from tests.supervision.world import PATIENCE, Stage, saying
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pgflow_starter.core.children import check_children, restarted_with, to_restart
 from pgflow_starter.supervision import (
     ChildSpec,
     ChildType,
@@ -18,6 +17,7 @@ from pgflow_starter.supervision import (
     SupervisorActor,
     SupervisorFlags,
 )
+from pgflow_starter.supervision.specs import check_children, restarted_with, to_restart
 from pgflow_starter.testing import ManualClock
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pykka
 import pytest
 
-from pgflow_starter.actors.tree import Tree
 from pgflow_starter.supervision import Actor, ChildInfo, ChildSpec, Strategy
+from pgflow_starter.supervision.tree import Tree
 from tests.supervision.world import PATIENCE, Stage, raising, saying
 
 CRASHES = 200
@@ -55,7 +55,7 @@ def test_two_hundred_crashes_leave_no_thread(stage: Stage, strategy: Strategy) -
 
 @pytest.mark.filterwarnings("ignore")
 def test_dead_incarnations_are_not_kept(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgflow_starter.actors.base.logger.disabled", True)  # pytest keeps what is logged
+    monkeypatch.setattr("pgflow_starter.supervision.actor.logger.disabled", True)  # pytest keeps what is logged
     monkeypatch.setattr("pgflow_starter.supervision.SupervisorActor._tell", lambda *_: None)
     top = stage.supervise(stage.worker("a"), max_restarts=CRASHES)
     dead = []

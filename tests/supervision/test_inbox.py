@@ -12,7 +12,7 @@ import pykka
 import pytest
 from pykka._envelope import Envelope
 
-from pgflow_starter.actors.inbox import Inbox
+from pgflow_starter.supervision.inbox import Inbox
 from tests.supervision.world import PATIENCE, Stage, raising, saying, waiting
 
 ROUNDS = 60

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgflow_starter.core.intensity import RestartWindow
 from pgflow_starter.supervision import RestartIntensityExceededError, Strategy
+from pgflow_starter.supervision.intensity import RestartWindow
 from tests.supervision.world import Journal, Stage
 
 

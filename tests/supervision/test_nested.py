@@ -10,7 +10,6 @@ from typing import Any
 import pykka
 import pytest
 
-from pgflow_starter.actors.tree import Tree
 from pgflow_starter.supervision import (
     ChildInfo,
     ChildSpec,
@@ -21,6 +20,7 @@ from pgflow_starter.supervision import (
     SupervisorActor,
     SupervisorFlags,
 )
+from pgflow_starter.supervision.tree import Tree
 from tests.supervision.world import Journal, Stage, Supervised, raising, waiting
 
 

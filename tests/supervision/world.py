@@ -10,9 +10,6 @@ from typing import Any
 import pykka
 from pykka.messages import ProxyCall
 
-from pgflow_starter.actors.dispatched import DispatchedActor
-from pgflow_starter.actors.dispatcher import Dispatcher
-from pgflow_starter.actors.link import Link, start_linked
 from pgflow_starter.supervision import (
     Actor,
     ChildSpec,
@@ -22,7 +19,10 @@ from pgflow_starter.supervision import (
     SupervisorActor,
     SupervisorFlags,
 )
+from pgflow_starter.supervision.dispatched import DispatchedActor
+from pgflow_starter.supervision.link import Link, start_linked
 from pgflow_starter.testing import ManualClock
+from pgflow_starter.threads.dispatcher import Dispatcher
 
 PATIENCE = 10.0
 """Seconds after which a test stops waiting for what never came."""

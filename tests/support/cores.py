@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pgflow_starter.postgres import core_package
-from pgflow_starter.postgres.core_package import Migration
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.setup import core_package
+from pgflow_starter.postgres.setup.core_package import Migration
+from pgflow_starter.postgres.setup.install import install
 
 FOLDER = os.environ.get("PGFLOW_CORE") or ""
 """The folder, empty for 0.8.1."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres.database import Database
+from pgflow_starter.postgres.connections.database import Database
 
 
 class NoScope:

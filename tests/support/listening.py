@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from queue import SimpleQueue
 
-from pgflow_starter.postgres.listener import Listener
+from pgflow_starter.postgres.listening.listener import Listener
 
 WAIT = 10.0
 

@@ -8,8 +8,8 @@ import psycopg
 from opentelemetry.trace import StatusCode
 
 import pgflow_starter as pgflow
-from pgflow_starter.actors.starter import STARTER_ID
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.starter.starter_actor import STARTER_ID
 from pgflow_starter.supervision import Actor, ChildSpec, Restart, SupervisorActor
 from pgflow_starter.telemetry.incidents import OtelIncidents
 from pgflow_starter.telemetry.observer import OtelObserver

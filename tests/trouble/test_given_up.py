@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, OutcomeUnknownError
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.support.database import opened
 from tests.support.proxy import Proxy
 from tests.support.starters import echo_job, running

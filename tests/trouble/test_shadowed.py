@@ -20,14 +20,14 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import MissingRightsError
-from pgflow_starter.postgres import pgmq, rights
-from pgflow_starter.postgres.claiming import Messages
-from pgflow_starter.postgres.connection import Backend, Session, server_limits
-from pgflow_starter.postgres.database import Database
-from pgflow_starter.postgres.features import detect
-from pgflow_starter.postgres.flows import PostgresFlowStore
-from pgflow_starter.postgres.headers import set_headers
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.client.headers import set_headers
+from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
+from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores import pgmq, rights
+from pgflow_starter.postgres.stores.claiming import Messages
+from pgflow_starter.postgres.stores.features import detect
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.database import NoScope, opened
 from tests.support.planted import caught, functions_in, plant
 from tests.support.starters import STRATEGIES, echo_job, running
@@ -38,7 +38,9 @@ from tests.trouble.conftest import Admin
 WAIT = 30.0
 STATEMENT = re.compile(r"\s*(select|with|update|insert|delete)\b")
 OLD_FASHIONED = "-c standard_conforming_strings=off"
-MODULES = [importlib.import_module(m.name) for m in pkgutil.iter_modules(postgres.__path__, "pgflow_starter.postgres.")]
+MODULES = [
+    importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
+]
 SETTING_UP = ("admin", "grants", "hardening", "install", "inventory", "queue_lock")
 """Modules that set databases up or look into them, with a path of their own."""
 

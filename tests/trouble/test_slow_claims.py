@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.worker.claim_size import LONGEST, ClaimSize
 from tests.support.proxy import Proxy
 from tests.support.starters import running

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.evidence import SAMPLE, Looks
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.stores.evidence import SAMPLE, Looks
 from tests.support.database import opened
 from tests.support.starters import STRATEGIES, await_state, echo_job, running
 from tests.support.waiting import eventually

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres import endings
-from pgflow_starter.postgres.runs import FIND
+from pgflow_starter.postgres.client import endings
+from pgflow_starter.postgres.client.runs import FIND
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 

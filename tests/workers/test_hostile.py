@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 from tests.support.programs import finished
 from tests.support.starters import QUICK, echo_job, running
 from tests.support.waiting import eventually
@@ -146,8 +146,8 @@ def test_waiting_for_a_run_ends_in_time_although_the_table_is_locked(database: s
 FUZZ = """
 import signal, sys, threading, time
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 jobs = [pgflow.job(f"j{i}")(lambda message, ctx: message) for i in range(20)]
 starter = pgflow.start(sys.argv[1], jobs=jobs)
 starter.await_ready(20)
@@ -179,8 +179,8 @@ def test_stopping_on_top_of_stopping_from_a_signal_handler_never_hangs(database:
 INTERRUPTED = """
 import os, signal, sys, threading, time
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded import EmbeddedPostgres
-from pgflow_starter.postgres.install import install
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.install import install
 entered = threading.Event()
 @pgflow.job("slow")
 def slow(message, ctx):

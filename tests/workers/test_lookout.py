@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from pgflow_starter import DatabaseError
-from pgflow_starter.actors.threads import Lane, ThreadCache
 from pgflow_starter.testing import ManualTimers
+from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.lane import Lane
 from pgflow_starter.worker.lookout import GATHERING, MOST, QUEUES_A_SECOND, WIDTH, Lookout
 from tests.support.waiting import eventually
 

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 
-from pgflow_starter.postgres.flows import compile_flow
+from pgflow_starter.postgres.stores.flows import compile_flow
 from tests.support.programs import read_until, running
 from tests.support.starters import echo_job
 from tests.support.waiting import eventually

@@ -9,12 +9,12 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, NotInstalledError
-from pgflow_starter.actors.phase_job import PhaseScope
-from pgflow_starter.actors.registry import FlowRegistry
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.core.state import Identity, ModuleType, Phase
+from pgflow_starter.modules.phases import RegistrationPhases
+from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.ports import CancelScope, Compiled
-from pgflow_starter.worker.registration import RegistrationPhases
+from pgflow_starter.threads.scope import PhaseScope
 from tests.support.starters import echo_job
 
 AWAY = DatabaseError("refused", error_type="OperationalError", connection_lost=True)

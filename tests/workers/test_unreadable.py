@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.tasks import PostgresTaskStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 

@@ -1,0 +1,104 @@
+"""How the steps of a run stand, on standard error: a live table on a terminal, a line for each change elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pgflow_starter.cli.options import stderr_console
+from pgflow_starter.clock import Clock
+from pgflow_starter.core.text import one_line
+from pgflow_starter.postgres.client.run import Run
+from pgflow_starter.postgres.client.steps import StepRun
+
+_COLOURS = {"created": "cyan", "started": "yellow", "completed": "green", "failed": "red"}
+
+
+class RunView(Protocol):
+    """Shows one look after the other. For one thread."""
+
+    def show(self, steps: Sequence[StepRun]) -> None:
+        """The steps as they are now."""
+
+    def away(self, reason: str) -> None:
+        """There are no steps to be had."""
+
+
+@contextmanager
+def run_view(run: Run, clock: Clock) -> Iterator[RunView]:
+    """The view that fits standard error, for the duration of the block."""
+    console = stderr_console()
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield _Lines(console, clock)
+        return
+    # Nothing is redirected: what goes to standard output may go to a file.
+    with Live(
+        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    ) as live:
+        yield _LiveTable(run, live, clock)
+
+
+class _LiveTable:
+    def __init__(self, run: Run, live: Live, clock: Clock) -> None:
+        self._run = run
+        self._live = live
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._steps: Sequence[StepRun] = ()
+
+    def show(self, steps: Sequence[StepRun]) -> None:
+        self._steps = steps
+        self._update(Text(f"run of {self._run.flow_slug}, {self._clock.monotonic() - self._began:.0f} s"))
+
+    def away(self, reason: str) -> None:
+        self._update(Text(f"this may be old, for {reason}", style="yellow"))
+
+    def _update(self, below: Text) -> None:
+        self._live.update(Group(_table(self._steps), below), refresh=True)
+
+
+def _table(steps: Sequence[StepRun]) -> Table:
+    table = Table("step", "status", "tasks done", "took", box=box.SIMPLE_HEAD, pad_edge=False)
+    for step in steps:
+        took = (
+            ""
+            if step.started_at is None or step.ended_at is None
+            else f"{(step.ended_at - step.started_at).total_seconds():.1f} s"
+        )
+        table.add_row(Text(step.slug), Text(step.status, style=_COLOURS.get(step.status, "")), _done(step), took)
+    return table
+
+
+def _done(step: StepRun) -> str:
+    if step.tasks is None or step.remaining is None:
+        return ""
+    return f"{step.tasks - step.remaining} of {step.tasks}"
+
+
+class _Lines:
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console = console
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._told: dict[str, str] = {}
+
+    def show(self, steps: Sequence[StepRun]) -> None:
+        for step in steps:
+            done = _done(step)
+            self._tell(step.slug, f"{step.slug}: {step.status}" + (f", {done} tasks done" if done else ""))
+        self._told.pop("", None)
+
+    def away(self, reason: str) -> None:
+        self._tell("", one_line(reason))
+
+    def _tell(self, who: str, line: str) -> None:
+        if self._told.get(who) != line:
+            self._told[who] = line
+            self._console.print(Text(f"{self._clock.monotonic() - self._began:6.2f} s  {line}"), soft_wrap=True)

@@ -1,0 +1,233 @@
+"""`ModuleActor`: takes one module through its phases, and again until it has converged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from pgflow_starter.core.classify import classify, error_type, reason
+from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, Phase
+from pgflow_starter.errors import DatabaseError, PhaseTimeoutError
+from pgflow_starter.modules import machine as core
+from pgflow_starter.modules.attempt_log import log_began, log_turned
+from pgflow_starter.modules.cell import ModuleCell
+from pgflow_starter.modules.messages import (
+    Begin,
+    DatabaseBack,
+    PhaseOverdue,
+    PhaseReported,
+    RetryDue,
+    RetryNow,
+    TroubleTurned,
+    WorkerLost,
+    WorkerRetired,
+)
+from pgflow_starter.modules.phase_job import PhaseJob
+from pgflow_starter.modules.world import ModuleWorld
+from pgflow_starter.supervision.dispatched import DispatchedActor
+from pgflow_starter.threads.cache import AGAIN_INTERVAL, run_patiently
+
+
+class ModuleActor(DispatchedActor):
+    """One per module. Decides nothing: `core.machine` does, this carries out its effects."""
+
+    registered = True
+
+    def __init__(self, cell: ModuleCell, world: ModuleWorld) -> None:
+        self._cell = cell
+        self._world = world
+        self._cancelled = False
+        super().__init__(world.dispatcher)  # last: from here on it may be abandoned
+
+    def on_start(self) -> None:
+        self._cell.ref = self.actor_ref
+        self.actor_ref.tell(Begin())
+
+    def cancel(self) -> None:
+        self._cancelled = True  # a successor would find on the cell what it does not judge any more
+        job = self._cell.job
+        if job is not None and not job.done:
+            _abandon(job, self._world)
+
+    def on_receive(self, message: Any) -> None:
+        if self._cancelled or self._world.shutdown.begun:
+            return  # what the end cuts short is no failed attempt, and nothing begins any more
+        now = self._world.clock.now()
+        machine = self._cell.machine
+        match message:
+            case Begin():
+                self._resume()
+            case PhaseReported(job):
+                if job is self._cell.job:
+                    self._reported(job)
+            case PhaseOverdue(job):
+                if job is self._cell.job and not job.done:
+                    self._overdue(job)
+            case RetryDue(token):
+                self._apply(core.due(machine, token, now))
+            case RetryNow():
+                self._retry_if_wanted()
+            case DatabaseBack():
+                self._apply(core.database_back(machine, now))
+                self._trouble_turned()
+            case WorkerLost():
+                self._worker_lost()
+            case WorkerRetired():
+                self._worker_retired()
+            case TroubleTurned():
+                self._trouble_turned()
+            case _:
+                super().on_receive(message)
+
+    def _resume(self) -> None:
+        """Begin; or, after a crash, take up what the last incarnation left: nothing of it was in its head alone."""
+        machine, job, now = self._cell.machine, self._cell.job, self._world.clock.now()
+        if machine.state.attempts == 0:
+            self._apply(core.begin(machine, now))
+        elif (
+            machine.state.phase is not None
+            and not machine.troubled
+            and not (job is not None and (job.token, job.phase) == (machine.token, machine.state.phase))
+        ):
+            self._run_phase(machine.state.phase, machine.token)
+        elif machine.busy and job is not None:
+            if job.done:
+                self._reported(job)
+            else:
+                job.watch()
+        if self._cell.machine.waiting:
+            at = self._cell.machine.state.next_attempt_at
+            self._schedule((at - now).total_seconds() if at is not None else 0.0, self._cell.machine.token)
+        self._retry_if_wanted()
+        self._worker_lost()
+        self._worker_retired()
+        self._trouble_turned()
+
+    def _retry_if_wanted(self) -> None:
+        if self._cell.retry_wanted:
+            self._cell.retry_wanted = False
+            self._apply(core.begin(self._cell.machine, self._world.clock.now()))
+
+    def _worker_lost(self) -> None:
+        while self._cell.lost:
+            now = self._world.clock.now()
+            text = f"the worker died and is started again: {self._cell.lost.pop(0)}"
+            lost = ModuleError(ErrorClass.TRANSIENT, Phase.WORKER, self._world.redact(text), "WorkerLost", now)
+            step = core.worker_lost(self._cell.machine, lost, now)
+            if step[0].state is not self._cell.machine.state:
+                log_turned(self._cell, replace(self._cell.machine.state, status=ModuleStatus.RETRYING, last_error=lost))
+            self._apply(step)
+
+    def _worker_retired(self) -> None:
+        why, self._cell.retired = self._cell.retired, ""
+        if why:
+            now = self._world.clock.now()
+            error = ModuleError(ErrorClass.PERMANENT, Phase.WORKER, why, "WorkerDeprecated", now)
+            before = self._cell.machine.state
+            self._apply(core.worker_retired(self._cell.machine, error, now))
+            if self._cell.machine.state is not before:
+                log_turned(self._cell, self._cell.machine.state)
+
+    def _trouble_turned(self) -> None:
+        before = self._cell.machine
+        self._apply(self._judged(before))
+        if self._cell.machine.troubled is not before.troubled:
+            log_turned(self._cell, self._cell.machine.state)
+
+    def _judged(self, machine: core.Machine) -> core.Step:
+        """What the lasting trouble of its worker, or the end of it, makes of the module."""
+        world, now = self._world, self._world.clock.now()
+        if world.away():  # an outage is no trouble, and ends none
+            return machine, ()
+        trouble = world.trouble_of(machine.state.slug, not machine.troubled)
+        if trouble is None:
+            return core.untroubled(machine, now)
+        text, kind = world.redact(trouble.reason), trouble.error_type or str(trouble.kind)
+        error = ModuleError(ErrorClass.TRANSIENT, Phase.WORKER, text, kind, trouble.since)
+        return core.troubled(machine, error, now)
+
+    def _reported(self, job: PhaseJob) -> None:
+        now = self._world.clock.now()
+        if job.error is None:
+            machine, effects = core.phase_done(self._cell.machine, job.token, job.identity, now)
+            # Not ready for a moment in between: that all is in place ends no trouble.
+            machine, more = self._judged(machine)
+            self._apply((machine, (*effects, *more)))
+        else:
+            failure = self._failure(job.error, job.phase, now)
+            world = self._world
+            self._apply(core.phase_failed(self._cell.machine, job.token, failure, world.backoff, world.unit(), now))
+
+    def _overdue(self, job: PhaseJob) -> None:
+        world, now = self._world, self._world.clock.now()
+        text = f"phase {job.phase} has not ended within {world.phase_timeout:g} s"
+        failure = self._failure(PhaseTimeoutError(text), job.phase, now)
+        self._apply(core.phase_overdue(self._cell.machine, job.token, failure, world.backoff, world.unit(), now))
+
+    def _failure(self, error: BaseException, phase: Phase, now: datetime) -> ModuleError:
+        text = self._world.redact(reason(error))
+        return ModuleError(classify(error, phase), phase, text, error_type(error), now)
+
+    def _apply(self, step: core.Step) -> None:
+        machine, effects = step
+        # Published first: whoever is told of an effect finds the state that it belongs to.
+        self._world.board.publish(self._cell, machine)
+        for effect in effects:
+            self._carry_out(effect)
+
+    def _carry_out(self, effect: core.Effect) -> None:
+        world, cell = self._world, self._cell
+        match effect:
+            case core.AttemptBegan(state):
+                log_began(state)
+                asked, cell.asked = cell.asked, None
+                cell.attempt = world.observer.attempt(state, cell.attempt, asked)
+            case core.AttemptEnded(state, delay):
+                log_turned(cell, state, delay, quiet=not self._tells(state))
+                if cell.attempt is not None:
+                    cell.attempt.ended(state, delay)
+            case core.RunPhase(phase, token):
+                self._run_phase(phase, token)
+            case core.CancelPhase():
+                if cell.job is not None:
+                    _abandon(cell.job, world)
+            case core.Schedule(delay, token):
+                self._schedule(delay, token)
+
+    def _tells(self, state: ModuleState) -> bool:
+        """Whether the end of an attempt is for this module's log, and is no outage, nor the beginning of one."""
+        cell = self._cell
+        if state.last_error is None:
+            cell.breaks.over()
+            return True
+        error = None if cell.job is None else cell.job.error
+        lost = isinstance(error, DatabaseError) and error.connection_lost
+        return cell.breaks.tells(lost=lost, away=self._world.away())
+
+    def _schedule(self, delay: float, token: int) -> None:
+        cell = self._cell
+        self._world.timers.after(delay, lambda: cell.tell(RetryDue(token)))
+
+    def _run_phase(self, phase: Phase, token: int) -> None:
+        world, cell = self._world, self._cell
+        job = PhaseJob(cell, phase, token, phases=world.phases, timers=world.timers, timeout=world.phase_timeout)
+        cell.job = job
+        try:
+            job.start(world.threads, world.lane, world.crowd.enter)
+        except RuntimeError as error:
+            job.refused(error)
+        except BaseException as error:
+            job.report(error)
+
+
+def _abandon(job: PhaseJob, world: ModuleWorld) -> None:
+    """On a thread where that may block, as soon as there is one. Who waits behind the job in the lane goes on."""
+    try:
+        interrupt = job.give_up()
+    except RuntimeError:  # no thread for the next in the lane, who would otherwise wait for ever
+        world.timers.after(AGAIN_INTERVAL, partial(_abandon, job, world))
+        return
+    if interrupt is not None:
+        run_patiently(world.threads, world.timers, interrupt)

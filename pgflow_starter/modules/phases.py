@@ -1,0 +1,131 @@
+"""`RegistrationPhases`: the four phases, over the registry, the database, the workers and the listener."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.flow import Flow, Job
+from pgflow_starter.core.modules import ModuleSpec, definition_of
+from pgflow_starter.core.state import Identity, Phase
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.module_log import ModuleLog
+from pgflow_starter.modules.registry import FlowRegistry
+from pgflow_starter.ports import CancelScope, Compiled, FlowStore, QueueListener
+from pgflow_starter.worker.workers import Workers
+
+logger = logging.getLogger("pgflow_starter.registration")
+
+IMPORT_PATIENCE = 2.0
+"""Seconds that a dotted path waits for the import of another."""
+
+
+class RegistrationPhases:
+    """`ports.Phases`. Each phase is idempotent; thread-safe for different modules."""
+
+    def __init__(
+        self,
+        registry: FlowRegistry,
+        flow_store: FlowStore,
+        workers: Workers,
+        listener: QueueListener | None,
+        *,
+        throttle_ms: int,
+    ) -> None:
+        self._registry = registry
+        self._flow_store = flow_store
+        self._workers = workers
+        self._listener = listener
+        self._throttle_ms = throttle_ms
+        self._importing = threading.Lock()
+        self._warned: dict[str, tuple[str, ...]] = {}
+
+    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], Identity | None] | None:
+        """What is left to be done for it, if nobody has to be waited for; None otherwise."""
+        if phase is Phase.REGISTRY:
+            # A definition of our own classes cannot hang; one of theirs, and what they override, may.
+            return partial(self._register, spec) if type(spec.module) in (Flow, Job) else None
+        if phase is Phase.NOTIFY_DB and self._flow_store.notifies(self._slug(spec), self._throttle_ms):
+            return _nothing
+        return None
+
+    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> Identity | None:
+        """Run one of the first three phases; who it is from the registry phase."""
+        if phase is Phase.REGISTRY:
+            return self._register(spec)
+        if phase is Phase.WORKER:
+            self._start_worker(spec, scope)
+        elif phase is Phase.NOTIFY_DB:
+            self._flow_store.enable_notify(self._slug(spec), self._throttle_ms, scope)
+        return None
+
+    def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
+        """Start the workers of flows that are stored in the right shape, if they have none yet; for whom it is done.
+
+        Raises DatabaseError when the database is away.
+        """
+        try:
+            definitions = [self._registry.of(spec).definition for spec in specs]
+            compiled = self._flow_store.verify(definitions, scope, notify=self._listener is not None)
+            wanted = []
+            for spec, definition in zip(specs, definitions, strict=True):
+                if definition.slug in compiled:
+                    wanted.append((spec.name, self._in_force(spec, compiled[definition.slug])))
+            running = self._workers.ensure_new(wanted, scope)
+            return [definition.slug in running for definition in definitions]
+        except Exception as error:
+            if isinstance(error, DatabaseError) and error.connection_lost:
+                raise
+            return [False] * len(specs)  # each by itself meets the error that is its own
+
+    def listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None:
+        """Have LISTEN in force for the module's queue, which `done` is told. Does not wait."""
+        slug = self._slug(spec)
+        wake = partial(self._workers.wake, slug)
+
+        def answer(error: BaseException | None) -> None:
+            if error is None:
+                self._workers.listening(slug)
+            done(error)
+
+        if self._listener is not None:
+            self._listener.listen(slug, wake, answer)
+
+    def _slug(self, spec: ModuleSpec) -> str:
+        return self._registry.of(spec).definition.slug
+
+    def _register(self, spec: ModuleSpec) -> Identity:
+        definition = self._registry.register(spec, self._definition(spec)).definition
+        return Identity(definition.slug, definition.kind or spec.type)
+
+    def _definition(self, spec: ModuleSpec) -> FlowDefinition:
+        if not isinstance(spec.module, str):
+            return definition_of(spec.module)
+        # One import at a time: modules that import each other are seen half-made when threads import them at once. But
+        # an import that hangs must not keep the others, so they wait for it just so long.
+        mine = self._importing.acquire(timeout=IMPORT_PATIENCE)
+        try:
+            return definition_of(spec.module)
+        finally:
+            if mine:
+                self._importing.release()
+
+    def _start_worker(self, spec: ModuleSpec, scope: CancelScope) -> None:
+        compiled = self._flow_store.compile(self._registry.of(spec).definition, scope)
+        self._workers.ensure(spec.name, self._in_force(spec, compiled), scope)
+
+    def _in_force(self, spec: ModuleSpec, compiled: Compiled) -> FlowDefinition:
+        slug = compiled.definition.slug
+        # Said once, not at each attempt.
+        if compiled.differences and self._warned.get(slug) != compiled.differences:
+            self._warned[slug] = compiled.differences
+            log = ModuleLog(logger, spec.name, slug)
+            log.warning("flow %r: %s; the database wins", slug, "; ".join(compiled.differences))
+        return compiled.definition
+
+
+def _nothing() -> None:
+    """All is so already."""

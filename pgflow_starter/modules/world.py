@@ -1,0 +1,42 @@
+"""`ModuleWorld`: what the module actors of a starter share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pgflow_starter.clock import Clock, Timers
+from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.trouble import Trouble
+from pgflow_starter.modules.board import Board
+from pgflow_starter.modules.phase_batches import Crowd
+from pgflow_starter.ports import Observer, Phases, Redact
+from pgflow_starter.shutdown import Shutdown
+from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.dispatcher import Dispatcher
+from pgflow_starter.threads.lane import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleWorld:
+    """What the module actors of a starter share.
+
+    `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` tells an outage.
+    """
+
+    board: Board
+    phases: Phases
+    backoff: Backoff
+    phase_timeout: float
+    clock: Clock
+    unit: Callable[[], float]
+    timers: Timers
+    threads: ThreadCache
+    dispatcher: Dispatcher
+    lane: Lane
+    crowd: Crowd
+    observer: Observer
+    redact: Redact
+    trouble_of: Callable[[str | None, bool], Trouble | None]
+    away: Callable[[], bool]
+    shutdown: Shutdown

@@ -1,0 +1,1 @@
+"""What callers ask of the database: start runs, read them, wait for them."""

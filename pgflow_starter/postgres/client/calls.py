@@ -1,0 +1,70 @@
+"""`Calls`: how a client makes its calls to the database, and what callers are told of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pgflow_starter.errors import DatabaseError, PgflowError
+from pgflow_starter.postgres.client.remedies import with_remedy
+from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.connections.errors import no_thread
+from pgflow_starter.threads.off_main import Elsewhere, NoThreadError
+
+T = TypeVar("T")
+
+
+class Calls:
+    """The calls of one client, on a database of its own; or of a starter, then `ended` makes what tells of its end.
+
+    Thread-safe.
+    """
+
+    def __init__(self, database: Database, ended: Callable[[], PgflowError] | None = None) -> None:
+        self.database = database
+        self.threads = Elsewhere("pgflow-client")
+        self.closed = False
+        self._ended = ended
+
+    def close(self) -> None:
+        """What fails from now on fails for that. Does not wait. Idempotent."""
+        self.closed = True
+        self.threads.close()
+
+    def elsewhere(self, call: Callable[[], T]) -> T:
+        """Not on the main thread, where a signal handler may raise. Raises PgflowError where there is no thread."""
+        try:
+            return self.threads(call)
+        except NoThreadError as error:
+            raise self.told(no_thread(error)) from error
+
+    def resending(self, call: Callable[[Connection], T], *, answers: float = 1.0) -> T:
+        """Call on a connection; again while somebody's lock keeps it waiting, and once more when the connection broke.
+
+        Then it is not known whether the first was carried out. `answers` as in `Database.connection`: it is the limit
+        of all tries as well. Raises PgflowError, whose `unknown` tells of any of the tries.
+        """
+        clock = self.database.clock
+        deadline = clock.monotonic() + self.database.limit_of(answers)
+        resend, unknown = True, False
+        while True:
+            try:
+                return self.database.call(call, answers=answers)
+            except DatabaseError as error:
+                unknown = unknown or error.unknown
+                if error.locked and not self.closed and clock.monotonic() < deadline:
+                    continue
+                if error.connection_lost and resend and self.database.outage is None:
+                    resend = False
+                    continue
+                error.unknown = unknown
+                raise (with_remedy(error) if unknown else self.told(error)) from error
+
+    def told(self, error: DatabaseError) -> PgflowError:
+        """The error with its remedy; where it is the end of the starter that made it, that."""
+        return self.end() if self.closed and self._ended is not None else with_remedy(error)
+
+    def end(self) -> PgflowError:
+        """What is told to who waits when the client is closed."""
+        return PgflowError("the client was closed") if self._ended is None else self._ended()

@@ -1,0 +1,207 @@
+"""`Starts`: runs are started, many in one statement, on a pooled connection or in a caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.errors import DatabaseError, OutcomeUnknownError, PgflowError, UnknownFlowError
+from pgflow_starter.ports import MessageObserver
+from pgflow_starter.postgres.client.callers_transaction import callers_transaction
+from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.headers import set_headers
+from pgflow_starter.postgres.client.remedies import remedied
+from pgflow_starter.postgres.client.run import Run
+from pgflow_starter.postgres.client.runs import COLUMNS, FIND, run_of
+from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.flows import compile_flow
+
+if TYPE_CHECKING:
+    from pgflow_starter.postgres.client.client import Client
+
+SMALL = 10_000
+"""Characters of input up to which one run is started within the time for which a server may be silent."""
+
+LARGE_ANSWERS = 20
+"""Times as long as that what is larger, or more than one, may take."""
+
+TRIES = 10
+"""Times that runs are started which others start at the same moment."""
+
+_AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+
+_REPEAT = "it may be carried out all the same; the same call with run_id={!r} is safe to repeat"
+_REPEAT_MANY = "it may be carried out all the same; the same call with run_ids=error.run_ids is safe to repeat"
+
+# Those that are there already are left out. start_flow is not called at all unless the statement saw the flow's steps:
+# beside the flow's first compile it may see the flow by its foreign key and no steps yet, and such a run is completed
+# at once with nothing done.
+_START = f"""
+select {COLUMNS.format(error="null")}
+from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) g(run_id, input),
+     lateral pgflow.start_flow(%(slug)s::text, g.input::jsonb, g.run_id) r
+where exists (select from pgflow.steps where flow_slug = %(slug)s)
+  and not exists (select from pgflow.runs there where there.run_id = g.run_id)
+"""  # noqa: S608 - constants
+
+
+class Starts:
+    """Starts the runs of one client. `started(slug)` is told when some were started and committed. Thread-safe."""
+
+    def __init__(self, calls: Calls, observer: MessageObserver, started: Callable[[str], None]) -> None:
+        self._calls = calls
+        self._observer = observer
+        self._started = started
+
+    def start(
+        self,
+        client: Client,
+        slug: str,
+        definition: FlowDefinition | None,
+        inputs: Sequence[str],
+        run_ids: Sequence[UUID],
+        connection: Any = None,
+    ) -> list[Run]:
+        """All of these runs or none, each with its input as JSON; those that are there already are returned.
+
+        A flow that is not in the database is compiled first where its definition is known. Blocks on I/O. Raises
+        UnknownFlowError, PgflowError.
+        """
+        with self._observer.sending(slug, run_ids) as headers:
+            given = _Given(client, slug, inputs, run_ids, headers, connection is not None)
+            if connection is None:
+                return self._calls.elsewhere(partial(self._pooled, given, definition))
+            with callers_transaction(connection) as conn:
+                return self._in_transaction(conn, given, definition)
+
+    def _in_transaction(self, conn: Connection, given: _Given, definition: FlowDefinition | None) -> list[Run]:
+        try:
+            return self._runs(conn, given)
+        except UnknownFlowError:
+            if definition is None:
+                raise
+            self._calls.elsewhere(partial(self._compile, definition))
+            return self._compiled(conn, given)
+
+    def _pooled(self, given: _Given, definition: FlowDefinition | None) -> list[Run]:
+        def start(conn: Connection) -> list[Run]:
+            try:
+                return self._runs(conn, given)
+            except UnknownFlowError:
+                if definition is None:
+                    raise
+                compile_flow(conn, definition)  # before its starter came to it
+                return self._runs(conn, given)
+
+        small = len(given.run_ids) == 1 and len(given.inputs[0]) <= SMALL
+        try:
+            runs = self._calls.resending(start, answers=1 if small else LARGE_ANSWERS)
+        except DatabaseError as error:
+            if error.unknown:
+                raise _unknown(error, given.run_ids) from error
+            raise
+        self._started(given.slug)
+        return runs
+
+    def _compile(self, definition: FlowDefinition) -> None:
+        with remedied():
+            self._calls.database.call(lambda own: compile_flow(own, definition))
+
+    def _compiled(self, conn: Connection, given: _Given) -> list[Run]:
+        try:
+            return self._runs(conn, given)
+        except UnknownFlowError:
+            msg = (
+                f"flow {given.slug!r} exists, but this transaction began before it did and cannot see it:"
+                " try in another"
+            )
+            raise PgflowError(msg) from None
+
+    def _runs(self, conn: Connection, given: _Given) -> list[Run]:
+        tries = TRIES
+        while True:
+            tries -= 1
+            try:
+                rows = _start(conn, given)
+                return [run_of(rows[run_id], given.client, committed=not given.callers) for run_id in given.run_ids]
+            except psycopg.errors.UniqueViolation as error:
+                # Another call has just started one of them: the next statement sees it, unless it sees the past only.
+                if not tries:
+                    what = f"run {given.run_ids[0]}" if len(given.run_ids) == 1 else f"one of {len(given.run_ids)} runs"
+                    msg = f"{what} exists, but this transaction began before it did and cannot see it: ask for it later"
+                    raise PgflowError(msg) from error
+            except _AGAIN:
+                if given.callers or not tries:
+                    raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What is to be started, and for whom."""
+
+    client: Client
+    slug: str
+    inputs: Sequence[str]
+    run_ids: Sequence[UUID]
+    headers: str | None
+    callers: bool
+    """Whether it is started in the caller's transaction."""
+
+
+def unknown_flow(slug: str) -> UnknownFlowError:
+    """The error for a flow that is not there."""
+    return UnknownFlowError(f"flow {slug!r} is not in the database: start a starter that has it, or check the slug")
+
+
+def _unknown(error: DatabaseError, run_ids: Sequence[UUID]) -> OutcomeUnknownError:
+    """The call was given up, and the caller is to know how to repeat it."""
+    repeat = _REPEAT.format(str(run_ids[0])) if len(run_ids) == 1 else _REPEAT_MANY
+    told = OutcomeUnknownError(
+        f"{error}; {repeat}",
+        sqlstate=error.sqlstate,
+        error_type=error.error_type,
+        connection_lost=error.connection_lost,
+        unknown=True,
+        timed_out=error.timed_out,
+    )
+    told.run_ids = tuple(run_ids)
+    return told
+
+
+def _start(conn: Connection, given: _Given) -> dict[UUID, Any]:
+    """The rows of all, those that were there included, by id. Raises UnknownFlowError, PgflowError."""
+    parameters = {"slug": given.slug, "inputs": list(given.inputs), "run_ids": [str(r) for r in given.run_ids]}
+    idle = conn.info.transaction_status == TransactionStatus.IDLE
+    by_itself = idle and given.headers is None and len(given.run_ids) == 1
+    # In a transaction of the caller's: a savepoint, for a run_id that is taken must not end it.
+    with nullcontext() if by_itself else conn.transaction():
+        rows = _by_id(conn.execute(_START, parameters).fetchall())
+        if given.headers is not None and rows:
+            set_headers(conn, given.slug, list(rows), given.headers)
+        # Those that have failed already, of their first steps' conditions, are read again for why.
+        again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
+        return rows | _found(conn, given.slug, again) if again else rows
+
+
+def _found(conn: Connection, slug: str, run_ids: Sequence[UUID]) -> dict[UUID, Any]:
+    """The rows of runs that are there."""
+    rows = _by_id(conn.execute(FIND, ([str(r) for r in run_ids],)).fetchall())
+    for run_id in run_ids:
+        if run_id not in rows:
+            raise unknown_flow(slug)
+        if (other := rows[run_id][1]) != slug:
+            msg = f"run {run_id} is a run of flow {other!r}, not of {slug!r}"
+            raise PgflowError(msg)
+    return rows
+
+
+def _by_id(rows: list[Any]) -> dict[UUID, Any]:
+    return {UUID(row[0]): row for row in rows}

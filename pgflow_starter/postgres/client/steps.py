@@ -1,0 +1,63 @@
+"""`StepRun`: one step of one run, as it was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pgflow_starter.errors import PgflowError
+from pgflow_starter.postgres.client.stored import moment, stored_json
+
+STEPS = """
+select s.step_slug, s.status,
+       case when s.status <> 'completed' then null
+            when d.step_type = 'map' then coalesce(
+                (select pg_catalog.jsonb_agg(t.output order by t.task_index) from pgflow.step_tasks t
+                 where t.run_id = s.run_id and t.step_slug = s.step_slug), '[]')
+            else (select t.output from pgflow.step_tasks t
+                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = 0)
+       end::text,
+       coalesce((select t.error_message from pgflow.step_tasks t
+                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed'
+                 order by t.failed_at limit 1), s.error_message),
+       s.initial_tasks, s.remaining_tasks, extract(epoch from s.started_at)::float8,
+       extract(epoch from coalesce(s.completed_at, s.failed_at,
+                                   (to_jsonb(s) ->> 'skipped_at'::text)::timestamptz))::float8
+from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
+where s.run_id = %s order by d.step_index
+"""
+"""The rows of a run's steps, for `step_of`. Older cores have no `skipped_at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRun:
+    """One step of a run. `status` is `created`, `started`, `completed`, `failed` or, on newer cores, `skipped`.
+
+    `output` is that of a completed step, a list in the order of the elements for a map step; `error` the message of the
+    first task that failed for good, or why the core failed the step without one. `tasks` is how many it has and
+    `remaining` how many of them are open, None while that is not known. Times are UTC. What Python cannot read, an
+    output or a time, is None, and `notes` tell of it.
+    """
+
+    slug: str
+    status: str
+    output: Any
+    error: str | None
+    tasks: int | None
+    remaining: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    notes: tuple[str, ...] = ()
+
+
+def step_of(row: Any) -> StepRun:
+    """A row of `STEPS`."""
+    slug, status, text, error, tasks, remaining, started_at, ended_at = row
+    output, notes = None, list[str]()
+    try:
+        output = stored_json(text, "output")
+    except PgflowError as unreadable:
+        notes.append(str(unreadable))
+    began, ended = moment(started_at, "started_at", notes), moment(ended_at, "ended_at", notes)
+    return StepRun(slug, status, output, error, tasks, remaining, began, ended, tuple(notes))

@@ -1,0 +1,1 @@
+"""Connections: made, kept, probed, limited, given up."""

@@ -1,0 +1,63 @@
+"""`Room`: how many backends of ours the server may hold, those included that nobody knows the end of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+
+from pgflow_starter.postgres.connections.connection import Backend
+
+
+class Room:
+    """For `size` connections, of all pools that follow each other. Thread-safe.
+
+    A connection that was given up may leave its backend behind, for as long as somebody holds a lock. Until the server
+    says that it has ended, it takes the place of a connection; but one connection there may be beside as many as there
+    is room for. `freed()` is called when there may be room where there was none.
+    """
+
+    def __init__(self, size: int, freed: Callable[[], object] = lambda: None) -> None:
+        self.size = size
+        self.freed = freed
+        self._lock = threading.RLock()  # as the pool's
+        self._taken = 0
+        self._left: set[Backend] = set()
+
+    @property
+    def left_behind(self) -> tuple[Backend, ...]:
+        """The backends of which nobody knows whether they have ended."""
+        with self._lock:
+            return tuple(self._left)
+
+    @property
+    def occupied(self) -> int:
+        """Connections, of whichever pool, and backends of which nobody knows whether they have ended."""
+        with self._lock:
+            return self._taken + len(self._left)
+
+    def enter(self, *, leaving: int = 0) -> bool:
+        """Take a place, and leave so many for others; False where there are none."""
+        with self._lock:
+            first = not self._taken and len(self._left) <= self.size
+            if not first and self._taken + len(self._left) + leaving >= self.size:
+                return False
+            self._taken += 1
+            return True
+
+    def leave(self) -> None:
+        """Give a place back: its connection is closed, or was never made."""
+        with self._lock:
+            self._taken -= 1
+        self.freed()
+
+    def leave_behind(self, backend: Backend | None) -> None:
+        """Its connection was given up; None for that of a pooler, who sees to it."""
+        if backend is not None:
+            with self._lock:
+                self._left.add(backend)
+
+    def ended(self, backends: Collection[Backend]) -> None:
+        """The server says that these are no more."""
+        with self._lock:
+            self._left.difference_update(backends)
+        self.freed()

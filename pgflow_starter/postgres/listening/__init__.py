@@ -1,0 +1,1 @@
+"""The one LISTEN connection and what is heard on it."""

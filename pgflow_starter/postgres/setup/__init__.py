@@ -1,0 +1,1 @@
+"""What is installed in a database, what is missing, and laying it down."""

@@ -1,0 +1,238 @@
+"""What a database has of what we need: looked up in its catalog, never concluded from a version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pgflow_starter.errors import NotInstalledError
+from pgflow_starter.postgres.setup.admin import Connection, limited, session
+from pgflow_starter.postgres.stores import rights
+from pgflow_starter.postgres.stores.features import detect
+
+INSTALL = "run `pgflow-starter db install`"
+
+_PGMQ_FUNCTIONS = ("archive", "create", "read", "send", "set_vt")
+_PGFLOW_FUNCTIONS = (
+    "add_step",
+    "complete_task",
+    "create_flow",
+    "fail_task",
+    "set_vt_batch",
+    "start_flow",
+    "start_tasks",
+)
+# What newer versions have and older ones have not: functions first, then columns and attributes of types.
+_OPTIONAL_FUNCTIONS = {
+    "pgmq": ("acquire_queue_lock", "create_fifo_index", "enable_notify_insert", "send_topic"),
+    "pgflow": (
+        "claim_tasks",
+        "ensure_flow_compiled",
+        "mark_worker_stopped",
+        "requeue_stalled_tasks",
+        "track_worker_function",
+    ),
+}
+_OPTIONAL_COLUMNS = (
+    "pgflow.step_task_record.flow_input",
+    "pgflow.steps.opt_start_delay",
+    "pgflow.steps.step_type",
+    "pgflow.steps.when_unmet",
+    "pgflow.workers.deprecated_at",
+    "pgflow.workers.stopped_at",
+    "pgmq.message_record.headers",
+)
+
+
+_OPTIONAL_USES: dict[rights.Use, str] = {"compile": "make new flows", "notify": "have a queue notify"}
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What `check` found. Problems and notes are sentences for a person; `features` are sorted catalog names such as
+    `pgflow.requeue_stalled_tasks` (a function) or `pgflow.workers.stopped_at` (a column)."""
+
+    server_version: str
+    pgmq: Literal["extension", "sql", "missing"]
+    pgmq_version: str | None
+    """The extension's version; plain SQL carries none."""
+    pgflow: Literal["present", "partial", "missing"]
+    features: tuple[str, ...]
+    pgmq_problem: str | None
+    pgflow_problem: str | None
+    notes: tuple[str, ...] = ()
+    core: str | None = None
+    """The versions of the pgflow core that have what there is: it tells none itself."""
+    role: str | None = field(default=None, compare=False)
+    """Who asked, where its rights were looked at."""
+    rights_problems: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What keeps flows from running here, with the remedies."""
+        return tuple(p for p in (self.pgmq_problem, self.pgflow_problem, *self.rights_problems) if p)
+
+    @property
+    def ok(self) -> bool:
+        """Whether flows can run here."""
+        return not self.missing
+
+
+def check(conninfo: str) -> Inventory:
+    """Look into a database, changing nothing; at the rights of the role that asks, too.
+
+    Takes 20 seconds at most beyond connecting. Raises SetupError, DatabaseError. Safe from any thread.
+    """
+    with session(conninfo) as connection, limited(connection, 20):
+        found = take_inventory(connection)
+        return _with_rights(connection, found) if found.ok else found
+
+
+def _with_rights(connection: Connection, found: Inventory) -> Inventory:
+    """Judged as a registration does it."""
+    role = rights.role_of(connection)
+    assert role is not None
+    lacking = rights.missing(connection, rights.ALL_USES)
+    if not any(r.use == "work" and r.target in ("pgflow", "pgflow.flows") for r in lacking):  # else they cannot be read
+        lacking = rights.missing(connection, rights.ALL_USES, rights.slugs(connection))
+    missing = [right for right in lacking if right.use in rights.WORK_USES]
+    if not missing:
+        try:
+            detect(connection)
+        except NotInstalledError as error:
+            return replace(found, role=role[0], pgflow_problem=str(error))
+    notes = [
+        f"this role cannot {cannot}: {rights.told(optional, *role)}"
+        for use, cannot in _OPTIONAL_USES.items()
+        if (optional := [right for right in lacking if right.use == use])
+    ]
+    return replace(
+        found,
+        role=role[0],
+        rights_problems=tuple(rights.problems_of(missing, *role)),
+        notes=(*found.notes, *notes),
+    )
+
+
+def strangers(connection: Connection) -> list[str]:
+    """The schemas of the core that belong to somebody to whom who asks has not entrusted the database, in sentences."""
+    return [
+        f"schema {schema} belongs to role {owner!r}, who is no superuser, nor the database's owner, nor who asks, and"
+        f" can have code of its own run by whoever works here. See what is in it, then DROP SCHEMA {schema} CASCADE, or"
+        f" ALTER SCHEMA {schema} OWNER TO CURRENT_USER"
+        for schema, owner in connection.execute(_STRANGERS).fetchall()
+    ]
+
+
+def take_inventory(connection: Connection) -> Inventory:
+    """The same over a connection that is there already. Raises psycopg's errors."""
+    functions = {str(row[0]) for row in connection.execute(_FUNCTIONS)}
+    columns = {str(row[0]) for row in connection.execute(_COLUMNS)}
+    row = connection.execute(_SERVER).fetchone()
+    assert row is not None
+    version, extension, has_pgflow_schema = row
+    pgmq_lacks = [name for name in _PGMQ_FUNCTIONS if f"pgmq.{name}" not in functions]
+    pgflow_lacks = [name for name in _PGFLOW_FUNCTIONS if f"pgflow.{name}" not in functions]
+    pgmq: Literal["extension", "sql", "missing"] = "extension" if extension else "sql"
+    if len(pgmq_lacks) == len(_PGMQ_FUNCTIONS):
+        pgmq = "missing"
+    pgflow: Literal["present", "partial", "missing"] = "missing"
+    if has_pgflow_schema:
+        pgflow = "partial" if "create_flow" in pgflow_lacks else "present"
+    optional = [f"{schema}.{name}" for schema, names in _OPTIONAL_FUNCTIONS.items() for name in names]
+    features = [name for name in optional if name in functions] + [
+        name for name in _OPTIONAL_COLUMNS if name in columns
+    ]
+    return Inventory(
+        server_version=str(version),
+        pgmq=pgmq,
+        pgmq_version=extension,
+        pgflow=pgflow,
+        features=tuple(sorted(features)),
+        pgmq_problem=_pgmq_problem(pgmq, pgmq_lacks, columns),
+        pgflow_problem=_pgflow_problem(pgflow, pgflow_lacks),
+        notes=(*_notes(pgmq, functions), *strangers(connection)),
+        core=_core(columns, functions) if pgflow == "present" else None,
+    )
+
+
+def _core(columns: set[str], functions: set[str]) -> str:
+    """By what each version brought, the newest first."""
+    if "pgflow.step_tasks.queue_name" in columns:
+        return "0.17 or later"
+    if _CANCELLED in columns:
+        return "0.15.1 to 0.16"
+    if "pgflow.steps.when_unmet" in columns:
+        return "0.14 to 0.15.0"
+    if "pgflow.step_task_record.flow_input" in columns:
+        return "0.12 or 0.13"
+    return "0.10 or 0.11" if "pgflow.mark_worker_stopped" in functions else "0.8.1 or 0.9"
+
+
+def _pgmq_problem(pgmq: str, lacks: list[str], columns: set[str]) -> str | None:
+    if pgmq == "missing":
+        return f"pgmq is not installed: {INSTALL}"
+    if lacks:
+        return f"pgmq is incomplete, it has no {', '.join(lacks)}: update it to 1.5 or later"
+    if "pgmq.message_record.headers" not in columns:
+        return "pgmq is older than 1.5, which pgflow needs: ALTER EXTENSION pgmq UPDATE"
+    return None
+
+
+def _pgflow_problem(pgflow: str, lacks: list[str]) -> str | None:
+    if pgflow == "missing":
+        return f"the pgflow core is not installed: {INSTALL}"
+    if pgflow == "partial":
+        remedy = f"make sure that it holds nothing of yours, DROP SCHEMA pgflow CASCADE, then {INSTALL}"
+        return f"schema pgflow exists without create_flow, as a broken-off installation leaves it: {remedy}"
+    if lacks:
+        return f"the pgflow core is too old, it has no {', '.join(lacks)}: apply pgflow's own newer migrations"
+    return None
+
+
+def _notes(pgmq: str, functions: set[str]) -> tuple[str, ...]:
+    if pgmq == "missing" or "pgmq.enable_notify_insert" in functions:
+        return ()
+    return ("pgmq has no enable_notify_insert: signal_strategy='polling' works, 'notify' needs a newer pgmq",)
+
+
+# The names of all functions of the two schemas.
+_FUNCTIONS = """
+select distinct n.nspname || '.' || p.proname
+from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+where n.nspname in ('pgmq', 'pgflow')
+"""
+
+_CANCELLED = "pgflow.step_tasks.status cancelled"
+
+# The columns of their tables and the attributes of their types; and _CANCELLED where a task may be.
+_COLUMNS = f"""
+select n.nspname || '.' || c.relname || '.' || a.attname
+from pg_catalog.pg_attribute a
+join pg_catalog.pg_class c on c.oid = a.attrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname in ('pgmq', 'pgflow') and c.relkind in ('r', 'p', 'c') and a.attnum > 0 and not a.attisdropped
+union all
+select '{_CANCELLED}'
+from pg_catalog.pg_constraint k
+join pg_catalog.pg_class c on c.oid = k.conrelid
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'pgflow' and c.relname = 'step_tasks' and k.contype = 'c'
+  and pg_catalog.pg_get_constraintdef(k.oid) like '%''cancelled''%'
+"""  # noqa: S608 - a constant
+
+_STRANGERS = """
+select n.nspname::text, o.rolname::text
+from pg_catalog.pg_namespace n join pg_catalog.pg_roles o on o.oid = n.nspowner
+where n.nspname in ('pgmq', 'pgflow', 'realtime')
+  and not o.rolsuper and o.rolname not in (current_user, 'pg_database_owner')
+  and o.oid <> (select datdba from pg_catalog.pg_database where datname = pg_catalog.current_database())
+order by 1
+"""
+
+# The server's version, the pgmq extension's version or null, whether there is a schema pgflow.
+_SERVER = """
+select current_setting('server_version'),
+       (select extversion from pg_catalog.pg_extension where extname = 'pgmq'),
+       exists (select from pg_catalog.pg_namespace where nspname = 'pgflow')
+"""

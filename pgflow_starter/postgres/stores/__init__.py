@@ -1,0 +1,1 @@
+"""What the phases and the workers read and write, statement by statement."""

@@ -1,0 +1,199 @@
+"""What the database holds for workers and no claim of theirs will ever find, and what it hides from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+from psycopg import sql
+
+from pgflow_starter.core.evidence import Evidence, TaskKey
+from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores.features import Features
+
+SAMPLE = 400
+"""Queued tasks that one look takes from where the last one ended, messages of each doubted queue."""
+
+REMEMBERED = 20
+"""Tasks of a queue without a message that are looked at again."""
+
+OVERDUE = 5
+"""Seconds for which a message is visible until a queue that nobody takes it from is asked for the reason."""
+
+LOCK = 0.2
+"""Seconds that a look waits for somebody's lock: who is kept from working by it finds that out when it claims."""
+
+# Queued tasks from a place on and, behind the last of them, from the first: bounded, by the index of those that are
+# queued, and over some looks all of them are seen, wherever their run's ids lie. What is never read is named so that a
+# lock on it is met.
+_QUEUED = """
+with unread as (
+    select from pgflow.runs, pgflow.step_states, pgflow.workers, pgflow.flows, pgflow.steps, pgmq.meta where false
+), ahead as materialized (
+    select run_id, flow_slug, step_slug, task_index from pgflow.step_tasks
+    where status = 'queued' and run_id >= %(place)s order by run_id limit %(most)s
+), behind as materialized (
+    select run_id, flow_slug, step_slug, task_index from pgflow.step_tasks
+    where status = 'queued' and run_id < %(place)s and (select pg_catalog.count(*) from ahead) < %(most)s
+    order by run_id limit %(most)s
+), sample as (select * from ahead union all select * from behind)
+select flow_slug, pg_catalog.array_agg(run_id), pg_catalog.array_agg(step_slug), pg_catalog.array_agg(task_index),
+       null::boolean, null::uuid
+from sample where flow_slug = any(%(slugs)s::text[]) group by flow_slug
+union all
+select null, null, null, null,
+       (select pg_catalog.count(*) from ahead) < %(most)s and (select pg_catalog.count(*) from behind) < %(most)s,
+       coalesce((select run_id from behind order by run_id desc limit 1),
+                (select run_id from ahead order by run_id desc limit 1))
+"""
+# Of one queue, in one snapshot: those of these tasks that are queued still, those of them whose message is gone, or has
+# been visible for long, and when somebody last recorded one.
+_LOST = """
+select {slug}::text, pg_catalog.count(*), pg_catalog.count(*) filter (where q.msg_id is null),
+       pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(t.run_id, t.step_slug, t.task_index))
+           filter (where q.msg_id is null),
+       pg_catalog.count(*) filter (
+           where q.vt < clock_timestamp() - pg_catalog.make_interval(secs => {overdue}::float8)),
+       (select extract(epoch from clock_timestamp() - max(archived_at)) from pgmq.{archive})
+from unnest({runs}::uuid[], {steps}::text[], {indexes}::integer[]) as o(run_id, step_slug, task_index)
+join pgflow.step_tasks t using (run_id, step_slug, task_index)
+join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+join pgflow.step_states e on e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started'
+left join pgmq.{queue} q on q.msg_id = t.message_id
+where t.status = 'queued'
+"""
+# Of one queue: whether there are messages still that were read and belong to no task, or to one that was refused.
+_UNSTARTABLE = """
+select {slug}::text, exists (select from pgmq.{queue} where msg_id = any({refused}::bigint[])) or exists (
+    select from (select msg_id, read_ct from pgmq.{queue} order by msg_id limit {most}) m
+    where m.read_ct > 0 and not exists (
+        select from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+        where t.message_id = m.msg_id and t.flow_slug = {slug}{of_queue} and t.status in ('queued', 'started'))
+)
+"""
+# The tables of which row level security hides for certain what a worker reads or writes there: it is in force for this
+# role, and there is no policy for the command. Where start_tasks has its owner's rights, that is the owner's business.
+CONCEALED = """
+select n.nspname::text || '.' || c.relname::text
+from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace,
+     lateral (select case when n.nspname = 'pgflow' then
+                  case when c.relname in ('runs', 'step_states', 'workers') then array['r', 'w']
+                       when c.relname = 'step_tasks' then array['r', 'w', 'a']
+                       when c.relname in ('flows', 'steps') then array['r'] end
+                  when pg_catalog.starts_with(c.relname::text, 'q_') then array['r', 'w', 'd']
+                  when pg_catalog.starts_with(c.relname::text, 'a_') then array['a'] end as commands) used
+where n.nspname in ('pgflow', 'pgmq') and c.relrowsecurity and pg_catalog.row_security_active(c.oid)
+  and exists (
+      select from pg_catalog.unnest(used.commands) as k(command) where not exists (
+          select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) as o(role)
+          where p.polrelid = c.oid and p.polpermissive and p.polcmd::text in ('*', k.command)
+            and case o.role when 0::oid then true else pg_catalog.pg_has_role(o.role, 'USAGE') end))
+  and not exists (select from pg_catalog.pg_proc f where f.proname = 'start_tasks' and f.prosecdef
+                  and f.pronamespace = pg_catalog.to_regnamespace('pgflow')::oid)
+order by 1
+"""
+
+# Its worker meets them as well when it claims.
+_OF_ONE_QUEUE = (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege)
+
+
+class Looks:
+    """Looks for such things. Blocks on I/O; thread-safe."""
+
+    def __init__(self, database: Database, detected: Callable[[Connection], Features]) -> None:
+        self._database = database
+        self._detected = detected
+        # Somewhere, for other processes look as well.
+        self._place = uuid4()
+
+    def look(
+        self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[int]]
+    ) -> Mapping[str, Evidence]:
+        """What there is to say of each of these queues. Raises DatabaseError.
+
+        Tasks that were `lost` are looked at again; of the `doubted` messages were read that could not be started, these
+        among them.
+        """
+
+        def look(conn: Connection) -> dict[str, Evidence]:
+            rows: list[Any] = conn.execute(CONCEALED).fetchall()
+            concealed = [str(row[0]) for row in rows]
+            found = self._sampled(conn, slugs, lost, concealed)
+            if doubted:
+                of_queue = self._detected(conn).tasks_have_queues
+                statements = [_unstartable(slug, refused, of_queue) for slug, refused in doubted.items()]
+                for slug, there in _all(conn, statements):
+                    found[slug] = replace(found[slug], unstartable=there)
+            return found
+
+        return self._database.call(look, lock=LOCK)
+
+    def _sampled(
+        self, conn: Connection, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], concealed: Sequence[str]
+    ) -> dict[str, Evidence]:
+        place = self._place
+        rows: list[Any] = conn.execute(_QUEUED, {"place": place, "most": SAMPLE, "slugs": list(slugs)}).fetchall()
+        *queued, (*_, whole, last) = sorted(rows, key=lambda row: row[0] is None)
+        # On from the last one's run, which may have more of them; where it has more than a look takes, from the next.
+        self._place = UUID(int=(place.int + 1) % 2**128) if last in (None, place) else last
+        found = {slug: Evidence(whole=whole, concealed=_of_queue(concealed, slug)) for slug in slugs}
+        keys = {slug: dict.fromkeys(known) for slug, known in lost.items() if known}
+        for slug, *columns, _, _ in queued:
+            keys.setdefault(slug, {}).update(dict.fromkeys(zip(*columns, strict=True)))
+        statements = [_lost(slug, tuple(tasks)) for slug, tasks in keys.items()]
+        for slug, tasks, gone, some, overdue, moved_ago in _all(conn, statements) if statements else ():
+            found[slug] = replace(
+                found[slug],
+                queued=tasks,
+                lost=gone,
+                lost_tasks=tuple((UUID(run), step, index) for run, step, index in (some or ())[:REMEMBERED]),
+                hidden=f"pgmq.q_{slug}" in concealed,
+                overdue=overdue,
+                moved_ago=None if moved_ago is None else float(moved_ago),
+            )
+        return found
+
+
+def _of_queue(concealed: Sequence[str], slug: str) -> tuple[str, ...]:
+    """Those of the tables that matter to that queue's worker."""
+    return tuple(t for t in concealed if t.startswith("pgflow.") or t in (f"pgmq.q_{slug}", f"pgmq.a_{slug}"))
+
+
+def _all(conn: Connection, statements: Sequence[sql.Composed]) -> list[Any]:
+    """The rows of them all; what keeps one of them from being looked at is not for the others to pay for."""
+    try:
+        found: list[Any] = conn.execute(sql.SQL(" union all ").join(statements), prepare=False).fetchall()
+    except _OF_ONE_QUEUE:
+        found = []
+        for statement in statements:
+            with suppress(*_OF_ONE_QUEUE):
+                found += conn.execute(statement, prepare=False).fetchall()
+    return found
+
+
+def _lost(slug: str, tasks: Sequence[TaskKey]) -> sql.Composed:
+    return sql.SQL(_LOST).format(
+        slug=sql.Literal(slug),
+        queue=sql.Identifier(f"q_{slug}"),
+        archive=sql.Identifier(f"a_{slug}"),
+        overdue=sql.Literal(OVERDUE),
+        runs=sql.Literal([run for run, _, _ in tasks]),
+        steps=sql.Literal([step for _, step, _ in tasks]),
+        indexes=sql.Literal([index for _, _, index in tasks]),
+    )
+
+
+def _unstartable(slug: str, refused: Iterable[int], of_queue: bool) -> sql.Composed:
+    return sql.SQL(_UNSTARTABLE).format(
+        slug=sql.Literal(slug),
+        # Where tasks have queues, the index is of queue and message.
+        of_queue=sql.SQL(" and t.queue_name = {}").format(sql.Literal(slug)) if of_queue else sql.SQL(""),
+        queue=sql.Identifier(f"q_{slug}"),
+        most=sql.Literal(SAMPLE),
+        refused=sql.Literal(list(refused)),
+    )

@@ -1,0 +1,173 @@
+"""Settling: what became of tasks is written, and a run that somebody has locked keeps no other from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import Any
+
+from psycopg import sql
+
+from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.database import Database
+
+_GIVEN = """
+unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
+    with ordinality as o(run_id, step_slug, task_index, text, n)
+"""
+# What a task must be for its outcome to have been taken: complete_task and fail_task return its row in any case. An
+# output that no map can take fails the task; another's failure, or another's attempt, has another text.
+_COMPLETED = "(t.status = 'completed' or t.status = 'failed' and starts_with(t.error_message, '[TYPE_VIOLATION]'))"
+_FAILED = "(t.status in ('queued', 'failed') and t.error_message = o.text)"
+# The runs are locked first: fail_task beside complete_task in one run deadlocks on 0.8.1 otherwise. In order of run_id,
+# for the same reason between batches; those that somebody has locked are passed over, and told. All in one statement.
+# Which of the outcomes were ignored is told with where task and run stand.
+_COMPLETE = f"""
+with free as materialized (
+    select run_id, status from pgflow.runs where run_id = any(%(runs)s::uuid[]) order by run_id for update skip locked
+)
+select array(select r.run_id from pgflow.runs r
+             where r.run_id = any(%(runs)s::uuid[]) and r.run_id not in (select run_id from free)),
+       (select string_agg(run_id::text, ',') from free),
+       (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, free.status))
+                   filter (where {_COMPLETED} is not true)
+        from {_GIVEN} join free using (run_id),
+            lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb) t)
+"""  # noqa: S608 - constants
+# What is free is decided once, for all statements of the transaction: a run that somebody releases in between would
+# have its tasks failed, but not for good.
+_FREE = """
+with free as materialized (
+    select run_id from pgflow.runs where run_id = any(%(all_runs)s::uuid[]) order by run_id for update skip locked
+)
+select array(select r.run_id from pgflow.runs r
+             where r.run_id = any(%(all_runs)s::uuid[]) and r.run_id not in (select run_id from free)),
+       set_config('pgflow_starter.free', coalesce((select string_agg(run_id::text, ',') from free), ''), true)
+"""
+# The same for outcomes of which something else was locked: a step's state, the task, its message.
+_ALL_FREE = """
+with free as materialized (
+    select run_id from pgflow.runs where run_id = any(%(all_runs)s::uuid[]) order by run_id for update skip locked
+), states as materialized (
+    select s.run_id from pgflow.step_states s where s.run_id in (select run_id from free)
+    order by s.run_id, s.step_slug for update skip locked
+), tasks as materialized (
+    select t.run_id, t.message_id from pgflow.step_tasks t
+    join unnest(%(all_runs)s::uuid[], %(all_steps)s::text[], %(all_indexes)s::integer[])
+        as o(run_id, step_slug, task_index) using (run_id, step_slug, task_index)
+    where t.run_id in (select run_id from free) for update of t skip locked
+), messages as materialized (
+    select q.msg_id from pgmq.{queue} q where q.msg_id in (select message_id from tasks) for update skip locked
+), all_free as materialized (
+    select f.run_id from free f
+    where (select count(*) from states s where s.run_id = f.run_id)
+            = (select count(*) from pgflow.step_states s where s.run_id = f.run_id)
+      and (select count(*) from tasks t where t.run_id = f.run_id)
+            = (select count(*) from pgflow.step_tasks t
+               join unnest(%(all_runs)s::uuid[], %(all_steps)s::text[], %(all_indexes)s::integer[])
+                   as o(run_id, step_slug, task_index) using (run_id, step_slug, task_index)
+               where t.run_id = f.run_id)
+      and not exists (select from tasks t join pgmq.{queue} q on q.msg_id = t.message_id
+                      where t.run_id = f.run_id and q.msg_id not in (select msg_id from messages))
+)
+select array(select r.run_id from pgflow.runs r
+             where r.run_id = any(%(all_runs)s::uuid[]) and r.run_id not in (select run_id from all_free)),
+       set_config('pgflow_starter.free', coalesce((select string_agg(run_id::text, ',') from all_free), ''), true)
+"""
+_IS_FREE = "o.run_id = any(string_to_array(nullif(current_setting('pgflow_starter.free'), ''), ',')::uuid[])"
+_RUN = "(select r.status from pgflow.runs r where r.run_id = o.run_id)"
+_COMPLETE_FREE = f"""
+select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, {_RUN})) filter (where {_COMPLETED} is not true)
+from {_GIVEN},
+    lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb) t where {_IS_FREE}
+"""  # noqa: S608 - constants
+_FAIL_FREE = f"""
+select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, {_RUN})) filter (where {_FAILED} is not true)
+from {_GIVEN},
+    lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, o.text) t where {_IS_FREE}
+"""  # noqa: S608 - constants
+# Leaves tasks no attempt, so that fail_task fails them for good.
+EXHAUST = """
+update pgflow.step_tasks t
+set attempts_count = greatest(t.attempts_count, coalesce(s.opt_max_attempts, f.opt_max_attempts))
+from pgflow.steps s join pgflow.flows f using (flow_slug),
+     unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[]) as o(run_id, step_slug, task_index)
+where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug and t.status = 'started'
+  and t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.task_index
+"""
+_EXHAUST_FREE = f"{EXHAUST} and {_IS_FREE}"
+
+
+class Settling:
+    """Writes outcomes. Blocks on I/O; thread-safe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
+        """Write them, in one transaction and one round trip; those that are not, for somebody has locked their run.
+
+        It is all of the others or nothing; those that pgflow ignored are told, too. Who is `careful` waits for no row
+        that is locked. Raises DatabaseError.
+        """
+        ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
+        if not careful:
+            try:
+                return self._database.call(partial(_settle, ordered), answers=answers)
+            except DatabaseError as error:
+                if not error.locked:
+                    raise
+        # Something of one of them is locked, or a table is: then this fails as well.
+        find = _all_free(f"q_{outcomes[0].task.flow_slug}")
+        return self._database.call(partial(_settle_found, ordered, find), answers=answers)
+
+
+def _settle(outcomes: Sequence[Outcome], conn: Connection) -> Settled:
+    if any(o.kind is not OutcomeKind.COMPLETED for o in outcomes):
+        return _settle_found(outcomes, _FREE, conn)
+    row: Any = conn.execute(_COMPLETE, _columns(outcomes)).fetchone()
+    return _settled(outcomes, row, [(outcomes, row[2])])
+
+
+def _settle_found(outcomes: Sequence[Outcome], find: str, conn: Connection) -> Settled:
+    """Those whose runs `find` finds free."""
+    completed = [o for o in outcomes if o.kind is OutcomeKind.COMPLETED]
+    failed = [o for o in outcomes if o.kind is not OutcomeKind.COMPLETED]
+    for_good = [o for o in failed if o.kind is OutcomeKind.FAILED_FOR_GOOD]
+    written: list[tuple[Sequence[Outcome], Any]] = []
+    with conn.pipeline(), conn.transaction():
+        found = conn.execute(find, {f"all_{name}": column for name, column in _columns(outcomes).items()})
+        if completed:
+            written.append((completed, conn.execute(_COMPLETE_FREE, _columns(completed))))
+        if for_good:
+            conn.execute(_EXHAUST_FREE, _columns(for_good))
+        if failed:
+            written.append((failed, conn.execute(_FAIL_FREE, _columns(failed))))
+    return _settled(outcomes, found.fetchone(), [(part, cursor.fetchone()[0]) for part, cursor in written])
+
+
+def _columns(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    tasks = [o.task for o in outcomes]
+    return {
+        "runs": [t.run_id for t in tasks],
+        "steps": [t.step_slug for t in tasks],
+        "indexes": [t.task_index for t in tasks],
+        "texts": [o.output_json if o.kind is OutcomeKind.COMPLETED else o.error for o in outcomes],
+    }
+
+
+def _settled(outcomes: Sequence[Outcome], row: Any, ignored: Sequence[tuple[Sequence[Outcome], Any]]) -> Settled:
+    """From the runs that were locked and those that were free, and of each part of the outcomes what was ignored."""
+    locked, free = {str(run) for run in row[0]}, (row[1] or "").split(",")
+    left = [o for o in outcomes if str(o.task.run_id) in locked]
+    told = [(part[n - 1], Ignored(task, run)) for part, found in ignored for n, task, run in found or ()]
+    there = locked.union(free)
+    told += [(o, Ignored(None, None)) for o in outcomes if str(o.task.run_id) not in there]
+    return Settled(left, told)
+
+
+@cache
+def _all_free(queue: str) -> str:
+    return sql.SQL(_ALL_FREE).format(queue=sql.Identifier(queue)).as_string()
