@@ -19,11 +19,11 @@ from pgflow_starter.starter import per_process as runtimes
 from pgflow_starter.threads.cache import ThreadCache, ThreadsClosedError
 from pgflow_starter.threads.timers import TimerThread
 from pgflow_starter.worker.flights import Flight, Flights
-from tests.module_rig import NoOutage
+from tests.modules.rig import NoOutage
 from tests.support.pauses import Between
 from tests.support.starters import running
 from tests.support.waiting import eventually
-from tests.test_outbox import task
+from tests.worker.test_outbox import task
 
 WAIT = 30.0
 

@@ -13,7 +13,7 @@ import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, DefinitionError
 from pgflow_starter.core.news import News
 from pgflow_starter.module_log import ModuleLog
-from tests.module_rig import AWAY, Rig
+from tests.modules.rig import AWAY, Rig
 from tests.support.starters import running
 from tests.support.waiting import eventually
 

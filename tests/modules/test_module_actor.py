@@ -17,7 +17,7 @@ from pgflow_starter.modules.messages import (
     TroubleTurned,
     WorkerLost,
 )
-from tests.module_rig import AWAY, WAIT, Rig, hang
+from tests.modules.rig import AWAY, WAIT, Rig, hang
 from tests.support.waiting import eventually
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from pgflow_starter.core.state import Phase
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, ThreadCache
 from pgflow_starter.threads.lane import Lane
-from tests.module_rig import PHASE_TIMEOUT, WAIT, Hang, Rig, hang
+from tests.modules.rig import PHASE_TIMEOUT, WAIT, Hang, Rig, hang
 from tests.support.waiting import eventually
 
 

@@ -9,8 +9,8 @@ import pytest
 from pgflow_starter import DatabaseError
 from pgflow_starter.modules.messages import PhaseOverdue
 from pgflow_starter.modules.phase_batches import MOST, WIDTH
-from tests.crowd_rig import Square, a_square, ended, reason, told, told_nothing
-from tests.module_rig import PHASE_TIMEOUT, WAIT, Rig
+from tests.modules.batch_rig import Square, a_square, ended, reason, told, told_nothing
+from tests.modules.rig import PHASE_TIMEOUT, WAIT, Rig
 from tests.support.waiting import eventually
 
 __all__ = ["a_square"]

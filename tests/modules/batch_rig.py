@@ -20,7 +20,7 @@ from pgflow_starter.ports import CancelScope
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.lane import Lane
-from tests.module_rig import PHASE_TIMEOUT, WAIT, NoOutage
+from tests.modules.rig import PHASE_TIMEOUT, WAIT, NoOutage
 from tests.support.waiting import eventually
 
 

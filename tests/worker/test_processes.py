@@ -16,7 +16,7 @@ from pgflow_starter.postgres.stores.flows import compile_flow
 from tests.support.programs import read_until, running
 from tests.support.starters import echo_job
 from tests.support.waiting import eventually
-from tests.workers import worker_process
+from tests.worker import worker_process
 
 TASKS = 2_000
 Interval = tuple[float, float | None]

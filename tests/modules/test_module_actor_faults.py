@@ -13,7 +13,7 @@ from pykka.messages import ProxyCall
 from pgflow_starter import DefinitionError
 from pgflow_starter.core.state import Phase
 from pgflow_starter.modules.messages import TroubleTurned, WorkerLost
-from tests.module_rig import AWAY, PHASE_TIMEOUT, WAIT, Rig, hang
+from tests.modules.rig import AWAY, PHASE_TIMEOUT, WAIT, Rig, hang
 from tests.support.waiting import eventually
 
 

@@ -30,7 +30,7 @@ from tests.support.databases import FAST, memory_folder
 from tests.support.programs import sigint_counts
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

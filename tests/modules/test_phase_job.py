@@ -20,7 +20,7 @@ from pgflow_starter.testing import ManualTimers
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.scope import PhaseScope
-from tests.module_rig import PHASE_TIMEOUT, WAIT, Hang, NoOutage
+from tests.modules.rig import PHASE_TIMEOUT, WAIT, Hang, NoOutage
 
 ORDERS = Identity("orders", ModuleType.JOB)
 

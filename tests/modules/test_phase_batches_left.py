@@ -14,8 +14,8 @@ from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.modules.phase_job import PhaseJob
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.threads.lane import Lane
-from tests.crowd_rig import Square, a_square, ended, no_thread, reason, told_nothing
-from tests.module_rig import WAIT
+from tests.modules.batch_rig import Square, a_square, ended, no_thread, reason, told_nothing
+from tests.modules.rig import WAIT
 from tests.support.waiting import eventually
 
 __all__ = ["a_square"]
