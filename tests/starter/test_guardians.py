@@ -38,7 +38,7 @@ def _wake_listener(starter: pgflow.Starter) -> None:
     """Have its thread go round once more. A notification need not: it may be read on the way to the next wait."""
     listener = starter._runtime._listener
     assert listener is not None
-    listener._interrupt()
+    listener.unlisten("what nobody listens to")
 
 
 def test_a_timer_thread_that_dies_is_started_again_with_its_calls(
