@@ -69,7 +69,7 @@ class DispatchedActor(Actor):
             while (envelope := self.actor_inbox.take()) is not None:
                 if self._accept(envelope) is None:
                     if self.stops_slowly:
-                        self._dispatcher.elsewhere(self._leave)
+                        self._dispatcher.put_slow(self._leave)
                     else:
                         self._leave()
                     return False

@@ -46,7 +46,7 @@ class Dispatcher:
         """Make the call soon; does not wait."""
         self._calls.put(call)
 
-    def elsewhere(self, call: Callable[[], object]) -> None:
+    def put_slow(self, call: Callable[[], object]) -> None:
         """Make a call that may take its time on a thread of its own; on this one where there is none to be had."""
         try:
             self._threads.run(call)

@@ -1,4 +1,4 @@
-"""`Elsewhere`: what the main thread has done for it on another.
+"""`OffMain`: what the main thread has done for it on another.
 
 A signal handler may raise at any moment of the main thread: between a lock's being taken and the block that gives it
 back, a connection's leaving the pool and its user. So the main thread only hands its calls over and waits for the
@@ -30,7 +30,7 @@ class NoThreadError(RuntimeError):
     """There is no thread to be had."""
 
 
-class Elsewhere:
+class OffMain:
     """The threads of one client, kept for the next call while warm. Thread-safe; a signal handler may use it, too."""
 
     def __init__(self, name: str) -> None:

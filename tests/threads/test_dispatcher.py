@@ -154,7 +154,7 @@ def test_without_a_thread_to_make_up_it_is_tried_again(stand: Stand, monkeypatch
         patched.setattr(stand.threads, "run", no_thread)
         stand.timers.advance(HANGS_AFTER)
         here: list[int] = []
-        stand.dispatcher.elsewhere(lambda: here.append(threading.get_ident()))
+        stand.dispatcher.put_slow(lambda: here.append(threading.get_ident()))
         assert here == [threading.get_ident()]
     assert not served.is_set()
     stand.timers.advance(HANGS_AFTER)

@@ -1,4 +1,4 @@
-"""`Nursery`: the life of a supervisor: who is started, restarted and ended, when, and in which order.
+"""`Restarter`: the life of a supervisor: who is started, restarted and ended, when, and in which order.
 
 Everything happens on its own thread, one message at a time; children only `tell` it.
 """
@@ -16,7 +16,7 @@ import pykka
 
 from pgflow_starter.clock import Clock, SystemClock
 from pgflow_starter.ports import ActorObserver
-from pgflow_starter.supervision.actor import Actor, told
+from pgflow_starter.supervision.actor import Actor, described
 from pgflow_starter.supervision.children import Child, Children
 from pgflow_starter.supervision.errors import ChildStartError, RestartIntensityExceededError
 from pgflow_starter.supervision.intensity import RestartWindow
@@ -44,7 +44,7 @@ class TryAgain:
     reason: BaseException
 
 
-class Nursery(Actor):
+class Restarter(Actor):
     """Starts `children` in order before it takes messages, restarts them by `flags`, stops them in reverse.
 
     `children` may be a function, asked anew by each incarnation. `watcher(child_id, reason)` is told of each unexpected
@@ -88,7 +88,7 @@ class Nursery(Actor):
                 self._start(child)
             except BaseException as error:
                 self._end_all()
-                msg = f"supervisor {self._id!r}: child {child.id!r} failed to start: {told(error)}"
+                msg = f"supervisor {self._id!r}: child {child.id!r} failed to start: {described(error)}"
                 raise ChildStartError(msg) from error
 
     def on_stop(self) -> None:
@@ -203,4 +203,4 @@ class Nursery(Actor):
 
 
 def _why(reason: BaseException | None) -> str:
-    return "stopped from outside" if reason is None else told(reason)
+    return "stopped from outside" if reason is None else described(reason)
