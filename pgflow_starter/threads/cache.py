@@ -72,6 +72,11 @@ class ThreadCache:
             self._threads.pop(thread, None)
             raise
 
+    @property
+    def idle(self) -> int:
+        """How many of its threads have nothing to do."""
+        return len(self._idle)
+
     def names(self) -> list[str]:
         """Of its threads, but for the caller's own, that have not ended."""
         with self._lock:

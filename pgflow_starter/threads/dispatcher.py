@@ -53,6 +53,10 @@ class Dispatcher:
         except RuntimeError:
             call()
 
+    def counts(self) -> tuple[int, int]:
+        """How many threads it has, and how many of them are in a call."""
+        return self._count, len(self._since)
+
     def close(self) -> None:
         """End the threads; whatever was put before is done first. Does not wait."""
         self._closed = True

@@ -67,6 +67,11 @@ class TimerThread:
                 self._changed.notify()
         return timed
 
+    @property
+    def entries(self) -> int:
+        """How many are kept, cancelled ones included."""
+        return len(self._heap)
+
     def revive(self, died: Died) -> None:
         """As `Threaded.revive`; the calls that wait are kept."""
         with self._lock:
@@ -81,7 +86,7 @@ class TimerThread:
         self._thread.close()
 
     def _make_calls(self) -> None:
-        while (timed := self._next()) is not None:
+        while (timed := self.await_due()) is not None:
             call = timed.call
             if call is None:
                 continue
@@ -91,8 +96,8 @@ class TimerThread:
             except BaseException:
                 logger.exception("a timed call raised")
 
-    def _next(self) -> TimedCall | None:
-        """Wait for the next call that is due; None when closed."""
+    def await_due(self) -> TimedCall | None:
+        """On the thread: wait for the next call that is due; None when closed."""
         with self._lock:
             while not self._closed:
                 if not self._heap:

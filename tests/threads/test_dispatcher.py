@@ -51,7 +51,7 @@ class Stand:
 
     @property
     def count(self) -> int:
-        return self.dispatcher._count
+        return self.dispatcher.counts()[0]
 
     def close(self) -> None:
         self.go_on.set()
@@ -139,7 +139,7 @@ def test_nobody_is_made_up_for_while_nobody_waits(stand: Stand) -> None:
 
 def test_an_idle_dispatcher_has_no_timer(stand: Stand) -> None:
     assert stand.serves().wait(WAIT)
-    eventually(lambda: not stand.dispatcher._since)
+    eventually(lambda: stand.dispatcher.counts() == (WIDTH, 0))
     stand.timers.advance(HANGS_AFTER)
     assert stand.timers.pending == 0
 

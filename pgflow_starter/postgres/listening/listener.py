@@ -95,7 +95,8 @@ class Listener:
         hangs = "the LISTEN connection hangs, in resolving a host name perhaps"
         self._thread = OwnThread("pgflow-listener", self._run, hangs=hangs)
         self._closed = self._back = self._loss_logged = False
-        self._missed = False  # what was sent since LISTEN was last in force was announced to nobody
+        self.missed = False
+        """Whether what was sent since LISTEN was last in force was announced to nobody, and nobody woken for it yet."""
         self._deaf_in_a_row = 0
         self._wakeup = Wakeup()
         if reachability is not None:
@@ -203,8 +204,8 @@ class Listener:
             if proof.heard:
                 if self._listen(conn):
                     self._take(conn, proof)  # executing LISTEN may have read them off the socket
-                if self._missed:
-                    self._missed = False
+                if self.missed:
+                    self.missed = False
                     self._announce_return()
             self._wakeup.wait(proof.patience(), conn.fileno())
 
@@ -236,7 +237,7 @@ class Listener:
     def _lost(self, error: PgflowError) -> bool:
         """The connection is gone; whether it was listening."""
         was_listening = self._queues.lost(error)
-        self._missed = self._missed or was_listening
+        self.missed = self.missed or was_listening
         if was_listening and self._observer is not None and not self._closed:
             self._observer.disconnected(error)
         return was_listening
