@@ -10,7 +10,7 @@ from itertools import islice
 from pgflow_starter.errors import TransientError
 from pgflow_starter.modules.phase_job import PhaseJob
 from pgflow_starter.ports import Phases
-from pgflow_starter.threads.lane import Lane, LanePlace
+from pgflow_starter.threads.lane import Lane, LaneCall
 from pgflow_starter.threads.scope import PhaseScope
 
 MOST = 64
@@ -24,7 +24,7 @@ class _Batch:
     __slots__ = ("left", "place", "scope", "staying")
 
     def __init__(self) -> None:
-        self.place: LanePlace
+        self.place: LaneCall
         self.scope = PhaseScope()
         self.staying: set[PhaseJob] = set()
         self.left = False
@@ -80,7 +80,7 @@ class Crowd:
         """Under the lock."""
         if self._waiting and self._serving < WIDTH:
             batch = _Batch()
-            batch.place = LanePlace(partial(self._serve, batch))
+            batch.place = LaneCall(partial(self._serve, batch))
             self._lane.enter(batch.place)
             self._serving += 1
 

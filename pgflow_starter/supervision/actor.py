@@ -68,7 +68,7 @@ class Actor(pykka.ThreadingActor):
     def abandon(self) -> None:
         """On the supervisor's thread, when this actor did not end in time: fence it off. Does not block.
 
-        It takes no more messages and whoever waits for an answer gets one. When its thread comes back, the actor dies
+        It takes no more messages, and an asker that waits gets an answer. When its thread comes back, the actor dies
         of an AbandonedError: `on_failure` runs, `on_stop` does not.
         """
         self._unregister()
@@ -117,7 +117,7 @@ class Actor(pykka.ThreadingActor):
 
     def _die(self, error: BaseException, started: bool) -> None:
         try:
-            # What caused one of ours may be the driver's, whose words nobody has looked through for passwords.
+            # What caused one of ours may be the driver's error, and no password was taken out of its words.
             traced = started and not isinstance(error, PgflowError)
             logger.error("%s died: %s", self, described(error), exc_info=error if traced else None)
         finally:

@@ -13,7 +13,7 @@ from pgflow_starter.threads.own_thread import Threaded
 
 @dataclass(frozen=True, slots=True)
 class ThreadDied:
-    """The guarded thread ended, and nobody had closed it."""
+    """The guarded thread ended without having been closed."""
 
     error: BaseException
 

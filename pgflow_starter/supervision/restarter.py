@@ -1,4 +1,4 @@
-"""`Restarter`: the life of a supervisor: who is started, restarted and ended, when, and in which order.
+"""`Restarter`: the life of a supervisor: which child is started, restarted and ended, when, and in which order.
 
 Everything happens on its own thread, one message at a time; children only `tell` it.
 """
@@ -47,9 +47,9 @@ class TryAgain:
 class Restarter(Actor):
     """Starts `children` in order before it takes messages, restarts them by `flags`, stops them in reverse.
 
-    `children` may be a function, asked anew by each incarnation. `watcher(child_id, reason)` is told of each unexpected
-    end, on this actor's thread, and `observer` of each restart as well. `clock` is what restart intensity is measured
-    by (default: the system's monotonic one). Dies with RestartIntensityExceededError when it gives up.
+    `children` may be a function, asked anew by each incarnation. `watcher(child_id, reason)` is called at each
+    unexpected end, on this actor's thread, `observer` at each restart as well. `clock` is what restart intensity is
+    measured by (default: the system's monotonic one). Dies with RestartIntensityExceededError when it gives up.
     """
 
     thread_name = "pgflow-supervisor"
@@ -133,9 +133,9 @@ class Restarter(Actor):
         logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason), extra=self._fields(child_id))
         restarting = to_restart(child.spec.restart, reason is not None)
         if self._watcher is not None:
-            self._tell("watcher", partial(self._watcher, child_id, reason))
+            self._call("watcher", partial(self._watcher, child_id, reason))
         if self._observer is not None:
-            self._tell("observer", partial(self._observer.died, self._id, child_id, reason, restarting=restarting))
+            self._call("observer", partial(self._observer.died, self._id, child_id, reason, restarting=restarting))
         if restarting:
             self._restart(child, reason)
         else:
@@ -144,11 +144,11 @@ class Restarter(Actor):
     def _fields(self, child_id: str) -> dict[str, str]:
         return {"pgflow_supervisor": self._id, "pgflow_actor": child_id}
 
-    def _tell(self, who: str, call: Callable[[], object]) -> None:
+    def _call(self, what: str, call: Callable[[], object]) -> None:
         try:
             call()
         except BaseException:
-            logger.exception("%s: the %s raised", self._id, who)
+            logger.exception("%s: the %s raised", self._id, what)
 
     def _keeps(self, child: Child) -> bool:
         """Whether a child that ended for good stays known, to be started again by a call."""
@@ -174,7 +174,7 @@ class Restarter(Actor):
         self._forget_unless_kept(others)
         for member in group:
             if member is child or self._keeps(member):
-                member.restarts += 1  # before anybody can meet the new incarnation
+                member.restarts += 1  # before the new incarnation can be met
                 try:
                     self._start(member)
                 except BaseException as error:
@@ -186,7 +186,7 @@ class Restarter(Actor):
                     self._try_again(TryAgain(member.id, error))
                     return
                 if self._observer is not None:
-                    self._tell("observer", partial(self._observer.restarted, self._id, member.id))
+                    self._call("observer", partial(self._observer.restarted, self._id, member.id))
 
     def _try_again(self, message: TryAgain) -> None:
         with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile

@@ -1,4 +1,4 @@
-"""`SupervisorActor`: OTP's supervisor on pykka actors, that is: the calls on a nursery; and the dynamic one."""
+"""`SupervisorActor`: OTP's supervisor on pykka actors, that is: the calls on a `Restarter`; and the dynamic one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ logger = logging.getLogger("pgflow_starter.supervision")
 class SupervisorActor(Restarter):
     """Starts `children` in order before it takes messages, restarts them by `flags`, stops them in reverse.
 
-    See `Restarter` for the arguments. Call it through its ref or proxy; a call that it refuses does it no harm, told or
-    asked.
+    See `Restarter` for the arguments. Call it through its ref or proxy; a call that it refuses does it no harm.
     """
 
     def start_child(self, spec: ChildSpec) -> pykka.ActorRef[Any]:

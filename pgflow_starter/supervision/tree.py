@@ -14,7 +14,7 @@ from pgflow_starter.core.state import ChildInfo
 
 
 class Tree:
-    """The current incarnations of those who are called by name, and the supervisors' children. Thread-safe."""
+    """The current incarnations of the actors that are called by name, and the supervisors' children. Thread-safe."""
 
     def __init__(self) -> None:
         self._children: dict[str, Callable[[], tuple[ChildInfo, ...]]] = {}
@@ -56,7 +56,7 @@ class Tree:
         return ref
 
     def close(self) -> None:
-        """From now on nobody is started again: who waits for it gets ActorDeadError."""
+        """From now on no actor is started again: a caller that waits for one gets ActorDeadError."""
         with self._lock:
             self._closed = True
             self._entered.notify_all()

@@ -19,14 +19,14 @@ class Threaded(Protocol):
     """A part of the starter that has a thread of its own and is no actor. Thread-safe."""
 
     def revive(self, died: Died) -> None:
-        """Start the thread, where there is work for one; `died` is told when it ends without having been closed."""
+        """Start the thread, where there is work for one; `died` is called when it ends without having been closed."""
 
 
 class OwnThread:
     """A daemon thread that calls `run`, which returns once its part is closed. Thread-safe.
 
-    Where `run` raises, there is no thread any more, and `died` is told of it on that thread; without anybody to be told
-    it is `threading.excepthook`'s. `hangs` is what is logged of a thread that does not end; empty: nothing.
+    Where `run` raises, there is no thread any more, and the `died` of `revive` is called on it; without one it is
+    `threading.excepthook`'s. `hangs` is what is logged of a thread that does not end; empty: nothing.
     """
 
     def __init__(self, name: str, run: Callable[[], object], *, hangs: str = "") -> None:
@@ -47,7 +47,7 @@ class OwnThread:
                 self._thread = thread
 
     def revive(self, died: Died, *, needed: bool) -> None:
-        """From now on `died` is told. Start the thread where it is `needed`, as `start`."""
+        """From now on `died` is called when it dies. Start the thread where it is `needed`, as `start`."""
         with self._lock:
             self._died = died
             if needed:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pgflow_starter.clock import Timers
 from pgflow_starter.ports import TaskStore
-from pgflow_starter.threads.lane import Lane, LanePlace, Turn
+from pgflow_starter.threads.lane import Lane, LaneCall, Turn
 
 logger = logging.getLogger("pgflow_starter.workers")
 
@@ -87,7 +87,7 @@ class Lookout:
                 return
             self._looking += 1
         try:
-            self._lane.enter(LanePlace(self._look, Turn.LATER))
+            self._lane.enter(LaneCall(self._look, Turn.LATER))
         except RuntimeError as error:
             workers = self._next(len(self._waiting))
             self._gone()

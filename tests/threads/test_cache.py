@@ -1,4 +1,4 @@
-"""The thread cache: what runs at once, on which thread, and what is left behind. And waiting for a thread, patiently."""
+"""The thread cache: what runs at once, on which thread, and what is left behind; and patience where there is none."""
 
 from __future__ import annotations
 

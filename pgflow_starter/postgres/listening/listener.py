@@ -2,7 +2,7 @@
 
 Its thread waits on the connection's socket and on a wake-up socket of its own, so that a LISTEN is not held up behind
 a wait for notifications. Without a connection it tries again by itself, listens on every queue anew, and wakes them all
-once: what was sent meanwhile was announced to nobody.
+once: what was sent meanwhile was not announced.
 
 A connection proves that it hears: a notification sent to it over another connection must arrive, at first and from
 time to time. One that has silently died, or that goes through a transaction pooler, does not hear it.
@@ -96,7 +96,7 @@ class Listener:
         self._thread = OwnThread("pgflow-listener", self._run, hangs=hangs)
         self._closed = self._back = self._loss_logged = False
         self.missed = False
-        """Whether what was sent since LISTEN was last in force was announced to nobody, and nobody woken for it yet."""
+        """Whether LISTEN was out of force, and the queues were not woken since."""
         self._deaf_in_a_row = 0
         self._wakeup = Wakeup()
         if reachability is not None:
