@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,5 @@ class GuardianActor(Actor):
         return super().on_receive(message)
 
     def _tell_died(self, error: BaseException) -> None:
-        try:
+        with suppress(pykka.ActorDeadError):
             self.actor_ref.tell(ThreadDied(error))
-        except pykka.ActorDeadError:
-            return

@@ -183,14 +183,11 @@ class Restarter(Actor):
                         "%s: restarting %s failed: %s", self._id, member.id, _why(error), extra=self._fields(member.id)
                     )
                     member.restarting = True
-                    self._try_again(TryAgain(member.id, error))
+                    with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile
+                        self.actor_ref.tell(TryAgain(member.id, error))
                     return
                 if self._observer is not None:
                     self._call("observer", partial(self._observer.restarted, self._id, member.id))
-
-    def _try_again(self, message: TryAgain) -> None:
-        with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile
-            self.actor_ref.tell(message)
 
     def _terminate(self, children: Sequence[Child]) -> None:
         self._children.stop(children)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pykka
@@ -70,10 +71,8 @@ class Tree:
         ref: pykka.ActorRef[Any] | None = self.ref(actor_id)
         while True:
             if ref is not None:
-                try:
+                with suppress(pykka.ActorDeadError):
                     return ref.ask(message, timeout=timeout)
-                except pykka.ActorDeadError:
-                    pass
             ref = self.await_other(actor_id, ref, timeout)
 
     def flat(self, root: ChildInfo) -> tuple[ChildInfo, ...]:

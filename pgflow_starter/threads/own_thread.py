@@ -46,10 +46,10 @@ class OwnThread:
                 thread.start()  # may raise: then there is none to wait for
                 self._thread = thread
 
-    def revive(self, died: Died, *, needed: bool) -> None:
-        """From now on `died` is called when it dies. Start the thread where it is `needed`, as `start`."""
+    def revive(self, died: Died | None, *, needed: bool = True) -> None:
+        """From now on `died` is called when it dies (None: as before). Start it where it is `needed`, as `start`."""
         with self._lock:
-            self._died = died
+            self._died = died or self._died
             if needed:
                 self.start()
 
@@ -58,13 +58,11 @@ class OwnThread:
         with self._lock:
             self._closed = True
             thread = self._thread
-        if thread is None:
-            return True
-        if thread is not threading.current_thread():
+        if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSE_TIMEOUT)
             if self._hangs and thread.is_alive():
                 logger.warning("%s: its thread is left to it", self._hangs)
-        return not thread.is_alive()
+        return thread is None or not thread.is_alive()
 
     def _live(self) -> None:
         try:

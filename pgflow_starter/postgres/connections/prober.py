@@ -85,10 +85,7 @@ class Prober:
 
     def revive(self, died: Died | None = None) -> None:
         """As `Threaded.revive`. Idempotent."""
-        if died is None:
-            self._thread.start()
-        else:
-            self._thread.revive(died, needed=True)
+        self._thread.revive(died)
 
     def watch(self, back: Callable[[], object]) -> None:
         """Call `back`, on the thread, each time the database is reachable again."""

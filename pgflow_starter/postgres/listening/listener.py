@@ -263,18 +263,10 @@ class Listener:
         return psycopg.OperationalError("a notification sent to the LISTEN connection did not arrive")
 
     def _await_database(self, probe: Probe, error: PgflowError, heard: bool) -> bool:
-        """Until connecting makes sense again. While the database is away it does not; whether it was."""
+        """Until the shared probe, which looks now, says that connecting makes sense again. Whether the database was away."""
         if crowded(error) and probe.make_room():
             self._pause(CROWDED_PAUSE)
             return False
-        was_away = self._await_probe(probe)
-        # A connection that had been of use is replaced at once, one that never was is no reason to hurry.
-        if not heard and not was_away:
-            self._pause(ATTEMPT_INTERVAL)
-        return was_away
-
-    def _await_probe(self, probe: Probe) -> bool:
-        """Until the shared probe, which looks now, says that the database is there; whether it was away."""
         was_away = False
         answered = threading.Event()
 
@@ -287,6 +279,9 @@ class Listener:
             was_away = was_away or probe.outage is not None
             if not self._wakeup.wait(OUTAGE_INTERVAL) and not answered.is_set():
                 probe.doubt(answer)
+        # A connection that had been of use is replaced at once, one that never was is no reason to hurry.
+        if not heard and not was_away:
+            self._pause(ATTEMPT_INTERVAL)
         return was_away
 
     def _pause(self, seconds: float) -> None:
