@@ -17,7 +17,7 @@ from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase, StarterS
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.machine import Machine
-from pgflow_starter.modules.messages import RetryNow
+from pgflow_starter.modules.messages import CellChanged
 from pgflow_starter.ports import Reachability
 
 
@@ -121,7 +121,7 @@ class Board:
         if cell is not None:
             cell.asked = asked
             cell.retry_wanted = True
-            cell.tell(RetryNow())
+            cell.tell(CellChanged())
 
     def await_ready(self, timeout: float | None) -> None:
         """Wait until every module is terminal. Raises NotReadyError after `timeout` seconds, what `close` was given."""
@@ -158,7 +158,7 @@ class Board:
     def _not_ready_text(self, timeout: float | None) -> str:
         now = self._clock.now()
         open_ = [s for s in self._states if not s.status.terminal]
-        shown = "; ".join(_told(s, now) for s in open_)
+        shown = "; ".join(_described(s, now) for s in open_)
         return f"not ready after {timeout:g} s: {len(open_)} of {len(self._states)} modules are not terminal: {shown}"
 
 
@@ -166,7 +166,7 @@ def _initial(spec: ModuleSpec, now: datetime) -> ModuleState:
     return ModuleState(spec.name, None, spec.type, ModuleStatus.PENDING, 0, None, None, None, now)
 
 
-def _told(state: ModuleState, now: datetime) -> str:
+def _described(state: ModuleState, now: datetime) -> str:
     parts = [f"{state.module}: {state.status}"]
     if state.phase is not None:
         parts.append(f"in phase {state.phase}")

@@ -42,7 +42,7 @@ def fail(m: Machine, token: int, error_class: ErrorClass) -> Step:
 
 
 BY_TOKEN: dict[str, Callable[[Machine, int], Step]] = {
-    "timer": lambda m, token: core.due(m, token, NOW),
+    "timer": lambda m, token: core.timer_fired(m, token, NOW),
     "done": lambda m, token: core.phase_done(m, token, ORDERS, NOW),
     "transient": lambda m, token: fail(m, token, ErrorClass.TRANSIENT),
     "permanent": lambda m, token: fail(m, token, ErrorClass.PERMANENT),
@@ -153,13 +153,14 @@ def seen(before: Machine, step: Step) -> str:
         assert kinds[-2:] == [AttemptBegan, RunPhase]
         assert effects[-2:] == (AttemptBegan(m.state), RunPhase(m.state.phase or REGISTRY, m.token))
         assert (m.state.attempts, m.token) == (before.state.attempts + 1, before.token + 1)
-        assert (m.busy, m.again, m.due, m.revived, m.state.next_attempt_at) == (True, False, False, False, None)
+        assert m.busy
+        assert not any((m.another_asked, m.awaits_thread, m.outage_over, m.state.next_attempt_at))
         code += "A" if m.state.phase is REGISTRY else "W"
     elif RunPhase in kinds:
         assert effects == (RunPhase(WORKER, before.token),)
         code = "N"
     if not effects and m != before:
-        changes = {"again": "+", "revived": "*", "due": "X", "busy": "F"}
+        changes = {"another_asked": "+", "outage_over": "*", "awaits_thread": "X", "busy": "F"}
         code = "".join(c for name, c in changes.items() if getattr(m, name) != getattr(before, name))
         if before.state.status is not m.state.status is ModuleStatus.FAILED_PERMANENT:
             code = "E"
@@ -169,7 +170,7 @@ def seen(before: Machine, step: Step) -> str:
             assert m.state.phase is (WORKER if m.troubled else None)
     if code in {"H", "X", "R", "0", "H0"}:
         assert m.state.status is ModuleStatus.RETRYING
-    return ("HW" if code == "H" and m.due else code) or "."
+    return ("HW" if code == "H" and m.awaits_thread else code) or "."
 
 
 @pytest.mark.parametrize(("state", "message", "code"), cells())
@@ -223,7 +224,7 @@ def test_a_module_that_succeeded_keeps_its_status_until_the_result_of_the_attemp
 
 def test_any_number_of_calls_to_retry_become_one_more_attempt() -> None:
     m = after("retry", *["retry"] * 1000, "done", "done")
-    assert (m.state.attempts, m.again) == (2, False)
+    assert (m.state.attempts, m.another_asked) == (2, False)
     assert after("retry", *["retry"] * 1000, "transient", *["retry"] * 1000).state.attempts == 2
 
 
@@ -303,7 +304,7 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.timers)
     def a_timer_fires(self, data: st.DataObject) -> None:
         token = self.timers.pop(data.draw(st.integers(0, len(self.timers) - 1)))
-        self.apply(core.due(self.m, token, NOW))
+        self.apply(core.timer_fired(self.m, token, NOW))
 
     @rule(result=st.sampled_from(["done", "transient", "permanent"]))
     @precondition(lambda self: self.thread is not None)
@@ -337,15 +338,15 @@ class Walk(RuleBasedStateMachine):
     def what_is_terminal_is_at_rest(self) -> None:
         m = self.m
         if m.state.status.terminal and m.state.phase is None:
-            assert not any((m.busy, m.again, m.due, m.state.next_attempt_at))
+            assert not any((m.busy, m.another_asked, m.awaits_thread, m.state.next_attempt_at))
             assert (m.state.last_error is None) is (m.state.status is ModuleStatus.SUCCEEDED)
-            assert all(core.due(m, token, NOW) == (m, ()) for token in self.timers)
+            assert all(core.timer_fired(m, token, NOW) == (m, ()) for token in self.timers)
 
     @invariant()
     def what_waits_will_go_on(self) -> None:
         m = self.m
         if m.waiting:
-            assert m.token in self.timers or (m.busy and m.due)
+            assert m.token in self.timers or (m.busy and m.awaits_thread)
         assert m.state.next_attempt_at is None or m.waiting
 
     def teardown(self) -> None:
@@ -355,7 +356,7 @@ class Walk(RuleBasedStateMachine):
                 token, self.thread = self.thread, None
                 self.apply(BY_TOKEN["done"](self.m, token))
             elif self.m.waiting:
-                self.apply(core.due(self.m, self.m.token, NOW))
+                self.apply(core.timer_fired(self.m, self.m.token, NOW))
             self.apply(core.untroubled(self.m, NOW))
         assert self.m.state.status.terminal or self.begun == 0
 
