@@ -60,7 +60,7 @@ class Board:
             self._on_ready((), 0.0)
 
     def publish(self, cell: ModuleCell, machine: Machine) -> None:
-        """Put up a module's new state; wakes those who wait when it makes the starter ready."""
+        """Put up a module's new state; wakes the threads that wait when it makes the starter ready."""
         key = cell.spec.key
         turned_ready: float | None = None
         with self._lock:
@@ -115,7 +115,7 @@ class Board:
     def retry_now(self, module: object, asked: object | None = None) -> None:
         """Ask the module's actor for an attempt at once; nothing for an unknown module. Never waits.
 
-        `asked` is what the observer said of who asks; of several who ask for one attempt the last counts.
+        `asked` is what the observer said of the caller; of several that ask for one attempt the last counts.
         """
         cell = self.find(module)
         if cell is not None:
@@ -149,7 +149,7 @@ class Board:
             raise self._closed()
 
     def close(self, error: Callable[[], Exception]) -> None:
-        """Wake all who wait; they raise what `error` makes. The first call counts."""
+        """Wake all threads that wait; they raise what `error` makes. The first call counts."""
         if self._closed is None:
             self._closed = error
         for waiter in list(self._waiters.values()):

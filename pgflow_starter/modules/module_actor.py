@@ -117,15 +117,16 @@ class ModuleActor(DispatchedActor):
         if why:
             now = self._world.clock.now()
             error = ModuleError(ErrorClass.PERMANENT, Phase.WORKER, why, "WorkerDeprecated", now)
-            before = self._cell.machine.state
-            self._apply(core.worker_retired(self._cell.machine, error, now))
-            if self._cell.machine.state is not before:
-                log_turned(self._cell, self._cell.machine.state)
+            self._apply_and_log(core.worker_retired(self._cell.machine, error, now))
 
     def _heed_trouble(self) -> None:
-        before = self._cell.machine
-        self._apply(self._judged(before))
-        if self._cell.machine.troubled is not before.troubled:
+        self._apply_and_log(self._judged(self._cell.machine))
+
+    def _apply_and_log(self, step: core.Step) -> None:
+        """For what turns the status without an attempt, which would log it."""
+        before = self._cell.machine.state.status
+        self._apply(step)
+        if self._cell.machine.state.status is not before:
             log_turned(self._cell, self._cell.machine.state)
 
     def _judged(self, machine: core.Machine) -> core.Step:
@@ -164,7 +165,7 @@ class ModuleActor(DispatchedActor):
 
     def _apply(self, step: core.Step) -> None:
         machine, effects = step
-        # Published first: whoever is told of an effect finds the state that it belongs to.
+        # Published first: a thread that is told of an effect finds the state that it belongs to.
         self._world.board.publish(self._cell, machine)
         for effect in effects:
             self._carry_out(effect)
@@ -215,10 +216,10 @@ class ModuleActor(DispatchedActor):
 
 
 def _abandon(job: PhaseJob, world: ModuleWorld) -> None:
-    """On a thread where that may block, as soon as there is one. Who waits behind the job in the lane goes on."""
+    """On a thread where that may block, as soon as there is one. What waits behind the job in the lane goes on."""
     try:
         interrupt = job.give_up()
-    except RuntimeError:  # no thread for the next in the lane, who would otherwise wait for ever
+    except RuntimeError:  # no thread for the next in the lane, which would otherwise wait for ever
         world.timers.after(AGAIN_INTERVAL, partial(_abandon, job, world))
         return
     if interrupt is not None:

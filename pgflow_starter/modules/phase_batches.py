@@ -7,7 +7,7 @@ from functools import partial
 from pgflow_starter.errors import TransientError
 from pgflow_starter.modules.phase_job import PhaseJob
 from pgflow_starter.modules.phase_plan import Phases
-from pgflow_starter.threads.gatherer import Batch, Counts, Gatherer
+from pgflow_starter.threads.gatherer import Batch, Gatherer
 from pgflow_starter.threads.lane import Lane
 
 
@@ -21,16 +21,12 @@ class PhaseBatches:
     def __init__(self, phases: Phases, lane: Lane) -> None:
         self._phases = phases
         self._lane = lane
-        self._gatherer: Gatherer[PhaseJob] = Gatherer(lane, self._serve)
+        self.gatherer: Gatherer[PhaseJob] = Gatherer(lane, self._serve)
 
     def enter(self, job: PhaseJob) -> None:
         """Carry it out when there is room. Raises RuntimeError when there is no thread; the job is dropped then."""
-        job.in_line(partial(self._gatherer.leave, job, job.forsaken))
-        self._gatherer.enter(job)
-
-    def counts(self) -> Counts:
-        """The jobs that wait, those that are carried out, and the batches of these."""
-        return self._gatherer.counts()
+        job.in_line(partial(self.gatherer.leave, job, job.forsaken))
+        self.gatherer.enter(job)
 
     def _serve(self, batch: Batch[PhaseJob]) -> None:
         try:

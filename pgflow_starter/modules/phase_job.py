@@ -12,7 +12,7 @@ from pgflow_starter.core.state import Identity, Phase
 from pgflow_starter.errors import TransientError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.messages import PhaseOverdue, PhaseReported
-from pgflow_starter.modules.phase_plan import Here, InLane, Listen, OwnThread, Phases, Plan, Together
+from pgflow_starter.modules.phase_plan import Elsewhere, Here, Listen, OwnThread, Phases, Plan, Together
 from pgflow_starter.ports import PhaseObserver
 from pgflow_starter.threads.cache import ThreadCache, doing
 from pgflow_starter.threads.lane import Lane, Turn
@@ -60,10 +60,10 @@ class PhaseJob:
                 self._run(call)
             case OwnThread():
                 threads.run(self.run)
-            case InLane():
-                self.alone(lane)
             case Together():
                 together(self)
+            case Elsewhere():
+                self.alone(lane)
             case Listen(listen):
                 self.begin()
                 try:
@@ -94,7 +94,7 @@ class PhaseJob:
 
     def run(self) -> None:
         """Carry it out on this thread, alone."""
-        assert isinstance(self._plan, OwnThread | InLane | Together)
+        assert isinstance(self._plan, Elsewhere)
         call = self._plan.call
         scope = self._scope = self._scope or PhaseScope()
         try:
@@ -128,7 +128,7 @@ class PhaseJob:
     def give_up(self) -> Callable[[], object] | None:
         """Give its place in the line away. What interrupts it is returned, to be called where that may block.
 
-        None: nothing has to. Raises RuntimeError when there is no thread for who comes next: then call it again.
+        None: nothing has to. Raises RuntimeError when there is no thread for the next job: then call it again.
         """
         self._abandoned = True
         if self._leave is not None and not self._leave():

@@ -51,7 +51,7 @@ class Gatherer(Generic[T]):
         self._lane = lane
         self._serve = serve
         self._turn = turn
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._waiting: dict[T, None] = {}
         self._batches: dict[T, Batch[T]] = {}
         self._places = 0
@@ -68,17 +68,12 @@ class Gatherer(Generic[T]):
     def enter(self, item: T) -> None:
         """Serve it when there is room. Raises RuntimeError when there is no thread; the item is dropped then."""
         with self._lock:
-            self._waiting[item] = None
+            self.add(item)
             try:
-                self._pump()
+                self.pump()
             except RuntimeError:
                 del self._waiting[item]
                 raise
-
-    def pump(self) -> None:
-        """Serve those that wait, if there is room. Raises RuntimeError when there is no thread."""
-        with self._lock:
-            self._pump()
 
     def drop_all(self) -> tuple[T, ...]:
         """Those that wait, which will not be served."""
@@ -99,12 +94,12 @@ class Gatherer(Generic[T]):
                 return False
             batch = self._batches.get(item)
             if batch is None:
-                self._pump()
+                self.pump()
                 return True
             batch.staying.discard(item)
             is_forsaken = not batch.staying
-            self._end(batch)
-            self._pump()
+            self.end(batch)
+            self.pump()
         self._lane.leave(batch.place)
         if is_forsaken:  # by all: one that has to stop is no reason for the others to fail
             forsaken(batch.scope)
@@ -113,20 +108,18 @@ class Gatherer(Generic[T]):
     def end(self, batch: Batch[T]) -> None:
         """Serve no others in the batch's place."""
         with self._lock:
-            self._end(batch)
+            if not batch.left:
+                batch.left = True
+                self._places -= 1
 
-    def _end(self, batch: Batch[T]) -> None:
-        if not batch.left:
-            batch.left = True
-            self._places -= 1
-
-    def _pump(self) -> None:
-        """Under the lock."""
-        if self._waiting and self._places < WIDTH:
-            batch: Batch[T] = Batch()
-            batch.place = LanePlace(partial(self._serve_in, batch), self._turn)
-            self._lane.enter(batch.place)
-            self._places += 1
+    def pump(self) -> None:
+        """Serve those that wait, if there is room. Raises RuntimeError when there is no thread."""
+        with self._lock:
+            if self._waiting and self._places < WIDTH:
+                batch: Batch[T] = Batch()
+                batch.place = LanePlace(partial(self._serve_in, batch), self._turn)
+                self._lane.enter(batch.place)
+                self._places += 1
 
     def _serve_in(self, batch: Batch[T]) -> None:
         while self._filled(batch):
@@ -148,5 +141,5 @@ class Gatherer(Generic[T]):
                 del self._waiting[item]
                 self._batches[item] = batch
             if not batch.items:
-                self._end(batch)
+                self.end(batch)
         return bool(batch.items)

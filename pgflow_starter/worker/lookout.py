@@ -1,4 +1,4 @@
-"""`Lookout`: one look into the queues of many workers, for those who have no reason to expect something in theirs.
+"""`Lookout`: one look into the queues of many workers, for those with no reason to expect something in theirs.
 
 A claim costs the server as much when the queue is empty. With a thousand idle workers that is most of what they cost.
 """
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pgflow_starter.clock import Timers
 from pgflow_starter.ports import TaskStore
-from pgflow_starter.threads.gatherer import Batch, Counts, Gatherer
+from pgflow_starter.threads.gatherer import Batch, Gatherer
 from pgflow_starter.threads.lane import Lane, Turn
 
 logger = logging.getLogger("pgflow_starter.workers")
@@ -50,23 +50,19 @@ class Lookout:
         self._store = store
         self._timers = timers
         self._gathering = min(GATHERING, least_interval / 10)
-        self._gatherer: Gatherer[Looking] = Gatherer(lane, self._look, Turn.LATER)
+        self.gatherer: Gatherer[Looking] = Gatherer(lane, self._look, Turn.LATER)
         self._lock = threading.Lock()
         self._expected = False
         self._seen = 0
 
     def look_for(self, worker: Looking) -> None:
-        """Tell the worker soon; one look serves all who ask until it begins."""
-        self._gatherer.add(worker)
+        """Tell the worker soon; one look serves all that ask until it begins."""
+        self.gatherer.add(worker)
         self._expect()
-
-    def counts(self) -> Counts:
-        """The workers that wait for a look, those that are looked for, and the looks."""
-        return self._gatherer.counts()
 
     def _expect(self) -> None:
         with self._lock:
-            if self._expected or not self.counts().waiting:
+            if self._expected or not self.gatherer.counts().waiting:
                 return
             self._expected = True
         try:
@@ -79,9 +75,9 @@ class Lookout:
         with self._lock:
             self._expected = False
         try:
-            self._gatherer.pump()
+            self.gatherer.pump()
         except RuntimeError as error:
-            for worker in self._gatherer.drop_all():
+            for worker in self.gatherer.drop_all():
                 _tell(partial(worker.no_thread, error))
 
     def _look(self, batch: Batch[Looking]) -> None:
@@ -89,7 +85,7 @@ class Lookout:
             self._seen = len(batch.items)
             self._look_for_all(batch.items)
         finally:
-            self._gatherer.end(batch)
+            self.gatherer.end(batch)
             self._expect()
 
     def _look_for_all(self, workers: Sequence[Looking]) -> None:

@@ -119,7 +119,7 @@ class Square:
     def settled(self) -> None:
         """Nobody is served, or waits."""
         eventually(lambda: not self.threads.busy())
-        assert self.batches.counts() == (0, 0, 0)
+        assert self.batches.gatherer.counts() == (0, 0, 0)
 
     def close(self) -> None:
         for made in self.phases.all:

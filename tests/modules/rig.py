@@ -20,7 +20,7 @@ from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.phase_batches import PhaseBatches
-from pgflow_starter.modules.phase_plan import Call, InLane, Listen, OwnThread, Plan, Together
+from pgflow_starter.modules.phase_plan import InLane, Listen, OwnThread, Plan, Together
 from pgflow_starter.modules.world import ModuleWorld
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.shutdown import Shutdown
@@ -53,7 +53,9 @@ class Hang:
             raise self.error
 
 
-def nothing_at_once(phase: Phase, call: Call, listen: Callable[..., object]) -> Plan:
+def nothing_at_once(
+    phase: Phase, call: Callable[[CancelScope], Identity | None], listen: Callable[..., object]
+) -> Plan:
     """The plan of a phase for which something has to be waited for."""
     match phase:
         case Phase.REGISTRY:

@@ -26,7 +26,7 @@ def test_the_first_is_served_at_once_and_who_comes_meanwhile_in_batches(square: 
     square.enter(1)
     second = square.together()
     rest = square.enter(MOST + 10)
-    assert square.batches.counts().places == WIDTH
+    assert square.batches.gatherer.counts().places == WIDTH
     assert square.phases.together.empty()
     first.end()
     third = square.together()
@@ -178,7 +178,7 @@ def test_to_wait_in_the_lane_to_be_alone_is_not_to_be_overdue(square: Square, re
     square.together().end([False])
     hung = square.alone()
     jobs += square.enter(2)
-    assert square.batches.counts().places == WIDTH
+    assert square.batches.gatherer.counts().places == WIDTH
     hung.end()
     assert ended(jobs[0]) is None
     batch = square.together()
@@ -193,7 +193,7 @@ def test_to_wait_in_the_lane_to_be_alone_is_not_to_be_overdue(square: Square, re
     jobs[2].abandon()  # the place goes to another before the batch ends
     assert blocked.wait(WAIT)
     batch.end([False, False])
-    eventually(lambda: not square.batches.counts().served)
+    eventually(lambda: not square.batches.gatherer.counts().served)
     square.timers.advance(PHASE_TIMEOUT)
     assert told_nothing(jobs[1])
     release.set()

@@ -222,7 +222,7 @@ def test_who_waits_behind_a_hung_batch_is_served_when_there_is_a_thread_again(
         for each in hangs:
             each.end()
         assert [ended(job) for job in jobs] == [None, None]
-        eventually(lambda: not square.batches.counts().served)
+        eventually(lambda: not square.batches.gatherer.counts().served)
     for job in jobs:
         job.abandon()  # as whoever it raised for does
     batch = square.together()

@@ -49,6 +49,8 @@ class Stored:
     def notifies(self, queue: str, throttle_ms: int) -> bool:
         return (queue, throttle_ms) == ("a", 250)
 
+    def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None: ...
+
 
 class Desk:
     """The phases of the jobs a, b and c, which have been registered."""

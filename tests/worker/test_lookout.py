@@ -94,7 +94,7 @@ class Hill:
     def settled(self) -> None:
         eventually(lambda: not self.threads.busy())
         self.gathered()  # one too many may be armed; it finds nobody
-        assert self.lookout.counts() == (0, 0, 0)
+        assert self.lookout.gatherer.counts() == (0, 0, 0)
         assert self.timers.pending == 0
 
     def close(self) -> None:
@@ -179,7 +179,7 @@ def test_a_look_has_its_most_and_there_are_two_at_a_time(hill: Hill) -> None:
     assert (len(second.queues), second.queues[0]) == (MOST, f"q{MOST}")
     workers += hill.ask(1)
     hill.gathered()
-    assert hill.lookout.counts().places == WIDTH
+    assert hill.lookout.gatherer.counts().places == WIDTH
     assert hill.timers.pending == 0
     second.end()
     eventually(lambda: hill.timers.pending)
@@ -201,7 +201,7 @@ def test_a_look_that_hangs_keeps_only_those_who_are_in_it(hill: Hill) -> None:
         hill.gathered()
         hill.look().end()
         assert [told(worker) for worker in others] == [("nothing", None)] * 2
-        eventually(lambda: hill.lookout.counts().places == 1)
+        eventually(lambda: hill.lookout.gatherer.counts().places == 1)
     assert all(worker.told.empty() for worker in held)
     hung.end(DatabaseError("gone", error_type="OperationalError", connection_lost=True))
     assert [told(worker) for worker in held] == [("poll", None)] * 2
