@@ -72,16 +72,16 @@ class ThreadCache:
             self._threads.pop(thread, None)
             raise
 
-    @property
-    def idle(self) -> int:
-        """How many of its threads have nothing to do."""
-        return len(self._idle)
-
     def names(self) -> list[str]:
         """Of its threads, but for the caller's own, that have not ended."""
         with self._lock:
             others = self._threads.keys() - {threading.current_thread()}
         return sorted(thread.name for thread in others if thread.is_alive())
+
+    def busy(self) -> int:
+        """How many of its threads run a call."""
+        with self._lock:
+            return len(self._threads) - len(self._idle)
 
     def owns(self, thread: threading.Thread) -> bool:
         """Whether the thread is one of these. Never waits."""

@@ -52,7 +52,7 @@ def calls(cache: ThreadCache) -> Iterator[Callable[[], Call]]:
 
 def idle(cache: ThreadCache, count: int) -> None:
     """Wait until so many of its threads have nothing to do."""
-    eventually(lambda: cache.idle == count)
+    eventually(lambda: len(cache.names()) - cache.busy() == count)
 
 
 def no_thread(_: object) -> None:

@@ -58,7 +58,7 @@ def test_an_idle_thread_ends_after_its_time(cache: ThreadCache, monkeypatch: pyt
     thread = used.get(timeout=WAIT)
     thread.join(WAIT)
     assert not thread.is_alive()
-    assert cache.idle == 0
+    assert cache.names() == []
     cache.run(lambda: used.put(threading.current_thread()))
     assert used.get(timeout=WAIT) is not thread
 

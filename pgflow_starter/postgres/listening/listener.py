@@ -263,7 +263,7 @@ class Listener:
         return psycopg.OperationalError("a notification sent to the LISTEN connection did not arrive")
 
     def _await_database(self, probe: Probe, error: PgflowError, heard: bool) -> bool:
-        """Until the shared probe, which looks now, says that connecting makes sense again. Whether the database was away."""
+        """Until the shared probe, which looks now, finds that connecting makes sense; whether the database was away."""
         if crowded(error) and probe.make_room():
             self._pause(CROWDED_PAUSE)
             return False
