@@ -40,6 +40,8 @@ class OwnThread:
 
     def start(self) -> None:
         """Start it unless it runs or is closed. Raises RuntimeError when there is no thread to be had."""
+        if self._thread is not None:
+            return  # the usual case, as cheap as it can be
         with self._lock:
             if self._thread is None and not self._closed:
                 thread = threading.Thread(target=self._live, name=self._name, daemon=True)
