@@ -196,7 +196,7 @@ def test_a_request_to_interrupt_that_comes_too_late_does_not_meet_who_has_the_co
         monkeypatch.setattr(db._limits, "shorten", asked)
         monkeypatch.setattr(psycopg.Connection, "cancel_safe", lambda *_, **__: sent.append(1))
         canceller = threading.Thread(target=scope.cancel)
-        with db._cancelling, db.connection(scope) as conn:  # another's request is on its way
+        with db._canceller.turn, db.connection(scope) as conn:  # another's request is on its way
             canceller.start()
             assert waits.wait(10)
             conn.execute("select 1")

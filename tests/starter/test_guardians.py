@@ -103,7 +103,7 @@ def test_a_probe_thread_that_dies_is_started_again(database: str, monkeypatch: p
         died = threading.Event()
         # the first thing that a probe does; looked up by name, so that a part which is there already meets it
         monkeypatch.setattr(
-            "pgflow_starter.postgres.connections.database.refuse_unreadable", _once(refuse_unreadable, died)
+            "pgflow_starter.postgres.connections.server.refuse_unreadable", _once(refuse_unreadable, died)
         )
         admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
