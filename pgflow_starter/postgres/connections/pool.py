@@ -284,5 +284,5 @@ def _none_came_free(timeout: float) -> DatabaseError:
 
 def _of_other_pools(record: logging.LogRecord) -> bool:
     """Whether psycopg_pool has something to say of a pool that is none of ours. Ours say what there is to say."""
-    about = record.args[0] if isinstance(record.args, tuple) and record.args else None
-    return not isinstance(about, Session) and NAME not in str(about)
+    text = record.getMessage()
+    return NAME not in text and Session.__module__ not in text
