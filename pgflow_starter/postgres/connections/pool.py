@@ -40,14 +40,11 @@ LEAST_WAIT = 0.001
 
 
 class Counts(NamedTuple):
-    """Of one pool."""
+    """Of one pool: connections, those of them that are in use, and callers who wait for one."""
 
     made: int = 0
-    """connections, in use or not"""
     lent: int = 0
-    """those in use"""
     waiting: int = 0
-    """callers who wait for one"""
 
 
 class NotNowError(Exception):
@@ -82,7 +79,7 @@ class Pool:
         self._lock = threading.RLock()  # never held while psycopg_pool, which calls us, takes its own
         self._made: set[Session] = set()
         self._lent: dict[Session, bool] = {}  # and whether to who stood in the line
-        self._making = self._held_back = self._broken = False
+        self._held_back = self._broken = False
         self._crowded_size = room.size
         self._crowded_until = 0.0
         self._line = Line(self._admits, clock)  # of those who are not urgent
@@ -107,7 +104,7 @@ class Pool:
 
     def counts(self) -> Counts:
         """Never waits."""
-        return Counts(len(self._made), len(self._lent), self._line.waiting + self._waiting)
+        return Counts(len(self._made), len(self._lent), self._line.waiting + self._requests())
 
     @property
     def empty(self) -> bool:
@@ -121,27 +118,36 @@ class Pool:
         """
         deadline = self._clock.monotonic() + timeout
         in_line = bool(self._kept) and not urgent
-        conn = None
-        if in_line and not self._line.enter(deadline):
-            raise _none_came_free(timeout)
-        try:
-            conn = self._take(deadline, in_line)
-        except PoolTimeout:
-            raise _none_came_free(timeout) from None
-        finally:
-            if in_line and conn is None:
-                self._line.leave()
-        return conn
+        while True:
+            if in_line and not self._line.enter(deadline):
+                raise _none_came_free(timeout)
+            conn = None
+            try:
+                conn = self._pool.getconn(max(deadline - self._clock.monotonic(), LEAST_WAIT))
+            except PoolClosed:
+                return None
+            except PoolTimeout:
+                raise _none_came_free(timeout) from None
+            finally:
+                if in_line and conn is None:
+                    self._line.leave()
+            self._lent[conn] = in_line
+            if conn.alive():
+                return conn
+            conn.close()
+            self.put(conn)
+            self._found_dead(conn)
 
     def put(self, conn: Session) -> None:
         """Back from `get`. One that is broken, in a transaction, too old or too many is closed."""
         with self._lock:
             idle = conn.pgconn.transaction_status == TransactionStatus.IDLE
             surplus = not idle or self.closed or len(self._made) > self._limit()
+            if surplus:
+                self._made.discard(conn)
         if surplus:
             conn.close()
-        with self._lock:
-            in_line = self._lent.pop(conn)
+        in_line = self._lent.pop(conn)  # after that, for it was not idle
         self._pool.putconn(conn)
         if in_line:
             self._line.leave()
@@ -183,59 +189,32 @@ class Pool:
 
         Where one was `broken`, the server may not come to know that the others are closed.
         """
-        self._broken = self._broken or broken
+        self._broken |= broken
         self._pool.close(timeout=0.0)
         self._line.look_again()
-
-    @property
-    def _waiting(self) -> int:
-        return self._pool.get_stats()["requests_waiting"]
-
-    def _take(self, deadline: float, in_line: bool) -> Session | None:
-        """Raises PoolTimeout."""
-        while True:
-            try:
-                conn = self._pool.getconn(max(deadline - self._clock.monotonic(), LEAST_WAIT))
-            except PoolClosed:
-                return None
-            with self._lock:
-                self._lent[conn] = False
-            alive = conn.alive()
-            if alive and not self.closed:
-                self._lent[conn] = in_line
-                return conn
-            if not alive:
-                conn.close()
-            self.put(conn)
-            if not alive:
-                self._found_dead(conn)
 
     def _make(self) -> Session:
         """On the pool's thread. Raises NotNowError, and what `connect` raises."""
         if not self._may_grow() or not self._room.enter():
             raise NotNowError
-        self._making = True
         try:
             conn = self._connect()
         except Exception as error:
-            self._making, self._held_back = False, True
+            self._held_back = True
             self._room.leave()
             if not self.closed:
                 self._failed(error)
             raise
+        self._held_back = False
+        self._made.add(conn)
         conn.let_go = self._gone
-        with self._lock:
-            self._making = self._held_back = False
-            self._made.add(conn)
         self._line.look_again()
         return conn
 
     def _gone(self, conn: Session) -> None:
         """It was closed. On any thread, perhaps under psycopg_pool's lock."""
-        with self._lock:
-            self._made.remove(conn)
-            idle = conn not in self._lent
-        if idle and self._broken:
+        self._made.discard(conn)
+        if self._broken and conn not in self._lent:
             self._room.leave_behind(conn.backend)
         self._room.leave()
 
@@ -244,15 +223,16 @@ class Pool:
             self._pool.check()  # has it make one, if it does not already
 
     def _may_grow(self) -> bool:
-        with self._lock:
-            wanted = self._waiting > 0 and not self.closed and not self._held_back
-            return wanted and len(self._made) < self._limit() and not self._room.full
+        wanted = not self.closed and not self._held_back and self._requests() > 0
+        return wanted and len(self._made) < self._limit() and not self._room.full
+
+    def _requests(self) -> int:
+        return self._pool.get_stats()["requests_waiting"]
 
     def _admits(self, inside: int) -> bool:
         """Whether one more who is not urgent may take a connection, or be the one that waits for the next."""
-        with self._lock:
-            others = self._room.occupied - len(self._made) - self._making  # than this pool's
-            free = inside <= len(self._made) and inside + others < self._limit() - self._kept
+        others = self._room.occupied - len(self._made)  # those of other pools, left behind, or being made
+        free = inside <= len(self._made) and inside + others < self._limit() - self._kept
         return free or not inside or self.closed
 
     def _limit(self) -> int:
