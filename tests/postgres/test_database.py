@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 import psycopg
-import psycopg_pool.pool
+import psycopg_pool._acompat
 import pytest
 
 from pgflow_starter.clock import SystemClock
@@ -243,7 +243,7 @@ def test_the_end_of_a_block_waits_for_a_request_that_is_on_its_way(
 def test_where_there_is_no_thread_for_a_pool_that_is_said_and_there_is_one_later(
     empty_database: str, started: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers, spawn = count(), psycopg_pool.pool.spawn
+    numbers, spawn = count(), psycopg_pool._acompat.spawn
 
     def none_left(*call: Any, **named: Any) -> threading.Thread:
         if next(numbers) < started:

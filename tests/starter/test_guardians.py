@@ -9,8 +9,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.connections.conninfo import Redactor
-from pgflow_starter.postgres.connections.readable import refuse_unreadable
+from pgflow_starter.postgres.connections.conninfo import Redactor, refuse_unreadable
 from pgflow_starter.postgres.listening.listener import Listener
 from pgflow_starter.starter.runtime import _terminated
 from pgflow_starter.threads.timers import TimerThread

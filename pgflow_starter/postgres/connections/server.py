@@ -10,11 +10,17 @@ import psycopg
 
 from pgflow_starter.errors import DatabaseError, SetupError
 from pgflow_starter.postgres.connections.connection import Backend, Session, gated, server_limits
-from pgflow_starter.postgres.connections.conninfo import CONNECT_TIMEOUT, Redactor, answer_limit, connect_options
+from pgflow_starter.postgres.connections.conninfo import (
+    CONNECT_TIMEOUT,
+    Redactor,
+    answer_limit,
+    connect_options,
+    of_no_use,
+    refuse_unreadable,
+)
 from pgflow_starter.postgres.connections.errors import translate
 from pgflow_starter.postgres.connections.limits import Limits
 from pgflow_starter.postgres.connections.pace import Pace
-from pgflow_starter.postgres.connections.readable import of_no_use, refuse_unreadable
 from pgflow_starter.postgres.connections.room import Room
 
 logger = logging.getLogger("pgflow_starter.database")
