@@ -47,9 +47,8 @@ def refused(client: pgflow.PgflowClient) -> bool:
 def whole(client: pgflow.PgflowClient) -> bool:
     """Whether every connection is back in the pool, and nobody waits for one or is about to make one."""
     database = client._calls.database
-    pool = database._pool
-    assert pool is not None
-    return not (pool._growing or pool._line or database._limits._busy) and len(pool._born) == len(pool._idle)
+    counts = database.counts()
+    return counts.made > 0 and (counts.lent, counts.waiting) == (0, 0) and not database._limits._busy
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.connections.conninfo import Redactor
-from pgflow_starter.postgres.connections.readable import refuse_unreadable
+from pgflow_starter.postgres.connections.conninfo import Redactor, refuse_unreadable
 from pgflow_starter.postgres.listening.wakeup import Wakeup
 from pgflow_starter.starter.runtime import _terminated
 from pgflow_starter.threads.timers import TimerThread
@@ -103,7 +102,7 @@ def test_a_probe_thread_that_dies_is_started_again(database: str, monkeypatch: p
         died = threading.Event()
         # the first thing that a probe does; looked up by name, so that a part which is there already meets it
         monkeypatch.setattr(
-            "pgflow_starter.postgres.connections.database.refuse_unreadable", _once(refuse_unreadable, died)
+            "pgflow_starter.postgres.connections.server.refuse_unreadable", _once(refuse_unreadable, died)
         )
         admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"

@@ -3,7 +3,7 @@
     unknown ──answers──▶ up ──somebody doubts it: probe──▶ up
        └──fails──▶ away ◀───────────fails────────────┘      away ──answers──▶ up
 
-psycopg_pool and its like find out by connecting again and again, ever less often: that is what makes recoveries late.
+Left to itself a pool finds out by connecting again and again, ever less often: that is what makes recoveries late.
 """
 
 from __future__ import annotations

@@ -23,11 +23,16 @@ from pgflow_starter.clock import Clock
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError, PgflowError, SetupError
 from pgflow_starter.ports import ListenObserver, Reachability
 from pgflow_starter.postgres.connections.connection import Connection, Session, gated, server_limits
-from pgflow_starter.postgres.connections.conninfo import Redactor, answer_limit, connect_options
+from pgflow_starter.postgres.connections.conninfo import (
+    Redactor,
+    answer_limit,
+    connect_options,
+    of_no_use,
+    refuse_unreadable,
+)
 from pgflow_starter.postgres.connections.errors import crowded, translate
 from pgflow_starter.postgres.connections.limits import Limits
 from pgflow_starter.postgres.connections.pace import Pace
-from pgflow_starter.postgres.connections.readable import of_no_use, refuse_unreadable
 from pgflow_starter.postgres.listening.proof import Proof
 from pgflow_starter.postgres.listening.subscriptions import Answer, Subscriptions
 from pgflow_starter.postgres.listening.wakeup import Wakeup
