@@ -20,7 +20,7 @@ STOP_GRACE = 1.0
 """Seconds beyond its timeout that stopping may take, to give back what still ran."""
 
 
-_running: dict[Runtime, int] = {}
+running: dict[Runtime, int] = {}
 """The runtimes that the interpreter's exit stops, each with its process's id. There is one exit for all the starters of
 a process, which may have been made by libraries that know nothing of each other: without this they would stop one after
 the other. No lock: each operation on it is atomic, and a child inherits it as it is."""
@@ -118,9 +118,9 @@ class Runtimes:
                     place.made = None
                     raise
                 # A bound method of ours would keep the handle, and one that was dropped may still stop.
-                place.at_exit = partial(_stop_at_exit, made, os.getpid())
+                place.at_exit = partial(stop_at_exit, made, os.getpid())
                 atexit.register(place.at_exit)
-                _running[made] = os.getpid()
+                running[made] = os.getpid()
                 place.started = made
                 if self._stopped:
                     made.stop(made.settings.shutdown_timeout)
@@ -140,17 +140,17 @@ def _part(runtime: Runtime, timeout: float, at_exit: Callable[[], object] | None
     # Kept while it has not ended: a thread of the starter's own does not wait, and then the interpreter's exit does.
     if runtime.join(timeout) and at_exit is not None:
         atexit.unregister(at_exit)
-        _running.pop(runtime, None)
+        running.pop(runtime, None)
 
 
-def _stop_at_exit(runtime: Runtime, pid: int) -> None:
+def stop_at_exit(runtime: Runtime, pid: int) -> None:
     """At interpreter exit: what a starter that nobody stopped would have wanted. Not in a forked child.
 
     The first of them begins to stop them all, so that they take as long as the slowest. No thread can be started any
     more then (Python 3.12 and later), nor does it take one.
     """
     if os.getpid() == pid:
-        for each in [r for r, of in list(_running.items()) if of == pid]:
-            _running.pop(each, None)  # who waits for its end on another thread may have done so meanwhile
+        for each in [r for r, of in list(running.items()) if of == pid]:
+            running.pop(each, None)  # who waits for its end on another thread may have done so meanwhile
             each.stop(each.settings.shutdown_timeout)
         _await_end(runtime, None)

@@ -16,6 +16,8 @@ import pykka
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleActor, StarterActor
+from pgflow_starter.supervision import Actor
+from pgflow_starter.worker.worker_actor import WorkerActor
 from tests.chaos.asks import everything
 from tests.chaos.sender import Sender
 from tests.chaos.world import CONNECTIONS, Fault, World
@@ -95,21 +97,20 @@ def _black_hole(world: World, longest: float) -> None:
 
 
 def _kill_actors(world: World, longest: float) -> None:
-    kind = world.random.choice((ModuleActor, ModuleActor, StarterActor))
-    refs = pykka.ActorRegistry.get_by_class(kind)
-    for ref in world.random.sample(refs, min(len(refs), 2)):
-        with suppress(pykka.ActorDeadError):
-            ref.tell(Deadly()) if world.random.random() < 0.5 else ref.stop(block=False)
+    _kill(world, world.random.choice((ModuleActor, ModuleActor, StarterActor)))
     for future in [ask for starter in world.starters for ask in everything(starter)]:
         world.asks.answer(future)  # sent to the dying, answered by who comes after them
 
 
 def _kill_workers(world: World, longest: float) -> None:
-    cells = world.random.choice(world.starters)._runtime._workers.cells()
-    for cell in world.random.sample(cells, min(len(cells), 2)):
-        if cell.ref is not None:
-            with suppress(pykka.ActorDeadError):
-                cell.ref.tell(Deadly()) if world.random.random() < 0.5 else cell.ref.stop(block=False)
+    _kill(world, WorkerActor)
+
+
+def _kill(world: World, kind: type[Actor]) -> None:
+    refs = pykka.ActorRegistry.get_by_class(kind)
+    for ref in world.random.sample(refs, min(len(refs), 2)):
+        with suppress(pykka.ActorDeadError):
+            ref.tell(Deadly()) if world.random.random() < 0.5 else ref.stop(block=False)
 
 
 def _stop_all(world: World, longest: float) -> None:

@@ -15,8 +15,10 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleStatus
 from pgflow_starter.postgres.setup.install import install
+from pgflow_starter.threads.lane import Lane
 from pgflow_starter.worker.cell import WorkerCell
-from tests.support.starters import STRATEGIES, await_state, echo_job, running, state
+from pgflow_starter.worker.lookout import Lookout
+from tests.support.starters import STRATEGIES, await_state, echo_job, opened, running, state
 from tests.support.threads import ours
 from tests.support.waiting import eventually
 
@@ -240,27 +242,27 @@ def test_a_message_that_is_not_visible_yet_is_polled_for_when_it_is(database: st
 
 
 def test_a_worker_that_is_being_stopped_looks_no_more(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
+    with opened(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as (starter, runtime):
         starter.await_ready(WAIT)
-        cell = starter._runtime._workers.cells()[0]
+        cell = runtime.parts.workers.cells()[0]
         looks: list[WorkerCell] = []
-        monkeypatch.setattr(cell._world.lookout, "look_for", looks.append)
+        monkeypatch.setattr(Lookout, "look_for", lambda _, worker: looks.append(worker))
         cell.look_soon()
         assert looks == [cell]
         cell.stop_claiming()
+        monkeypatch.setattr(Lane, "enter", lambda *_: pytest.fail("it must not poll"))
         cell.look_soon()
         cell.poll_soon()
         assert looks == [cell]
-        assert not cell._poll_asked
 
 
 def test_one_that_is_unsure_what_it_has_claimed_claims_by_itself(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
+    with opened(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as (starter, runtime):
         starter.await_ready(WAIT)
-        cell = starter._runtime._workers.cells()[0]
-        monkeypatch.setattr(cell._world.lookout, "look_for", lambda _: pytest.fail("it has to claim"))
+        cell = runtime.parts.workers.cells()[0]
+        monkeypatch.setattr(Lookout, "look_for", lambda *_: pytest.fail("it has to claim"))
         cell.claims_unsure = True
         cell.look_soon()
         eventually(lambda: not cell.claims_unsure)
@@ -280,14 +282,14 @@ def test_a_module_that_has_to_be_wired_again_is_not_started_with_the_new_ones(da
 
 
 def test_what_a_look_saw_before_a_claim_does_not_put_off_the_next_poll(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    database: str, looked: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
+    with opened(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as (starter, runtime):
         starter.await_ready(WAIT)
-        cell = starter._runtime._workers.cells()[0]
-        eventually(lambda: cell._polled and not cell._claiming.locked())
+        cell = runtime.parts.workers.cells()[0]
+        eventually(lambda: cell.definition.slug in looked and not cell.busy)
         told: SimpleQueue[Any] = SimpleQueue()
-        monkeypatch.setattr(cell._world.lookout, "look_for", lambda _: None)
+        monkeypatch.setattr(Lookout, "look_for", lambda *_: None)
         monkeypatch.setattr(cell, "tell", told.put)
         cell.look_soon()
         with psycopg.connect(database, autocommit=True) as admin:
