@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import psycopg
@@ -16,8 +17,6 @@ import pykka
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleActor, StarterActor
-from pgflow_starter.supervision import Actor
-from pgflow_starter.worker.worker_actor import WorkerActor
 from tests.chaos.asks import everything
 from tests.chaos.sender import Sender
 from tests.chaos.world import CONNECTIONS, Fault, World
@@ -97,17 +96,18 @@ def _black_hole(world: World, longest: float) -> None:
 
 
 def _kill_actors(world: World, longest: float) -> None:
-    _kill(world, world.random.choice((ModuleActor, ModuleActor, StarterActor)))
+    kind = world.random.choice((ModuleActor, ModuleActor, StarterActor))
+    _kill(world, pykka.ActorRegistry.get_by_class(kind))
     for future in [ask for starter in world.starters for ask in everything(starter)]:
         world.asks.answer(future)  # sent to the dying, answered by who comes after them
 
 
 def _kill_workers(world: World, longest: float) -> None:
-    _kill(world, WorkerActor)
+    cells = world.random.choice(world.starters).runtime.parts.workers.cells()
+    _kill(world, [cell.ref for cell in cells if cell.ref is not None])
 
 
-def _kill(world: World, kind: type[Actor]) -> None:
-    refs = pykka.ActorRegistry.get_by_class(kind)
+def _kill(world: World, refs: Sequence[pykka.ActorRef[Any]]) -> None:
     for ref in world.random.sample(refs, min(len(refs), 2)):
         with suppress(pykka.ActorDeadError):
             ref.tell(Deadly()) if world.random.random() < 0.5 else ref.stop(block=False)

@@ -12,8 +12,6 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleActor, ModuleStatus, StarterActor
-from pgflow_starter.supervision import SupervisorActor
-from pgflow_starter.worker.worker_actor import WorkerActor
 from tests.support.starters import await_state, echo_job, opened, running, state
 from tests.support.waiting import eventually
 
@@ -150,7 +148,9 @@ def test_a_worker_that_dies_makes_its_module_retrying_until_it_is_wired_again(da
             publish(cell, machine)
 
         board.publish = watch  # type: ignore[method-assign] # the double is told what to do
-        _kill(WorkerActor)
+        cell = runtime.parts.workers.cells()[0]
+        assert cell.ref is not None
+        cell.ref.stop()
         eventually(lambda: seen and seen[-1].status is ModuleStatus.SUCCEEDED)
         assert (seen[0].status, seen[0].phase) == (ModuleStatus.RETRYING, "worker")
         assert seen[0].last_error is not None
@@ -162,9 +162,7 @@ def test_a_worker_that_dies_makes_its_module_retrying_until_it_is_wired_again(da
 def test_the_end_of_the_root_is_told_to_every_caller(database: str) -> None:
     with opened(database, jobs=[echo_job()]) as (starter, runtime):
         starter.await_ready(10)
-        (root,) = [
-            ref for ref in pykka.ActorRegistry.get_by_class(SupervisorActor) if ref.actor_class is SupervisorActor
-        ]
+        root = runtime.root
         root.tell(SystemExit)  # a message that it does not know is none of its business ...
         assert starter.ready()
         root.stop()  # ... but its end is
@@ -178,10 +176,15 @@ def test_the_end_of_the_root_is_told_to_every_caller(database: str) -> None:
 
 def test_a_worker_that_dies_while_the_schema_is_away_is_wired_again_when_that_is_back(database: str) -> None:
     job = echo_job()
-    with running(database, jobs=[job]) as starter, psycopg.connect(database, autocommit=True) as admin:
+    with (
+        opened(database, jobs=[job]) as (starter, runtime),
+        psycopg.connect(database, autocommit=True) as admin,
+    ):
         starter.await_ready(10)
         admin.execute("alter schema pgflow rename to pgflow_away")
-        _kill(WorkerActor)
+        worker = runtime.parts.workers.cells()[0].ref
+        assert worker is not None
+        worker.stop()
         last = await_state(starter, job, lambda s: s.attempts >= 3 and s.phase is None).last_error
         assert last is not None
         assert last.error_class == "transient"

@@ -194,12 +194,16 @@ def test_a_task_that_a_thread_is_about_to_give_back_is_given_back_by_the_end_of_
 ) -> None:
     monkeypatch.setattr(worker_module, "CLAIM_PATIENCE", 0.1)
     job, give_back = echo_job(), PostgresTaskStore.give_back
+    pause = Pause(give_back)
+    steps = chain([pause], repeat(give_back))  # the first is the thread's
+
+    def giving(*given: Any) -> Any:
+        return next(steps)(*given)
+
     with opened(database, jobs=[job], shutdown_timeout=0.0) as (starter, runtime):
         starter.await_ready(WAIT)
         (cell,) = runtime.parts.workers.cells()
-        pause = Pause(give_back)
-        steps = chain([pause], repeat(give_back))  # the first is the thread's
-        monkeypatch.setattr(PostgresTaskStore, "give_back", lambda *given: next(steps)(*given))
+        monkeypatch.setattr(PostgresTaskStore, "give_back", giving)
         monkeypatch.setattr(cell.flights, "add", lambda _: False)
         starter.client.enqueue(job, 1)
         assert pause.reached.wait(WAIT)
