@@ -161,14 +161,14 @@ def test_a_stop_that_ends_while_the_exit_counts_who_runs_does_it_no_harm(empty_d
     with running(empty_database) as starter:
         found = starter._runtimes
         assert isinstance(found, runtimes.Runtimes)
-        (place,) = found._places.values()
-        stop = place.at_exit
+        (own,) = found._by_process.values()
+        stop = own.at_exit
         assert stop is not None
         with Between(runtimes._stop_at_exit, "for each in", "_running.pop(") as pair:
             pair.beside(lambda: at_exit(stop))
             pair.reached()
             starter.stop()
-            eventually(lambda: found._places and place.started not in runtimes._running)
+            eventually(lambda: found._by_process and own.started not in runtimes._running)
             pair.go_on()
             assert raised.get(timeout=WAIT) is None
     with pytest.raises(pgflow.StarterStopped):

@@ -105,7 +105,7 @@ def _kill_actors(world: World, longest: float) -> None:
 
 
 def _kill_workers(world: World, longest: float) -> None:
-    cells = world.random.choice(world.starters)._runtime._workers.cells()
+    cells = world.random.choice(world.starters).runtime.parts.workers.cells()
     for cell in world.random.sample(cells, min(len(cells), 2)):
         if cell.ref is not None:
             with suppress(pykka.ActorDeadError):

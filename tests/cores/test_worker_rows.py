@@ -48,7 +48,7 @@ def test_a_worker_that_is_deprecated_claims_no_more_and_ends_what_it_has(
     with running(database, jobs=[asked], heartbeat_interval=0.05) as starter:
         run = starter.client.enqueue(asked, "begun")
         assert entered.wait(20)
-        (cell,) = starter._runtime._workers.cells()
+        (cell,) = starter.runtime.parts.workers.cells()
         admin.execute("update pgflow.workers set deprecated_at = now()")
         eventually(lambda: cell.draining)
         starter.client.enqueue(asked, "too late")

@@ -125,7 +125,7 @@ def test_await_ready_tells_where_each_open_module_stands(empty_database: str, re
             starter.await_ready(timeout=0.2)
         assert isinstance(caught.value, TimeoutError)
         assert "1 of 2 modules" in str(caught.value)
-        assert not starter._runtime.board._waiters
+        assert not starter.runtime.board._waiters
         release.set()
 
 

@@ -140,7 +140,7 @@ def test_a_worker_that_dies_makes_its_module_retrying_until_it_is_wired_again(da
     seen: list[pgflow.ModuleState] = []
     with running(database, jobs=[job], signal_strategy="notify") as starter:
         starter.await_ready(10)
-        board = starter._runtime.board
+        board = starter.runtime.board
         publish = board.publish
 
         def watch(cell: Any, machine: Any) -> None:
@@ -148,7 +148,7 @@ def test_a_worker_that_dies_makes_its_module_retrying_until_it_is_wired_again(da
             publish(cell, machine)
 
         board.publish = watch  # type: ignore[method-assign] # the double is told what to do
-        cell = starter._runtime._workers.cells()[0]
+        cell = starter.runtime.parts.workers.cells()[0]
         assert cell.ref is not None
         cell.ref.stop()
         eventually(lambda: seen and seen[-1].status is ModuleStatus.SUCCEEDED)
@@ -162,11 +162,11 @@ def test_a_worker_that_dies_makes_its_module_retrying_until_it_is_wired_again(da
 def test_the_end_of_the_root_is_told_to_every_caller(database: str) -> None:
     with running(database, jobs=[echo_job()]) as starter:
         starter.await_ready(10)
-        root = starter._runtime._root
+        root = starter.runtime.root
         root.tell(SystemExit)  # a message that it does not know is none of its business ...
         assert starter.ready()
         root.stop()  # ... but its end is
-        starter._runtime.join(10)
+        starter.runtime.join(10)
         with pytest.raises(pgflow.StarterTerminated):
             starter.status()
         with pytest.raises(pgflow.StarterTerminated):
@@ -179,7 +179,7 @@ def test_a_worker_that_dies_while_the_schema_is_away_is_wired_again_when_that_is
     with running(database, jobs=[job]) as starter, psycopg.connect(database, autocommit=True) as admin:
         starter.await_ready(10)
         admin.execute("alter schema pgflow rename to pgflow_away")
-        worker = starter._runtime._workers.cells()[0].ref
+        worker = starter.runtime.parts.workers.cells()[0].ref
         assert worker is not None
         worker.stop()
         last = await_state(starter, job, lambda s: s.attempts >= 3 and s.phase is None).last_error

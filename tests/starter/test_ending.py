@@ -88,7 +88,7 @@ def test_hundreds_of_idle_workers_stop_in_one_statement_and_on_no_thread_of_thei
 
     with running(database, jobs=[echo_job(f"j{i}") for i in range(300)], signal_strategy=strategy, **SELDOM) as starter:
         starter.await_ready(60)
-        cells = starter._runtime._workers.cells()
+        cells = starter.runtime.parts.workers.cells()
         eventually(lambda: all(cell._polled for cell in cells) and not any(cell.busy for cell in cells), WAIT)
         monkeypatch.setattr(PostgresTaskStore, "workers_stopped", saying)
         monkeypatch.setattr(Dispatcher, "elsewhere", lambda *_: pytest.fail("it needs no thread"))
@@ -106,7 +106,7 @@ def test_a_stop_while_modules_register_fails_none_of_their_attempts(
 ) -> None:
     with running(database, jobs=[echo_job(f"j{i}") for i in range(70)], signal_strategy="notify") as starter:
         eventually(lambda: sum(m.status.terminal for m in starter.status().modules) >= share * 70, WAIT)
-        board = starter._runtime.board
+        board = starter.runtime.board
         starter.stop()
     failed = {pgflow.ModuleStatus.RETRYING, pgflow.ModuleStatus.FAILED_PERMANENT}
     assert not failed & {state.status for state in board.status().modules}
@@ -118,14 +118,14 @@ def test_between_the_word_and_the_rest_of_the_end_nobody_is_judged(
 ) -> None:
     with running(database, jobs=[echo_job()], heartbeat_interval=0.05) as starter:
         starter.await_ready(WAIT)
-        (cell,) = starter._runtime._workers.cells()
-        board = starter._runtime.board
+        (cell,) = starter.runtime.parts.workers.cells()
+        board = starter.runtime.board
         before = board.status()
         pause = Pause(board.close)
         monkeypatch.setattr(board, "close", pause)
         with stopping(starter, pause):
             cell.troubles.begin(TroubleKind.UNWRITTEN, "the end", began=0.0)
-            starter._runtime._worker_died("echo", ValueError("of the end"))
+            starter.runtime.parts.worker_died("echo", ValueError("of the end"))
             query(database, "update pgflow.workers set deprecated_at = now() returning 1")
             _await_heartbeats(database)
             assert (cell.draining, cell.troubles.current, board.status()) == (False, None, before)
@@ -145,7 +145,7 @@ def test_who_says_that_it_has_stopped_is_not_deprecated_to_its_own_heartbeat(
     with running(database, jobs=[echo_job()], heartbeat_interval=0.05) as starter:
         starter.await_ready(WAIT)
         monkeypatch.setattr(PostgresTaskStore, "workers_stopped", saying)
-        supervisor = starter._runtime.tree.ref("workers")
+        supervisor = starter.runtime.tree.ref("workers")
         assert supervisor is not None
         ends = starter.stop if who == "starter" else lambda: supervisor.stop(timeout=WAIT)
         ender = threading.Thread(target=ends)
@@ -176,7 +176,7 @@ def test_a_task_that_a_thread_is_about_to_give_back_is_given_back_by_the_end_of_
     job = echo_job()
     with running(database, jobs=[job], shutdown_timeout=0.0) as starter:
         starter.await_ready(WAIT)
-        (cell,) = starter._runtime._workers.cells()
+        (cell,) = starter.runtime.parts.workers.cells()
         pause = Pause(cell._returned)
         monkeypatch.setattr(cell.crew, "_returned", pause)
         monkeypatch.setattr(cell.flights, "add", lambda _: False)
@@ -203,7 +203,7 @@ def test_an_endless_stop_waits_for_what_runs(database: str) -> None:
         assert entered.wait(WAIT)
         stopper = threading.Thread(target=starter.stop, args=(math.inf,))
         stopper.start()
-        eventually(lambda: starter._runtime.shutdown.begun)
+        eventually(lambda: starter.runtime.shutdown.begun)
         release.set()
         stopper.join(WAIT)
     with pgflow.PgflowClient(database) as client:
@@ -235,7 +235,7 @@ def test_hundreds_of_modules_that_wait_to_register_take_no_thread_each_to_stop(
 
     with running(database, jobs=[echo_job(f"j{i}") for i in range(300)]) as starter:
         eventually(lambda: any(state.status.terminal for state in starter.status().modules), WAIT)
-        board = starter._runtime.board
+        board = starter.runtime.board
         monkeypatch.setattr(threading.Thread, "start", starting)
         starter.stop()
     assert sum(not state.status.terminal for state in board.status().modules) > 100

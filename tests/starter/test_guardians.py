@@ -36,7 +36,7 @@ def _restarts(starter: pgflow.Starter, child: str) -> int:
 
 def _wake_listener(starter: pgflow.Starter) -> None:
     """Have its thread go round once more. A notification need not: it may be read on the way to the next wait."""
-    listener = starter._runtime._listener
+    listener = starter.runtime.parts.listener
     assert listener is not None
     listener._interrupt()
 
@@ -140,7 +140,7 @@ def test_when_the_root_gives_up_callers_and_the_callback_are_told(
         assert waiting.wait(5)
         eventually(lambda: any(c.id == "timers" and c.alive for c in starter.which_children()))
         monkeypatch.setattr(TimerThread, "_next", _dies)
-        starter._runtime._timers.after(0, lambda: None)
+        starter.runtime.parts.timers.after(0, lambda: None)
         waiter.join(60)
         assert [type(e) for e in errors] == [pgflow.StarterTerminated]
         assert isinstance(errors[0].__cause__, pgflow.PgflowError)

@@ -88,7 +88,9 @@ def test_a_proof_without_a_thread_is_tried_again(database: str) -> None:
         with shortage("ListenerErrands.prove") as refused:
             lose_the_listener(database)
             eventually(lambda: len(refused) >= 2)
-        eventually(lambda: starter._runtime._listener is not None and not starter._runtime._listener._missed)
+        listener = starter.runtime.parts.listener
+        assert listener is not None
+        eventually(lambda: not listener._missed)
         run_elsewhere(database, "seen", 7)
         eventually(lambda: 7 in seen.given)
 
@@ -108,7 +110,9 @@ def test_a_proof_that_raises_whatever_it_may_is_tried_again(database: str, monke
         monkeypatch.setattr(pgmq, "notify", raise_once)
         lose_the_listener(database)
         assert raised.wait(10)
-        eventually(lambda: starter._runtime._listener is not None and not starter._runtime._listener._missed)
+        listener = starter.runtime.parts.listener
+        assert listener is not None
+        eventually(lambda: not listener._missed)
         run_elsewhere(database, "seen", 7)
         eventually(lambda: 7 in seen.given)
 
@@ -214,7 +218,7 @@ def test_the_database_back_is_told_to_every_worker_whatever_one_makes_of_it(
     jobs = [echo_job("a"), echo_job("b")]
     with running(database, jobs=jobs) as starter:
         starter.await_ready(10)
-        workers, told = starter._runtime._workers, threading.Event()
+        workers, told = starter.runtime.parts.workers, threading.Event()
         first, second = workers.cells()
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(first, "database_back", lambda: 1 / 0)

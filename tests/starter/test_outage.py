@@ -213,7 +213,7 @@ def test_without_pgmq_a_module_fails_for_good_and_says_how_to_install_it(empty_d
 def test_no_password_is_shown_anywhere(conninfo: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG), running(conninfo, jobs=[echo_job()], signal_strategy="notify") as starter:
         eventually(lambda: starter.status().modules[0].last_error)
-        shown = f"{starter!r} {starter.status()} {starter.status().to_dict()} {starter._runtime.settings} {caplog.text}"
+        shown = f"{starter!r} {starter.status()} {starter.status().to_dict()} {starter.runtime.settings} {caplog.text}"
         try:
             starter.client.enqueue("echo", 1)
         except pgflow.PgflowError as error:

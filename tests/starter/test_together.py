@@ -242,7 +242,7 @@ def test_a_message_that_is_not_visible_yet_is_polled_for_when_it_is(database: st
 def test_a_worker_that_is_being_stopped_looks_no_more(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
         starter.await_ready(WAIT)
-        cell = starter._runtime._workers.cells()[0]
+        cell = starter.runtime.parts.workers.cells()[0]
         looks: list[WorkerCell] = []
         monkeypatch.setattr(cell._world.lookout, "look_for", looks.append)
         cell.look_soon()
@@ -259,7 +259,7 @@ def test_one_that_is_unsure_what_it_has_claimed_claims_by_itself(
 ) -> None:
     with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
         starter.await_ready(WAIT)
-        cell = starter._runtime._workers.cells()[0]
+        cell = starter.runtime.parts.workers.cells()[0]
         monkeypatch.setattr(cell._world.lookout, "look_for", lambda _: pytest.fail("it has to claim"))
         cell.claims_unsure = True
         cell.look_soon()
@@ -284,7 +284,7 @@ def test_what_a_look_saw_before_a_claim_does_not_put_off_the_next_poll(
 ) -> None:
     with running(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as starter:
         starter.await_ready(WAIT)
-        cell = starter._runtime._workers.cells()[0]
+        cell = starter.runtime.parts.workers.cells()[0]
         eventually(lambda: cell._polled and not cell._claiming.locked())
         told: SimpleQueue[Any] = SimpleQueue()
         monkeypatch.setattr(cell._world.lookout, "look_for", lambda _: None)

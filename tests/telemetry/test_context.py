@@ -86,7 +86,7 @@ def test_a_claim_that_got_messages_is_linked_to_their_senders_and_its_tasks_to_i
 def test_a_poll_that_finds_nothing_is_no_span(database: str, heard: Heard) -> None:
     with running(database, jobs=[echo_job()], **heard.settings) as starter:
         starter.await_ready(WAIT)
-        runs = starter._runtime._workers.cells()
+        runs = starter.runtime.parts.workers.cells()
         eventually(lambda: runs[0].claim() is not None)
     assert heard.spans("receive echo") == []
 

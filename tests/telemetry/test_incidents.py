@@ -27,7 +27,7 @@ select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen
 def test_a_crash_and_the_restart_after_it_are_one_span(database: str, heard: Heard) -> None:
     with running(database, jobs=[echo_job()], **heard.settings) as starter:
         starter.await_ready(WAIT)
-        ref = starter._runtime.tree.ref(STARTER_ID)
+        ref = starter.runtime.tree.ref(STARTER_ID)
         assert ref is not None
         ref.tell({"no": "method of this name"})  # pykka's own: an unexpected message is let pass
         ref.stop()

@@ -155,7 +155,7 @@ def test_starters_of_one_provider_are_added_up(server: Any, database: str, heard
 def test_a_starter_that_has_stopped_is_kept_by_nobody(database: str, heard: Heard) -> None:
     starter = pgflow.start(database, jobs=[echo_job()], **QUICK, **heard.settings)
     starter.await_ready(WAIT)
-    gone = weakref.ref(starter._runtime)
+    gone = weakref.ref(starter.runtime)
     starter.stop()
     del starter
 

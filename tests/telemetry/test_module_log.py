@@ -115,8 +115,8 @@ def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: py
     job = pgflow.job("echo")(lambda message, ctx: message)
     with running(database, jobs=[job]) as starter:
         starter.await_ready(WAIT)
-        (cell,) = starter._runtime._workers.cells()
-        store = starter._runtime._task_store
+        (cell,) = starter.runtime.parts.workers.cells()
+        store = starter.runtime.parts.task_store
         failing: dict[str, Any] = {"claim": store.claim, "settle": store.settle}
         failures: Counter[str] = Counter()
 

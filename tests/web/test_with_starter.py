@@ -85,7 +85,7 @@ def test_a_worker_that_is_killed_is_seen_and_its_return_too(database: str) -> No
         assert statuses(url) == (200, 200, 200)
         with psycopg.connect(database) as holder:
             holder.execute("lock table pgflow.workers")  # it cannot register again meanwhile
-            (ref,) = [c.ref for c in starter._runtime._workers.cells() if c.definition.slug == "killed"]
+            (ref,) = [c.ref for c in starter.runtime.parts.workers.cells() if c.definition.slug == "killed"]
             assert ref is not None
             ref.stop(block=False)
             eventually(lambda: statuses(url) == (200, 503, 503), 5)
