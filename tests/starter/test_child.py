@@ -106,7 +106,7 @@ def journal() -> Journal:
 @pytest.fixture
 def give_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Makes the root of the one starter that there is give up: it may not restart anybody, and somebody ends."""
-    monkeypatch.setattr("pgflow_starter.starter.runtime.ROOT_FLAGS", SupervisorFlags(max_restarts=0))
+    monkeypatch.setattr("pgflow_starter.starter.tree.ROOT_FLAGS", SupervisorFlags(max_restarts=0))
 
     def crash() -> None:
         eventually(lambda: pykka.ActorRegistry.get_by_class(pgflow.StarterActor))[0].stop()
