@@ -118,10 +118,10 @@ class Runtimes:
                     own.made = None
                     raise
                 # A bound method of ours would keep the handle, and one that was dropped may still stop.
-                place.at_exit = partial(stop_at_exit, made, os.getpid())
-                atexit.register(place.at_exit)
+                own.at_exit = partial(stop_at_exit, made, os.getpid())
+                atexit.register(own.at_exit)
                 running[made] = os.getpid()
-                place.started = made
+                own.started = made
                 if self._stopped:
                     made.stop(made.settings.shutdown_timeout)
             return own.made
@@ -151,6 +151,6 @@ def stop_at_exit(runtime: Runtime, pid: int) -> None:
     """
     if os.getpid() == pid:
         for each in [r for r, of in list(running.items()) if of == pid]:
-            running.pop(each, None)  # who waits for its end on another thread may have done so meanwhile
+            running.pop(each, None)  # a thread that waits for its end may have done so meanwhile
             each.stop(each.settings.shutdown_timeout)
         _await_end(runtime, None)
