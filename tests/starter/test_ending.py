@@ -195,7 +195,7 @@ def test_a_task_that_a_thread_is_about_to_give_back_is_given_back_by_the_end_of_
     monkeypatch.setattr(worker_module, "CLAIM_PATIENCE", 0.1)
     job, give_back = echo_job(), PostgresTaskStore.give_back
     pause = Pause(give_back)
-    steps = chain([pause], repeat(give_back))  # the first is the thread's
+    steps: Iterator[Callable[..., Any]] = chain([pause], repeat(give_back))  # the first is the thread's
 
     def giving(*given: Any) -> Any:
         return next(steps)(*given)

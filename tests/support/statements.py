@@ -39,7 +39,7 @@ def recorded() -> Iterator[set[Statement]]:
                 text = re.sub(r'"q_\w+"', '"q_echo_0"', known.query.decode())
                 found.add(Statement(text, tuple(known.types or ()), where))
 
-    psycopg.Cursor.execute = execute  # type: ignore[method-assign, assignment]
+    psycopg.Cursor.execute = execute  # type: ignore[method-assign]
     try:
         yield found
     finally:
