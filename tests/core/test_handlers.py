@@ -105,4 +105,4 @@ def test_a_handler_without_a_context_is_refused_where_it_is_declared(unfit: Any,
             declare(unfit)
     with pytest.raises(ValueError, match=told):
         pgflow.FlowDefinition("shop", (pgflow.StepDefinition("mail", unfit),))
-    assert [s.slug for s in definition(flow).steps] == ["first"]
+    assert [s.slug for s in flow.__pgflow_definition__().steps] == ["first"]
