@@ -11,9 +11,9 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.connections.conninfo import Redactor, refuse_unreadable
 from pgflow_starter.postgres.listening.wakeup import Wakeup
-from pgflow_starter.starter.runtime import _terminated
+from pgflow_starter.starter.runtime import Runtime, _terminated
 from pgflow_starter.threads.timers import TimerThread
-from tests.support.starters import echo_job, running
+from tests.support.starters import echo_job, opened, running
 from tests.support.waiting import eventually
 
 
@@ -33,11 +33,10 @@ def _restarts(starter: pgflow.Starter, child: str) -> int:
     return next(c.restarts for c in starter.which_children() if c.id == child)
 
 
-def _wake_listener(starter: pgflow.Starter) -> None:
+def _wake_listener(runtime: Runtime) -> None:
     """Have its thread go round once more. A notification need not: it may be read on the way to the next wait."""
-    listener = starter._runtime._listener
-    assert listener is not None
-    listener.unlisten("what nobody listens to")
+    assert runtime.parts.listener is not None
+    runtime.parts.listener.unlisten("nobody's")
 
 
 def test_a_timer_thread_that_dies_is_started_again_with_its_calls(
@@ -58,11 +57,11 @@ def test_a_listener_thread_that_dies_is_started_again_with_its_queues(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = echo_job()
-    with running(database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600) as starter:
+    with opened(database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600) as (starter, runtime):
         starter.await_ready(10)
         died = threading.Event()
         monkeypatch.setattr(Wakeup, "wait", _once(Wakeup.wait, died))
-        _wake_listener(starter)
+        _wake_listener(runtime)
         assert died.wait(10)
         eventually(lambda: _restarts(starter, "listener") == 1)
         for i in range(3):
@@ -75,22 +74,23 @@ def test_what_another_process_sends_while_the_listener_is_dead_is_found_at_once(
     job = echo_job()
     sent: list[pgflow.Run] = []
     with (
-        running(
-            database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600, notify_throttle=0
-        ) as starter,
+        opened(database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600, notify_throttle=0) as (
+            starter,
+            runtime,
+        ),
         pgflow.PgflowClient(database) as other,
     ):
         starter.await_ready(10)
         died = threading.Event()
         dying = _once(Wakeup.wait, died)
 
-        def wait(*args: Any) -> Any:
+        def wait(self: Wakeup, *args: Any) -> Any:
             if not died.is_set():
                 sent.append(other.enqueue(job, 1))
-            return dying(*args)
+            return dying(self, *args)
 
         monkeypatch.setattr(Wakeup, "wait", wait)
-        _wake_listener(starter)
+        _wake_listener(runtime)
         assert died.wait(10)
         assert sent[0].wait(10).result == 1
 
@@ -125,7 +125,7 @@ def test_when_the_root_gives_up_callers_and_the_callback_are_told(
         def __pgflow_definition__() -> None:
             release.wait()
 
-    with running(database, flows=[Slow], on_terminate=told.append) as starter:
+    with opened(database, flows=[Slow], on_terminate=told.append) as (starter, runtime):
 
         def wait() -> None:
             waiting.set()
@@ -139,7 +139,7 @@ def test_when_the_root_gives_up_callers_and_the_callback_are_told(
         assert waiting.wait(5)
         eventually(lambda: any(c.id == "timers" and c.alive for c in starter.which_children()))
         monkeypatch.setattr(TimerThread, "await_due", _dies)
-        starter._runtime._timers.after(0, lambda: None)
+        runtime.parts.timers.after(0, lambda: None)
         waiter.join(60)
         assert [type(e) for e in errors] == [pgflow.StarterTerminated]
         assert isinstance(errors[0].__cause__, pgflow.PgflowError)

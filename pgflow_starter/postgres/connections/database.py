@@ -115,7 +115,7 @@ class Database:
         self._prober.watch(back)
 
     def revive(self, died: Died | None = None) -> None:
-        """Begin to probe, on a thread; returns at once. Idempotent. As `ports.Threaded.revive`."""
+        """Begin to probe, on a thread; returns at once. Idempotent. As `Threaded.revive`."""
         self.check_process()
         self._prober.revive(died)
 
