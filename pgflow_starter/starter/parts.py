@@ -13,8 +13,8 @@ from pgflow_starter.core.state import ModuleStatus, SignalStrategy, WorkerState,
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.cell import ModuleCell
-from pgflow_starter.modules.messages import DatabaseBack, TroubleTurned, WorkerLost, WorkerRetired
-from pgflow_starter.modules.phase_batches import Crowd
+from pgflow_starter.modules.messages import CellChanged, DatabaseBack
+from pgflow_starter.modules.phase_batches import PhaseBatches
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.modules.world import ModuleWorld
@@ -116,15 +116,15 @@ class Parts:
         if cell is not None:
             if cell.machine.state.status is not ModuleStatus.FAILED_PERMANENT:  # else nobody wires it again
                 self.workers.lost(slug)
-            cell.lost.append(why)
-            cell.tell(WorkerLost())
+            cell.worker_deaths.append(why)
+            cell.tell(CellChanged())
 
     def worker_retired(self, slug: str, reason: str) -> None:
         """To the worker's module: it fails for good."""
         cell = self._cell_of(slug)
         if cell is not None:
-            cell.retired = reason
-            cell.tell(WorkerRetired())
+            cell.worker_retired_why = reason
+            cell.tell(CellChanged())
 
     def database_back(self) -> None:
         """To all modules: those that wait for the database go on."""
@@ -134,7 +134,7 @@ class Parts:
     def _worker_troubled(self, slug: str) -> None:
         cell = self._cell_of(slug)
         if cell is not None:
-            cell.tell(TroubleTurned())
+            cell.tell(CellChanged())
 
     def _wake_worker(self, slug: str) -> None:
         """A run was started through our own client: its worker, if it is here, need not find out by itself."""
@@ -219,7 +219,7 @@ class Parts:
             threads=self.threads,
             dispatcher=self.dispatcher,
             lane=self.lane,
-            crowd=Crowd(registration, self.lane),
+            batches=PhaseBatches(registration, self.lane),
             observer=self.observer,
             redact=self.redact,
             trouble_of=self.workers.trouble_of_all,

@@ -90,7 +90,7 @@ def test_a_proof_without_a_thread_is_tried_again(database: str) -> None:
             eventually(lambda: len(refused) >= 2)
         listener = starter.runtime.parts.listener
         assert listener is not None
-        eventually(lambda: not listener._missed)
+        eventually(lambda: not listener.missed)
         run_elsewhere(database, "seen", 7)
         eventually(lambda: 7 in seen.given)
 
@@ -112,7 +112,7 @@ def test_a_proof_that_raises_whatever_it_may_is_tried_again(database: str, monke
         assert raised.wait(10)
         listener = starter.runtime.parts.listener
         assert listener is not None
-        eventually(lambda: not listener._missed)
+        eventually(lambda: not listener.missed)
         run_elsewhere(database, "seen", 7)
         eventually(lambda: 7 in seen.given)
 
