@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.cli.busy import busy
-from pgflow_starter.cli.options import dsn_option, stdout_console
+from pgflow_starter.cli.options import dsn_option, flag, stdout_console
 from pgflow_starter.cli.signals import handled
 from pgflow_starter.postgres.setup.grants import grants
 from pgflow_starter.postgres.setup.install import install as install_into
@@ -24,12 +24,9 @@ def db() -> None:
 
 
 @db.command()
-@click.option(
+@flag(
     "--accept",
-    is_flag=True,
-    envvar="PGFLOW_ACCEPT",
-    show_envvar=True,
-    help="Take pgmq's SQL as the installed Python package pgmq has it, though nobody has tried it here: read it first.",
+    "Take pgmq's SQL as the installed Python package pgmq has it, though nobody has tried it here: read it first.",
 )
 @dsn_option
 def install(accept: bool, dsn: str) -> None:
@@ -75,15 +72,10 @@ def check(dsn: str) -> None:
 
 @db.command()
 @click.argument("role")
-@click.option(
-    "--apply", is_flag=True, envvar="PGFLOW_APPLY", show_envvar=True, help="Run it, too: all of it or nothing."
-)
-@click.option(
+@flag("--apply", "Run it, too: all of it or nothing.")
+@flag(
     "--work-only",
-    is_flag=True,
-    envvar="PGFLOW_WORK_ONLY",
-    show_envvar=True,
-    help="Without making flows and having queues notify, which let the role have code of its own run by others.",
+    "Without making flows and having queues notify, which let the role have code of its own run by others.",
 )
 @dsn_option
 def grant(role: str, apply: bool, work_only: bool, dsn: str) -> None:

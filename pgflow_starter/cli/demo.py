@@ -16,7 +16,7 @@ from rich.text import Text
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.demo_modules import MESSAGES, LoyaltyPoints, process_order, restock, send_email
 from pgflow_starter.cli.module_view import View, view_on
-from pgflow_starter.cli.options import stdout_console
+from pgflow_starter.cli.options import flag, stdout_console
 from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import silence_module_log, summary
 from pgflow_starter.clock import SystemClock
@@ -38,13 +38,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 @click.command(short_help="The main job on an embedded PostgreSQL.")
-@click.option(
-    "--polling",
-    is_flag=True,
-    envvar="PGFLOW_POLLING",
-    show_envvar=True,
-    help="Let the workers poll for messages rather than be notified of them.",
-)
+@flag("--polling", "Let the workers poll for messages rather than be notified of them.")
 def demo(polling: bool) -> None:
     """Register flows and jobs on an embedded PostgreSQL, run real messages, show states and results.
 

@@ -16,7 +16,7 @@ import click
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.flow_start_view import RunView, run_view
-from pgflow_starter.cli.options import dsn_option, json_line, json_option
+from pgflow_starter.cli.options import dsn_option, json_line, json_option, option
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
@@ -54,21 +54,17 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
 @click.argument("slug", metavar="SLUG")
 @click.argument("given", metavar="JSON")
 @dsn_option
-@click.option(
+@option(
     "--wait",
     callback=_seconds,
     is_flag=False,
     flag_value=FOR_EVER,
-    envvar="PGFLOW_WAIT",
-    show_envvar=True,
     metavar="[SECONDS]",
     help=f"Wait for the run's end, so many seconds at most; alone, or as '{FOR_EVER}', without end.",
 )
-@click.option(
+@option(
     "--run-id",
     type=click.UUID,
-    envvar="PGFLOW_RUN_ID",
-    show_envvar=True,
     help="The run's id, chosen by you: where that run is there already, nothing is started and it is told.",
 )
 @json_option

@@ -18,11 +18,6 @@ from pgflow_starter.postgres.connections.readable import refuse_unreadable
 
 _NARROWEST_TABLE = 120
 
-DSN_HELP = (
-    "The database, as a libpq connection string or URI. Without it libpq's own PGHOST, PGDATABASE, PGUSER, ... count. "
-    "Keep a password in PGPASSWORD, ~/.pgpass or PGFLOW_DSN: every user of a machine sees its command lines."
-)
-
 
 class Seconds(click.FloatRange):
     """A number of seconds. Click itself has NaN lie within any bounds."""
@@ -35,12 +30,15 @@ class Seconds(click.FloatRange):
         return seconds
 
 
-def dsn_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--dsn`; an empty string, which is libpq's own default, where nothing is given."""
-    option = click.option(
-        "--dsn", envvar="PGFLOW_DSN", show_envvar=True, default="", callback=_readable, metavar="DSN", help=DSN_HELP
-    )
-    return option(command)
+def option(name: str, *names: str, **more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option as click has it, which the variable PGFLOW_ and its name sets as well."""
+    variable = f"PGFLOW_{name.strip('-').replace('-', '_').upper()}"
+    return click.option(name, *names, envvar=variable, show_envvar=True, **more)
+
+
+def flag(name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option without a value."""
+    return option(name, is_flag=True, help=help)
 
 
 def _readable(_: click.Context, __: click.Parameter, dsn: str) -> str:
@@ -49,6 +47,19 @@ def _readable(_: click.Context, __: click.Parameter, dsn: str) -> str:
     except SetupError as error:
         raise click.BadParameter(str(error)) from None
     return dsn
+
+
+dsn_option = option(
+    "--dsn",
+    default="",
+    callback=_readable,
+    metavar="DSN",
+    help="The database, as a libpq connection string or URI. Without it libpq's own PGHOST, PGDATABASE, PGUSER, ... count. "
+    "Keep a password in PGPASSWORD, ~/.pgpass or PGFLOW_DSN: every user of a machine sees its command lines.",
+)
+"""`--dsn`; an empty string, which is libpq's own default, where nothing is given."""
+
+json_option = option("--json", "as_json", is_flag=True, help="Print it as JSON instead.")
 
 
 def setting_option(flag: str, name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -62,25 +73,15 @@ def setting_option(flag: str, name: str, help: str) -> Callable[[Callable[..., A
             raise click.BadParameter(str(error)) from None
         return value
 
-    return click.option(
+    return option(
         flag,
         name,
         type=type(default),
         default=default,
         show_default=True,
-        envvar=f"PGFLOW_{flag.strip('-').replace('-', '_').upper()}",
-        show_envvar=True,
         callback=checked,
         help=f"{help} {bounds(name)}.",
     )
-
-
-def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--json`, as the parameter `as_json`."""
-    option = click.option(
-        "--json", "as_json", is_flag=True, envvar="PGFLOW_JSON", show_envvar=True, help="Print it as JSON instead."
-    )
-    return option(command)
 
 
 def json_line(value: Any) -> str:

@@ -11,7 +11,7 @@ import click
 
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
-from pgflow_starter.cli.options import Seconds, json_line, json_option, stdout_console
+from pgflow_starter.cli.options import Seconds, flag, json_line, json_option, option, stdout_console
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.status_answer import Answer
 from pgflow_starter.cli.status_url import StatusUrl, parse
@@ -32,30 +32,20 @@ def _url(_: click.Context, __: click.Parameter, given: str) -> StatusUrl:
 @click.command(short_help="A table of what a running starter says of itself.")
 @click.argument("url", metavar="URL", envvar="PGFLOW_URL", default=HERE, callback=_url)
 @json_option
-@click.option(
-    "--watch",
-    is_flag=True,
-    envvar="PGFLOW_WATCH",
-    show_envvar=True,
-    help="Ask again and again, until Ctrl-C: a live table on a terminal, a line for each change elsewhere.",
-)
-@click.option(
+@flag("--watch", "Ask again and again, until Ctrl-C: a live table on a terminal, a line for each change elsewhere.")
+@option(
     "--interval",
     type=Seconds(0.1, 3600),
     default=1.0,
     show_default=True,
-    envvar="PGFLOW_INTERVAL",
-    show_envvar=True,
     metavar="SECONDS",
     help="From one question of --watch to the next.",
 )
-@click.option(
+@option(
     "--timeout",
     type=Seconds(0.1, 3600),
     default=5.0,
     show_default=True,
-    envvar="PGFLOW_TIMEOUT",
-    show_envvar=True,
     metavar="SECONDS",
     help="Longest wait for an answer.",
 )
