@@ -40,8 +40,9 @@ def install(accept: bool, dsn: str) -> None:
       pgflow-starter db install --dsn 'host=localhost dbname=shop user=owner'
     """
     with handled() as signals, busy("installing") as say:
-        installed = signals.aside(partial(install_into, dsn, accept=accept, progress=say))
-    _refuse_if_missing(installed.inventory)
+        inventory = signals.aside(partial(install_into, dsn, accept=accept, progress=say)).inventory
+    if not inventory.ok:
+        raise click.ClickException("; ".join(inventory.missing))
 
 
 @db.command()
@@ -94,11 +95,6 @@ def grant(role: str, apply: bool, work_only: bool, dsn: str) -> None:
     click.echo(script)
 
 
-def _refuse_if_missing(inventory: Inventory) -> None:
-    if not inventory.ok:
-        raise click.ClickException("; ".join(inventory.missing))
-
-
 def _table(inventory: Inventory) -> Table:
     concluded = "" if inventory.pgmq_problem else " (concluded: 1.5 or later)"
     pgmq = {
@@ -122,5 +118,5 @@ def _judged(found: str, problem: str | None) -> Text:
 
 
 def _features(schema: str, inventory: Inventory) -> str:
-    names = [name.removeprefix(f"{schema}.") for name in inventory.features if name.startswith(f"{schema}.")]
-    return ", ".join(names)
+    prefix = f"{schema}."
+    return ", ".join(name.removeprefix(prefix) for name in inventory.features if name.startswith(prefix))

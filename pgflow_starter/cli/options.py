@@ -1,4 +1,4 @@
-"""What several commands have: the options `--dsn` and `--json`, and consoles."""
+"""What several commands have: options, consoles, and lines on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
+from pgflow_starter.clock import Clock
 from pgflow_starter.config import Settings, bounds, settings_from
 from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.connections.readable import refuse_unreadable
@@ -54,15 +56,15 @@ dsn_option = option(
     default="",
     callback=_readable,
     metavar="DSN",
-    help="The database, as a libpq connection string or URI. Without it libpq's own PGHOST, PGDATABASE, PGUSER, ... count. "
-    "Keep a password in PGPASSWORD, ~/.pgpass or PGFLOW_DSN: every user of a machine sees its command lines.",
+    help="The database, as a libpq connection string or URI. Without it libpq's own PGHOST, PGDATABASE, PGUSER, ... "
+    "count. Keep a password in PGPASSWORD, ~/.pgpass or PGFLOW_DSN: every user of a machine sees its command lines.",
 )
 """`--dsn`; an empty string, which is libpq's own default, where nothing is given."""
 
 json_option = option("--json", "as_json", is_flag=True, help="Print it as JSON instead.")
 
 
-def setting_option(flag: str, name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def setting_option(written: str, name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add an option for one of the settings of `start`, a number, with its default and its bounds."""
     default = getattr(Settings(), name)
 
@@ -74,7 +76,7 @@ def setting_option(flag: str, name: str, help: str) -> Callable[[Callable[..., A
         return value
 
     return option(
-        flag,
+        written,
         name,
         type=type(default),
         default=default,
@@ -105,3 +107,21 @@ def stdout_console() -> Console:
 def stderr_console() -> Console:
     """A console on standard error, for what is said beside the output."""
     return Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+
+def is_live(console: Console) -> bool:
+    """Whether a picture can change in place there."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+class TimedLines:
+    """Lines on a console that keeps them all, each with the seconds since this was made."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console = console
+        self._clock = clock
+        self._began = clock.monotonic()
+
+    def say(self, line: str) -> None:
+        """One more."""
+        self._console.print(Text(f"{self._clock.monotonic() - self._began:6.2f} s  {line}"), soft_wrap=True)
