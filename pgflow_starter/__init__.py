@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         ModuleType,
         Outage,
         Phase,
+        RunSummary,
         SignalStrategy,
         StarterStatus,
+        StepSummary,
         WorkerState,
     )
     from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
         UnknownFlowError,
     )
     from pgflow_starter.modules.module_actor import ModuleActor
-    from pgflow_starter.postgres.client.recent import RunSummary, StepSummary
     from pgflow_starter.postgres.client.run import Run
     from pgflow_starter.postgres.client.steps import StepRun
     from pgflow_starter.starter import Starter, StarterProxy, child_spec, start, starter_of
@@ -148,7 +149,7 @@ _HOMES = {
     "Phase": "core.state",
     "PhaseTimeoutError": "errors",
     "Run": "postgres.client.run",
-    "RunSummary": "postgres.client.recent",
+    "RunSummary": "core.state",
     "RunNotFoundError": "errors",
     "SetupError": "errors",
     "ShapeMismatchError": "errors",
@@ -163,7 +164,7 @@ _HOMES = {
     "StepDefinition": "core.definition",
     "StepKind": "core.definition",
     "StepRun": "postgres.client.steps",
-    "StepSummary": "postgres.client.recent",
+    "StepSummary": "core.state",
     "SupervisorActor": "supervision.supervisor",
     "TaskContext": "worker.context",
     "TransientError": "errors",

@@ -1,4 +1,4 @@
-"""`db install`, `db check`, `db grant`: pgmq and the pgflow core into a database, what is there, and who may."""
+"""`db install`, `db check`, `db grant`: pgmq and the pgflow core into a database, what is there, and rights on it."""
 
 from __future__ import annotations
 

@@ -43,18 +43,27 @@ def flag(name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., A
     return option(name, is_flag=True, help=help)
 
 
-def _readable(_: click.Context, __: click.Parameter, dsn: str) -> str:
-    try:
-        refuse_unreadable(dsn)
-    except SetupError as error:
-        raise click.BadParameter(str(error)) from None
+def checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that makes of a value what `check` does; its ValueError or SetupError is bad usage."""
+
+    def callback(_: click.Context, __: click.Parameter, value: Any) -> Any:
+        try:
+            return None if value is None else check(value)
+        except (ValueError, SetupError) as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
+
+
+def _readable(dsn: str) -> str:
+    refuse_unreadable(dsn)
     return dsn
 
 
 dsn_option = option(
     "--dsn",
     default="",
-    callback=_readable,
+    callback=checked(_readable),
     metavar="DSN",
     help="The database, as a libpq connection string or URI. Without it libpq's own PGHOST, PGDATABASE, PGUSER, ... "
     "count. Keep a password in PGPASSWORD, ~/.pgpass or PGFLOW_DSN: every user of a machine sees its command lines.",
@@ -68,11 +77,8 @@ def setting_option(written: str, name: str, help: str) -> Callable[[Callable[...
     """Add an option for one of the settings of `start`, a number, with its default and its bounds."""
     default = getattr(Settings(), name)
 
-    def checked(_: click.Context, __: click.Parameter, value: float) -> float:
-        try:
-            settings_from("", {name: value})
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
+    def setting(value: float) -> float:
+        settings_from("", {name: value})
         return value
 
     return option(
@@ -81,7 +87,7 @@ def setting_option(written: str, name: str, help: str) -> Callable[[Callable[...
         type=type(default),
         default=default,
         show_default=True,
-        callback=checked,
+        callback=checked(setting),
         help=f"{help} {bounds(name)}.",
     )
 

@@ -15,7 +15,7 @@ import click
 from pgflow_starter import JsonFormatter
 from pgflow_starter.cli.failures import Unhealthy, leave_at_once
 from pgflow_starter.cli.kinds import flows_and_jobs
-from pgflow_starter.cli.options import Seconds, dsn_option, flag, option, setting_option
+from pgflow_starter.cli.options import Seconds, checked, dsn_option, flag, option, setting_option
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import summary
 from pgflow_starter.clock import SystemClock
@@ -42,7 +42,7 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 @option(
     "--http",
     metavar="HOST:PORT",
-    callback=lambda _, __, given: _address(given),
+    callback=checked(lambda given: given and str(parse_address(given))),
     help="Serve the probes /livez, /readyz and /healthz, the status and a page there; :PORT is on loopback, seen from "
     "this machine only.",
 )
@@ -120,17 +120,10 @@ def run(
 
 def stop_at_once(starter: Starter) -> None:
     """Have it give back what runs, for the process is about to end. On top of whatever the main thread does."""
-    # A handler that computes keeps the interpreter for 5 ms each time it has it, and there may be dozens of them: who
-    # gives their tasks back would wait for all of them, again and again.
+    # A handler that computes keeps the interpreter for 5 ms each time it has it, and there may be dozens of them: the
+    # thread that gives their tasks back would wait for all of them, again and again.
     sys.setswitchinterval(BRISK)
     starter.stop(0)
-
-
-def _address(given: str | None) -> str | None:
-    try:
-        return given and str(parse_address(given))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _watch(starter: Starter, signals: Signals, require_healthy: float | None) -> None:
