@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         ModuleType,
         Outage,
         Phase,
+        RunSummary,
         SignalStrategy,
         StarterStatus,
+        StepSummary,
         WorkerState,
     )
     from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
         UnknownFlowError,
     )
     from pgflow_starter.modules.module_actor import ModuleActor
-    from pgflow_starter.postgres.client.recent import RunSummary, StepSummary
     from pgflow_starter.postgres.client.run import Run
     from pgflow_starter.postgres.client.steps import StepRun
     from pgflow_starter.starter import Starter, StarterProxy, child_spec, start, starter_of
@@ -132,7 +133,6 @@ _HOMES = (
     "core.trouble",
     "errors",
     "modules.module_actor",
-    "postgres.client.recent",
     "postgres.client.run",
     "postgres.client.steps",
     "starter.client",
