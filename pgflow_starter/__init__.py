@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
+    from pgflow_starter.core.phases import Phase
+    from pgflow_starter.core.signal_strategy import SignalStrategy
     from pgflow_starter.core.state import (
         ChildInfo,
         ErrorClass,
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
         ModuleStatus,
         ModuleType,
         Outage,
-        Phase,
-        SignalStrategy,
         StarterStatus,
         WorkerState,
     )
@@ -145,14 +145,14 @@ _HOMES = {
     "PermanentError": "errors",
     "PgflowClient": "starter.client",
     "PgflowError": "errors",
-    "Phase": "core.state",
+    "Phase": "core.phases",
     "PhaseTimeoutError": "errors",
     "Run": "postgres.client.run",
     "RunSummary": "postgres.client.recent",
     "RunNotFoundError": "errors",
     "SetupError": "errors",
     "ShapeMismatchError": "errors",
-    "SignalStrategy": "core.state",
+    "SignalStrategy": "core.signal_strategy",
     "SlugTakenError": "errors",
     "Starter": "starter",
     "StarterActor": "starter.starter_actor",

@@ -11,7 +11,7 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import module_specs
-from pgflow_starter.core.state import phases_of
+from pgflow_starter.core.phases import phases_of
 from pgflow_starter.core.task import Task
 from pgflow_starter.errors import StarterStopped
 from pgflow_starter.modules.board import Board

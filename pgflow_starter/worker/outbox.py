@@ -347,7 +347,9 @@ class Outbox:
                     error_type=error_type(error),
                     began=began,
                 )
-            elif self._breaks.tells(lost=error.connection_lost, away=self._away()) and self._stalled.says("stalled"):
+            elif self._breaks.note_failure(lost=error.connection_lost, away=self._away()) and self._stalled.note(
+                "stalled"
+            ):
                 self._log.warning("%d outcomes wait to be written: %s", len(self), said)
             if error.connection_lost or error.timed_out:
                 if line.size > 1:

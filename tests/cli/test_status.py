@@ -21,6 +21,7 @@ import pytest
 from pgflow_starter.cli.status import status
 from pgflow_starter.cli.status_url import parse
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import (
     ErrorClass,
     ModuleError,
@@ -28,7 +29,6 @@ from pgflow_starter.core.state import (
     ModuleStatus,
     ModuleType,
     Outage,
-    Phase,
     StarterStatus,
 )
 from tests.support.commands import call

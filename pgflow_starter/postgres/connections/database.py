@@ -21,7 +21,8 @@ from psycopg.pq import TransactionStatus
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import classify
-from pgflow_starter.core.state import ErrorClass, Outage, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass, Outage
 from pgflow_starter.errors import DatabaseError, ForkedError, SetupError
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.connections.connection import (
