@@ -10,7 +10,7 @@ from uuid import UUID
 
 
 def json_ready(value: Any) -> Any:
-    """Dataclasses as dicts of their fields, tuples as lists, times in ISO 8601, enums and UUIDs as text; else as it is."""
+    """Dataclasses as dicts, tuples as lists, times in ISO 8601, enums and UUIDs as text; all else stays as it is."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, StrEnum | UUID):

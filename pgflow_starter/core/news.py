@@ -36,7 +36,7 @@ class Breaks:
         self._lost = False
 
     def note_failure(self, *, lost: bool, away: bool) -> bool:
-        """Take a failure down; whether to tell of it: with the connection `lost` or not, in an outage (`away`) or not."""
+        """Take one down; whether to tell of it: with the connection `lost` or not, in an outage (`away`) or not."""
         was, self._lost = self._lost, lost
         return not away and (was or not lost)
 

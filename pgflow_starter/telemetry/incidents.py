@@ -69,9 +69,7 @@ class OtelIncidents:
             attributes, now = _actor(supervisor, actor), nanoseconds(self._clock)
             span = self._restarting.pop((supervisor, actor), None)
             body = f"{supervisor}: {actor} was restarted"
-            self._events.tell(
-                names.EVENT_RESTART, attributes, span, at=nanoseconds(self._clock), severity=events.WARN, body=body
-            )
+            self._events.tell(names.EVENT_RESTART, attributes, span, at=now, severity=events.WARN, body=body)
             if span is not None:
                 span.end()
         with self._providers.guard:

@@ -4,8 +4,8 @@
     receive <queue>     CLIENT, a claim that got messages, linked to their senders
     process <queue>     CONSUMER, below the sender, linked to the claim
 
-A message of a run's first steps carries the context of the caller that started the run. pgflow itself sends those of the steps
-that follow: they carry none, and what ties their spans to the run is its id.
+A message of a run's first steps carries the context of the run's sender. pgflow itself sends those of the steps that
+follow: they carry none, and what ties their spans to the run is its id.
 """
 
 from __future__ import annotations
