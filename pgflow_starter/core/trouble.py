@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pgflow_starter.core.json_ready import json_ready
+
 LASTING = 10.0
 """Seconds for which trouble of scope all may last until its module is not ready any more."""
 
@@ -49,13 +51,8 @@ class Trouble:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; the time in ISO 8601."""
-        return {
-            "kind": str(self.kind),
-            "reason": self.reason,
-            "since": self.since.isoformat(),
-            "error_type": self.error_type,
-            "scope": str(self.scope),
-        }
+        data: dict[str, Any] = json_ready(self)
+        return data
 
 
 _LOCKED = "somebody holds a lock on it (see pg_locks)"

@@ -16,7 +16,8 @@ from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.evidence import TaskKey
 from pgflow_starter.core.news import News
-from pgflow_starter.core.state import SignalStrategy, WorkerState
+from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.state import WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.core.trouble import TroubleKind, TroubleScope
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
@@ -372,7 +373,7 @@ class WorkerCell:
     def _too_slow(self, quantity: int, seconds: float, error: DatabaseError) -> None:
         """A claim has exceeded its limit."""
         self._size.exceeded(quantity, seconds)
-        if self._slow.says("slow"):
+        if self._slow.note("slow"):
             self.log.warning(
                 "claiming %d tasks took too long, %.1f s: fewer at a time from now on, and more time for one (%s)",
                 quantity,
@@ -530,7 +531,7 @@ class WorkerCell:
 
     def _returned(self, tasks: list[Task]) -> None:
         if not self.stopping:
-            tell = self.log.error if self._no_thread.says("no thread") else self.log.debug
+            tell = self.log.error if self._no_thread.note("no thread") else self.log.debug
             tell("no thread for %d tasks, which are given back", len(tasks))
         try:
             for worker_id in self.worker_ids:
@@ -538,7 +539,7 @@ class WorkerCell:
         except Exception as error:
             self.claims_unsure = True
             said = reason_for_logs(error)
-            tell = self.log.warning if self._kept.says(said) else self.log.debug
+            tell = self.log.warning if self._kept.note(said) else self.log.debug
             tell("giving tasks back: %s", said)
         else:
             self._kept.over()

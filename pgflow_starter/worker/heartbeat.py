@@ -93,7 +93,7 @@ class HeartbeatActor(RhythmicActor):
             self._pulse.failed_at = self._clock.monotonic()
             said = reason_for_logs(error)
             # An outage is told by who found it.
-            quiet = error.connection_lost or not self._failing.says(said)
+            quiet = error.connection_lost or not self._failing.note(said)
             logger.log(logging.DEBUG if quiet else logging.WARNING, "heartbeats: %s", said)
             if not (error.connection_lost or error.locked or error.timed_out):
                 self._tell_unheard(cells, error)

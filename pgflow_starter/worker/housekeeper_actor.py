@@ -179,7 +179,7 @@ class HousekeeperActor(RhythmicActor):
                 self._sweep_from = self._clock.monotonic() + self._rhythm.stale
             said = reason_for_logs(error)
             # An outage is told by who found it.
-            quiet = error.connection_lost or self._shutdown.begun or not failing.says(said)
+            quiet = error.connection_lost or self._shutdown.begun or not failing.note(said)
             logger.log(logging.DEBUG if quiet else logging.WARNING, "housekeeping: %s", said)
         else:
             if failing.over():

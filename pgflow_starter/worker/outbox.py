@@ -338,8 +338,8 @@ class Outbox:
         except DatabaseError as error:
             if not (error.connection_lost or error.timed_out or (error.sqlstate or "").startswith(_PASSING_ERRORS)):
                 raise
-            said = reason_for_logs(error)
-            if not (error.connection_lost or line.parked):
+            said, lost = reason_for_logs(error), error.connection_lost
+            if not (lost or line.parked):
                 self._troubles.begin(
                     TroubleKind.UNWRITTEN,
                     with_remedy(f"{len(self)} outcomes wait to be written: {said}", error_type(error)),
@@ -347,9 +347,9 @@ class Outbox:
                     error_type=error_type(error),
                     began=began,
                 )
-            elif self._breaks.tells(lost=error.connection_lost, away=self._away()) and self._stalled.says("stalled"):
+            elif self._breaks.note_failure(lost=lost, away=self._away()) and self._stalled.note("stalled"):
                 self._log.warning("%d outcomes wait to be written: %s", len(self), said)
-            if error.connection_lost or error.timed_out:
+            if lost or error.timed_out:
                 if line.size > 1:
                     line.size = max(1, len(batch) // 2)
                 else:

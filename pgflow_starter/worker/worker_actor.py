@@ -10,7 +10,7 @@ from typing import Any
 
 from pgflow_starter.clock import Timer
 from pgflow_starter.core.classify import places, reason_for_logs
-from pgflow_starter.core.state import SignalStrategy
+from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.supervision.dispatched import DispatchedActor
@@ -163,4 +163,4 @@ class WorkerActor(DispatchedActor):
             cell.log.debug("polling: %s", reason_for_logs(error))
         elif error is not None:
             said = f"{reason_for_logs(error)} {places(error)}"
-            (cell.log.error if cell.failing.says(said) else cell.log.debug)("polling: %s", said)
+            (cell.log.error if cell.failing.note(said) else cell.log.debug)("polling: %s", said)

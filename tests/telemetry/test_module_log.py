@@ -163,7 +163,7 @@ def test_a_line_is_told_by_who_says_it(caplog: pytest.LogCaptureFixture) -> None
 def test_news_are_news_once_and_again_when_they_were_over() -> None:
     news = News()
     assert not news.over()
-    assert [news.says("a"), news.says("a"), news.says("b")] == [True, False, True]
+    assert [news.note("a"), news.note("a"), news.note("b")] == [True, False, True]
     assert news.over()
     assert not news.over()
-    assert news.says("b")
+    assert news.note("b")
