@@ -110,7 +110,12 @@ class HousekeeperActor(RhythmicActor):
             if worker_id not in cell.leaving and not self._store.started_by([worker_id]):
                 cell.leaving.append(worker_id)
         # What the database holds for it and it does not know is nobody's when it is gone.
-        if not cell.retired and cell.drained and cell.worker_id not in cell.leaving and cell.give_back_unclaimed():
+        if (
+            not cell.has_left
+            and cell.drained
+            and cell.worker_id not in cell.leaving
+            and cell.claims.give_back_unknown()
+        ):
             cell.leaving.append(cell.worker_id)
 
     def _look(self) -> None:
@@ -128,11 +133,11 @@ class HousekeeperActor(RhythmicActor):
         except DatabaseError as error:
             if not error.connection_lost:
                 for cell in cells.values():
-                    cell.poll_soon()  # each finds out whether it can do its work
+                    cell.claims.poll_soon()  # each finds out whether it can do its work
             raise
         for slug, cell in cells.items():
             if cell.claim_troubles.heed(found[slug]):
-                cell.poll_soon()
+                cell.claims.poll_soon()
 
     def _reconcile(self) -> None:
         """Give back what the database holds for our workers and they know nothing of."""

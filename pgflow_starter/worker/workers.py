@@ -51,7 +51,7 @@ class Workers:
         if cell is None:
             cell = self._new_cell(module, definition)
         elif cell.draining:
-            cell.succeed()  # deprecated: from now on it is another worker
+            cell.hand_over()  # deprecated: from now on it is another worker
         self._flow_store.register_workers([(cell.worker_id, definition.slug)], scope)
         with self._lock:
             self._cells[definition.slug] = cell
@@ -125,7 +125,7 @@ class Workers:
             for cell in cells:
                 cell.former.clear()
                 cell.leaving.clear()
-                cell.retire()
+                cell.begin_anew()
         for why in dict.fromkeys(unsaid):  # an outage is one line, however many workers there are
             logger.warning("the end of the workers could not be written: %s", why)
 

@@ -89,7 +89,7 @@ def test_hundreds_of_idle_workers_stop_in_one_statement_and_on_no_thread_of_thei
     with running(database, jobs=[echo_job(f"j{i}") for i in range(300)], signal_strategy=strategy, **SELDOM) as starter:
         starter.await_ready(60)
         cells = starter._runtime._workers.cells()
-        eventually(lambda: all(cell._polled for cell in cells) and not any(cell.busy for cell in cells), WAIT)
+        eventually(lambda: all(cell.claims.begun for cell in cells) and not any(cell.busy for cell in cells), WAIT)
         monkeypatch.setattr(PostgresTaskStore, "workers_stopped", saying)
         monkeypatch.setattr(Dispatcher, "elsewhere", lambda *_: pytest.fail("it needs no thread"))
         monkeypatch.setattr(threading.Thread, "start", starting)
@@ -177,7 +177,7 @@ def test_a_task_that_a_thread_is_about_to_give_back_is_given_back_by_the_end_of_
     with running(database, jobs=[job], shutdown_timeout=0.0) as starter:
         starter.await_ready(WAIT)
         (cell,) = starter._runtime._workers.cells()
-        pause = Pause(cell._returned)
+        pause = Pause(cell.held.give_back)
         monkeypatch.setattr(cell.crew, "_returned", pause)
         monkeypatch.setattr(cell.flights, "add", lambda _: False)
         starter.client.enqueue(job, 1)

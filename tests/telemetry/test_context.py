@@ -87,7 +87,7 @@ def test_a_poll_that_finds_nothing_is_no_span(database: str, heard: Heard) -> No
     with running(database, jobs=[echo_job()], **heard.settings) as starter:
         starter.await_ready(WAIT)
         runs = starter._runtime._workers.cells()
-        eventually(lambda: runs[0].claim() is not None)
+        eventually(lambda: runs[0].claims.claim() is not None)
     assert heard.spans("receive echo") == []
 
 
