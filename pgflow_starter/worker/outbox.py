@@ -104,11 +104,6 @@ class Outbox:
         """Outcomes for whose sake a worker should claim less."""
         return len(self._waiting) - min(self.parked, PARKED_FREE)
 
-    def put(self, outcome: Outcome) -> None:
-        """Add an outcome and write what is there, unless another thread is at it. Blocks on I/O."""
-        self.add(outcome)
-        self.flush()
-
     def add(self, outcome: Outcome) -> None:
         """Add an outcome; somebody must `flush`."""
         with self._lock:
@@ -147,11 +142,11 @@ class Outbox:
         # Checked again after each release: an outcome put in while its writer was leaving must not wait for the next.
         tries, all_of_it = 2, wait
         while self._next_batch(line, all_of_it) and line.writing.acquire(blocking=wait):
-            written: list[Outcome] = []
+            complete, written = False, list[Outcome]()
             try:
-                complete = self._write_batch(line, self._next_batch(line, all_of_it), written)
+                self._write(line, self._next_batch(line, all_of_it), written)
+                complete = True
             except Unwritten as unwritten:
-                complete = False
                 tries -= 1
                 if tries and unwritten.connection_lost:
                     continue  # the database may be there, and what was written may be so again
@@ -179,37 +174,34 @@ class Outbox:
                 batch = (o for o in self._waiting if o.task.run_id in due)
             return list(islice(batch, line.size))
 
-    def _write_batch(self, line: _Line, batch: list[Outcome], written: list[Outcome]) -> bool:
-        """Write these, and say what of it is `written`; False where something could not be, for all I know."""
+    def _write(self, line: _Line, batch: list[Outcome], written: list[Outcome]) -> None:
+        """Write these, and say what of it is `written`. Raises Unwritten."""
         if not batch:
-            return True
+            return
         try:
             locked = self._settle(line, batch)
         except Unwritten:
             if not line.parked:
                 raise
             self._park(batch)
-            return True
         except Exception as error:
-            if len(batch) > 1:
-                return self._write_singly(line, batch, written)
-            return self._write_refused(batch[0], error)
-        self._sort_out(batch, locked, written)
-        return True
+            if len(batch) == 1:
+                self._refused(batch[0], error)
+            else:  # one of them was refused, and with it all
+                self._write_singly(line, batch, written)
+        else:
+            self._sort_out(batch, locked, written)
 
-    def _write_singly(self, line: _Line, batch: Sequence[Outcome], written: list[Outcome]) -> bool:
-        """One of the batch was refused, and with it all: write each by itself, and park the run of the refused."""
-        complete = True
+    def _write_singly(self, line: _Line, batch: Sequence[Outcome], written: list[Outcome]) -> None:
         for outcome in batch:
             try:
                 locked = self._settle(line, [outcome])
             except Unwritten:
                 raise
             except Exception as error:
-                complete = self._write_refused(outcome, error) and complete
-                continue
-            self._sort_out([outcome], locked, written)
-        return complete
+                self._refused(outcome, error)
+            else:
+                self._sort_out([outcome], locked, written)
 
     def _sort_out(self, batch: Sequence[Outcome], locked: Settled, written: list[Outcome]) -> None:
         """All of the batch are written, but those that somebody's lock kept from it: their runs are parked."""
@@ -223,7 +215,7 @@ class Outbox:
         if locked:
             self._park(locked)
         self._judge()
-        ignored = self._tell_ignored(locked.ignored)
+        ignored = self._mark_ignored(locked.ignored)
         written += [ignored.get(id(outcome), outcome) for outcome in done]
 
     def came_again(self, tasks: Collection[TaskKey]) -> None:
@@ -271,7 +263,7 @@ class Outbox:
         self._troubles.go_through()
         return locked if isinstance(locked, Settled) else Settled(locked)
 
-    def _write_refused(self, outcome: Outcome, error: Exception) -> bool:
+    def _refused(self, outcome: Outcome, error: Exception) -> None:
         """Somebody took exception to this outcome: to its data for good, to anything else for now."""
         instead = storable_instead(outcome, error)
         with self._lock:
@@ -282,14 +274,12 @@ class Outbox:
             self._judge()
         elif outcome.kind is OutcomeKind.COMPLETED:
             self._failed(instead)
-        return True
 
-    def _tell_ignored(self, ignored: Sequence[tuple[Outcome, Ignored]]) -> dict[int, Outcome]:
+    def _mark_ignored(self, ignored: Sequence[tuple[Outcome, Ignored]]) -> dict[int, Outcome]:
         """What becomes of each that pgflow ignored, by the identity of what it was."""
         for outcome, why in ignored:
-            tell = self._log.info if why.usual else self._log.warning
-            task = outcome.task
-            tell("the outcome of step %s of run %s was ignored: %s", task.step_slug, task.run_id, why)
+            log, task = self._log.info if why.usual else self._log.warning, outcome.task
+            log("the outcome of step %s of run %s was ignored: %s", task.step_slug, task.run_id, why)
         return {id(outcome): replace(outcome, kind=OutcomeKind.IGNORED) for outcome, _ in ignored}
 
     def _take_out(self, outcomes: Sequence[Outcome]) -> None:
