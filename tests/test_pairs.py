@@ -23,7 +23,7 @@ from tests.modules.rig import NoOutage
 from tests.support.pauses import Between
 from tests.support.starters import running
 from tests.support.waiting import eventually
-from tests.worker.test_outbox import task
+from tests.worker.outbox_rig import task
 
 WAIT = 30.0
 

@@ -55,7 +55,7 @@ class WorkerCell:
             self._flush_in,
             self.log,
             self.troubles,
-            failed=failing.tell,
+            failed=failing.log,
             away=world.away,
         )
         self.slots = Slots(slots, self.flights, self.outbox, self.troubles)
@@ -72,15 +72,11 @@ class WorkerCell:
             definition,
             self.flights,
             self.outbox,
-            world.messages,
-            clock=world.clock,
-            timers=world.timers,
-            threads=world.threads,
-            failing=failing,
+            self.held,
+            world,
+            failing,
             hanging=self.slots.judge_hanging,
             landed=lambda: self.claims.poll_soon(Cause.ROOM),
-            returning=self.held.will_return,
-            returned=self.held.give_back,
         )
         self.claims = Claims(
             definition,
@@ -172,7 +168,7 @@ class WorkerCell:
         self.begin_anew()
 
     def left(self, worker_id: UUID) -> bool:
-        """One of those who were leaving has stopped, and said so; whether it was the present worker."""
+        """One of the leaving has stopped, and that was said; whether it was the present worker."""
         try:
             self.leaving.remove(worker_id)
         except ValueError:  # said at its end, meanwhile

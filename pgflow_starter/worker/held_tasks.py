@@ -18,8 +18,8 @@ from pgflow_starter.worker.outbox import Outbox
 class HeldTasks:
     """Of one worker. Thread-safe, where it does not say otherwise.
 
-    `given_back()` is told when some were: nobody else announces them. `worker_ids` are those in whose name the database
-    may hold tasks, `stopping` says that their end is of no interest.
+    `given_back()` is called when some were: nobody else announces them. `worker_ids` are those in whose name the
+    database may hold tasks; while it is `stopping` it does not say that there are no threads.
     """
 
     def __init__(

@@ -84,16 +84,16 @@ class HousekeeperActor(RhythmicActor):
     def on_receive(self, message: Any) -> None:
         match message:
             case Tend():
-                self._tell_database(self._tend, self._tending)
+                self._carry_out(self._tend, self._tending)
                 self.again(self._rhythm.heartbeat, message)
             case Sweep() | Look() if self._shutdown.begun:
                 return  # nobody's claims or troubles matter any more, and its own end must not wait for it
             case Sweep():
-                self._tell_database(self._reconcile, self._reconciling)
-                self._tell_database(self._sweep, self._sweeping)
+                self._carry_out(self._reconcile, self._reconciling)
+                self._carry_out(self._sweep, self._sweeping)
                 self.again(self._rhythm.recovery, message)
             case Look():
-                self._tell_database(self._look, self._looking)
+                self._carry_out(self._look, self._looking)
                 self.again(LOOK_INTERVAL, message)
             case _:
                 super().on_receive(message)
@@ -176,14 +176,14 @@ class HousekeeperActor(RhythmicActor):
             logger.warning("%d tasks of workers that died were recovered", recovered)
             self._workers.database_back()
 
-    def _tell_database(self, duty: Callable[[], None], failing: News) -> None:
+    def _carry_out(self, duty: Callable[[], None], failing: News) -> None:
         try:
             duty()
         except DatabaseError as error:
             if error.connection_lost:
                 self._sweep_from = self._clock.monotonic() + self._rhythm.stale
             said = reason_for_logs(error)
-            # An outage is told by who found it.
+            # An outage is logged where it was found.
             quiet = error.connection_lost or self._shutdown.begun or not failing.says(said)
             logger.log(logging.DEBUG if quiet else logging.WARNING, "housekeeping: %s", said)
         else:

@@ -1,4 +1,4 @@
-"""`Outbox`: outcomes on their way into the database, written by whoever is there.
+"""`Outbox`: outcomes on their way into the database, written by the thread that is there.
 
 A task's thread puts its outcome in and, when nobody is writing, writes all that is there; outcomes that come meanwhile
 are the next batch. So there is no thread that waits, and the busier the workers the larger the batches. What cannot be
@@ -56,9 +56,9 @@ class _Line:
 class Outbox:
     """Outcomes of one worker. Thread-safe.
 
-    `settled(outcomes)` is told of those that are written, as `IGNORED` of those that pgflow ignored; `again(seconds)`
-    has somebody flush then, for some could not be, None: when the worker thinks fit. `failed(outcome)` is told of one
-    that was completed and cannot be stored; `away` tells an outage.
+    `settled(outcomes)` is called with those that are written, as `IGNORED` with those that pgflow ignored;
+    `again(seconds)` has somebody flush then, for some could not be, None: when the worker thinks fit. `failed(outcome)`
+    is called with one that was completed and cannot be stored; `away` tells an outage.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Outbox:
         self._called = True
         try:
             run(self._called_to_flush)
-        except RuntimeError:  # no thread to be had: whoever called does it when it has the time
+        except RuntimeError:  # no thread to be had: the caller does it when it has the time
             self._called = False
 
     def _called_to_flush(self) -> None:
@@ -131,7 +131,7 @@ class Outbox:
     def flush(self, *, wait: bool = False) -> bool:
         """Write what is there; when another thread is at it leave it to that one, unless `wait`.
 
-        False when something could not be written. Who waits does not wait for what is parked to be due.
+        False when something could not be written. One that waits does not wait for what is parked to be due.
         """
         complete = self._flush(self._line, wait)
         if self._parked:

@@ -160,7 +160,7 @@ class WorkerActor(DispatchedActor):
         if not lost:
             self._interval = min(self._interval, TROUBLED_PAUSE)
         if isinstance(error, DatabaseError):
-            # An outage is told by who found it, all else by the cell.
+            # An outage is logged where it was found, all else by the cell.
             cell.log.debug("polling: %s", reason_for_logs(error))
         elif error is not None:
             said = f"{reason_for_logs(error)} {places(error)}"

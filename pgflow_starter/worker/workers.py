@@ -38,7 +38,7 @@ class Workers:
 
     def cells(self) -> list[WorkerCell]:
         """All of them."""
-        # Without the lock: a signal handler may ask on top of whoever holds it.
+        # Without the lock: a signal handler may ask on top of the thread that holds it.
         return list(self._cells.values())
 
     def ensure(self, module: str, definition: FlowDefinition, scope: CancelScope) -> None:
