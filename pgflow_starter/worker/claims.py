@@ -44,9 +44,8 @@ class Cause(Enum):
 class Next(Enum):
     """What the next claim waits for.
 
-    Set without a lock, so that two threads may at worst be on their way at once. None is lost: a thread that comes
-    serves all who asked before, and a claim that is left for want of room, or to another thread, is said to wait
-    before it looks for either.
+    Set without a lock, so that two threads may at worst be on their way at once. No claim is lost: a thread that comes
+    serves all that was asked before, and what finds no room, or another thread claiming, has said before that it waits.
     """
 
     NOTHING = "nobody has asked"
@@ -117,7 +116,7 @@ class Claims:
             self.poll_soon(Cause.DUE)
 
     def poll_soon(self, cause: Cause = Cause.WORK, after: float = 0.0) -> None:
-        """Have tasks claimed and run, in `after` seconds. One that is on its way serves all who ask until it comes.
+        """Have tasks claimed and run, in `after` seconds. A thread on its way serves all that is asked until it comes.
 
         Does not wait, but for `Cause.HERE`, which blocks on I/O.
         """
@@ -245,9 +244,8 @@ class Claims:
         try:
             if self._held.unsure:
                 self._held.give_back_unknown()
-            claimed = self._world.store.claim(
-                self._definition, self._worker_id(), quantity, self._scope, self._size.answers
-            )
+            store, worker_id = self._world.store, self._worker_id()
+            claimed = store.claim(self._definition, worker_id, quantity, self._scope, self._size.answers)
         except UnknownFlowError:
             self.unwired = True  # until its module has registered again
             raise
@@ -263,8 +261,7 @@ class Claims:
             raise
         seconds = clock.monotonic() - began
         self._went_well(claimed, seconds)
-        slug = self._definition.slug
-        received = self._world.messages.received(slug, claimed, seconds) if claimed.read else None
+        received = self._world.messages.received(self._definition.slug, claimed, seconds) if claimed.read else None
         if claimed.tasks:
             self.worked_at = clock.monotonic()
         self._crew.launch(claimed.tasks, received)

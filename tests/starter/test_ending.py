@@ -178,7 +178,7 @@ def test_a_task_that_a_thread_is_about_to_give_back_is_given_back_by_the_end_of_
         starter.await_ready(WAIT)
         (cell,) = starter._runtime._workers.cells()
         pause = Pause(cell.held.give_back)
-        monkeypatch.setattr(cell.crew, "_returned", pause)
+        monkeypatch.setattr(cell.held, "give_back", pause)
         monkeypatch.setattr(cell.flights, "add", lambda _: False)
         starter.client.enqueue(job, 1)
         assert pause.reached.wait(WAIT)
