@@ -41,7 +41,7 @@ def _plotting() -> Any:
     try:
         import matplotlib as mpl
     except ImportError as error:
-        msg = "plots need matplotlib: pip install 'pgflow-starter[bench]'"
+        msg = "plots need matplotlib: pip install '.[bench]'"
         raise MissingExtraError(msg) from error
     mpl.use("Agg")
     from matplotlib import pyplot as plt
