@@ -122,7 +122,7 @@ class Claims:
         """
         if after > 0:
             self._world.timers.after(after, partial(self.poll_soon, cause))
-        elif self._closed():
+        elif (cause is Cause.ROOM and self.next is not Next.ROOM) or self._closed():
             return
         elif cause is Cause.HERE:
             try:
@@ -132,7 +132,7 @@ class Claims:
         elif cause is Cause.DUE and not self._held.unsure and self._troubles.current is None:
             self._over_before_look = self._over
             self._world.lookout.look_for(self)
-        elif self.next is Next.ROOM or (self.next is Next.NOTHING and cause is not Cause.ROOM):
+        elif self.next is not Next.THREAD:
             self._send_thread()
 
     @property
