@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pgflow_starter.config import Settings, bounds, settings_from
 from pgflow_starter.errors import SetupError
-from pgflow_starter.postgres.connections.readable import refuse_unreadable
+from pgflow_starter.postgres.connections.conninfo import refuse_unreadable
 
 _NARROWEST_TABLE = 120
 

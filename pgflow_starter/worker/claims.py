@@ -19,7 +19,7 @@ from pgflow_starter.core.task import Claimed
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.threads.cache import AGAIN_INTERVAL
-from pgflow_starter.threads.lane import LanePlace, Turn
+from pgflow_starter.threads.lane import LaneCall, Turn
 from pgflow_starter.threads.scope import PhaseScope
 from pgflow_starter.worker.claim_size import ClaimSize
 from pgflow_starter.worker.claim_troubles import ClaimTroubles
@@ -153,14 +153,14 @@ class Claims:
 
     def _send_thread(self) -> None:
         self.next = Next.THREAD
-        place = LanePlace(lambda: self._crew.serve(lambda: self._come(place)), Turn.LATER)
+        call = LaneCall(lambda: self._crew.serve(lambda: self._come(call)), Turn.LATER)
         try:
-            self._world.lane.enter(place)
+            self._world.lane.enter(call)
         except RuntimeError as error:
             self.next = Next.NOTHING
             self.no_thread(error)
 
-    def _come(self, place: LanePlace) -> bool:
+    def _come(self, call: LaneCall) -> bool:
         """Claim tasks; whether there are some, which this thread is to run: not in the place of another's poll."""
         self.next = Next.NOTHING
         self.begun = True
@@ -175,14 +175,14 @@ class Claims:
         self._over += 1
         self._tell(Polled(claimed))
         if claimed.tasks:
-            self._leave(place)
+            self._leave(call)
         return bool(claimed.tasks)
 
-    def _leave(self, place: LanePlace) -> None:
+    def _leave(self, call: LaneCall) -> None:
         try:
-            self._world.lane.leave(place)
+            self._world.lane.leave(call)
         except RuntimeError:  # no thread for the poll that comes next
-            self._world.timers.after(AGAIN_INTERVAL, partial(self._leave, place))
+            self._world.timers.after(AGAIN_INTERVAL, partial(self._leave, call))
 
     def give_up(self) -> Callable[[], object] | None:
         """The worker ends: what interrupts a claim under way, where there is one; it may block on I/O."""

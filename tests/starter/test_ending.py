@@ -91,7 +91,7 @@ def test_hundreds_of_idle_workers_stop_in_one_statement_and_on_no_thread_of_thei
         cells = starter._runtime._workers.cells()
         eventually(lambda: all(cell.claims.begun for cell in cells) and not any(cell.busy for cell in cells), WAIT)
         monkeypatch.setattr(PostgresTaskStore, "workers_stopped", saying)
-        monkeypatch.setattr(Dispatcher, "elsewhere", lambda *_: pytest.fail("it needs no thread"))
+        monkeypatch.setattr(Dispatcher, "put_slow", lambda *_: pytest.fail("it needs no thread"))
         monkeypatch.setattr(threading.Thread, "start", starting)
         starter.stop()
     assert [len(workers) for workers in said] == [300]

@@ -9,9 +9,8 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.connections.conninfo import Redactor
-from pgflow_starter.postgres.connections.readable import refuse_unreadable
-from pgflow_starter.postgres.listening.listener import Listener
+from pgflow_starter.postgres.connections.conninfo import Redactor, refuse_unreadable
+from pgflow_starter.postgres.listening.wakeup import Wakeup
 from pgflow_starter.starter.runtime import _terminated
 from pgflow_starter.threads.timers import TimerThread
 from tests.support.starters import echo_job, running
@@ -38,7 +37,7 @@ def _wake_listener(starter: pgflow.Starter) -> None:
     """Have its thread go round once more. A notification need not: it may be read on the way to the next wait."""
     listener = starter._runtime._listener
     assert listener is not None
-    listener._interrupt()
+    listener.unlisten("what nobody listens to")
 
 
 def test_a_timer_thread_that_dies_is_started_again_with_its_calls(
@@ -48,7 +47,7 @@ def test_a_timer_thread_that_dies_is_started_again_with_its_calls(
     with running(database, jobs=[job]) as starter:
         starter.await_ready(10)
         died = threading.Event()
-        monkeypatch.setattr(TimerThread, "_next", _once(TimerThread._next, died))
+        monkeypatch.setattr(TimerThread, "await_due", _once(TimerThread.await_due, died))
         assert died.wait(10)
         eventually(lambda: _restarts(starter, "timers") == 1)
         # under the polling strategy it is timers that find the message
@@ -62,7 +61,7 @@ def test_a_listener_thread_that_dies_is_started_again_with_its_queues(
     with running(database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600) as starter:
         starter.await_ready(10)
         died = threading.Event()
-        monkeypatch.setattr(Listener, "_listen", _once(Listener._listen, died))
+        monkeypatch.setattr(Wakeup, "wait", _once(Wakeup.wait, died))
         _wake_listener(starter)
         assert died.wait(10)
         eventually(lambda: _restarts(starter, "listener") == 1)
@@ -83,14 +82,14 @@ def test_what_another_process_sends_while_the_listener_is_dead_is_found_at_once(
     ):
         starter.await_ready(10)
         died = threading.Event()
-        dying = _once(Listener._listen, died)
+        dying = _once(Wakeup.wait, died)
 
-        def listen(self: Listener, conn: Any) -> Any:
+        def wait(*args: Any) -> Any:
             if not died.is_set():
                 sent.append(other.enqueue(job, 1))
-            return dying(self, conn)
+            return dying(*args)
 
-        monkeypatch.setattr(Listener, "_listen", listen)
+        monkeypatch.setattr(Wakeup, "wait", wait)
         _wake_listener(starter)
         assert died.wait(10)
         assert sent[0].wait(10).result == 1
@@ -103,7 +102,7 @@ def test_a_probe_thread_that_dies_is_started_again(database: str, monkeypatch: p
         died = threading.Event()
         # the first thing that a probe does; looked up by name, so that a part which is there already meets it
         monkeypatch.setattr(
-            "pgflow_starter.postgres.connections.database.refuse_unreadable", _once(refuse_unreadable, died)
+            "pgflow_starter.postgres.connections.server.refuse_unreadable", _once(refuse_unreadable, died)
         )
         admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
@@ -139,7 +138,7 @@ def test_when_the_root_gives_up_callers_and_the_callback_are_told(
         waiter.start()
         assert waiting.wait(5)
         eventually(lambda: any(c.id == "timers" and c.alive for c in starter.which_children()))
-        monkeypatch.setattr(TimerThread, "_next", _dies)
+        monkeypatch.setattr(TimerThread, "await_due", _dies)
         starter._runtime._timers.after(0, lambda: None)
         waiter.join(60)
         assert [type(e) for e in errors] == [pgflow.StarterTerminated]

@@ -89,7 +89,7 @@ def test_a_proof_without_a_thread_is_tried_again(database: str) -> None:
         with shortage("ListenerErrands.prove") as refused:
             lose_the_listener(database)
             eventually(lambda: len(refused) >= 2)
-        eventually(lambda: starter._runtime._listener is not None and not starter._runtime._listener._missed)
+        eventually(lambda: starter._runtime._listener is not None and not starter._runtime._listener.missed)
         run_elsewhere(database, "seen", 7)
         eventually(lambda: 7 in seen.given)
 
@@ -109,7 +109,7 @@ def test_a_proof_that_raises_whatever_it_may_is_tried_again(database: str, monke
         monkeypatch.setattr(pgmq, "notify", raise_once)
         lose_the_listener(database)
         assert raised.wait(10)
-        eventually(lambda: starter._runtime._listener is not None and not starter._runtime._listener._missed)
+        eventually(lambda: starter._runtime._listener is not None and not starter._runtime._listener.missed)
         run_elsewhere(database, "seen", 7)
         eventually(lambda: 7 in seen.given)
 
