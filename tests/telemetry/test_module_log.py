@@ -133,7 +133,7 @@ def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: py
         store.claim = refuse("claim")  # type: ignore[method-assign] # the double is told what to do
 
         def polled_often() -> bool:
-            cell.poll_soon()
+            cell.claims.poll_soon()
             return failures["claim"] > 20
 
         eventually(polled_often)
