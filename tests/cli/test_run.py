@@ -57,7 +57,7 @@ from pgflow_starter.threads.timers import TimerThread
 
 @pgflow.job("doomed")
 def doomed(given, ctx):
-    TimerThread._next = dies
+    TimerThread.await_due = dies
 
 def dies(self):
     raise RuntimeError("boom")
