@@ -254,7 +254,7 @@ class Outbox:
                 "stalled"
             ):
                 self._log.warning("%d outcomes wait to be written: %s", len(self), reason_for_logs(error))
-            if lost or error.timed_out:
+            if error.connection_lost or error.timed_out:
                 if line.size > 1:
                     line.size = max(1, len(batch) // 2)
                 else:
