@@ -253,7 +253,7 @@ class Outbox:
                 self._troubles.wait(len(self), error, began)
             elif self._breaks.note_failure(lost=lost, away=self._away()) and self._stalled.note("stalled"):
                 self._log.warning("%d outcomes wait to be written: %s", len(self), reason_for_logs(error))
-            if lost or error.timed_out:
+            if error.connection_lost or error.timed_out:
                 if line.size > 1:
                     line.size = max(1, len(batch) // 2)
                 else:
