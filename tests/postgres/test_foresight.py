@@ -14,6 +14,7 @@ from pgflow_starter.postgres.stores import flows as flows_module
 from pgflow_starter.postgres.stores import pgmq
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.foresight import MAX_AGE, Foresight, Known
+from pgflow_starter.postgres.stores.stored_flow import stored_flows
 from pgflow_starter.testing import ManualTimers
 from tests.support.database import NoScope, opened
 
@@ -62,7 +63,7 @@ def test_flows_that_are_so_already_cost_one_look_together(database: str, monkeyp
             store.compile(_definition(slug), NoScope())
             store.enable_notify(slug, 250, NoScope())
         looks: list[list[str]] = []
-        look = flows_module.stored_flows
+        look = stored_flows
 
         def counted(conn: psycopg.Connection[tuple[object, ...]], wanted: list[str]) -> object:
             looks.append(wanted)
