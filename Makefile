@@ -19,7 +19,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTEST_ARGS
 
-.PHONY: help demo test test-all test-repeat test-browser test-pgbouncer lint docs bench bench-full chaos clean venv
+.PHONY: help demo test test-all test-repeat test-browser test-pgbouncer lint docs dist-check bench bench-full chaos clean venv
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
 	@echo 'make lint            ruff, mypy, import-linter'
 	@echo 'make docs            the documentation, into docs/_build/html'
+	@echo 'make dist-check      builds sdist and wheel, and tries the wheel in an empty environment'
 	@echo 'make bench           the most of the measurements, in five minutes; BENCH_ARGS="--only starting" for some'
 	@echo 'make bench-full      all of them, with five repetitions and long outages: more than half an hour'
 	@echo 'make chaos           everything is broken under load for CHAOS_SECONDS=300; SEED= repeats a run'
@@ -78,6 +79,9 @@ lint: $(STAMP)
 docs: $(STAMP)
 	@$(VENV_PYTHON) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
+
+dist-check: $(STAMP)
+	@sh tests/dist-check.sh $(VENV_PYTHON)
 
 bench: $(STAMP)
 	@$(VENV_PYTHON) -m benchmarks $(BENCH_ARGS)

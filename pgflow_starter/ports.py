@@ -12,7 +12,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.core.failure import Failure
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.state import Identity, ModuleState, Outage, Phase
+from pgflow_starter.core.state import ModuleState, Outage, Phase
 from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
@@ -21,25 +21,6 @@ class CancelScope(Protocol):
 
     def interruptible(self, cancel: Callable[[], None]) -> AbstractContextManager[None]:
         """While inside, `cancel` is called (from another thread) when the phase takes too long."""
-
-
-class Phases(Protocol):
-    """The four phases of a registration, each idempotent. Thread-safe; called for one phase of a module at a time."""
-
-    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], Identity | None] | None:
-        """What is left to be done for it, if nobody has to be waited for, as `run`; None otherwise."""
-
-    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> Identity | None:
-        """Run one phase; who the module is once it is known. Raises what `core.classify` can judge."""
-
-    def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
-        """Run the worker phase for each where all is as it has to be; those for which it is not done take `run`.
-
-        Raises what keeps them all from it, as `run`.
-        """
-
-    def listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None:
-        """Have the notify_register phase done. Does not wait; `done` is told once, perhaps on another thread."""
 
 
 class PhaseObserver(Protocol):

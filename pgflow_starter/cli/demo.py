@@ -15,10 +15,10 @@ from rich.text import Text
 
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.demo_modules import MESSAGES, LoyaltyPoints, process_order, restock, send_email
+from pgflow_starter.cli.module_view import View, view_on
 from pgflow_starter.cli.options import stdout_console
 from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import silence_module_log, summary
-from pgflow_starter.cli.view import View, view_on
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleError, ModuleStatus, SignalStrategy
 from pgflow_starter.errors import NotReadyError

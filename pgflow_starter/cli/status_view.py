@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pgflow_starter.cli.module_view import module_error, module_table
 from pgflow_starter.cli.status_answer import Answer, WorkerLine
 from pgflow_starter.cli.status_url import StatusUrl
 from pgflow_starter.cli.telling import News, told
-from pgflow_starter.cli.view import module_error, module_table
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import StarterStatus
 from pgflow_starter.core.text import one_line

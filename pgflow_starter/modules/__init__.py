@@ -1,1 +1,1 @@
-"""A module's way to being registered: its actor, the machine that decides, the board of all states, the phases."""
+"""A module's way to being registered: actor, machine, board and phases. It knows no SQL, driver or OpenTelemetry."""

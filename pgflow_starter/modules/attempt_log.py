@@ -1,6 +1,6 @@
 """What becomes of a module, as log lines: one warning when it turns to retrying, however often it fails after that.
 
-None in an outage, which is everybody's and told by who found it.
+None in an outage, which is everybody's and told by the part that found it.
 """
 
 from __future__ import annotations

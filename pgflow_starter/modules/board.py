@@ -17,7 +17,7 @@ from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase, StarterS
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.machine import Machine
-from pgflow_starter.modules.messages import RetryNow
+from pgflow_starter.modules.messages import CellChanged
 from pgflow_starter.ports import Reachability
 
 
@@ -60,7 +60,7 @@ class Board:
             self._on_ready((), 0.0)
 
     def publish(self, cell: ModuleCell, machine: Machine) -> None:
-        """Put up a module's new state; wakes those who wait when it makes the starter ready."""
+        """Put up a module's new state; wakes the threads that wait when it makes the starter ready."""
         key = cell.spec.key
         turned_ready: float | None = None
         with self._lock:
@@ -115,13 +115,13 @@ class Board:
     def retry_now(self, module: object, asked: object | None = None) -> None:
         """Ask the module's actor for an attempt at once; nothing for an unknown module. Never waits.
 
-        `asked` is what the observer said of who asks; of several who ask for one attempt the last counts.
+        `asked` is what the observer said of the caller; of several that ask for one attempt the last counts.
         """
         cell = self.find(module)
         if cell is not None:
             cell.asked = asked
             cell.retry_wanted = True
-            cell.tell(RetryNow())
+            cell.tell(CellChanged())
 
     def await_ready(self, timeout: float | None) -> None:
         """Wait until every module is terminal. Raises NotReadyError after `timeout` seconds, what `close` was given."""
@@ -149,7 +149,7 @@ class Board:
             raise self._closed()
 
     def close(self, error: Callable[[], Exception]) -> None:
-        """Wake all who wait; they raise what `error` makes. The first call counts."""
+        """Wake all threads that wait; they raise what `error` makes. The first call counts."""
         if self._closed is None:
             self._closed = error
         for waiter in list(self._waiters.values()):
@@ -158,7 +158,7 @@ class Board:
     def _not_ready_text(self, timeout: float | None) -> str:
         now = self._clock.now()
         open_ = [s for s in self._states if not s.status.terminal]
-        shown = "; ".join(_told(s, now) for s in open_)
+        shown = "; ".join(_described(s, now) for s in open_)
         return f"not ready after {timeout:g} s: {len(open_)} of {len(self._states)} modules are not terminal: {shown}"
 
 
@@ -166,7 +166,7 @@ def _initial(spec: ModuleSpec, now: datetime) -> ModuleState:
     return ModuleState(spec.name, None, spec.type, ModuleStatus.PENDING, 0, None, None, None, now)
 
 
-def _told(state: ModuleState, now: datetime) -> str:
+def _described(state: ModuleState, now: datetime) -> str:
     parts = [f"{state.module}: {state.status}"]
     if state.phase is not None:
         parts.append(f"in phase {state.phase}")

@@ -26,8 +26,8 @@ class ModuleCell:
     attempt: AttemptObserver | None = None
     retry_wanted: bool = False
     asked: object | None = None
-    lost: list[str] = field(default_factory=list)
-    retired: str = ""
+    worker_deaths: list[str] = field(default_factory=list)
+    worker_retired_why: str = ""
     logged: tuple[ModuleStatus, object] | None = None
     breaks: Breaks = field(default_factory=Breaks)
 

@@ -69,9 +69,9 @@ class Machine:
     token: int = 0
     failures: int = 0
     busy: bool = False
-    again: bool = False
-    due: bool = False
-    revived: bool = False
+    another_asked: bool = False
+    awaits_thread: bool = False
+    outage_over: bool = False
     rewiring: bool = False
     troubled: bool = False
 
@@ -89,17 +89,19 @@ def begin(m: Machine, now: datetime, first: Phase | None = None) -> Step:
     if m.troubled:
         m = replace(m, state=replace(m.state, phase=None), troubled=False, rewiring=True)
     if m.state.phase is not None:
-        return replace(m, again=True), ()
+        return replace(m, another_asked=True), ()
     if m.busy:
-        return _await_hung(replace(m, due=True), now), ()
+        return _await_hung(replace(m, awaits_thread=True), now), ()
     phase = first or m.phases[0]
     state = replace(m.state, attempts=m.state.attempts + 1, phase=phase, next_attempt_at=None, updated_at=now)
     token = m.token + 1
-    started = replace(m, state=state, token=token, busy=True, again=False, due=False, revived=False)
+    started = replace(
+        m, state=state, token=token, busy=True, another_asked=False, awaits_thread=False, outage_over=False
+    )
     return started, (AttemptBegan(state), RunPhase(phase, token))
 
 
-def due(m: Machine, token: int, now: datetime) -> Step:
+def timer_fired(m: Machine, token: int, now: datetime) -> Step:
     """The retry timer fired."""
     if token != m.token or not m.waiting:
         return m, ()
@@ -137,9 +139,9 @@ def phase_overdue(m: Machine, token: int, error: ModuleError, backoff: Backoff, 
     """The running phase took longer than it may. Its thread counts as busy until it reports."""
     if token != m.token or m.state.phase is None or m.troubled:
         return m, ()
-    failed, effects = _fail(replace(m, again=False), error, backoff, unit, now)
-    if m.again:  # asked for meanwhile: as soon as the hung thread has ended
-        failed = _await_hung(replace(failed, due=True), now)
+    failed, effects = _fail(replace(m, another_asked=False), error, backoff, unit, now)
+    if m.another_asked:  # asked for meanwhile: as soon as the hung thread has ended
+        failed = _await_hung(replace(failed, awaits_thread=True), now)
     return failed, (CancelPhase(), *effects)
 
 
@@ -151,7 +153,7 @@ def database_back(m: Machine, now: datetime) -> Step:
     if m.troubled:
         return m, ()
     if m.state.phase is not None:
-        return replace(m, revived=True), ()
+        return replace(m, outage_over=True), ()
     return begin(m, now) if m.waiting else (m, ())
 
 
@@ -160,7 +162,7 @@ def worker_lost(m: Machine, error: ModuleError, now: datetime) -> Step:
     m, _ = untroubled(m, now)
     succeeded = m.state.status is ModuleStatus.SUCCEEDED
     if m.state.phase is not None:
-        return replace(m, again=True, rewiring=m.rewiring or succeeded), ()
+        return replace(m, another_asked=True, rewiring=m.rewiring or succeeded), ()
     if not succeeded:
         return m, ()
     lost = replace(m.state, status=ModuleStatus.RETRYING, last_error=error, updated_at=now)
@@ -201,17 +203,17 @@ def _fail(m: Machine, error: ModuleError, backoff: Backoff, unit: float, now: da
     if error.error_class is ErrorClass.PERMANENT:
         failed = replace(failed, status=ModuleStatus.FAILED_PERMANENT)
         return _once_more(replace(m, state=failed, failures=0), (AttemptEnded(failed),), now)
-    delay = 0.0 if m.revived else backoff.delay(m.failures + 1, unit)
+    delay = 0.0 if m.outage_over else backoff.delay(m.failures + 1, unit)
     failed = replace(failed, status=ModuleStatus.RETRYING, next_attempt_at=now + timedelta(seconds=delay))
     ended = replace(m, failures=m.failures + 1, state=failed)
-    if m.again:
+    if m.another_asked:
         return _once_more(ended, (AttemptEnded(failed, 0.0),), now)
     return ended, (AttemptEnded(failed, delay), Schedule(delay, m.token))
 
 
 def _once_more(m: Machine, effects: tuple[Effect, ...], now: datetime) -> Step:
     """Begin the attempt that was asked for while this one ran."""
-    if not m.again:
+    if not m.another_asked:
         return m, effects
     started, more = begin(m, now)
     return started, (*effects, *more)
@@ -220,12 +222,12 @@ def _once_more(m: Machine, effects: tuple[Effect, ...], now: datetime) -> Step:
 def _thread_ended(m: Machine, now: datetime) -> Step:
     """The thread of a phase that had been given up is free at last."""
     freed = replace(m, busy=False)
-    return begin(freed, now) if m.due else (freed, ())
+    return begin(freed, now) if m.awaits_thread else (freed, ())
 
 
 def _await_hung(m: Machine, now: datetime) -> Machine:
     error = m.state.last_error
     if error is None or not m.waiting or m.state.next_attempt_at is None:
         return m
-    told = replace(error, reason=f"{error.reason}; the next attempt begins when it has ended")
-    return replace(m, state=replace(m.state, last_error=told, next_attempt_at=None, updated_at=now))
+    explained = replace(error, reason=f"{error.reason}; the next attempt begins when it has ended")
+    return replace(m, state=replace(m.state, last_error=explained, next_attempt_at=None, updated_at=now))

@@ -33,8 +33,8 @@ class RetryDue:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryNow:
-    """Somebody asked for an attempt at once; the cell's `retry_wanted` says so too."""
+class CellChanged:
+    """The cell says something new, or the trouble of the module's worker has lasted for a while, or is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +42,4 @@ class DatabaseBack:
     """The database is reachable again."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
-    """The module's worker died; the cell's `lost` says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRetired:
-    """The module's worker was told to stop, and has; the cell's `retired` says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class TroubleTurned:
-    """The trouble of the module's worker has lasted for a while, or is over."""
-
-
-ModuleMessage = (
-    Begin
-    | PhaseReported
-    | PhaseOverdue
-    | RetryDue
-    | RetryNow
-    | DatabaseBack
-    | WorkerLost
-    | WorkerRetired
-    | TroubleTurned
-)
+ModuleMessage = Begin | PhaseReported | PhaseOverdue | RetryDue | CellChanged | DatabaseBack

@@ -15,14 +15,11 @@ from pgflow_starter.modules.attempt_log import log_began, log_turned
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.messages import (
     Begin,
+    CellChanged,
     DatabaseBack,
     PhaseOverdue,
     PhaseReported,
     RetryDue,
-    RetryNow,
-    TroubleTurned,
-    WorkerLost,
-    WorkerRetired,
 )
 from pgflow_starter.modules.phase_job import PhaseJob
 from pgflow_starter.modules.world import ModuleWorld
@@ -31,7 +28,7 @@ from pgflow_starter.threads.cache import AGAIN_INTERVAL, run_patiently
 
 
 class ModuleActor(DispatchedActor):
-    """One per module. Decides nothing: `core.machine` does, this carries out its effects."""
+    """One per module. Decides nothing: `machine` does, this carries out its effects."""
 
     registered = True
 
@@ -66,18 +63,12 @@ class ModuleActor(DispatchedActor):
                 if job is self._cell.job and not job.done:
                     self._overdue(job)
             case RetryDue(token):
-                self._apply(core.due(machine, token, now))
-            case RetryNow():
-                self._retry_if_wanted()
+                self._apply(core.timer_fired(machine, token, now))
+            case CellChanged():
+                self._heed_cell()
             case DatabaseBack():
                 self._apply(core.database_back(machine, now))
-                self._trouble_turned()
-            case WorkerLost():
-                self._worker_lost()
-            case WorkerRetired():
-                self._worker_retired()
-            case TroubleTurned():
-                self._trouble_turned()
+                self._heed_trouble()
             case _:
                 super().on_receive(message)
 
@@ -100,40 +91,42 @@ class ModuleActor(DispatchedActor):
         if self._cell.machine.waiting:
             at = self._cell.machine.state.next_attempt_at
             self._schedule((at - now).total_seconds() if at is not None else 0.0, self._cell.machine.token)
-        self._retry_if_wanted()
-        self._worker_lost()
-        self._worker_retired()
-        self._trouble_turned()
+        self._heed_cell()
 
-    def _retry_if_wanted(self) -> None:
+    def _heed_cell(self) -> None:
+        """Do what was asked for, and judge what became of the worker."""
         if self._cell.retry_wanted:
             self._cell.retry_wanted = False
             self._apply(core.begin(self._cell.machine, self._world.clock.now()))
+        self._heed_lost_worker()
+        self._heed_retired_worker()
+        self._heed_trouble()
 
-    def _worker_lost(self) -> None:
-        while self._cell.lost:
+    def _heed_lost_worker(self) -> None:
+        while self._cell.worker_deaths:
             now = self._world.clock.now()
-            text = f"the worker died and is started again: {self._cell.lost.pop(0)}"
+            text = f"the worker died and is started again: {self._cell.worker_deaths.pop(0)}"
             lost = ModuleError(ErrorClass.TRANSIENT, Phase.WORKER, self._world.redact(text), "WorkerLost", now)
             step = core.worker_lost(self._cell.machine, lost, now)
             if step[0].state is not self._cell.machine.state:
                 log_turned(self._cell, replace(self._cell.machine.state, status=ModuleStatus.RETRYING, last_error=lost))
             self._apply(step)
 
-    def _worker_retired(self) -> None:
-        why, self._cell.retired = self._cell.retired, ""
+    def _heed_retired_worker(self) -> None:
+        why, self._cell.worker_retired_why = self._cell.worker_retired_why, ""
         if why:
             now = self._world.clock.now()
             error = ModuleError(ErrorClass.PERMANENT, Phase.WORKER, why, "WorkerDeprecated", now)
-            before = self._cell.machine.state
-            self._apply(core.worker_retired(self._cell.machine, error, now))
-            if self._cell.machine.state is not before:
-                log_turned(self._cell, self._cell.machine.state)
+            self._apply_and_log(core.worker_retired(self._cell.machine, error, now))
 
-    def _trouble_turned(self) -> None:
-        before = self._cell.machine
-        self._apply(self._judged(before))
-        if self._cell.machine.troubled is not before.troubled:
+    def _heed_trouble(self) -> None:
+        self._apply_and_log(self._judged(self._cell.machine))
+
+    def _apply_and_log(self, step: core.Step) -> None:
+        """For what turns the status without an attempt, which would log it."""
+        before = self._cell.machine.state.status
+        self._apply(step)
+        if self._cell.machine.state.status is not before:
             log_turned(self._cell, self._cell.machine.state)
 
     def _judged(self, machine: core.Machine) -> core.Step:
@@ -172,7 +165,7 @@ class ModuleActor(DispatchedActor):
 
     def _apply(self, step: core.Step) -> None:
         machine, effects = step
-        # Published first: whoever is told of an effect finds the state that it belongs to.
+        # Published first: a thread that is told of an effect finds the state that it belongs to.
         self._world.board.publish(self._cell, machine)
         for effect in effects:
             self._carry_out(effect)
@@ -215,7 +208,7 @@ class ModuleActor(DispatchedActor):
         job = PhaseJob(cell, phase, token, phases=world.phases, timers=world.timers, timeout=world.phase_timeout)
         cell.job = job
         try:
-            job.start(world.threads, world.lane, world.crowd.enter)
+            job.start(world.threads, world.lane, world.batches.enter)
         except RuntimeError as error:
             job.refused(error)
         except BaseException as error:
@@ -223,10 +216,10 @@ class ModuleActor(DispatchedActor):
 
 
 def _abandon(job: PhaseJob, world: ModuleWorld) -> None:
-    """On a thread where that may block, as soon as there is one. Who waits behind the job in the lane goes on."""
+    """On a thread where that may block, as soon as there is one. What waits behind the job in the lane goes on."""
     try:
         interrupt = job.give_up()
-    except RuntimeError:  # no thread for the next in the lane, who would otherwise wait for ever
+    except RuntimeError:  # no thread for the next in the lane, which would otherwise wait for ever
         world.timers.after(AGAIN_INTERVAL, partial(_abandon, job, world))
         return
     if interrupt is not None:

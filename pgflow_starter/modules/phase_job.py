@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 from pgflow_starter.clock import Timer, Timers
 from pgflow_starter.core.state import Identity, Phase
 from pgflow_starter.errors import TransientError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.messages import PhaseOverdue, PhaseReported
-from pgflow_starter.ports import PhaseObserver, Phases
+from pgflow_starter.modules.phase_plan import Elsewhere, Here, Listen, OwnThread, Phases, Plan, Together
+from pgflow_starter.ports import PhaseObserver
 from pgflow_starter.threads.cache import ThreadCache, doing
 from pgflow_starter.threads.lane import Lane, Turn
 from pgflow_starter.threads.scope import PhaseScope
@@ -39,6 +41,7 @@ class PhaseJob:
         self._phases = phases
         self._timers = timers
         self._timeout = timeout
+        self._plan: Plan | None = None
         self._scope: PhaseScope | None = None
         self._leave: Callable[[], bool] | None = None
         self._abandoned = False
@@ -49,25 +52,24 @@ class PhaseJob:
         self._observer: PhaseObserver | None = None
 
     def start(self, threads: ThreadCache, lane: Lane, together: Callable[[PhaseJob], None]) -> None:
-        """Carry it out here if nobody has to be waited for. Raises RuntimeError when there is no thread.
-
-        A definition may hang, so it gets a thread at once; workers are started `together`; the rest shares the lane.
-        """
-        if self.phase is Phase.WORKER:
-            together(self)
-        elif self.phase is Phase.NOTIFY_REGISTER:
-            self.begin()
-            try:
-                self._phases.listen(self.cell.spec, self.report)
-            except BaseException as error:
-                self.report(error)
-        elif (at_once := self._phases.at_once(self.cell.spec, self.phase)) is not None:
-            self._observe()
-            self._run(at_once)
-        elif self.phase is Phase.REGISTRY:
-            threads.run(self.run)
-        else:
-            self.alone(lane)
+        """Carry it out as it is planned. Raises RuntimeError when there is no thread."""
+        self._plan = plan = self._phases.plan(self.cell.spec, self.phase)
+        match plan:
+            case Here(call):
+                self._observe()
+                self._run(call)
+            case OwnThread():
+                threads.run(self.run)
+            case Together():
+                together(self)
+            case Elsewhere():
+                self.alone(lane)
+            case Listen(listen):
+                self.begin()
+                try:
+                    listen(self.report)
+                except BaseException as error:
+                    self.report(error)
 
     def in_line(self, leave: Callable[[], bool]) -> None:
         """Somebody will carry it out. `leave` gives its place away; False when it had not begun, then it never will.
@@ -92,6 +94,8 @@ class PhaseJob:
 
     def run(self) -> None:
         """Carry it out on this thread, alone."""
+        assert isinstance(self._plan, Elsewhere)
+        call = self._plan.call
         scope = self._scope = self._scope or PhaseScope()
         try:
             self.begin(scope)
@@ -99,7 +103,7 @@ class PhaseJob:
             self.report(error)
         else:
             with doing(f"{self.phase} of {self.cell.spec.name}"):
-                self._run(lambda: self._phases.run(self.cell.spec, self.phase, scope))
+                self._run(partial(call, scope))
 
     def begin(self, scope: PhaseScope | None = None) -> None:
         """From now on it is observed and may be overdue; `scope` interrupts it, unless giving its place away does."""
@@ -124,7 +128,7 @@ class PhaseJob:
     def give_up(self) -> Callable[[], object] | None:
         """Give its place in the line away. What interrupts it is returned, to be called where that may block.
 
-        None: nothing has to. Raises RuntimeError when there is no thread for who comes next: then call it again.
+        None: nothing has to. Raises RuntimeError when there is no thread for the next job: then call it again.
         """
         self._abandoned = True
         if self._leave is not None and not self._leave():
@@ -132,7 +136,7 @@ class PhaseJob:
             return None
         if self._scope is not None:
             return self._scope.give_up()
-        if self.phase is Phase.NOTIFY_REGISTER:  # nobody's thread is held up by it
+        if isinstance(self._plan, Listen):  # nobody's thread is held up by it
             self.report(TransientError(f"phase {self.phase} was cancelled"))
         return None
 

@@ -13,6 +13,7 @@ from pgflow_starter.core.modules import ModuleSpec, definition_of
 from pgflow_starter.core.state import Identity, Phase
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.module_log import ModuleLog
+from pgflow_starter.modules.phase_plan import Here, InLane, Listen, OwnThread, Plan, Together
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.ports import CancelScope, Compiled, FlowStore, QueueListener
 from pgflow_starter.worker.workers import Workers
@@ -24,7 +25,7 @@ IMPORT_PATIENCE = 2.0
 
 
 class RegistrationPhases:
-    """`ports.Phases`. Each phase is idempotent; thread-safe for different modules."""
+    """`phase_plan.Phases`. Each phase is idempotent; thread-safe for different modules."""
 
     def __init__(
         self,
@@ -43,24 +44,23 @@ class RegistrationPhases:
         self._importing = threading.Lock()
         self._warned: dict[str, tuple[str, ...]] = {}
 
-    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], Identity | None] | None:
-        """What is left to be done for it, if nobody has to be waited for; None otherwise."""
-        if phase is Phase.REGISTRY:
-            # A definition of our own classes cannot hang; one of theirs, and what they override, may.
-            return partial(self._register, spec) if type(spec.module) in (Flow, Job) else None
-        if phase is Phase.NOTIFY_DB and self._flow_store.notifies(self._slug(spec), self._throttle_ms):
-            return _nothing
-        return None
-
-    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> Identity | None:
-        """Run one of the first three phases; who it is from the registry phase."""
-        if phase is Phase.REGISTRY:
-            return self._register(spec)
-        if phase is Phase.WORKER:
-            self._start_worker(spec, scope)
-        elif phase is Phase.NOTIFY_DB:
-            self._flow_store.enable_notify(self._slug(spec), self._throttle_ms, scope)
-        return None
+    def plan(self, spec: ModuleSpec, phase: Phase) -> Plan:
+        """Where nothing has to be waited for, here; the worker with those of others; LISTEN by the listener."""
+        match phase:
+            case Phase.REGISTRY:
+                # A definition of our own classes cannot hang; one of theirs, and what they override, may.
+                if type(spec.module) in (Flow, Job):
+                    return Here(partial(self._register, spec))
+                return OwnThread(lambda _: self._register(spec))
+            case Phase.WORKER:
+                return Together(partial(self._start_worker, spec))
+            case Phase.NOTIFY_DB:
+                slug = self._slug(spec)
+                if self._flow_store.notifies(slug, self._throttle_ms):
+                    return Here(_nothing)
+                return InLane(partial(self._flow_store.enable_notify, slug, self._throttle_ms))
+            case Phase.NOTIFY_REGISTER:
+                return Listen(partial(self._listen, spec))
 
     def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
         """Start the workers of flows that are stored in the right shape, if they have none yet; for whom it is done.
@@ -81,8 +81,7 @@ class RegistrationPhases:
                 raise
             return [False] * len(specs)  # each by itself meets the error that is its own
 
-    def listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None:
-        """Have LISTEN in force for the module's queue, which `done` is told. Does not wait."""
+    def _listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None:
         slug = self._slug(spec)
         wake = partial(self._workers.wake, slug)
 

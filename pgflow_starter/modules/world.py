@@ -9,8 +9,9 @@ from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.modules.board import Board
-from pgflow_starter.modules.phase_batches import Crowd
-from pgflow_starter.ports import Observer, Phases, Redact
+from pgflow_starter.modules.phase_batches import PhaseBatches
+from pgflow_starter.modules.phase_plan import Phases
+from pgflow_starter.ports import Observer, Redact
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
@@ -34,7 +35,7 @@ class ModuleWorld:
     threads: ThreadCache
     dispatcher: Dispatcher
     lane: Lane
-    crowd: Crowd
+    batches: PhaseBatches
     observer: Observer
     redact: Redact
     trouble_of: Callable[[str | None, bool], Trouble | None]

@@ -31,9 +31,9 @@ from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.state import ChildInfo, ModuleStatus, SignalStrategy, WorkerState, phases_of
 from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
 from pgflow_starter.modules.board import Board
-from pgflow_starter.modules.messages import DatabaseBack, TroubleTurned, WorkerLost, WorkerRetired
+from pgflow_starter.modules.messages import CellChanged, DatabaseBack
 from pgflow_starter.modules.module_actor import ModuleActor
-from pgflow_starter.modules.phase_batches import Crowd
+from pgflow_starter.modules.phase_batches import PhaseBatches
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.modules.world import ModuleWorld
@@ -370,7 +370,7 @@ class Runtime:
             threads=self._threads,
             dispatcher=self._dispatcher,
             lane=self._lane,
-            crowd=Crowd(registration, self._lane),
+            batches=PhaseBatches(registration, self._lane),
             observer=self._observer,
             redact=self._redact,
             trouble_of=self._workers.trouble_of_all,
@@ -442,20 +442,20 @@ class Runtime:
             cell = self.board.cells[registration.spec.key]
             if cell.machine.state.status is not ModuleStatus.FAILED_PERMANENT:  # else nobody wires it again
                 self._workers.lost(slug)
-            cell.lost.append(why)
-            cell.tell(WorkerLost())
+            cell.worker_deaths.append(why)
+            cell.tell(CellChanged())
 
     def _worker_retired(self, slug: str, reason: str) -> None:
         registration = self._registry.by_slug(slug)
         if registration is not None:
             cell = self.board.cells[registration.spec.key]
-            cell.retired = reason
-            cell.tell(WorkerRetired())
+            cell.worker_retired_why = reason
+            cell.tell(CellChanged())
 
     def _worker_troubled(self, slug: str) -> None:
         registration = self._registry.by_slug(slug)
         if registration is not None:
-            self.board.cells[registration.spec.key].tell(TroubleTurned())
+            self.board.cells[registration.spec.key].tell(CellChanged())
 
     def _tell_modules_database_back(self) -> None:
         for cell in self.board.cells:

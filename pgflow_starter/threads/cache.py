@@ -78,6 +78,11 @@ class ThreadCache:
             others = self._threads.keys() - {threading.current_thread()}
         return sorted(thread.name for thread in others if thread.is_alive())
 
+    def busy(self) -> int:
+        """How many of its threads run a call."""
+        with self._lock:
+            return len(self._threads) - len(self._idle)
+
     def owns(self, thread: threading.Thread) -> bool:
         """Whether the thread is one of these. Never waits."""
         return thread in self._threads

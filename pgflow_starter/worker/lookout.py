@@ -1,4 +1,4 @@
-"""`Lookout`: one look into the queues of many workers, for those who have no reason to expect something in theirs.
+"""`Lookout`: one look into the queues of many workers, for those with no reason to expect something in theirs.
 
 A claim costs the server as much when the queue is empty. With a thousand idle workers that is most of what they cost.
 """
@@ -9,24 +9,18 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import islice
 from typing import Protocol
 from uuid import UUID
 
 from pgflow_starter.clock import Timers
 from pgflow_starter.ports import TaskStore
-from pgflow_starter.threads.lane import Lane, LanePlace, Turn
+from pgflow_starter.threads.gatherer import Batch, Gatherer
+from pgflow_starter.threads.lane import Lane, Turn
 
 logger = logging.getLogger("pgflow_starter.workers")
 
-MOST = 64
-"""Queues in one look: those behind have to wait for it."""
-
 GATHERING = 0.02
-"""Seconds at most that who asks waits for others to ask as well."""
-
-WIDTH = 2
-"""Looks at a time: one may hang."""
+"""Seconds at most that a worker which asks waits for others to ask as well."""
 
 QUEUES_A_SECOND = 1000
 """Queues at most into which a process looks: where many workers are quick at a time, each is a little less so."""
@@ -56,62 +50,42 @@ class Lookout:
         self._store = store
         self._timers = timers
         self._gathering = min(GATHERING, least_interval / 10)
-        self._lane = lane
+        self.gatherer: Gatherer[Looking] = Gatherer(lane, self._look, Turn.LATER)
         self._lock = threading.Lock()
-        self._waiting: dict[Looking, None] = {}
         self._expected = False
-        self._looking = 0
         self._seen = 0
 
     def look_for(self, worker: Looking) -> None:
-        """Tell the worker soon; one look serves all who ask until it begins."""
-        with self._lock:
-            self._waiting[worker] = None
+        """Tell the worker soon; one look serves all that ask until it begins."""
+        self.gatherer.add(worker)
         self._expect()
 
     def _expect(self) -> None:
         with self._lock:
-            if self._expected or not self._waiting:
+            if self._expected or not self.gatherer.counts().waiting:
                 return
             self._expected = True
         try:
             self._timers.after(max(self._gathering, self._seen / QUEUES_A_SECOND), self._come)
-        except RuntimeError:  # no thread for the timers; who asks next tries again
+        except RuntimeError:  # no thread for the timers; the worker that asks next tries again
             self._expected = False
             raise
 
     def _come(self) -> None:
         with self._lock:
             self._expected = False
-            if self._looking >= WIDTH or not self._waiting:
-                return
-            self._looking += 1
         try:
-            self._lane.enter(LanePlace(self._look, Turn.LATER))
+            self.gatherer.pump()
         except RuntimeError as error:
-            workers = self._next(len(self._waiting))
-            self._gone()
-            for worker in workers:
+            for worker in self.gatherer.drop_all():
                 _tell(partial(worker.no_thread, error))
 
-    def _next(self, most: int) -> Sequence[Looking]:
-        with self._lock:
-            workers = tuple(islice(self._waiting, most))
-            for worker in workers:
-                del self._waiting[worker]
-        return workers
-
-    def _gone(self) -> None:
-        with self._lock:
-            self._looking -= 1
-
-    def _look(self) -> None:
+    def _look(self, batch: Batch[Looking]) -> None:
         try:
-            workers = self._next(MOST)
-            self._seen = len(workers)
-            self._look_for_all(workers)
+            self._seen = len(batch.items)
+            self._look_for_all(batch.items)
         finally:
-            self._gone()
+            self.gatherer.end(batch)
             self._expect()
 
     def _look_for_all(self, workers: Sequence[Looking]) -> None:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
+from pgflow_starter.cli.module_view import view_on
 from pgflow_starter.cli.telling import News, summary, told
-from pgflow_starter.cli.view import view_on
 from pgflow_starter.core.state import (
     ErrorClass,
     ModuleError,

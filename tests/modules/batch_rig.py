@@ -1,4 +1,4 @@
-"""A crowd of jobs without actors: phases whose calls the test lets go, manual timers, and what each job was told."""
+"""A batch of jobs without actors: phases whose calls the test lets go, manual timers, and what each job was told."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.core.state import Phase, phases_of
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.messages import PhaseReported
-from pgflow_starter.modules.phase_batches import Crowd
+from pgflow_starter.modules.phase_batches import PhaseBatches
 from pgflow_starter.modules.phase_job import PhaseJob
+from pgflow_starter.modules.phase_plan import Plan, Together
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.threads.cache import ThreadCache
@@ -47,22 +48,21 @@ class Round:
 
 
 class Rounds:
-    """`ports.Phases`: its calls are rounds, in two queues."""
+    """`phase_plan.Phases`: its calls are rounds, in two queues."""
 
     def __init__(self) -> None:
         self.together: SimpleQueue[Round] = SimpleQueue()
         self.alone: SimpleQueue[Round] = SimpleQueue()
         self.all: list[Round] = []
 
-    def at_once(self, spec: ModuleSpec, phase: Phase) -> None: ...
+    def plan(self, spec: ModuleSpec, phase: Phase) -> Plan:
+        return Together(lambda scope: self.run(spec, scope))
 
-    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> None:
+    def run(self, spec: ModuleSpec, scope: CancelScope) -> None:
         self._round(self.alone, [spec.name], scope).wait()
 
     def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
         return self._round(self.together, [spec.name for spec in specs], scope).wait()
-
-    def listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None: ...
 
     def _round(self, queue: SimpleQueue[Round], names: Sequence[str], scope: CancelScope) -> Round:
         made = Round(names, scope)
@@ -82,7 +82,7 @@ class Told:
 
 
 class Square:
-    """A crowd of modules named m0, m1, …, and their jobs."""
+    """A batch of modules named m0, m1, …, and their jobs."""
 
     def __init__(self) -> None:
         self.timers = ManualTimers()
@@ -93,12 +93,12 @@ class Square:
 
     def open(self, width: int) -> None:
         self.lane = Lane(self.threads, width)
-        self.crowd = Crowd(self.phases, self.lane)
+        self.batches = PhaseBatches(self.phases, self.lane)
 
     def enter(self, count: int) -> list[PhaseJob]:
         made = [self.job(f"m{len(self.jobs)}") for _ in range(count)]
         for job in made:
-            job.start(self.threads, self.lane, self.crowd.enter)
+            job.start(self.threads, self.lane, self.batches.enter)
         return made
 
     def job(self, name: str) -> PhaseJob:
@@ -118,8 +118,8 @@ class Square:
 
     def settled(self) -> None:
         """Nobody is served, or waits."""
-        eventually(lambda: len(self.threads._idle) == len(self.threads._threads))
-        assert (self.crowd._serving, self.crowd._waiting, self.crowd._batches) == (0, {}, {})
+        eventually(lambda: not self.threads.busy())
+        assert self.batches.gatherer.counts() == (0, 0, 0)
 
     def close(self) -> None:
         for made in self.phases.all:

@@ -19,7 +19,8 @@ from pgflow_starter.core.state import Identity, ModuleType, Phase, phases_of
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.cell import ModuleCell
-from pgflow_starter.modules.phase_batches import Crowd
+from pgflow_starter.modules.phase_batches import PhaseBatches
+from pgflow_starter.modules.phase_plan import InLane, Listen, OwnThread, Plan, Together
 from pgflow_starter.modules.world import ModuleWorld
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.shutdown import Shutdown
@@ -52,8 +53,23 @@ class Hang:
             raise self.error
 
 
+def nothing_at_once(
+    phase: Phase, call: Callable[[CancelScope], Identity | None], listen: Callable[..., object]
+) -> Plan:
+    """The plan of a phase for which something has to be waited for."""
+    match phase:
+        case Phase.REGISTRY:
+            return OwnThread(call)
+        case Phase.WORKER:
+            return Together(call)
+        case Phase.NOTIFY_DB:
+            return InLane(call)
+        case Phase.NOTIFY_REGISTER:
+            return Listen(listen)
+
+
 class ScriptedPhases:
-    """`ports.Phases`: each call takes the next line of its phase's script; succeeds when there is none."""
+    """`phase_plan.Phases`: each call takes the next line of its phase's script; succeeds when there is none."""
 
     def __init__(self) -> None:
         self.script: defaultdict[tuple[str, Phase], deque[BaseException | Hang | None]] = defaultdict(deque)
@@ -74,7 +90,8 @@ class ScriptedPhases:
             raise line
         return Identity("orders", ModuleType.FLOW) if phase is Phase.REGISTRY else None
 
-    def at_once(self, spec: ModuleSpec, phase: Phase) -> None: ...
+    def plan(self, spec: ModuleSpec, phase: Phase) -> Plan:
+        return nothing_at_once(phase, partial(self.run, spec, phase), partial(self.listen, spec))
 
     def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
         return [False for _ in specs]
@@ -152,7 +169,7 @@ class Rig:
             threads=self.threads,
             dispatcher=self.dispatcher,
             lane=lane,
-            crowd=Crowd(self.phases, lane),
+            batches=PhaseBatches(self.phases, lane),
             observer=self.probe,
             trouble_of=lambda slug, lasting: self.trouble,
             away=lambda: self.away,

@@ -1,62 +1,31 @@
-"""The transition table of a module's registration: every message in every state, and a random walk through it."""
+"""The transition table of a module's registration: every message in every state."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.state import (
     ErrorClass,
-    Identity,
-    ModuleError,
-    ModuleState,
     ModuleStatus,
     ModuleType,
-    Phase,
     phases_of,
 )
 from pgflow_starter.modules import machine as core
 from pgflow_starter.modules.machine import AttemptBegan, AttemptEnded, CancelPhase, Machine, RunPhase, Schedule, Step
-
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
-NOW = T0 + timedelta(seconds=1)
-BACKOFF = Backoff(base=1, maximum=30, jitter=0)
-REGISTRY, WORKER = POLLING = phases_of("polling")
-ORDERS = Identity("orders", ModuleType.JOB)
-FIRST = Machine(ModuleState("shop", None, ModuleType.FLOW, ModuleStatus.PENDING, 0, None, None, None, T0), POLLING)
-
-
-def error(error_class: ErrorClass = ErrorClass.TRANSIENT, reason: str = "no") -> ModuleError:
-    return ModuleError(error_class, Phase.WORKER, reason, "08006", NOW)
-
-
-def fail(m: Machine, token: int, error_class: ErrorClass) -> Step:
-    return core.phase_failed(m, token, error(error_class), BACKOFF, 0.5, NOW)
-
-
-BY_TOKEN: dict[str, Callable[[Machine, int], Step]] = {
-    "timer": lambda m, token: core.due(m, token, NOW),
-    "done": lambda m, token: core.phase_done(m, token, ORDERS, NOW),
-    "transient": lambda m, token: fail(m, token, ErrorClass.TRANSIENT),
-    "permanent": lambda m, token: fail(m, token, ErrorClass.PERMANENT),
-    "overdue": lambda m, token: core.phase_overdue(m, token, error(reason="late"), BACKOFF, 0.5, NOW),
-}
-MESSAGES: dict[str, Callable[[Machine], Step]] = {
-    "retry": lambda m: core.begin(m, NOW),
-    "back": lambda m: core.database_back(m, NOW),
-    "lost": lambda m: core.worker_lost(m, error(reason="died"), NOW),
-    "troubled": lambda m: core.troubled(m, error(reason="stuck"), NOW),
-    "over": lambda m: core.untroubled(m, NOW),
-    "retired": lambda m: core.worker_retired(m, error(ErrorClass.PERMANENT, "deprecated"), NOW),
-    **{name: (lambda m, send=send: send(m, m.token)) for name, send in BY_TOKEN.items()},  # type: ignore[misc]
-}
+from tests.modules.machine_rig import (
+    BY_TOKEN,
+    FIRST,
+    MESSAGES,
+    NOW,
+    ORDERS,
+    REGISTRY,
+    WORKER,
+    error,
+    fail,
+)
 
 
 def after(*messages: str) -> Machine:
@@ -153,13 +122,14 @@ def seen(before: Machine, step: Step) -> str:
         assert kinds[-2:] == [AttemptBegan, RunPhase]
         assert effects[-2:] == (AttemptBegan(m.state), RunPhase(m.state.phase or REGISTRY, m.token))
         assert (m.state.attempts, m.token) == (before.state.attempts + 1, before.token + 1)
-        assert (m.busy, m.again, m.due, m.revived, m.state.next_attempt_at) == (True, False, False, False, None)
+        assert m.busy
+        assert not any((m.another_asked, m.awaits_thread, m.outage_over, m.state.next_attempt_at))
         code += "A" if m.state.phase is REGISTRY else "W"
     elif RunPhase in kinds:
         assert effects == (RunPhase(WORKER, before.token),)
         code = "N"
     if not effects and m != before:
-        changes = {"again": "+", "revived": "*", "due": "X", "busy": "F"}
+        changes = {"another_asked": "+", "outage_over": "*", "awaits_thread": "X", "busy": "F"}
         code = "".join(c for name, c in changes.items() if getattr(m, name) != getattr(before, name))
         if before.state.status is not m.state.status is ModuleStatus.FAILED_PERMANENT:
             code = "E"
@@ -169,7 +139,7 @@ def seen(before: Machine, step: Step) -> str:
             assert m.state.phase is (WORKER if m.troubled else None)
     if code in {"H", "X", "R", "0", "H0"}:
         assert m.state.status is ModuleStatus.RETRYING
-    return ("HW" if code == "H" and m.due else code) or "."
+    return ("HW" if code == "H" and m.awaits_thread else code) or "."
 
 
 @pytest.mark.parametrize(("state", "message", "code"), cells())
@@ -223,7 +193,7 @@ def test_a_module_that_succeeded_keeps_its_status_until_the_result_of_the_attemp
 
 def test_any_number_of_calls_to_retry_become_one_more_attempt() -> None:
     m = after("retry", *["retry"] * 1000, "done", "done")
-    assert (m.state.attempts, m.again) == (2, False)
+    assert (m.state.attempts, m.another_asked) == (2, False)
     assert after("retry", *["retry"] * 1000, "transient", *["retry"] * 1000).state.attempts == 2
 
 
@@ -267,98 +237,3 @@ def test_the_state_of_a_troubled_module_says_why_and_since_when_and_takes_no_att
     changed, _ = core.troubled(STATES["troubled"], error(reason="stuck still"), NOW)
     assert changed.state.last_error == error(reason="stuck still")
     assert after("retry", "done", "done", "troubled", "over").state.last_error is None
-
-
-class Walk(RuleBasedStateMachine):
-    """A machine, the thread that runs its phase, and its timers, met by messages in any order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.m, self.now = FIRST, T0
-        self.thread: int | None = None
-        self.told_overdue = False
-        self.timers: list[int] = []
-        self.begun = self.open = 0
-
-    def apply(self, step: Step) -> None:
-        before, (self.m, effects) = self.m, step
-        assert self.m.state.attempts >= before.state.attempts
-        for effect in effects:
-            match effect:
-                case RunPhase(_, token):
-                    assert self.thread is None, "two threads for one module"
-                    self.thread, self.told_overdue = token, False
-                case Schedule(_, token):
-                    self.timers.append(token)
-                case AttemptBegan():
-                    self.begun, self.open = self.begun + 1, self.open + 1
-                case AttemptEnded():
-                    self.open -= 1
-
-    @rule(message=st.sampled_from(["retry", "back", "lost", "retired", "troubled", "over"]))
-    def somebody_asks(self, message: str) -> None:
-        self.apply(MESSAGES[message](self.m))
-
-    @rule(data=st.data())
-    @precondition(lambda self: self.timers)
-    def a_timer_fires(self, data: st.DataObject) -> None:
-        token = self.timers.pop(data.draw(st.integers(0, len(self.timers) - 1)))
-        self.apply(core.due(self.m, token, NOW))
-
-    @rule(result=st.sampled_from(["done", "transient", "permanent"]))
-    @precondition(lambda self: self.thread is not None)
-    def the_thread_ends(self, result: str) -> None:
-        token, self.thread = self.thread or 0, None
-        self.apply(BY_TOKEN[result](self.m, token))
-
-    @rule()
-    @precondition(lambda self: self.thread is not None and not self.told_overdue)
-    def the_thread_is_overdue(self) -> None:
-        self.told_overdue = True
-        self.apply(BY_TOKEN["overdue"](self.m, self.thread or 0))
-
-    @rule(message=st.sampled_from(sorted(BY_TOKEN)), age=st.integers(1, 3))
-    def something_stale_comes(self, message: str, age: int) -> None:
-        before = self.m
-        self.apply(BY_TOKEN[message](self.m, self.m.token - age))
-        assert self.m == before
-
-    @invariant()
-    def the_counts_are_those_of_the_effects(self) -> None:
-        assert self.m.state.attempts == self.begun
-        assert self.open == (self.m.state.phase is not None and not self.m.troubled)
-
-    @invariant()
-    def it_is_busy_as_long_as_there_is_a_thread(self) -> None:
-        assert self.m.busy == (self.thread is not None)
-        assert self.m.state.phase is None or self.m.troubled or self.thread == self.m.token
-
-    @invariant()
-    def what_is_terminal_is_at_rest(self) -> None:
-        m = self.m
-        if m.state.status.terminal and m.state.phase is None:
-            assert not any((m.busy, m.again, m.due, m.state.next_attempt_at))
-            assert (m.state.last_error is None) is (m.state.status is ModuleStatus.SUCCEEDED)
-            assert all(core.due(m, token, NOW) == (m, ()) for token in self.timers)
-
-    @invariant()
-    def what_waits_will_go_on(self) -> None:
-        m = self.m
-        if m.waiting:
-            assert m.token in self.timers or (m.busy and m.due)
-        assert m.state.next_attempt_at is None or m.waiting
-
-    def teardown(self) -> None:
-        """From anywhere, once all goes well, the module converges within a few steps."""
-        for _ in range(8):
-            if self.thread is not None:
-                token, self.thread = self.thread, None
-                self.apply(BY_TOKEN["done"](self.m, token))
-            elif self.m.waiting:
-                self.apply(core.due(self.m, self.m.token, NOW))
-            self.apply(core.untroubled(self.m, NOW))
-        assert self.m.state.status.terminal or self.begun == 0
-
-
-TestWalk = Walk.TestCase
-TestWalk.settings = settings(deadline=None)

@@ -10,12 +10,11 @@ import pytest
 from pgflow_starter import DefinitionError, NotReadyError, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.core.state import phases_of
 from pgflow_starter.modules.messages import (
+    CellChanged,
     DatabaseBack,
     PhaseOverdue,
     PhaseReported,
     RetryDue,
-    TroubleTurned,
-    WorkerLost,
 )
 from tests.modules.rig import AWAY, WAIT, Rig, hang
 from tests.support.waiting import eventually
@@ -178,8 +177,8 @@ def test_a_lost_worker_makes_a_succeeded_module_retry_its_worker_phase(rig: Rig)
     rig.start()
     rig.ended()
     line = hang(rig, "worker")
-    rig.cell.lost.append("RuntimeError: boom")
-    rig.cell.tell(WorkerLost())
+    rig.cell.worker_deaths.append("RuntimeError: boom")
+    rig.cell.tell(CellChanged())
     assert line.begun.wait(WAIT)
     assert (rig.state.status, rig.state.phase, rig.board.status().ready) == ("retrying", "worker", False)
     assert rig.reason() == "the worker died and is started again: RuntimeError: boom"
@@ -197,7 +196,7 @@ def test_lasting_trouble_of_its_worker_makes_a_module_not_ready_and_its_end_read
     rig.start()
     rig.ended()
     rig.trouble = STUCK
-    rig.cell.tell(TroubleTurned())
+    rig.cell.tell(CellChanged())
     rig.settle()
     state = rig.state
     assert (state.status, state.phase, state.attempts, rig.reason()) == ("retrying", "worker", 1, "no right on ***")
@@ -209,7 +208,7 @@ def test_lasting_trouble_of_its_worker_makes_a_module_not_ready_and_its_end_read
     rig.settle()
     assert rig.state is state
     rig.trouble = None
-    rig.cell.tell(TroubleTurned())
+    rig.cell.tell(CellChanged())
     rig.settle()
     assert (rig.state.status, rig.state.phase, rig.state.attempts, rig.state.last_error) == ("succeeded", None, 1, None)
     assert rig.probe.began == [1]
@@ -219,7 +218,7 @@ def test_an_attempt_does_not_end_the_trouble_and_neither_does_a_crash_of_the_act
     rig.start()
     rig.ended()
     rig.trouble = STUCK
-    rig.cell.tell(TroubleTurned())
+    rig.cell.tell(CellChanged())
     rig.board.retry_now("shop")
     rig.ended()
     rig.settle()

@@ -12,7 +12,7 @@ from pykka.messages import ProxyCall
 
 from pgflow_starter import DefinitionError
 from pgflow_starter.core.state import Phase
-from pgflow_starter.modules.messages import TroubleTurned, WorkerLost
+from pgflow_starter.modules.messages import CellChanged
 from tests.modules.rig import AWAY, PHASE_TIMEOUT, WAIT, Rig, hang
 from tests.support.waiting import eventually
 
@@ -204,7 +204,7 @@ def test_what_a_dead_actor_was_asked_is_done_by_its_successor(rig: Rig) -> None:
     rig.crash(KILLS["stopped from outside"])
     rig.ended()
     assert rig.state.attempts == 2
-    rig.cell.lost.append("boom")
+    rig.cell.worker_deaths.append("boom")
     rig.crash(KILLS["stopped from outside"])
     rig.ended()
     assert (rig.state.status, rig.state.attempts) == ("succeeded", 3)
@@ -273,10 +273,9 @@ def test_what_the_end_of_the_starter_cuts_short_has_neither_failed_nor_goes_on(
     rig.shutdown.begin(0.0)
     line.let_go.set()
     eventually(lambda: rig.cell.job.done)
-    rig.cell.lost.append("it met the end")
+    rig.cell.worker_deaths.append("it met the end")
     rig.board.retry_now("shop")
-    rig.cell.tell(WorkerLost())
-    rig.cell.tell(TroubleTurned())
+    rig.cell.tell(CellChanged())
     rig.advance(PHASE_TIMEOUT)
     assert rig.state is before
     assert len(rig.phases.ran) == 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from pgflow_starter.core.state import Phase
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, ThreadCache
-from pgflow_starter.threads.lane import Lane
+from pgflow_starter.threads.lane import Lane, LanePlace
 from tests.modules.rig import PHASE_TIMEOUT, WAIT, Hang, Rig, hang
 from tests.support.waiting import eventually
 
@@ -24,10 +25,24 @@ def no_thread(_: object, call: Callable[[], object]) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def no_thread_for_the_lane(cache: ThreadCache, call: Callable[[], object], run: Callable[..., None]) -> None:
-    if getattr(call, "__func__", None) is Lane._work:
-        raise RuntimeError("can't start new thread")
-    run(cache, call)
+def no_thread_for_the_next_in_the_lane(patched: pytest.MonkeyPatch) -> None:
+    leave, run = Lane.leave, ThreadCache.run
+    leaving: set[threading.Thread] = set()
+
+    def leaves(lane: Lane, place: LanePlace) -> bool:
+        leaving.add(threading.current_thread())
+        try:
+            return leave(lane, place)
+        finally:
+            leaving.clear()
+
+    def runs(cache: ThreadCache, call: Callable[[], object]) -> None:
+        if threading.current_thread() in leaving:
+            raise RuntimeError("can't start new thread")
+        run(cache, call)
+
+    patched.setattr(Lane, "leave", leaves)
+    patched.setattr(ThreadCache, "run", runs)
 
 
 def one_hangs_and_one_waits(rig: Rig) -> Hang:
@@ -55,10 +70,9 @@ def test_an_overdue_phase_is_cancelled_when_there_is_a_thread(rig: Rig, monkeypa
 
 def test_who_waits_behind_it_runs_when_there_is_a_thread(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     line = one_hangs_and_one_waits(rig)
-    run = ThreadCache.run
     pending = rig.timers.pending
     with monkeypatch.context() as patched:
-        patched.setattr(ThreadCache, "run", lambda cache, call: no_thread_for_the_lane(cache, call, run))
+        no_thread_for_the_next_in_the_lane(patched)
         rig.advance(PHASE_TIMEOUT)
         assert rig.ended() == 1
         eventually(lambda: rig.timers.pending > pending)  # the abandoning, to be done again, and the next attempt

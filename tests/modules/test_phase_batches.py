@@ -1,4 +1,4 @@
-"""Crowd: the worker phases of many modules in one go, and what becomes of those that cannot be done so."""
+"""PhaseBatches: the worker phases of many modules in one go, and what becomes of those that cannot be done so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from pgflow_starter import DatabaseError
 from pgflow_starter.modules.messages import PhaseOverdue
-from pgflow_starter.modules.phase_batches import MOST, WIDTH
+from pgflow_starter.threads.gatherer import MOST, WIDTH
 from tests.modules.batch_rig import Square, a_square, ended, reason, told, told_nothing
 from tests.modules.rig import PHASE_TIMEOUT, WAIT, Rig
 from tests.support.waiting import eventually
@@ -26,7 +26,7 @@ def test_the_first_is_served_at_once_and_who_comes_meanwhile_in_batches(square: 
     square.enter(1)
     second = square.together()
     rest = square.enter(MOST + 10)
-    assert square.crowd._serving == WIDTH
+    assert square.batches.gatherer.counts().places == WIDTH
     assert square.phases.together.empty()
     first.end()
     third = square.together()
@@ -177,8 +177,8 @@ def test_to_wait_in_the_lane_to_be_alone_is_not_to_be_overdue(square: Square, re
     jobs = square.enter(1)
     square.together().end([False])
     hung = square.alone()
-    jobs += square.enter(1)
-    eventually(lambda: square.crowd._serving == 1)
+    jobs += square.enter(2)
+    assert square.batches.gatherer.counts().places == WIDTH
     hung.end()
     assert ended(jobs[0]) is None
     batch = square.together()
@@ -190,10 +190,10 @@ def test_to_wait_in_the_lane_to_be_alone_is_not_to_be_overdue(square: Square, re
 
     square.timers.advance(PHASE_TIMEOUT - 1)
     square.lane.run(block)
-    square.lane.leave(square.crowd._batches[jobs[1]].place)  # another has the place by the time the batch ends
+    jobs[2].abandon()  # the place goes to another before the batch ends
     assert blocked.wait(WAIT)
-    batch.end([False])
-    eventually(lambda: not square.crowd._batches)
+    batch.end([False, False])
+    eventually(lambda: not square.batches.gatherer.counts().served)
     square.timers.advance(PHASE_TIMEOUT)
     assert told_nothing(jobs[1])
     release.set()

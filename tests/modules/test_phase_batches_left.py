@@ -1,4 +1,4 @@
-"""A crowd whose jobs are abandoned, or for which there is no thread: nobody is left waiting."""
+"""Batches whose jobs are abandoned, or for which there is no thread: nobody is left waiting."""
 
 from __future__ import annotations
 
@@ -110,8 +110,11 @@ def test_one_that_is_abandoned_just_as_it_enters_the_lane_gives_its_place_away(
     square.open(width=1)
     in_line = PhaseJob.in_line
 
+    entered: list[str] = []
+
     def abandoned_first(job: PhaseJob, leave: Callable[[], bool]) -> None:
-        if job.cell.spec.name == "m0" and job._begun:
+        entered.append(job.cell.spec.name)
+        if entered == ["m0", "m0"]:  # after the batch, the lane
             job.abandon()
         in_line(job, leave)
 
@@ -132,7 +135,7 @@ def test_however_they_are_abandoned_each_reports_once_and_nobody_is_left(square:
             return [chance.random() < 0.5 for _ in specs]
 
     square.phases.run_together = carry_out  # type: ignore[method-assign] # the double is told what to do
-    square.phases.run = lambda spec, phase, scope: None  # type: ignore[method-assign] # the double is told what to do
+    square.phases.run = lambda spec, scope: None  # type: ignore[method-assign] # the double is told what to do
     jobs = [square.job(f"m{n}") for n in range(1000)]
     entered: SimpleQueue[PhaseJob | None] = SimpleQueue()
 
@@ -144,7 +147,7 @@ def test_however_they_are_abandoned_each_reports_once_and_nobody_is_left(square:
     for caller in callers:
         caller.start()
     for job in jobs:
-        job.start(square.threads, square.lane, square.crowd.enter)
+        job.start(square.threads, square.lane, square.batches.enter)
         if chance.random() < 0.5:
             entered.put(job)
     for _ in callers:
@@ -219,7 +222,7 @@ def test_who_waits_behind_a_hung_batch_is_served_when_there_is_a_thread_again(
         for each in hangs:
             each.end()
         assert [ended(job) for job in jobs] == [None, None]
-        eventually(lambda: not square.crowd._batches)
+        eventually(lambda: not square.batches.gatherer.counts().served)
     for job in jobs:
         job.abandon()  # as whoever it raised for does
     batch = square.together()

@@ -15,18 +15,19 @@ from pgflow_starter.core.state import Identity, ModuleType, Phase, phases_of
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.messages import PhaseOverdue, PhaseReported
 from pgflow_starter.modules.phase_job import PhaseJob
+from pgflow_starter.modules.phase_plan import Here, Plan
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.scope import PhaseScope
-from tests.modules.rig import PHASE_TIMEOUT, WAIT, Hang, NoOutage
+from tests.modules.rig import PHASE_TIMEOUT, WAIT, Hang, NoOutage, nothing_at_once
 
 ORDERS = Identity("orders", ModuleType.JOB)
 
 
 class Listening:
-    """`ports.Phases`: what is at once, what hangs, and who waits for LISTEN."""
+    """`phase_plan.Phases`: what is at once, what hangs, and who waits for LISTEN."""
 
     def __init__(self) -> None:
         self.here: Callable[[], Identity | None] | None = None
@@ -34,17 +35,19 @@ class Listening:
         self.waiting: list[Callable[[BaseException | None], object]] = []
         self.listen_raises: BaseException | None = None
 
-    def at_once(self, spec: ModuleSpec, phase: Phase) -> Callable[[], Identity | None] | None:
-        return self.here
+    def plan(self, spec: ModuleSpec, phase: Phase) -> Plan:
+        if self.here is not None:
+            return Here(self.here)
+        return nothing_at_once(phase, self.run, self.listen)
 
-    def run(self, spec: ModuleSpec, phase: Phase, scope: CancelScope) -> Identity:
+    def run(self, scope: CancelScope) -> Identity:
         self.hang.run(scope)
         return ORDERS
 
     def run_together(self, specs: Sequence[ModuleSpec], scope: CancelScope) -> Sequence[bool]:
         raise NotImplementedError
 
-    def listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None:
+    def listen(self, done: Callable[[BaseException | None], object]) -> None:
         if self.listen_raises is not None:
             raise self.listen_raises
         self.waiting.append(done)
@@ -104,7 +107,7 @@ def test_what_waits_for_nobody_is_done_here_and_needs_neither_thread_nor_timer(d
     job = desk.start(phase)
     assert (desk.ended(job), job.identity, where) == (None, ORDERS, [threading.current_thread()])
     assert desk.timers.pending == 0
-    assert not desk.threads._threads
+    assert not desk.threads.names()
 
 
 def test_what_it_raises_here_is_its_result(desk: Desk) -> None:
@@ -139,7 +142,7 @@ def test_a_definition_that_hangs_does_so_beside_the_lane(desk: Desk, release: th
 def test_listening_holds_no_thread_and_its_answer_ends_it(desk: Desk) -> None:
     job = desk.start("notify_register")
     assert desk.told_nothing()
-    assert not desk.threads._threads
+    assert not desk.threads.names()
     error = DatabaseError("gone", error_type="OperationalError")
     desk.phases.waiting[0](error)
     assert desk.ended(job) is error

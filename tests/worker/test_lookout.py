@@ -13,8 +13,9 @@ import pytest
 from pgflow_starter import DatabaseError
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.gatherer import MOST, WIDTH
 from pgflow_starter.threads.lane import Lane
-from pgflow_starter.worker.lookout import GATHERING, MOST, QUEUES_A_SECOND, WIDTH, Lookout
+from pgflow_starter.worker.lookout import GATHERING, QUEUES_A_SECOND, Lookout
 from tests.support.waiting import eventually
 
 WAIT = 10.0
@@ -91,9 +92,9 @@ class Hill:
         self.timers.advance(max(GATHERING, MOST / QUEUES_A_SECOND))
 
     def settled(self) -> None:
-        eventually(lambda: len(self.threads._idle) == len(self.threads._threads))
+        eventually(lambda: not self.threads.busy())
         self.gathered()  # one too many may be armed; it finds nobody
-        assert (self.lookout._looking, self.lookout._waiting, self.lookout._expected) == (0, {}, False)
+        assert self.lookout.gatherer.counts() == (0, 0, 0)
         assert self.timers.pending == 0
 
     def close(self) -> None:
@@ -178,7 +179,7 @@ def test_a_look_has_its_most_and_there_are_two_at_a_time(hill: Hill) -> None:
     assert (len(second.queues), second.queues[0]) == (MOST, f"q{MOST}")
     workers += hill.ask(1)
     hill.gathered()
-    assert hill.lookout._looking == WIDTH
+    assert hill.lookout.gatherer.counts().places == WIDTH
     assert hill.timers.pending == 0
     second.end()
     eventually(lambda: hill.timers.pending)
@@ -200,7 +201,7 @@ def test_a_look_that_hangs_keeps_only_those_who_are_in_it(hill: Hill) -> None:
         hill.gathered()
         hill.look().end()
         assert [told(worker) for worker in others] == [("nothing", None)] * 2
-        eventually(lambda: hill.lookout._looking == 1)
+        eventually(lambda: hill.lookout.gatherer.counts().places == 1)
     assert all(worker.told.empty() for worker in held)
     hung.end(DatabaseError("gone", error_type="OperationalError", connection_lost=True))
     assert [told(worker) for worker in held] == [("poll", None)] * 2

@@ -11,6 +11,7 @@ import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, NotInstalledError
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.core.state import Identity, ModuleType, Phase
+from pgflow_starter.modules.phase_plan import Here, InLane, OwnThread, Together
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.ports import CancelScope, Compiled
@@ -48,6 +49,8 @@ class Stored:
     def notifies(self, queue: str, throttle_ms: int) -> bool:
         return (queue, throttle_ms) == ("a", 250)
 
+    def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None: ...
+
 
 class Desk:
     """The phases of the jobs a, b and c, which have been registered."""
@@ -61,9 +64,9 @@ class Desk:
 
     def register(self) -> Desk:
         for spec in self.specs:
-            here = self.phases.at_once(spec, Phase.REGISTRY)
-            assert here is not None
-            assert here() == Identity(spec.name, ModuleType.JOB)
+            plan = self.phases.plan(spec, Phase.REGISTRY)
+            assert isinstance(plan, Here)
+            assert plan.call() == Identity(spec.name, ModuleType.JOB)
         return self
 
     def store(self, *slugs: str, differences: tuple[str, ...] = ()) -> None:
@@ -118,10 +121,10 @@ def test_options_that_differ_are_told_once(desk: Desk, caplog: pytest.LogCapture
 
 def test_what_is_seen_to_notify_already_needs_nothing_more(desk: Desk) -> None:
     first, second, _ = desk.specs
-    here = desk.phases.at_once(first, Phase.NOTIFY_DB)
-    assert here is not None
-    assert here() is None
-    assert desk.phases.at_once(second, Phase.NOTIFY_DB) is None
+    plan = desk.phases.plan(first, Phase.NOTIFY_DB)
+    assert isinstance(plan, Here)
+    assert plan.call() is None
+    assert isinstance(desk.phases.plan(second, Phase.NOTIFY_DB), InLane)
 
 
 class Theirs(pgflow.Flow):
@@ -135,5 +138,5 @@ def test_what_may_hang_is_not_called_at_once(module: object) -> None:
     (spec,) = module_specs((module,), ())
     phases = RegistrationPhases(FlowRegistry([spec]), cast("Any", None), cast("Any", None), None, throttle_ms=0)
     assert isinstance(spec, ModuleSpec)
-    assert phases.at_once(spec, Phase.REGISTRY) is None
-    assert phases.at_once(spec, Phase.WORKER) is None
+    assert isinstance(phases.plan(spec, Phase.REGISTRY), OwnThread)
+    assert isinstance(phases.plan(spec, Phase.WORKER), Together)
