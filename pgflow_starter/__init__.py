@@ -22,8 +22,10 @@ if TYPE_CHECKING:
         ModuleType,
         Outage,
         Phase,
+        RunSummary,
         SignalStrategy,
         StarterStatus,
+        StepSummary,
         WorkerState,
     )
     from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
         UnknownFlowError,
     )
     from pgflow_starter.modules.module_actor import ModuleActor
-    from pgflow_starter.postgres.client.recent import RunSummary, StepSummary
     from pgflow_starter.postgres.client.run import Run
     from pgflow_starter.postgres.client.steps import StepRun
     from pgflow_starter.starter import Starter, StarterProxy, child_spec, start, starter_of
@@ -119,77 +120,37 @@ __all__ = [
     "starter_of",
 ]
 
-# Where each name comes from: imported when the first of them is asked for, so that pytest's plugin loads little.
-_HOMES = {
-    "Backoff": "core.backoff",
-    "ChildInfo": "core.state",
-    "DatabaseError": "errors",
-    "DefinitionError": "errors",
-    "ErrorClass": "core.state",
-    "Flow": "core.flow",
-    "FlowDefinition": "core.definition",
-    "ForkedError": "errors",
-    "Job": "core.flow",
-    "JsonFormatter": "telemetry.json_formatter",
-    "MissingExtraError": "errors",
-    "ModuleActor": "modules.module_actor",
-    "ModuleError": "core.state",
-    "ModuleState": "core.state",
-    "ModuleStatus": "core.state",
-    "ModuleType": "core.state",
-    "MissingRightsError": "errors",
-    "NotInstalledError": "errors",
-    "NotReadyError": "errors",
-    "OutcomeUnknownError": "errors",
-    "Outage": "core.state",
-    "PermanentError": "errors",
-    "PgflowClient": "starter.client",
-    "PgflowError": "errors",
-    "Phase": "core.state",
-    "PhaseTimeoutError": "errors",
-    "Run": "postgres.client.run",
-    "RunSummary": "postgres.client.recent",
-    "RunNotFoundError": "errors",
-    "SetupError": "errors",
-    "ShapeMismatchError": "errors",
-    "SignalStrategy": "core.state",
-    "SlugTakenError": "errors",
-    "Starter": "starter",
-    "StarterActor": "starter.starter_actor",
-    "StarterProxy": "starter",
-    "StarterStatus": "core.state",
-    "StarterStopped": "errors",
-    "StarterTerminated": "errors",
-    "StepDefinition": "core.definition",
-    "StepKind": "core.definition",
-    "StepRun": "postgres.client.steps",
-    "StepSummary": "postgres.client.recent",
-    "SupervisorActor": "supervision.supervisor",
-    "TaskContext": "worker.context",
-    "TransientError": "errors",
-    "Trouble": "core.trouble",
-    "TroubleKind": "core.trouble",
-    "TroubleScope": "core.trouble",
-    "UnknownFlowError": "errors",
-    "WorkerState": "core.state",
-    "child_spec": "starter",
-    "job": "core.flow",
-    "start": "starter",
-    "starter_of": "starter",
-}
+# Where the names live: imported when the first is asked for, so that pytest's plugin loads little. The driver first: it
+# imports a lot, and deep within our own imports that takes 10 ms more, for there the interpreter's stack grows with
+# many a single call. Then all of a starter, for `start` is to return at once.
+_HOMES = (
+    "postgres.connections.connection",
+    "starter",
+    "core.backoff",
+    "core.definition",
+    "core.flow",
+    "core.state",
+    "core.trouble",
+    "errors",
+    "modules.module_actor",
+    "postgres.client.run",
+    "postgres.client.steps",
+    "starter.client",
+    "starter.starter_actor",
+    "supervision.supervisor",
+    "telemetry.json_formatter",
+    "worker.context",
+)
 
 
 if not TYPE_CHECKING:  # a type checker knows the names that there are
 
     def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
+        if name not in __all__:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        # All of it with the first name, for `start` is to return at once. The driver first: it imports a lot, and deep
-        # within our own imports that takes 10 ms more, for there the interpreter's stack grows with many a single call.
-        for part in ("postgres.connections.connection", "starter"):
-            import_module(f"{__name__}.{part}")
-        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        homes = [import_module(f"{__name__}.{home}") for home in _HOMES]
+        value = globals()[name] = next(getattr(home, name) for home in homes if hasattr(home, name))
         return value
 
 

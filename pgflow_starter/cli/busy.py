@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import click
 from rich.live import Live
@@ -20,9 +20,15 @@ SHOWN_AFTER = 1.0
 _FRAMES = 8.0
 
 
-class Busy:
-    """The moving line. Thread-safe."""
+def busy(words: str) -> AbstractContextManager[Callable[[str], None]]:
+    """Show the words and the time while the block lasts, on a terminal alone: elsewhere they would be noise.
 
+    Gives a function that prints a line to standard output meanwhile, on any thread.
+    """
+    return _MovingLine(words, SystemClock()) if stderr_console().is_terminal else nullcontext(click.echo)
+
+
+class _MovingLine:
     def __init__(self, words: str, clock: SystemClock) -> None:
         self._began = clock.monotonic()
         self._clock = clock
@@ -39,26 +45,23 @@ class Busy:
         )
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._show_late, name="pgflow-busy", daemon=True)
 
-    def say(self, line: str) -> None:
-        """A line to standard output, above the moving one."""
+    def __enter__(self) -> Callable[[str], None]:
+        threading.Thread(target=self._show_late, name="pgflow-busy", daemon=True).start()
+        return self._say
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        with self._lock:
+            self._live.stop()
+
+    def _say(self, line: str) -> None:
         with self._lock:
             shown = self._live.is_started
             self._live.stop()
             click.echo(line)
             if shown and not self._done.is_set():
                 self._live.start()
-
-    def start(self) -> None:
-        """Show it in a second."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Take it away. Returns when it is gone."""
-        self._done.set()
-        with self._lock:
-            self._live.stop()
 
     def _show_late(self) -> None:
         self._done.wait(SHOWN_AFTER)
@@ -69,20 +72,3 @@ class Busy:
     def _picture(self) -> Spinner:
         self._spinner.update(text=Text(f"{self._words} ({self._clock.monotonic() - self._began:.0f} s)"))
         return self._spinner
-
-
-@contextmanager
-def busy(words: str) -> Iterator[Callable[[str], None]]:
-    """Show the words and the time while the block lasts, on a terminal alone: elsewhere they would be noise.
-
-    Gives a function that prints a line to standard output meanwhile, on any thread.
-    """
-    if not stderr_console().is_terminal:
-        yield click.echo
-        return
-    line = Busy(words, SystemClock())
-    line.start()
-    try:
-        yield line.say
-    finally:
-        line.stop()

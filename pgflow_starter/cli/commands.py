@@ -8,7 +8,8 @@ from pgflow_starter import __version__
 from pgflow_starter.cli.db import db
 from pgflow_starter.cli.demo import demo
 from pgflow_starter.cli.failures import FailuresInOneLine
-from pgflow_starter.cli.flow import flow
+from pgflow_starter.cli.flow_graph import graph
+from pgflow_starter.cli.flow_start import start
 from pgflow_starter.cli.run import run
 from pgflow_starter.cli.status import status
 
@@ -26,8 +27,12 @@ def commands() -> None:
     """
 
 
-commands.add_command(demo)
-commands.add_command(db)
-commands.add_command(run)
-commands.add_command(flow)
-commands.add_command(status)
+@click.group(short_help="Draw a flow's graph, or start a run of it.")
+def flow() -> None:
+    """Draw a flow's graph, or start a run of it."""
+
+
+for command in (graph, start):
+    flow.add_command(command)
+for command in (demo, db, run, flow, status):
+    commands.add_command(command)

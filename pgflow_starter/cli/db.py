@@ -1,4 +1,4 @@
-"""`db install`, `db check`, `db grant`: pgmq and the pgflow core into a database, what is there, and who may."""
+"""`db install`, `db check`, `db grant`: pgmq and the pgflow core into a database, what is there, and rights on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.cli.busy import busy
-from pgflow_starter.cli.options import dsn_option, stdout_console
+from pgflow_starter.cli.options import dsn_option, flag, stdout_console
 from pgflow_starter.cli.signals import handled
 from pgflow_starter.postgres.setup.grants import grants
 from pgflow_starter.postgres.setup.install import install as install_into
@@ -24,12 +24,9 @@ def db() -> None:
 
 
 @db.command()
-@click.option(
+@flag(
     "--accept",
-    is_flag=True,
-    envvar="PGFLOW_ACCEPT",
-    show_envvar=True,
-    help="Take pgmq's SQL as the installed Python package pgmq has it, though nobody has tried it here: read it first.",
+    "Take pgmq's SQL as the installed Python package pgmq has it, though nobody has tried it here: read it first.",
 )
 @dsn_option
 def install(accept: bool, dsn: str) -> None:
@@ -43,8 +40,9 @@ def install(accept: bool, dsn: str) -> None:
       pgflow-starter db install --dsn 'host=localhost dbname=shop user=owner'
     """
     with handled() as signals, busy("installing") as say:
-        installed = signals.aside(partial(install_into, dsn, accept=accept, progress=say))
-    _refuse_if_missing(installed.inventory)
+        inventory = signals.aside(partial(install_into, dsn, accept=accept, progress=say)).inventory
+    if not inventory.ok:
+        raise click.ClickException("; ".join(inventory.missing))
 
 
 @db.command()
@@ -75,15 +73,10 @@ def check(dsn: str) -> None:
 
 @db.command()
 @click.argument("role")
-@click.option(
-    "--apply", is_flag=True, envvar="PGFLOW_APPLY", show_envvar=True, help="Run it, too: all of it or nothing."
-)
-@click.option(
+@flag("--apply", "Run it, too: all of it or nothing.")
+@flag(
     "--work-only",
-    is_flag=True,
-    envvar="PGFLOW_WORK_ONLY",
-    show_envvar=True,
-    help="Without making flows and having queues notify, which let the role have code of its own run by others.",
+    "Without making flows and having queues notify, which let the role have code of its own run by others.",
 )
 @dsn_option
 def grant(role: str, apply: bool, work_only: bool, dsn: str) -> None:
@@ -100,11 +93,6 @@ def grant(role: str, apply: bool, work_only: bool, dsn: str) -> None:
     with handled() as signals, busy("granting" if apply else "looking"):
         script = signals.aside(partial(grants, dsn, role, apply=apply, work_only=work_only))
     click.echo(script)
-
-
-def _refuse_if_missing(inventory: Inventory) -> None:
-    if not inventory.ok:
-        raise click.ClickException("; ".join(inventory.missing))
 
 
 def _table(inventory: Inventory) -> Table:
@@ -130,5 +118,5 @@ def _judged(found: str, problem: str | None) -> Text:
 
 
 def _features(schema: str, inventory: Inventory) -> str:
-    names = [name.removeprefix(f"{schema}.") for name in inventory.features if name.startswith(f"{schema}.")]
-    return ", ".join(names)
+    prefix = f"{schema}."
+    return ", ".join(name.removeprefix(prefix) for name in inventory.features if name.startswith(prefix))

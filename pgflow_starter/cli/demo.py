@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -16,9 +17,9 @@ from rich.text import Text
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.demo_modules import MESSAGES, LoyaltyPoints, process_order, restock, send_email
 from pgflow_starter.cli.module_view import View, view_on
-from pgflow_starter.cli.options import stdout_console
+from pgflow_starter.cli.options import flag, stdout_console
 from pgflow_starter.cli.signals import Signals, handled
-from pgflow_starter.cli.telling import silence_module_log, summary
+from pgflow_starter.cli.telling import summary
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleError, ModuleStatus, SignalStrategy
 from pgflow_starter.errors import NotReadyError
@@ -38,13 +39,7 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 @click.command(short_help="The main job on an embedded PostgreSQL.")
-@click.option(
-    "--polling",
-    is_flag=True,
-    envvar="PGFLOW_POLLING",
-    show_envvar=True,
-    help="Let the workers poll for messages rather than be notified of them.",
-)
+@flag("--polling", "Let the workers poll for messages rather than be notified of them.")
 def demo(polling: bool) -> None:
     """Register flows and jobs on an embedded PostgreSQL, run real messages, show states and results.
 
@@ -58,7 +53,8 @@ def demo(polling: bool) -> None:
     strategy = SignalStrategy.POLLING if polling else SignalStrategy.NOTIFY
     console, clock = stdout_console(), SystemClock()
     began = clock.monotonic()
-    silence_module_log()
+    # The library would say of the states what is shown here.
+    logging.getLogger("pgflow_starter.modules").setLevel(logging.CRITICAL)
     click.echo("Starting an embedded PostgreSQL ...")
     with handled() as signals, closing(EmbeddedPostgres(settings={"lock_timeout": LOCK_TIMEOUT})) as server:
         with busy("getting it ready") as say:

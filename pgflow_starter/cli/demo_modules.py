@@ -66,4 +66,4 @@ MESSAGES: tuple[tuple[Any, Any, Any], ...] = (
     (send_email, {"to": "ada@example.org", "subject": "your invoice"}, "to ada@example.org: your invoice"),
     (restock, {"article": "chair", "missing": 4}, {"ordered": "chair", "pieces": 8}),
 )
-"""Who gets which input, and the result that it must have."""
+"""Which module gets which input, and the result that it must have."""

@@ -30,13 +30,13 @@ class Unhealthy(click.ClickException):
 
 
 class GaveUp(click.ClickException):
-    """The starter itself has ended: the exit code tells who supervises this process to start it anew."""
+    """The starter itself has ended: the exit code has this process's supervisor start it anew."""
 
     exit_code = 70
 
 
 FLUSH_WITHIN = 0.25
-"""Seconds in which somebody has to read what handlers printed, of who leaves at once."""
+"""Seconds in which somebody has to read what handlers printed, of a process that leaves at once."""
 
 
 def leave_at_once(error: click.ClickException) -> NoReturn:
@@ -67,12 +67,15 @@ class FailuresInOneLine(click.Group):
         except click.ClickException as error:
             _end(ctx, error)
         except PgflowError as error:
-            _end(ctx, failure(error))
+            text = one_line(str(error)) or type(error).__name__
+            if isinstance(error, StarterTerminated):
+                _end(ctx, GaveUp(f"{text}; the log above tells why, and starting this process anew is the remedy"))
+            _end(ctx, click.ClickException(text))
         except KeyboardInterrupt:  # a module of the user's raised it
             _end(ctx, Interrupted())
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # click ends quietly then: who reads has had enough
+                raise  # click ends quietly then: the reader has had enough
             _drop_what_is_left(sys.stdout)
             where = "" if error.filename is None else f": {error.filename!r}"
             _end(ctx, click.ClickException(f"{one_line(error.strerror or str(error))}{where}"))
@@ -84,7 +87,7 @@ def _end(ctx: click.Context, error: click.ClickException) -> NoReturn:
 
 
 def _show(error: click.ClickException) -> None:
-    """Whoever read it may be gone, a `tee` that Ctrl-C ended as well: the exit code says it all the same."""
+    """Its reader may be gone, a `tee` that Ctrl-C ended as well: the exit code says it all the same."""
     with contextlib.suppress(OSError):
         error.show()
 
@@ -105,11 +108,3 @@ def _drop_what_is_left(stream: Any) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-
-
-def failure(error: PgflowError) -> click.ClickException:
-    """The error as click shows it and exits with it."""
-    text = one_line(str(error)) or type(error).__name__
-    if isinstance(error, StarterTerminated):
-        return GaveUp(f"{text}; the log above tells why, and starting this process anew is the remedy")
-    return click.ClickException(text)

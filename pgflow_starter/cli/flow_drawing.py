@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 
-SIGNS = {StepKind.SINGLE: "●", StepKind.MAP: "◆"}
+_SIGNS = {StepKind.SINGLE: "●", StepKind.MAP: "◆"}
 
 _ASCII = str.maketrans({"●": "*", "◆": "#", "│": "|", "─": "-", **dict.fromkeys("┼├┤╭╮╰╯", "+")})
 
@@ -47,9 +47,9 @@ class _Lanes:
 
     def rows(self) -> Iterator[Row]:
         for step in self.flow.steps:
-            column = self._column_of(step.slug)
+            column = self.targets.index(step.slug) if step.slug in self.targets else self._free_column()
             self.targets[column] = step.slug
-            yield Row(self._picture({column: SIGNS[step.kind]}), step)
+            yield Row(self._picture({column: _SIGNS[step.kind]}), step)
             self.targets[column] = None
             dependents = [s.slug for s in self.flow.steps if step.slug in s.depends_on]
             yield from self._edges(column, dependents)
@@ -81,9 +81,6 @@ class _Lanes:
             for column, target in enumerate(self.targets)
         ]
         return "".join(cells).rstrip()
-
-    def _column_of(self, slug: str) -> int:
-        return self.targets.index(slug) if slug in self.targets else self._free_column()
 
     def _free_column(self) -> int:
         if None not in self.targets:

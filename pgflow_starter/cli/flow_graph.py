@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pgflow_starter.cli.flow_drawing import Row, drawing
 from pgflow_starter.cli.flow_mermaid import mermaid
-from pgflow_starter.cli.options import stdout_console
+from pgflow_starter.cli.options import option, stdout_console
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.state import ModuleType
@@ -24,12 +24,10 @@ from pgflow_starter.errors import DefinitionError
 
 @click.command(short_help="Draw the steps of a flow and what they wait for.")
 @click.argument("module", metavar="MODULE")
-@click.option(
+@option(
     "--format",
     "form",
     type=click.Choice(["terminal", "mermaid"]),
-    envvar="PGFLOW_FORMAT",
-    show_envvar=True,
     help="How to draw it; without it for the terminal where there is one, else as Mermaid.",
 )
 def graph(module: str, form: str | None) -> None:

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
+from pgflow_starter.core.definition import FlowDefinition, StepKind
 
 
 def mermaid(flow: FlowDefinition) -> str:
     """The flowchart, with a newline at its end: map steps with double sides, an arrow for each dependency."""
-    return "\n".join((*_lines(flow), ""))
-
-
-def _lines(flow: FlowDefinition) -> Iterator[str]:
-    yield from ("---", f"title: {flow.slug}", "---", "flowchart TD")
-    for step in flow.steps:
-        yield f"    {_node(step.slug)}{_shape(step)}"
-    for step in flow.steps:
-        for slug in step.depends_on:
-            yield f"    {_node(slug)} --> {_node(step.slug)}"
-
-
-def _node(slug: str) -> str:
+    lines = ["---", f"title: {flow.slug}", "---", "flowchart TD"]
     # A step may be called `end` or `graph`, and these are words of Mermaid's.
-    return f"step_{slug}"
-
-
-def _shape(step: StepDefinition) -> str:
-    return f'[["{step.slug}"]]' if step.kind is StepKind.MAP else f'["{step.slug}"]'
+    for step in flow.steps:
+        label = f'["{step.slug}"]'
+        lines.append(f"    step_{step.slug}{f'[{label}]' if step.kind is StepKind.MAP else label}")
+    for step in flow.steps:
+        lines += [f"    step_{slug} --> step_{step.slug}" for slug in step.depends_on]
+    return "\n".join((*lines, ""))

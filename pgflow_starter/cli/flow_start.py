@@ -16,7 +16,7 @@ import click
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.flow_start_view import RunView, run_view
-from pgflow_starter.cli.options import dsn_option, json_line, json_option
+from pgflow_starter.cli.options import checked, dsn_option, json_line, json_option, option
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
@@ -37,16 +37,14 @@ FRAME = 1.0
 FOR_EVER = "forever"
 
 
-def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
+def _seconds(value: str) -> float:
     try:
         seconds = math.inf if value == FOR_EVER else float(value)
     except ValueError:
         seconds = math.nan
     if not seconds >= 0:
         # Without a number it takes the next word for one.
-        raise click.BadParameter(f"{value!r} is not a number of seconds; write --wait at the end, or --wait={FOR_EVER}")
+        raise ValueError(f"{value!r} is not a number of seconds; write --wait at the end, or --wait={FOR_EVER}")
     return seconds
 
 
@@ -54,21 +52,17 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> float 
 @click.argument("slug", metavar="SLUG")
 @click.argument("given", metavar="JSON")
 @dsn_option
-@click.option(
+@option(
     "--wait",
-    callback=_seconds,
+    callback=checked(_seconds),
     is_flag=False,
     flag_value=FOR_EVER,
-    envvar="PGFLOW_WAIT",
-    show_envvar=True,
     metavar="[SECONDS]",
     help=f"Wait for the run's end, so many seconds at most; alone, or as '{FOR_EVER}', without end.",
 )
-@click.option(
+@option(
     "--run-id",
     type=click.UUID,
-    envvar="PGFLOW_RUN_ID",
-    show_envvar=True,
     help="The run's id, chosen by you: where that run is there already, nothing is started and it is told.",
 )
 @json_option
@@ -185,7 +179,7 @@ def _told(run: Run) -> dict[str, Any]:
 def _end(run: Run, wait: float | None) -> None:
     """Raise what makes the exit code, for a run that is not completed."""
     if run.status == "failed":
-        # Below the first line is where it was raised, for whoever looks into the database.
+        # Below the first line is where it was raised, for a person who looks into the database.
         why = (run.error or "").partition("\n")[0]
         raise click.ClickException(f"the run failed: {visible(one_line(why)) or 'no task says why'}")
     if not run.finished:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich import box
 from rich.console import Console, Group
@@ -12,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.cli.options import stderr_console
+from pgflow_starter.cli.options import TimedLines, is_live, stderr_console
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.text import one_line
 from pgflow_starter.postgres.client.run import Run
@@ -21,21 +20,11 @@ from pgflow_starter.postgres.client.steps import StepRun
 _COLOURS = {"created": "cyan", "started": "yellow", "completed": "green", "failed": "red"}
 
 
-class RunView(Protocol):
-    """Shows one look after the other. For one thread."""
-
-    def show(self, steps: Sequence[StepRun]) -> None:
-        """The steps as they are now."""
-
-    def away(self, reason: str) -> None:
-        """There are no steps to be had."""
-
-
 @contextmanager
 def run_view(run: Run, clock: Clock) -> Iterator[RunView]:
-    """The view that fits standard error, for the duration of the block."""
+    """The view that fits standard error, for the duration of the block and one thread."""
     console = stderr_console()
-    if not console.is_terminal or console.is_dumb_terminal:
+    if not is_live(console):
         yield _Lines(console, clock)
         return
     # Nothing is redirected: what goes to standard output may go to a file.
@@ -82,11 +71,9 @@ def _done(step: StepRun) -> str:
     return f"{step.tasks - step.remaining} of {step.tasks}"
 
 
-class _Lines:
+class _Lines(TimedLines):
     def __init__(self, console: Console, clock: Clock) -> None:
-        self._console = console
-        self._clock = clock
-        self._began = clock.monotonic()
+        super().__init__(console, clock)
         self._told: dict[str, str] = {}
 
     def show(self, steps: Sequence[StepRun]) -> None:
@@ -98,7 +85,11 @@ class _Lines:
     def away(self, reason: str) -> None:
         self._tell("", one_line(reason))
 
-    def _tell(self, who: str, line: str) -> None:
-        if self._told.get(who) != line:
-            self._told[who] = line
-            self._console.print(Text(f"{self._clock.monotonic() - self._began:6.2f} s  {line}"), soft_wrap=True)
+    def _tell(self, slug: str, line: str) -> None:
+        if self._told.get(slug) != line:
+            self._told[slug] = line
+            self.say(line)
+
+
+RunView = _LiveTable | _Lines
+"""Shows the steps as they are now, or why there are none to be had."""

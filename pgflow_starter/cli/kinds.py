@@ -22,12 +22,11 @@ def flows_and_jobs(paths: Sequence[str], signals: Signals) -> tuple[list[str], l
     A path that cannot be loaded, or not in time, counts as a flow: the starter will show what is wrong with it.
     Raises Interrupted when a signal comes meanwhile.
     """
-    kinds = [_kind(path, signals) for path in paths]
-    pairs = list(zip(paths, kinds, strict=True))
-    return (
-        [path for path, kind in pairs if kind is not ModuleType.JOB],
-        [path for path, kind in pairs if kind is ModuleType.JOB],
-    )
+    flows: list[str] = []
+    jobs: list[str] = []
+    for path in paths:
+        (jobs if _kind(path, signals) is ModuleType.JOB else flows).append(path)
+    return flows, jobs
 
 
 def _kind(path: str, signals: Signals) -> ModuleType | None:

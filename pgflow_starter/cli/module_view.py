@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from types import TracebackType
-from typing import Protocol, Self
 
 from rich import box
 from rich.console import Console, Group
@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pgflow_starter.cli.options import TimedLines, is_live
 from pgflow_starter.cli.telling import News, told, until
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase, StarterStatus
@@ -27,52 +28,14 @@ _COLOURS = {
 }
 
 
-class View(Protocol):
-    """Shows one status after the other, while it is entered. For one thread."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    def show(self, status: StarterStatus) -> None:
-        """The states as they are now."""
-
-    def say(self, line: str) -> None:
-        """Something that happened beside the states."""
-
-
-def view_on(console: Console, clock: Clock) -> View:
-    """The view that fits what the console writes to."""
-    live = console.is_terminal and not console.is_dumb_terminal
-    return _LiveTable(console, clock) if live else _Lines(console, clock)
-
-
-class _LiveTable:
-    def __init__(self, console: Console, clock: Clock) -> None:
-        self._console = console
-        self._clock = clock
-        self._live = Live(console=console, auto_refresh=False)
-
-    def __enter__(self) -> Self:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
-    def show(self, status: StarterStatus) -> None:
-        self._live.update(self._picture(status), refresh=True)
-
-    def say(self, line: str) -> None:
-        self._console.print(Text(line))
-
-    def _picture(self, status: StarterStatus) -> Group:
-        # Below the table, for an error's reason takes more room than a column of a narrow terminal has.
-        return Group(module_table(status, self._clock.now()), *map(module_error, status.modules))
+@contextmanager
+def view_on(console: Console, clock: Clock) -> Iterator[View]:
+    """The view that fits what the console writes to, for the duration of the block and one thread."""
+    if not is_live(console):
+        yield _Lines(console, clock)
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield _LiveTable(live, clock)
 
 
 def module_table(status: StarterStatus, now: datetime) -> Table:
@@ -107,24 +70,28 @@ def module_error(state: ModuleState) -> Text:
     )
 
 
-class _Lines:
-    def __init__(self, console: Console, clock: Clock) -> None:
-        self._console = console
+class _LiveTable:
+    def __init__(self, live: Live, clock: Clock) -> None:
+        self._live = live
         self._clock = clock
+
+    def show(self, status: StarterStatus) -> None:
+        table = module_table(status, self._clock.now())
+        self._live.update(Group(table, *map(module_error, status.modules)), refresh=True)
+
+    def say(self, line: str) -> None:
+        self._live.console.print(Text(line))
+
+
+class _Lines(TimedLines):
+    def __init__(self, console: Console, clock: Clock) -> None:
+        super().__init__(console, clock)
         self._news = News()
-        self._began = clock.monotonic()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
 
     def show(self, status: StarterStatus) -> None:
         for state in self._news.of(status):
             self.say(told(state, self._clock.now()))
 
-    def say(self, line: str) -> None:
-        self._console.print(Text(f"{self._clock.monotonic() - self._began:6.2f} s  {line}"), soft_wrap=True)
+
+View = _LiveTable | _Lines
+"""Shows the states as they are now, and says what happened beside them."""

@@ -1,4 +1,4 @@
-"""What several commands have: the options `--dsn` and `--json`, and consoles."""
+"""What several commands have: options, consoles, and lines on them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.text import Text
 
+from pgflow_starter.clock import Clock
 from pgflow_starter.config import Settings, bounds, settings_from
 from pgflow_starter.errors import SetupError
-from pgflow_starter.postgres.connections.readable import refuse_unreadable
+from pgflow_starter.postgres.connections.conninfo import refuse_unreadable
 
 _NARROWEST_TABLE = 120
-
-DSN_HELP = (
-    "The database, as a libpq connection string or URI. Without it libpq's own PGHOST, PGDATABASE, PGUSER, ... count. "
-    "Keep a password in PGPASSWORD, ~/.pgpass or PGFLOW_DSN: every user of a machine sees its command lines."
-)
 
 
 class Seconds(click.FloatRange):
@@ -35,52 +32,64 @@ class Seconds(click.FloatRange):
         return seconds
 
 
-def dsn_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--dsn`; an empty string, which is libpq's own default, where nothing is given."""
-    option = click.option(
-        "--dsn", envvar="PGFLOW_DSN", show_envvar=True, default="", callback=_readable, metavar="DSN", help=DSN_HELP
-    )
-    return option(command)
+def option(name: str, *names: str, **more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option as click has it, which the variable PGFLOW_ and its name sets as well."""
+    variable = f"PGFLOW_{name.strip('-').replace('-', '_').upper()}"
+    return click.option(name, *names, envvar=variable, show_envvar=True, **more)
 
 
-def _readable(_: click.Context, __: click.Parameter, dsn: str) -> str:
-    try:
-        refuse_unreadable(dsn)
-    except SetupError as error:
-        raise click.BadParameter(str(error)) from None
+def flag(name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option without a value."""
+    return option(name, is_flag=True, help=help)
+
+
+def checked(check: Callable[[Any], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that makes of a value what `check` does; its ValueError or SetupError is bad usage."""
+
+    def callback(_: click.Context, __: click.Parameter, value: Any) -> Any:
+        try:
+            return None if value is None else check(value)
+        except (ValueError, SetupError) as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
+
+
+def _readable(dsn: str) -> str:
+    refuse_unreadable(dsn)
     return dsn
 
 
-def setting_option(flag: str, name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+dsn_option = option(
+    "--dsn",
+    default="",
+    callback=checked(_readable),
+    metavar="DSN",
+    help="The database, as a libpq connection string or URI. Without it libpq's own PGHOST, PGDATABASE, PGUSER, ... "
+    "count. Keep a password in PGPASSWORD, ~/.pgpass or PGFLOW_DSN: every user of a machine sees its command lines.",
+)
+"""`--dsn`; an empty string, which is libpq's own default, where nothing is given."""
+
+json_option = option("--json", "as_json", is_flag=True, help="Print it as JSON instead.")
+
+
+def setting_option(written: str, name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add an option for one of the settings of `start`, a number, with its default and its bounds."""
     default = getattr(Settings(), name)
 
-    def checked(_: click.Context, __: click.Parameter, value: float) -> float:
-        try:
-            settings_from("", {name: value})
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
+    def setting(value: float) -> float:
+        settings_from("", {name: value})
         return value
 
-    return click.option(
-        flag,
+    return option(
+        written,
         name,
         type=type(default),
         default=default,
         show_default=True,
-        envvar=f"PGFLOW_{flag.strip('-').replace('-', '_').upper()}",
-        show_envvar=True,
-        callback=checked,
+        callback=checked(setting),
         help=f"{help} {bounds(name)}.",
     )
-
-
-def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--json`, as the parameter `as_json`."""
-    option = click.option(
-        "--json", "as_json", is_flag=True, envvar="PGFLOW_JSON", show_envvar=True, help="Print it as JSON instead."
-    )
-    return option(command)
 
 
 def json_line(value: Any) -> str:
@@ -104,3 +113,21 @@ def stdout_console() -> Console:
 def stderr_console() -> Console:
     """A console on standard error, for what is said beside the output."""
     return Console(stderr=True, markup=False, highlight=False, emoji=False)
+
+
+def is_live(console: Console) -> bool:
+    """Whether a picture can change in place there."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
+class TimedLines:
+    """Lines on a console that keeps them all, each with the seconds since this was made."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self._console = console
+        self._clock = clock
+        self._began = clock.monotonic()
+
+    def say(self, line: str) -> None:
+        """One more."""
+        self._console.print(Text(f"{self._clock.monotonic() - self._began:6.2f} s  {line}"), soft_wrap=True)

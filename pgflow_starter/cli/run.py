@@ -15,7 +15,7 @@ import click
 from pgflow_starter import JsonFormatter
 from pgflow_starter.cli.failures import Unhealthy, leave_at_once
 from pgflow_starter.cli.kinds import flows_and_jobs
-from pgflow_starter.cli.options import Seconds, dsn_option, setting_option
+from pgflow_starter.cli.options import Seconds, checked, dsn_option, flag, option, setting_option
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import summary
 from pgflow_starter.clock import SystemClock
@@ -38,49 +38,31 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 @click.command(short_help="Register modules and run their messages until a signal comes.")
 @click.argument("modules", nargs=-1, required=True, metavar="MODULE...")
 @dsn_option
-@click.option(
-    "--notify",
-    is_flag=True,
-    envvar="PGFLOW_NOTIFY",
-    show_envvar=True,
-    help="Be notified of messages rather than poll for them: sooner, for one more connection.",
-)
-@click.option(
+@flag("--notify", "Be notified of messages rather than poll for them: sooner, for one more connection.")
+@option(
     "--http",
-    envvar="PGFLOW_HTTP",
-    show_envvar=True,
     metavar="HOST:PORT",
-    callback=lambda _, __, given: _address(given),
+    callback=checked(lambda given: given and str(parse_address(given))),
     help="Serve the probes /livez, /readyz and /healthz, the status and a page there; :PORT is on loopback, seen from "
     "this machine only.",
 )
 @setting_option("--concurrency", "max_concurrency", "Tasks at a time of each module, unless its own option says else.")
 @setting_option("--pool-size", "pool_size", "Connections to the database at most, the one for --notify apart.")
 @setting_option("--shutdown-timeout", "shutdown_timeout", "Seconds that running tasks may go on after a signal.")
-@click.option(
+@option(
     "--require-healthy",
     type=Seconds(0, min_open=True),
-    envvar="PGFLOW_REQUIRE_HEALTHY",
-    show_envvar=True,
     metavar="SECONDS",
     help="End with exit code 69 when no module has succeeded by then.",
 )
-@click.option(
+@option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,
-    envvar="PGFLOW_LOG_LEVEL",
-    show_envvar=True,
     help="What is logged to standard error: this and what is worse.",
 )
-@click.option(
-    "--log-json",
-    is_flag=True,
-    envvar="PGFLOW_LOG_JSON",
-    show_envvar=True,
-    help="Log one line of JSON for each record, with its fields.",
-)
+@flag("--log-json", "Log one line of JSON for each record, with its fields.")
 def run(
     modules: tuple[str, ...],
     dsn: str,
@@ -138,17 +120,10 @@ def run(
 
 def stop_at_once(starter: Starter) -> None:
     """Have it give back what runs, for the process is about to end. On top of whatever the main thread does."""
-    # A handler that computes keeps the interpreter for 5 ms each time it has it, and there may be dozens of them: who
-    # gives their tasks back would wait for all of them, again and again.
+    # A handler that computes keeps the interpreter for 5 ms each time it has it, and there may be dozens of them: the
+    # thread that gives their tasks back would wait for all of them, again and again.
     sys.setswitchinterval(BRISK)
     starter.stop(0)
-
-
-def _address(given: str | None) -> str | None:
-    try:
-        return given and str(parse_address(given))
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _watch(starter: Starter, signals: Signals, require_healthy: float | None) -> None:

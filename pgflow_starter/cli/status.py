@@ -11,7 +11,7 @@ import click
 
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
-from pgflow_starter.cli.options import Seconds, json_line, json_option, stdout_console
+from pgflow_starter.cli.options import Seconds, checked, flag, json_line, json_option, option, stdout_console
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.status_answer import Answer
 from pgflow_starter.cli.status_url import StatusUrl, parse
@@ -22,40 +22,23 @@ HERE = "127.0.0.1:8080"
 """Where a starter is asked when nothing says where."""
 
 
-def _url(_: click.Context, __: click.Parameter, given: str) -> StatusUrl:
-    try:
-        return parse(given)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
 @click.command(short_help="A table of what a running starter says of itself.")
-@click.argument("url", metavar="URL", envvar="PGFLOW_URL", default=HERE, callback=_url)
+@click.argument("url", metavar="URL", envvar="PGFLOW_URL", default=HERE, callback=checked(parse))
 @json_option
-@click.option(
-    "--watch",
-    is_flag=True,
-    envvar="PGFLOW_WATCH",
-    show_envvar=True,
-    help="Ask again and again, until Ctrl-C: a live table on a terminal, a line for each change elsewhere.",
-)
-@click.option(
+@flag("--watch", "Ask again and again, until Ctrl-C: a live table on a terminal, a line for each change elsewhere.")
+@option(
     "--interval",
     type=Seconds(0.1, 3600),
     default=1.0,
     show_default=True,
-    envvar="PGFLOW_INTERVAL",
-    show_envvar=True,
     metavar="SECONDS",
     help="From one question of --watch to the next.",
 )
-@click.option(
+@option(
     "--timeout",
     type=Seconds(0.1, 3600),
     default=5.0,
     show_default=True,
-    envvar="PGFLOW_TIMEOUT",
-    show_envvar=True,
     metavar="SECONDS",
     help="Longest wait for an answer.",
 )
@@ -88,10 +71,10 @@ def _once(url: StatusUrl, asking: Callable[[], Answer], as_json: bool) -> int:
     with busy(f"asking {url}"):
         answer = asking()
     if as_json:
-        _print_json(answer)
+        click.echo(json_line(answer.data))
     else:
         stdout_console().print(picture(url, answer))
-    return _code(answer)
+    return int(not answer.well)
 
 
 def _watch(url: StatusUrl, asking: Callable[[], Answer], interval: float, as_json: bool, signals: Signals) -> int:
@@ -104,15 +87,7 @@ def _watch(url: StatusUrl, asking: Callable[[], Answer], interval: float, as_jso
                 code = error.exit_code
                 click.echo(error.message, err=True) if as_json else view.away(error.message)
             else:
-                code = _code(answer)
-                _print_json(answer) if as_json else view.show(answer)
+                code = int(not answer.well)
+                click.echo(json_line(answer.data)) if as_json else view.show(answer)
             came = signals.wait(interval)
     return code
-
-
-def _print_json(answer: Answer) -> None:
-    click.echo(json_line(answer.data))
-
-
-def _code(answer: Answer) -> int:
-    return 0 if answer.well else 1

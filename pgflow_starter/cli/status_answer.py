@@ -20,6 +20,8 @@ from pgflow_starter.core.state import (
 )
 from pgflow_starter.core.text import one_line
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerLine:
@@ -77,15 +79,10 @@ def _status(data: dict[str, Any]) -> StarterStatus:
         started_at=_moment(data["started_at"]) or _NEVER,
         ready_at=_moment(data["ready_at"]),
         modules=tuple(map(_module, data["modules"])),
-        outage=None if outage is None else _outage(outage),
+        outage=None
+        if outage is None
+        else Outage(_moment(outage["since"]) or _NEVER, visible(one_line(outage["reason"]))),
     )
-
-
-def _outage(data: dict[str, Any]) -> Outage:
-    return Outage(_moment(data["since"]) or _NEVER, visible(one_line(data["reason"])))
-
-
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def _module(data: dict[str, Any]) -> ModuleState:

@@ -11,7 +11,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -92,7 +91,7 @@ class _Asking:
             self._answer.put(error)
 
     def _read(self) -> bytes:
-        opener = urllib.request.build_opener(_Proxies(), _Http(self._kept), _Https(self._kept))
+        opener = urllib.request.build_opener(_Proxies(), _Connections(self._kept))
         try:
             response = opener.open(self._request, timeout=self._timeout)
         except urllib.error.HTTPError as error:
@@ -116,7 +115,7 @@ class _Asking:
         self._connection = made
 
     def _cut(self) -> None:
-        """Let the thread end: who watches asks again and again."""
+        """Let the thread end: `--watch` asks again and again."""
         taken = None if self._connection is None else self._connection.sock
         if taken is not None:
             with contextlib.suppress(OSError):
@@ -138,38 +137,20 @@ class _Proxies(urllib.request.ProxyHandler):
         return super().proxy_open(req, proxy, type)
 
 
-class _Http(urllib.request.HTTPHandler):
+class _Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
     """Tells of each connection that is made."""
 
     def __init__(self, made: Callable[[http.client.HTTPConnection], None]) -> None:
         super().__init__()
         self._made = made
 
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_told, self._made, http.client.HTTPConnection), req)
+    def do_open(self, http_class: Any, req: urllib.request.Request, **options: Any) -> http.client.HTTPResponse:
+        def told(host: str, /, **options: Any) -> http.client.HTTPConnection:
+            connection: http.client.HTTPConnection = http_class(host, **options)
+            self._made(connection)
+            return connection
 
-
-class _Https(urllib.request.HTTPSHandler):
-    """As `_Http`."""
-
-    def __init__(self, made: Callable[[http.client.HTTPConnection], None]) -> None:
-        super().__init__()
-        self._made = made
-
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(partial(_told, self._made, http.client.HTTPSConnection), req)
-
-
-def _told(
-    made: Callable[[http.client.HTTPConnection], None],
-    kind: type[http.client.HTTPConnection],
-    host: str,
-    /,
-    **options: Any,
-) -> http.client.HTTPConnection:
-    connection = kind(host, **options)
-    made(connection)
-    return connection
+        return super().do_open(told, req, **options)
 
 
 def parse(given: str) -> StatusUrl:

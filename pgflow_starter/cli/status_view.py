@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.cli.module_view import module_error, module_table
+from pgflow_starter.cli.options import TimedLines, is_live
 from pgflow_starter.cli.status_answer import Answer, WorkerLine
 from pgflow_starter.cli.status_url import StatusUrl
 from pgflow_starter.cli.telling import News, told
@@ -22,24 +22,12 @@ from pgflow_starter.core.state import StarterStatus
 from pgflow_starter.core.text import one_line
 
 _WORKER_COLOURS = {"running": "green", "draining": "yellow", "lost": "red", "stuck": "red"}
-_TROUBLE_COLOURS = {True: "red", False: "yellow"}
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-
-
-class StatusView(Protocol):
-    """Shows one answer after the other. For one thread."""
-
-    def show(self, answer: Answer) -> None:
-        """The starter as it is now."""
-
-    def away(self, reason: str) -> None:
-        """Nobody answered."""
 
 
 @contextmanager
 def status_view(url: StatusUrl, console: Console, clock: Clock) -> Iterator[StatusView]:
-    """The view that fits the console, for the duration of the block."""
-    if not console.is_terminal or console.is_dumb_terminal:
+    """The view that fits the console, for the duration of the block and one thread."""
+    if not is_live(console):
         yield _Lines(url, console, clock)
         return
     with Live(console=console, auto_refresh=False) as live:
@@ -59,9 +47,8 @@ def picture(url: StatusUrl, answer: Answer) -> RenderableType:
         parts += [module_table(status, answer.now), *(module_error(m) for m in status.modules if m.last_error)]
     if answer.workers:
         parts.append(_worker_table(answer.workers))
-        parts += [
-            Text(trouble_line(w), style=_TROUBLE_COLOURS[w.state == "stuck"]) for w in answer.workers if w.trouble
-        ]
+        stuck_or_not = {True: "red", False: "yellow"}
+        parts += [Text(_trouble(w), style=stuck_or_not[w.state == "stuck"]) for w in answer.workers if w.trouble]
     return Group(*parts)
 
 
@@ -70,7 +57,7 @@ def headline(url: StatusUrl, answer: Answer) -> str:
     return f"{url}: the starter has ended, {answer.ended}" if answer.status is None else _words(url, answer.status)
 
 
-def trouble_line(worker: WorkerLine) -> str:
+def _trouble(worker: WorkerLine) -> str:
     """What keeps a worker from its work, or did."""
     return f"worker of {worker.slug}: {worker.trouble or 'its trouble is over'}"
 
@@ -98,7 +85,7 @@ def _worker_table(workers: Sequence[WorkerLine]) -> Table:
 
 def _lasting(since: datetime, now: datetime) -> str:
     seconds = max(0.0, (now - since).total_seconds())
-    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit:
             return f"{seconds // unit:.0f} {name}"
     return f"{seconds:.0f} s"
@@ -118,12 +105,10 @@ class _LiveTable:
         self._live.update(Group(self._last, Text(f"this is old: {reason}", style="red")), refresh=True)
 
 
-class _Lines:
+class _Lines(TimedLines):
     def __init__(self, url: StatusUrl, console: Console, clock: Clock) -> None:
+        super().__init__(console, clock)
         self._url = url
-        self._console = console
-        self._clock = clock
-        self._began = clock.monotonic()
         self._news = News()
         self._troubles: dict[str, str] = {}
         self._headline = ""
@@ -132,11 +117,11 @@ class _Lines:
         self._head(headline(self._url, answer))
         if answer.status is not None:
             for state in self._news.of(answer.status):
-                self._say(told(state, answer.now))
+                self.say(told(state, answer.now))
         for worker in answer.workers:
             if self._troubles.get(worker.slug, "") != worker.trouble:
                 self._troubles[worker.slug] = worker.trouble
-                self._say(trouble_line(worker))
+                self.say(_trouble(worker))
 
     def away(self, reason: str) -> None:
         self._head(reason)
@@ -144,7 +129,8 @@ class _Lines:
     def _head(self, line: str) -> None:
         if line != self._headline:
             self._headline = line
-            self._say(line)
+            self.say(line)
 
-    def _say(self, line: str) -> None:
-        self._console.print(Text(f"{self._clock.monotonic() - self._began:6.2f} s  {line}"), soft_wrap=True)
+
+StatusView = _LiveTable | _Lines
+"""Shows the starter as it is now, or that nobody answered."""

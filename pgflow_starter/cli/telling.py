@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
@@ -24,11 +23,6 @@ class News:
                 self._told[key] = says
                 news.append(state)
         return news
-
-
-def silence_module_log() -> None:
-    """For who tells the states on the terminal: the library would say the same beside it."""
-    logging.getLogger("pgflow_starter.modules").setLevel(logging.CRITICAL)
 
 
 def told(state: ModuleState, now: datetime) -> str:

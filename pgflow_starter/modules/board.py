@@ -143,6 +143,11 @@ class Board:
         finally:
             self._waiters.pop(id(waiter), None)
 
+    @property
+    def waiting(self) -> int:
+        """How many calls of `await_ready` wait."""
+        return len(self._waiters)
+
     def check_open(self) -> None:
         """Raise what `close` was given, if it was called."""
         if self._closed is not None:

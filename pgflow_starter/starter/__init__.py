@@ -1,4 +1,7 @@
-"""The composition root: `start`, the `Starter` handle and the supervision tree behind it."""
+"""The composition root: `start`, the `Starter` handle, its `parts`, and the supervision `tree` written out.
+
+It knows every room and decides nothing: no SQL, no policy.
+"""
 
 from pgflow_starter.starter.child import child_spec, starter_of
 from pgflow_starter.starter.handle import Starter

@@ -98,11 +98,11 @@ class Starter:
         self._runtimes.stop(timeout)()
 
     @property
-    def _runtime(self) -> Runtime:
-        """This process's, whatever became of it."""
+    def runtime(self) -> Runtime:
+        """This process's, whatever became of it, for a look at its parts, which are no promise. Raises ForkedError."""
         return self._runtimes.get()
 
     def _checked(self) -> Runtime:
-        runtime = self._runtime
+        runtime = self.runtime
         runtime.board.check_open()
         return runtime

@@ -20,13 +20,13 @@ STOP_GRACE = 1.0
 """Seconds beyond its timeout that stopping may take, to give back what still ran."""
 
 
-_running: dict[Runtime, int] = {}
+running: dict[Runtime, int] = {}
 """The runtimes that the interpreter's exit stops, each with its process's id. There is one exit for all the starters of
 a process, which may have been made by libraries that know nothing of each other: without this they would stop one after
 the other. No lock: each operation on it is atomic, and a child inherits it as it is."""
 
 
-class _Place:
+class _OfProcess:
     """One process's runtime, and the lock under which it is started."""
 
     __slots__ = ("at_exit", "lock", "made", "started")
@@ -56,8 +56,8 @@ class Runtimes:
         self._lazy = lazy
         self._pid = os.getpid()
         self._stopped = False
-        # By process id: in a child it is another place, under a lock that nobody holds.
-        self._places: dict[int, _Place] = {}
+        # By process id: in a child it is another one, under a lock that nobody holds.
+        self._by_process: dict[int, _OfProcess] = {}
         if not lazy:
             self._start()
 
@@ -66,8 +66,8 @@ class Runtimes:
 
         Raises ForkedError where there is none and it is not lazy, StarterStopped where it was stopped before.
         """
-        place = self._places.get(os.getpid())
-        runtime = None if place is None else place.started
+        own = self._by_process.get(os.getpid())
+        runtime = None if own is None else own.started
         if runtime is None:
             if not self._lazy:
                 msg = (
@@ -83,48 +83,48 @@ class Runtimes:
 
         Tasks get `timeout` seconds, None: `shutdown_timeout`. The wait takes a second longer at most.
         """
-        # Before looking: who is about to start sees it afterwards, or we see whom it has started.
+        # Before looking: a thread that is about to start one sees it afterwards, or we see what it has started.
         self._stopped = True
-        place = self._places.get(os.getpid())
-        if place is None:
+        own = self._by_process.get(os.getpid())
+        if own is None:
             return _nothing
-        with place.lock:
-            runtime = place.started
+        with own.lock:
+            runtime = own.started
         if runtime is None:
             return _nothing  # a signal handler's, on top of the call that is about to start it and will see to it
         runtime.stop(runtime.settings.shutdown_timeout if timeout is None else timeout)
-        return partial(_await_end, runtime, place.at_exit)
+        return partial(_await_end, runtime, own.at_exit)
 
     def part(self) -> None:
         """This process's has ended by itself: wait a second at most for the rest of it, and forget it at exit."""
-        place = self._places.get(os.getpid())
-        if place is not None and place.started is not None:
-            _part(place.started, STOP_GRACE, place.at_exit)
+        own = self._by_process.get(os.getpid())
+        if own is not None and own.started is not None:
+            _part(own.started, STOP_GRACE, own.at_exit)
 
     def _start(self) -> Runtime:
-        place = self._places.setdefault(os.getpid(), _Place())
-        with place.lock:
-            if place.made is not None:
-                return place.made
+        own = self._by_process.setdefault(os.getpid(), _OfProcess())
+        with own.lock:
+            if own.made is not None:
+                return own.made
             if self._stopped:
                 msg = "the starter was stopped before its first call"
                 raise StarterStopped(msg)
             made = self._make()
-            if place.made is None:  # else a signal handler's call, on top of this one, was quicker
-                place.made = made
+            if own.made is None:  # else a signal handler's call, on top of this one, was quicker
+                own.made = made
                 try:
                     made.start()
                 except BaseException:
-                    place.made = None
+                    own.made = None
                     raise
                 # A bound method of ours would keep the handle, and one that was dropped may still stop.
-                place.at_exit = partial(_stop_at_exit, made, os.getpid())
-                atexit.register(place.at_exit)
-                _running[made] = os.getpid()
-                place.started = made
+                own.at_exit = partial(stop_at_exit, made, os.getpid())
+                atexit.register(own.at_exit)
+                running[made] = os.getpid()
+                own.started = made
                 if self._stopped:
                     made.stop(made.settings.shutdown_timeout)
-            return place.made
+            return own.made
 
 
 def _nothing() -> None:
@@ -140,17 +140,17 @@ def _part(runtime: Runtime, timeout: float, at_exit: Callable[[], object] | None
     # Kept while it has not ended: a thread of the starter's own does not wait, and then the interpreter's exit does.
     if runtime.join(timeout) and at_exit is not None:
         atexit.unregister(at_exit)
-        _running.pop(runtime, None)
+        running.pop(runtime, None)
 
 
-def _stop_at_exit(runtime: Runtime, pid: int) -> None:
+def stop_at_exit(runtime: Runtime, pid: int) -> None:
     """At interpreter exit: what a starter that nobody stopped would have wanted. Not in a forked child.
 
     The first of them begins to stop them all, so that they take as long as the slowest. No thread can be started any
     more then (Python 3.12 and later), nor does it take one.
     """
     if os.getpid() == pid:
-        for each in [r for r, of in list(_running.items()) if of == pid]:
-            _running.pop(each, None)  # who waits for its end on another thread may have done so meanwhile
+        for each in [r for r, of in list(running.items()) if of == pid]:
+            running.pop(each, None)  # a thread that waits for its end may have done so meanwhile
             each.stop(each.settings.shutdown_timeout)
         _await_end(runtime, None)

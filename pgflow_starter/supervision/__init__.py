@@ -1,4 +1,4 @@
-"""OTP supervision on pykka actors, usable by itself.
+"""OTP supervision on pykka actors, usable by itself: it knows no modules, no workers, no database, no OpenTelemetry.
 
     sup = SupervisorActor.start("root", [ChildSpec("a", functools.partial(MyActor.start, 1))])
     sup.proxy().which_children().get()

@@ -17,6 +17,7 @@ import pykka
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
+from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.supervision.inbox import Answer, Inbox, fail, reply
 from pgflow_starter.supervision.link import AbandonedError, Link
@@ -67,7 +68,7 @@ class Actor(pykka.ThreadingActor):
     def abandon(self) -> None:
         """On the supervisor's thread, when this actor did not end in time: fence it off. Does not block.
 
-        It takes no more messages and whoever waits for an answer gets one. When its thread comes back, the actor dies
+        It takes no more messages, and an asker that waits gets an answer. When its thread comes back, the actor dies
         of an AbandonedError: `on_failure` runs, `on_stop` does not.
         """
         self._unregister()
@@ -116,9 +117,9 @@ class Actor(pykka.ThreadingActor):
 
     def _die(self, error: BaseException, started: bool) -> None:
         try:
-            # What caused one of ours may be the driver's, whose words nobody has looked through for passwords.
+            # What caused one of ours may be the driver's error, and no password was taken out of its words.
             traced = started and not isinstance(error, PgflowError)
-            logger.error("%s died: %s", self, told(error), exc_info=error if traced else None)
+            logger.error("%s died: %s", self, described(error), exc_info=error if traced else None)
         finally:
             self._end(error, started)
 
@@ -191,9 +192,6 @@ class Actor(pykka.ThreadingActor):
             self._link.tell_started(error)
 
 
-def told(error: BaseException) -> str:
-    """An exception's class and text; the class alone where its text cannot be had."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:
-        return type(error).__name__
+def described(error: BaseException) -> str:
+    """An exception's class and text."""
+    return f"{type(error).__name__}: {text_of(error)}"

@@ -55,7 +55,7 @@ class Children:
         self.abandoned = 0
         """How many threads of children did not end in time."""
 
-    # --- who they are -----------------------------------------------------------------------------------------------
+    # --- which they are ---------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._by_id.values()))
@@ -99,7 +99,7 @@ class Children:
         del self._by_id[child.id]
 
     def infos(self) -> tuple[ChildInfo, ...]:
-        """What is told of them."""
+        """What others may know of each."""
         return tuple(ChildInfo(c.id, self._supervisor_id, str(c.spec.type), c.restarts, c.alive) for c in self)
 
     def counts(self) -> dict[str, int]:
@@ -125,7 +125,7 @@ class Children:
             check()
             ref = start_linked(child.spec.start, link)
         except BaseException:
-            if link.running:  # what `start` made before it failed is no child of anybody's
+            if link.running:  # what `start` made before it failed is no supervisor's child
                 link.stop()
                 self._await_end(child)
             child.link = None
@@ -148,7 +148,7 @@ class Children:
             self._await_end(child, clock.monotonic() - asked)
 
     def abandon(self) -> None:
-        """Fence off all that have not ended: nobody may ever come to wait for them."""
+        """Fence off all that have not ended: it may be that no thread ever comes to wait for them."""
         for child in self:
             link = child.link
             if link is not None:

@@ -18,7 +18,7 @@ class DispatchedActor(Actor):
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        # Held by who carries out its messages; never given back after its end.
+        # Held by the thread that carries out its messages; never given back after its end.
         self._turn = threading.Lock()
         self._turn.acquire()
         self._context = Context()
@@ -51,7 +51,7 @@ class DispatchedActor(Actor):
         return True
 
     def _summon(self) -> None:
-        """A message came. Whoever has the turn looks for more after giving it back, so that none is overlooked."""
+        """A message came. The thread that has the turn looks for more after giving it back: none is overlooked."""
         self._dispatcher.put(self._take_turn)
 
     def _yield_turn(self) -> None:
@@ -69,7 +69,7 @@ class DispatchedActor(Actor):
             while (envelope := self.actor_inbox.take()) is not None:
                 if self._accept(envelope) is None:
                     if self.stops_slowly:
-                        self._dispatcher.elsewhere(self._leave)
+                        self._dispatcher.put_slow(self._leave)
                     else:
                         self._leave()
                     return False

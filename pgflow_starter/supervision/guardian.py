@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from pgflow_starter.threads.own_thread import Threaded
 
 @dataclass(frozen=True, slots=True)
 class ThreadDied:
-    """The guarded thread ended, and nobody had closed it."""
+    """The guarded thread ended without having been closed."""
 
     error: BaseException
 
@@ -38,7 +39,5 @@ class GuardianActor(Actor):
         return super().on_receive(message)
 
     def _tell_died(self, error: BaseException) -> None:
-        try:
+        with suppress(pykka.ActorDeadError):
             self.actor_ref.tell(ThreadDied(error))
-        except pykka.ActorDeadError:
-            return

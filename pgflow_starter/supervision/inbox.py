@@ -26,7 +26,7 @@ _clock = SystemClock()
 
 
 class Answer(pykka.Future[Any]):
-    """A future whose setter never waits for one who gets. The first to set it counts, others get `queue.Full`."""
+    """A future whose setter never waits for a getter. The first to set it counts, others get `queue.Full`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,12 +39,12 @@ class Answer(pykka.Future[Any]):
         if self._get_hook is not None:
             return super().get(timeout=timeout)
         deadline = inf if timeout is None else _clock.monotonic() + timeout
-        # In slices: a signal's exception may come between the two calls, and the next who waits never hears of it.
+        # In slices: a signal's exception may come between the two calls, and the next getter never hears of it.
         while self._result is None:
             left = deadline - _clock.monotonic()
             with contextlib.suppress(Empty):
                 self._arrived.get(timeout=min(max(0.0, left), SLICE))
-                self._arrived.put(None)  # for the next who waits
+                self._arrived.put(None)  # for the next getter
             if self._result is None and left <= 0:
                 msg = f"{timeout} seconds"
                 raise pykka.Timeout(msg)
@@ -74,8 +74,8 @@ class Inbox:
     """A mailbox that can be closed: what comes after is answered with ActorDeadError instead of waiting for ever.
 
     `SimpleQueue.put` is reentrant, and a put that raced with `close` is found either by it or by the putter's own look
-    at `_closed`. After each put `arrived` is called, where there is one. In a forked child, where nobody takes any, an
-    ask is answered with ForkedError, and what is told is lost.
+    at `_closed`. After each put `arrived` is called, where there is one. In a forked child, where no thread takes any,
+    an ask is answered with ForkedError, and other messages are lost.
     """
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Inbox:
         return self._queue.empty()
 
     def close(self, *, ended: bool) -> None:
-        """Answer what waits and whatever comes from now on; who asked to stop, once the actor has `ended`."""
+        """Answer what waits and what comes from now on; an ask to stop only once the actor has `ended`."""
         self._closed = True
         self._ended = self._ended or ended
         stops = []
@@ -133,7 +133,7 @@ class Inbox:
             fail(envelope.reply_to, ForkedError(msg))
 
     def _answer(self, envelope: Envelope[Any]) -> bool:
-        """Answer what will not be executed; False for one who waits for an end that is still to come."""
+        """Answer what will not be executed; False for an ask to stop, while the end is still to come."""
         if not isinstance(envelope.message, _ActorStop):
             fail(envelope.reply_to, pykka.ActorDeadError("the actor ended before it took the message"))
         elif self._ended:

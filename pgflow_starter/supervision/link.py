@@ -1,4 +1,4 @@
-"""`Link`: between one incarnation of an actor and whoever supervises it, and starting an actor under one."""
+"""`Link`: between one incarnation of an actor and its supervisor, and starting an actor under one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _parent_link: contextvars.ContextVar[Link | None] = contextvars.ContextVar("pgfl
 
 
 class AbandonedError(PgflowError):
-    """The actor did not end in time: nobody waits for it any more, and it ends as soon as its thread comes back."""
+    """The actor did not end in time: its supervisor waits no longer, and it ends as soon as its thread comes back."""
 
 
 class Linked(Protocol):
@@ -39,7 +39,7 @@ class Linked(Protocol):
 
 
 class Link:
-    """Between one incarnation of a child and whoever supervises it.
+    """Between one incarnation of a child and its supervisor.
 
     `on_down(link, reason)` is called on the dying actor's thread; reason None means that it was stopped.
     """
@@ -62,7 +62,7 @@ class Link:
         return _parent_link.get()
 
     def attach(self, actor: Linked) -> None:
-        """On the thread that makes the actor. Raises AbandonedError when nobody waits for it any more."""
+        """On the thread that makes the actor. Raises AbandonedError when the supervisor waits for it no longer."""
         self._actor = weakref.ref(actor)
         self._urn = actor.actor_urn
         # `abandon` sets this and then looks for an actor: one of the two sees the other.
@@ -122,7 +122,7 @@ class Link:
                 logger.exception("%s of %s raised", ask.__name__, actor)
 
     def abandon(self) -> None:
-        """Fence the actor off, see `Actor.abandon`; nobody waits for its end any more."""
+        """Fence the actor off, see `Actor.abandon`; the wait for its end is over."""
         self._abandoned = True
         actor = self._living()
         try:

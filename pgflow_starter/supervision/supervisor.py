@@ -1,4 +1,4 @@
-"""`SupervisorActor`: OTP's supervisor on pykka actors, that is: the calls on a nursery; and the dynamic one."""
+"""`SupervisorActor`: OTP's supervisor on pykka actors, that is: the calls on a `Restarter`; and the dynamic one."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from pykka._envelope import Envelope
 from pykka.messages import ProxyCall
 
 from pgflow_starter.core.state import ChildInfo
-from pgflow_starter.supervision.actor import told
+from pgflow_starter.supervision.actor import described
 from pgflow_starter.supervision.children import Child
 from pgflow_starter.supervision.errors import ChildStartError, SupervisionError
-from pgflow_starter.supervision.nursery import Nursery
+from pgflow_starter.supervision.restarter import Restarter
 from pgflow_starter.supervision.specs import ChildSpec, Strategy
 
 logger = logging.getLogger("pgflow_starter.supervision")
 
 
-class SupervisorActor(Nursery):
+class SupervisorActor(Restarter):
     """Starts `children` in order before it takes messages, restarts them by `flags`, stops them in reverse.
 
-    See `Nursery` for the arguments. Call it through its ref or proxy; a call that it refuses does it no harm, told or
-    asked.
+    See `Restarter` for the arguments. Call it through its ref or proxy; a call that it refuses does it no harm.
     """
 
     def start_child(self, spec: ChildSpec) -> pykka.ActorRef[Any]:
@@ -88,7 +87,7 @@ class SupervisorActor(Nursery):
         try:
             return self._start(child)
         except BaseException as error:
-            msg = f"child {child.id!r} failed to start: {told(error)}"
+            msg = f"child {child.id!r} failed to start: {described(error)}"
             raise ChildStartError(msg) from error
 
     def _serve(self, envelope: Envelope[Any]) -> None:
@@ -97,7 +96,7 @@ class SupervisorActor(Nursery):
         except Exception as error:
             if not isinstance(envelope.message, ProxyCall):
                 raise
-            logger.warning("%s: %s failed: %s", self._id, ".".join(envelope.message.attr_path), told(error))
+            logger.warning("%s: %s failed: %s", self._id, ".".join(envelope.message.attr_path), described(error))
 
 
 class DynamicSupervisorActor(SupervisorActor):

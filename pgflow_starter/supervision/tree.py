@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pykka
@@ -14,7 +15,7 @@ from pgflow_starter.core.state import ChildInfo
 
 
 class Tree:
-    """The current incarnations of those who are called by name, and the supervisors' children. Thread-safe."""
+    """The current incarnations of the actors that are called by name, and the supervisors' children. Thread-safe."""
 
     def __init__(self) -> None:
         self._children: dict[str, Callable[[], tuple[ChildInfo, ...]]] = {}
@@ -56,7 +57,7 @@ class Tree:
         return ref
 
     def close(self) -> None:
-        """From now on nobody is started again: who waits for it gets ActorDeadError."""
+        """From now on no actor is started again: a caller that waits for one gets ActorDeadError."""
         with self._lock:
             self._closed = True
             self._entered.notify_all()
@@ -70,10 +71,8 @@ class Tree:
         ref: pykka.ActorRef[Any] | None = self.ref(actor_id)
         while True:
             if ref is not None:
-                try:
+                with suppress(pykka.ActorDeadError):
                     return ref.ask(message, timeout=timeout)
-                except pykka.ActorDeadError:
-                    pass
             ref = self.await_other(actor_id, ref, timeout)
 
     def flat(self, root: ChildInfo) -> tuple[ChildInfo, ...]:

@@ -1,1 +1,1 @@
-"""OpenTelemetry, through its API package alone; nothing else imports it."""
+"""What a starter does, told to OpenTelemetry through its API package, which no other room imports."""

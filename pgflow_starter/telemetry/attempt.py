@@ -92,7 +92,7 @@ class OtelAttempt:
                 self._span,
                 at=nanoseconds(self._clock),
                 severity=self._severity(state),
-                body=_told(state),
+                body=_body(state),
             )
             self._span.end()
         with providers.guard:
@@ -131,7 +131,7 @@ def facts(state: ModuleState) -> dict[str, Any]:
     }
 
 
-def _told(state: ModuleState) -> str:
+def _body(state: ModuleState) -> str:
     error = state.last_error
     if error is None:
         return f"{state.module}: attempt {state.attempts} succeeded"

@@ -11,5 +11,5 @@ _SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 
 def failure(kind: str) -> dict[str, str]:
     """The error's type, an SQLSTATE or a class, and the database's answer where it is one."""
-    told = {names.ERROR_TYPE: kind}
-    return {**told, names.DB_STATUS: kind} if _SQLSTATE.fullmatch(kind) else told
+    attributes = {names.ERROR_TYPE: kind}
+    return {**attributes, names.DB_STATUS: kind} if _SQLSTATE.fullmatch(kind) else attributes

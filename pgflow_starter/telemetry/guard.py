@@ -15,7 +15,7 @@ class Guard:
     """
 
     def __init__(self) -> None:
-        self._told: set[type[BaseException]] = set()
+        self._logged: set[type[BaseException]] = set()
 
     def __enter__(self) -> None:
         return None
@@ -25,7 +25,7 @@ class Guard:
     ) -> bool:
         if kind is None or not issubclass(kind, (Exception, SystemExit)):
             return False
-        if kind not in self._told:
-            self._told.add(kind)
+        if kind not in self._logged:
+            self._logged.add(kind)
             logger.error("telling OpenTelemetry failed, which is said once", exc_info=error)
         return True

@@ -25,22 +25,22 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
-        told: dict[str, Any] = {
+        line: dict[str, Any] = {
             "timestamp": _moment(record),
             "level": record.levelname,
             "logger": record.name,
             "message": _message(record),
         }
-        told = {**_fields(record), **told}
-        told.update(_span())
+        line = {**_fields(record), **line}
+        line.update(_span())
         if record.exc_info:
-            told["exception"] = self._traceback(record)
+            line["exception"] = self._traceback(record)
         if record.stack_info:
-            told["stack"] = _stack(record)
+            line["stack"] = _stack(record)
         try:
-            return json.dumps(told, default=_shown, allow_nan=False)
+            return json.dumps(line, default=_shown, allow_nan=False)
         except Exception:  # a NaN, a loop, an integer of more digits than Python writes, a key that is no text
-            return json.dumps({_text(k): _text(v) for k, v in told.items()})
+            return json.dumps({_text(k): _text(v) for k, v in line.items()})
 
     def _traceback(self, record: logging.LogRecord) -> str:
         try:

@@ -115,7 +115,7 @@ class OtelMessages:
         ended: list[Outcome] = []
         failures: list[Failure] = []
 
-        def told(outcome: Outcome, failure: Failure | None) -> None:
+        def settle(outcome: Outcome, failure: Failure | None) -> None:
             ended.append(outcome)
             if failure is not None:
                 failures.append(failure)
@@ -134,7 +134,7 @@ class OtelMessages:
         current = trace.set_span_in_context(span, sender)
         token = attach(current)
         try:
-            yield told
+            yield settle
         finally:
             detach(token)
             seconds = self._clock.monotonic() - began

@@ -39,7 +39,7 @@ class OtelPhase:
         """The span's end."""
         with self._providers.guard:
             if error is not None:
-                told = {**failure(error_type(error)), names.ERROR_CLASS: str(classify(error, self._phase))}
-                self._span.set_attributes(told)
+                attributes = {**failure(error_type(error)), names.ERROR_CLASS: str(classify(error, self._phase))}
+                self._span.set_attributes(attributes)
                 self._span.set_status(Status(StatusCode.ERROR, self._redact(reason(error))))
             self._span.end()

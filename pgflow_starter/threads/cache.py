@@ -36,7 +36,7 @@ class ThreadsClosedError(RuntimeError):
 class ThreadCache:
     """Runs each call on a daemon thread at once, on an idle one where there is one; idle ones end after 5 seconds.
 
-    Unbounded by design, so that a call that hangs delays no other: whoever uses it bounds what it submits. Thread-safe.
+    Unbounded by design, so that a call that hangs delays no other: its users bound what they submit. Thread-safe.
     """
 
     def __init__(self, name: str) -> None:
@@ -59,7 +59,7 @@ class ThreadCache:
                 self._start(call)
 
     def _start(self, call: Callable[[], object]) -> None:
-        """Under the lock: whom `close` finds there has started, and none starts after it."""
+        """Under the lock: a thread that `close` finds has started, and none starts after it."""
         inbox: _Inbox = SimpleQueue()
         inbox.put(call)
         name = f"{self._name}-{next(_numbers)}"
@@ -138,7 +138,7 @@ class ThreadCache:
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Meanwhile the calling thread's name says so: to who looks at the threads there are, or are left behind."""
+    """Meanwhile the calling thread's name says so, to a person that looks at the threads there are."""
     thread = threading.current_thread()
     name = thread.name
     thread.name = f"{name} {what}"
@@ -151,7 +151,7 @@ def doing(what: str) -> Iterator[None]:
 def run_patiently(threads: ThreadCache, timers: Timers, call: Callable[[], object]) -> None:
     """Run the call on a thread; where there is none, again each second until there is, or the threads are closed.
 
-    Returns at once. For what nobody would do again: a process may be out of threads for a while (ulimit, pids.max).
+    Returns at once. For what would not come again: a process may be out of threads for a while (ulimit, pids.max).
     """
     try:
         threads.run(call)

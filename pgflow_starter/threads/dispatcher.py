@@ -16,14 +16,14 @@ WIDTH = 2
 """Threads, as long as none of them hangs."""
 
 HANGS_AFTER = 0.2
-"""Seconds after which a call counts as one that hangs; as often it is looked for such."""
+"""Seconds after which a call counts as one that hangs; so often they are looked for."""
 
 
 class Dispatcher:
     """Makes calls on its threads, in order. What a call raises is logged.
 
     For calls that do not wait. One that does all the same, for a log's disk or a tracer's network, delays no other for
-    long: the threads that hang are made up for. Thread-safe, and lock-free for who puts: a signal handler may put on
+    long: the threads that hang are made up for. Thread-safe, and putting takes no lock: a signal handler may put on
     top of whatever its thread was doing.
     """
 
@@ -46,12 +46,16 @@ class Dispatcher:
         """Make the call soon; does not wait."""
         self._calls.put(call)
 
-    def elsewhere(self, call: Callable[[], object]) -> None:
+    def put_slow(self, call: Callable[[], object]) -> None:
         """Make a call that may take its time on a thread of its own; on this one where there is none to be had."""
         try:
             self._threads.run(call)
         except RuntimeError:
             call()
+
+    def counts(self) -> tuple[int, int]:
+        """How many threads it has, and how many of them are in a call."""
+        return self._count, len(self._since)
 
     def close(self) -> None:
         """End the threads; whatever was put before is done first. Does not wait."""
@@ -68,7 +72,7 @@ class Dispatcher:
         me = threading.get_ident()
         while (call := self._calls.get()) is not None:
             self._since[me] = self._clock.monotonic()
-            if len(self._since) >= self._count:  # who comes next has to wait for one of them
+            if len(self._since) >= self._count:  # the next call has to wait for one of them
                 self._watch()
             try:
                 call()
@@ -83,7 +87,7 @@ class Dispatcher:
 
     def _superfluous(self) -> bool:
         with self._lock:
-            # Those that hang stay made up for, else who comes next waits until it is looked for them again.
+            # Those that hang stay made up for, else the next call waits until `_look` comes round again.
             if self._closed or self._count - len(self._since) <= WIDTH or not self._calls.empty():
                 return False
             self._count -= 1
@@ -94,12 +98,12 @@ class Dispatcher:
             self._watching = True
             try:
                 self._timers.after(HANGS_AFTER, self._look)
-            except RuntimeError as error:  # no thread for the timers; who serves next tries again
+            except RuntimeError as error:  # no thread for the timers; the next call tries again
                 self._watching = False
                 logger.warning("nobody will see it when actors hang: %s", error)
 
     def _look(self) -> None:
-        """On the timers' thread: make up for threads that hang while somebody waits."""
+        """On the timers' thread: make up for threads that hang while calls wait."""
         self._watching = False
         if not self._since:
             return

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
-from pgflow_starter.threads.lane import Lane, LanePlace, Turn
+from pgflow_starter.threads.lane import Lane, LaneCall, Turn
 from pgflow_starter.threads.scope import PhaseScope
 
 T = TypeVar("T")
@@ -23,10 +23,10 @@ WIDTH = 2
 class Batch(Generic[T]):
     """Those that are served together in a place of the lane, and then the next in the same place."""
 
-    __slots__ = ("items", "left", "place", "scope", "staying")
+    __slots__ = ("entry", "items", "left", "scope", "staying")
 
     def __init__(self) -> None:
-        self.place: LanePlace
+        self.entry: LaneCall
         self.items: tuple[T, ...] = ()
         self.staying: set[T] = set()
         self.scope = PhaseScope()
@@ -100,7 +100,7 @@ class Gatherer(Generic[T]):
             is_forsaken = not batch.staying
             self.end(batch)
             self.pump()
-        self._lane.leave(batch.place)
+        self._lane.leave(batch.entry)
         if is_forsaken:  # by all: one that has to stop is no reason for the others to fail
             forsaken(batch.scope)
         return True
@@ -117,8 +117,8 @@ class Gatherer(Generic[T]):
         with self._lock:
             if self._waiting and self._places < WIDTH:
                 batch: Batch[T] = Batch()
-                batch.place = LanePlace(partial(self._serve_in, batch), self._turn)
-                self._lane.enter(batch.place)
+                batch.entry = LaneCall(partial(self._serve_in, batch), self._turn)
+                self._lane.enter(batch.entry)
                 self._places += 1
 
     def _serve_in(self, batch: Batch[T]) -> None:

@@ -16,7 +16,7 @@ logger = logging.getLogger("pgflow_starter.threads")
 
 
 class Turn(IntEnum):
-    """Who goes first in a lane: what goes on with something that has begun, what begins, what may be made later."""
+    """Which calls go first in a lane: those that go on with what has begun, that begin, that may come later."""
 
     GOES_ON = 0
     BEGINS = 1
@@ -27,7 +27,7 @@ LATER_SHARE = 8
 """Of so many places of a lane one is kept for calls that may be made later."""
 
 
-class LanePlace:
+class LaneCall:
     """One call of a lane."""
 
     __slots__ = ("call", "left", "turn")
@@ -48,66 +48,66 @@ class Lane:
     def __init__(self, threads: ThreadCache, width: int) -> None:
         self._threads = threads
         self._free = width
-        self._lines: tuple[deque[LanePlace], ...] = tuple(deque() for _ in Turn)
+        self._lines: tuple[deque[LaneCall], ...] = tuple(deque() for _ in Turn)
         self._running = [0 for _ in Turn]
         self._kept = max(1, width // LATER_SHARE)
         self._lock = threading.Lock()
         self._closed = False
 
     def close(self) -> None:
-        """From now on no call begins: those that wait do so until they leave. Waits for nobody, nor for a lock."""
+        """From now on no call begins: those that wait do so until they leave. Does not wait, nor for a lock."""
         self._closed = True
 
-    def run(self, call: Callable[[], object], turn: Turn = Turn.BEGINS) -> LanePlace:
+    def run(self, call: Callable[[], object], turn: Turn = Turn.BEGINS) -> LaneCall:
         """Run the call when there is room. Raises RuntimeError when there is no thread; the call is dropped then."""
-        return self.enter(LanePlace(call, turn))
+        return self.enter(LaneCall(call, turn))
 
-    def enter(self, place: LanePlace) -> LanePlace:
-        """As `run`, for a call that is to leave its own place."""
+    def enter(self, entry: LaneCall) -> LaneCall:
+        """As `run`, for a call that is to `leave` by itself."""
         if self._closed:
             msg = "the lane is closed"
             raise ThreadsClosedError(msg)
-        line = self._lines[place.turn]
+        line = self._lines[entry.turn]
         with self._lock:
             if self._free > 0 and not any(self._lines):
-                self._threads.run(partial(self._work, place))
+                self._threads.run(partial(self._work, entry))
                 self._free -= 1
-                self._running[place.turn] += 1
-                return place
-            line.append(place)
+                self._running[entry.turn] += 1
+                return entry
+            line.append(entry)
             try:
                 self._pump()
             except RuntimeError:
-                line.remove(place)
+                line.remove(entry)
                 raise
-        return place
+        return entry
 
-    def leave(self, place: LanePlace) -> bool:
+    def leave(self, entry: LaneCall) -> bool:
         """Give the place of a call away although it has not returned: it hangs, and others shall not wait for it.
 
-        False when the call had not begun; then it never will. Raises RuntimeError when there is no thread for who comes
-        next: then somebody must call it again.
+        False when the call had not begun; then it never will. Raises RuntimeError when there is no thread for the
+        next call: then this must be called again.
         """
         with self._lock:
-            if not place.left:
-                place.left = True
-                line = self._lines[place.turn]
-                if place in line:
-                    line.remove(place)
+            if not entry.left:
+                entry.left = True
+                line = self._lines[entry.turn]
+                if entry in line:
+                    line.remove(entry)
                     return False
-                self._running[place.turn] -= 1
+                self._running[entry.turn] -= 1
                 self._free += 1
             self._pump()
         return True
 
     def _pump(self) -> None:
-        """Under the lock: who comes while a thread is asked for would take the place for taken, and wait for ever."""
+        """Under the lock: a call that comes while a thread is asked for would find the place taken, for ever."""
         if self._free > 0 and self._line() is not None:
             self._threads.run(self._work)
             self._free -= 1
 
-    def _line(self) -> deque[LanePlace] | None:
-        """Under the lock: whose turn it is, if anybody's."""
+    def _line(self) -> deque[LaneCall] | None:
+        """Under the lock: those of which the first is next, if any is."""
         if self._closed:
             return None
         *others, later = self._lines
@@ -115,33 +115,33 @@ class Lane:
             return later
         return next((line for line in others if line), None)
 
-    def _next(self) -> LanePlace | None:
+    def _next(self) -> LaneCall | None:
         """Under the lock: the next call, for this thread."""
         line = self._line()
         if line is None:
             return None
-        place = line.popleft()
-        self._running[place.turn] += 1
+        entry = line.popleft()
+        self._running[entry.turn] += 1
         with suppress(RuntimeError):  # this thread comes back for it
             self._pump()
-        return place
+        return entry
 
-    def _work(self, place: LanePlace | None = None) -> None:
+    def _work(self, entry: LaneCall | None = None) -> None:
         """Run this call, then those that wait, until there is none or until this thread's place was given away."""
         while True:
-            if place is None:
+            if entry is None:
                 with self._lock:
-                    place = self._next()
-                    if place is None:
+                    entry = self._next()
+                    if entry is None:
                         self._free += 1
                         return
             try:
-                place.call()
+                entry.call()
             except BaseException:
                 logger.exception("a call on %s raised", threading.current_thread().name)
             with self._lock:
-                if place.left:
+                if entry.left:
                     return
-                place.left = True
-                self._running[place.turn] -= 1
-            place = None
+                entry.left = True
+                self._running[entry.turn] -= 1
+            entry = None

@@ -1,8 +1,8 @@
-"""`Elsewhere`: what the main thread has done for it on another.
+"""`OffMain`: carries the main thread's calls out on other threads, where no signal handler can interrupt them halfway.
 
-A signal handler may raise at any moment of the main thread: between a lock's being taken and the block that gives it
-back, a connection's leaving the pool and its user. So the main thread only hands its calls over and waits for the
-answer, all of it in calls of C that are done or not done. What it does not wait for any more ends by itself.
+A handler may raise at any moment of the main thread: between the taking of a lock and the block that gives it back, or
+while a connection is on its way from the pool to its user. So the main thread only hands a call over and waits for its
+answer, all in calls of C that are done or not done. A call that is not waited for any more ends by itself.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ class NoThreadError(RuntimeError):
     """There is no thread to be had."""
 
 
-class Elsewhere:
-    """The threads of one client, kept for the next call while warm. Thread-safe; a signal handler may use it, too."""
+class OffMain:
+    """Called with a call, makes it: on a thread of its own where the caller is the main thread, else right there.
+
+    The threads are kept for the next call while warm. Thread-safe; a signal handler may use it, too.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -40,10 +43,7 @@ class Elsewhere:
         self._closed = False
 
     def __call__(self, call: Callable[[], T]) -> T:
-        """What the call returns or raises; made on another thread where this is the main thread, else on this one.
-
-        Takes as long as the call does. Raises NoThreadError when there is no thread to be had.
-        """
+        """What the call returns or raises, in its time. Raises NoThreadError when there is no thread to be had."""
         if threading.get_ident() != threading.main_thread().ident:
             return call()
         errand = _Errand(call)

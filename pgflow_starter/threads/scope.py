@@ -38,7 +38,7 @@ class PhaseScope:
     def give_up(self) -> Callable[[], object] | None:
         """The phase is given up. What interrupts it is returned, to be called where that may block; None: nothing.
 
-        Once, however many ask: what comes late may meet whoever has the connection by then.
+        Once, however many ask: what comes late may meet the next user of the connection.
         """
         with self._lock:
             cancel = None if self.cancelled else self._cancel

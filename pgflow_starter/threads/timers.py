@@ -9,15 +9,12 @@ import threading
 from collections.abc import Callable
 
 from pgflow_starter.clock import Clock
-from pgflow_starter.threads.own_thread import Died
+from pgflow_starter.threads.own_thread import Died, OwnThread
 
 logger = logging.getLogger("pgflow_starter.timers")
 
 _LONGEST_WAIT = 3600.0
 """Seconds: a lock's longest wait is bounded, and what is due after it need not be met to the second."""
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds that the thread gets to end."""
 
 _SWEEP_FROM = 1024
 """Entries from which on cancelled ones are looked for."""
@@ -50,8 +47,9 @@ class TimerThread:
         # Entered by the lock itself: a signal's exception right after Condition.__enter__ would leave it held for ever.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._thread: threading.Thread | None = None
-        self._died: Died | None = None
+        self._thread = OwnThread(
+            "pgflow-timers", self._make_calls, hangs="a timed call hangs, a log's or a tracer's perhaps"
+        )
         self._closed = False
 
     def after(self, delay: float, call: Callable[[], object]) -> TimedCall:
@@ -64,18 +62,20 @@ class TimerThread:
             heapq.heappush(self._heap, entry)
             if len(self._heap) >= self._sweep_at:
                 self._sweep()
-            if self._thread is None:
-                self._start()
-            elif self._heap[0] is entry:
+            self._thread.start()
+            if self._heap[0] is entry:
                 self._changed.notify()
         return timed
 
+    @property
+    def entries(self) -> int:
+        """How many are kept, cancelled ones included."""
+        return len(self._heap)
+
     def revive(self, died: Died) -> None:
-        """As `ports.Threaded.revive`; the calls that wait are kept."""
+        """As `Threaded.revive`; the calls that wait are kept."""
         with self._lock:
-            self._died = died
-            if self._thread is None and self._heap:
-                self._start()
+            self._thread.revive(died, needed=bool(self._heap))
 
     def close(self) -> None:
         """Drop all calls and end the thread; waits up to a second for a call that is being made. Idempotent."""
@@ -83,30 +83,10 @@ class TimerThread:
             self._closed = True
             self._heap.clear()
             self._changed.notify()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(CLOSE_TIMEOUT)
-            if thread.is_alive():
-                logger.warning("a timed call hangs, a log's or a tracer's perhaps: its thread is left to it")
-
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="pgflow-timers", daemon=True)
-        thread.start()  # may raise: then there is none to wait for
-        self._thread = thread
-
-    def _run(self) -> None:
-        try:
-            self._make_calls()
-        except BaseException as error:
-            with self._lock:
-                self._thread = None
-                died = self._died
-            if died is None:
-                raise
-            died(error)
+        self._thread.close()
 
     def _make_calls(self) -> None:
-        while (timed := self._next()) is not None:
+        while (timed := self.await_due()) is not None:
             call = timed.call
             if call is None:
                 continue
@@ -116,8 +96,8 @@ class TimerThread:
             except BaseException:
                 logger.exception("a timed call raised")
 
-    def _next(self) -> TimedCall | None:
-        """Wait for the next call that is due; None when closed."""
+    def await_due(self) -> TimedCall | None:
+        """On the thread: wait for the next call that is due; None when closed."""
         with self._lock:
             while not self._closed:
                 if not self._heap:

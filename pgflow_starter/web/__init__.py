@@ -19,8 +19,8 @@ def application(starter: Source, *, streams: int = STREAMS) -> Application:
     """A WSGI application for a starter, to be served by any WSGI server under any prefix. Thread-safe.
 
     Each of the `streams` of live news that it allows at a time holds one of the server's threads: give it fewer than
-    half of them. Who finds none free polls. A stream ends by itself after 10 s, and the page opens another: a server
-    that stops and waits for open requests, as gunicorn does for its `graceful_timeout`, has to wait for that long.
-    Where it tells that it begins to stop, call the application's `close`, and it need not.
+    half of them. A reader that finds none free polls. A stream ends by itself after 10 s, and the page opens another: a
+    server that stops and waits for open requests, as gunicorn does for its `graceful_timeout`, has to wait for that
+    long. Where it tells that it begins to stop, call the application's `close`, and it need not.
     """
     return Application(starter, SystemClock(), streams=streams)

@@ -41,7 +41,7 @@ def bind(address: Address) -> socket.socket:
     """A socket that listens there. May look a name up. Raises SetupError, naming the address and the remedy."""
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # A name such as localhost has several; who is told of it tries IPv4 at least.
+        # A name such as localhost has several; a client that is told of it tries IPv4 at least.
         family, *_, where = min(found, key=lambda entry: entry[0] != socket.AF_INET)
         return socket.create_server(where, family=family, backlog=128)
     except (OSError, UnicodeError) as error:

@@ -18,7 +18,7 @@ class _OneAnswer(WSGITask):  # type: ignore[misc]  # waitress has no types
         try:
             super().service()
         except ClientDisconnected:
-            # Nothing to tell, and waitress would: whoever closes a page with a stream ends like this.
+            # Nothing to tell, and waitress would: a reader that closes a page with a stream ends like this.
             self.close_on_finish = True
 
     def build_response_header(self) -> bytes:
@@ -41,8 +41,8 @@ class _Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
 class OneAnswerChannel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
     """One request is answered, whatever was sent after it.
 
-    Who asks many times without reading would take a thread until it reads. One answer is kept for it, and the thread
-    is free.
+    A client that asks many times without reading would take a thread until it reads. One answer is kept for it, and the
+    thread is free.
     """
 
     task_class = _OneAnswer

@@ -1,4 +1,4 @@
-"""Waitress's listening socket, which lets go of those who keep others out. Needs the extra `web`."""
+"""Waitress's listening socket, which lets go of clients that keep others out. Needs the extra `web`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class _Queue(ThreadedTaskDispatcher):  # type: ignore[misc]  # waitress has no t
 class Door(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
     """Always has room for one more: beyond `MOST_WAITING` the one that has waited longest is let go.
 
-    Waitress's own limit lets nobody in until somebody leaves, and its timeout counts from the last byte. Those who wait
+    Waitress's own limit lets nobody in until somebody leaves, and its timeout counts from the last byte. Those waiting
     have a quarter of this process's file descriptors at most: the rest is for what it is there for.
     Everything here is on the thread that polls.
     """
@@ -88,7 +88,7 @@ class Door(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
-            # Not for the sake of one who may not be there: without a descriptor the kernel does not look who is.
+            # Not for the sake of one who may not be there: without a descriptor the kernel does not look for one.
             if not self._came and not self._let_go(self._waiting()[:1]):
                 # Tried again at once, it would fail again, and waitress tell of it each time.
                 self._rests_until = time.monotonic() + LOOK_EVERY
@@ -100,7 +100,7 @@ class Door(TcpWSGIServer):  # type: ignore[misc]  # waitress has no types
         return found
 
     def handle_accept(self) -> None:
-        # Many for one look at all that are open: who is at the end of a crowd is to come in soon.
+        # Many for one look at all that are open: the client at the end of a crowd is to come in soon.
         self._came = False
         for _ in range(AT_ONCE):
             before = len(self.active_channels)

@@ -45,7 +45,8 @@ class Probes:
         workers = self._source.workers()
         missing = [f"worker of {w.slug}: lost, its module registers again" for w in workers if lost(w)]
         # For how long it has lasted is for the module to say, by a clock that nobody sets.
-        unready = {m.slug for m in status.modules if m.status is not ModuleStatus.SUCCEEDED}
+        unwell = [m for m in status.modules if m.status is not ModuleStatus.SUCCEEDED]
+        unready = {m.slug for m in unwell}
         stuck = [
             f"worker of {w.slug}: {w.trouble.reason}"
             for w in workers
@@ -56,7 +57,6 @@ class Probes:
         said = [] if status.healthy else [f"none of {len(status.modules)} modules has succeeded"]
         said += [f"{len(missing)} worker{'s are' if len(missing) > 1 else ' is'} lost"] if missing else []
         said += [f"{len(stuck)} worker{'s' if len(stuck) > 1 else ''} can do no work"] if stuck else []
-        unwell = [m for m in status.modules if m.status is not ModuleStatus.SUCCEEDED]
         return self._refused(f"not healthy: {', '.join(said)}", unwell, status, missing + stuck)
 
     def _refused(

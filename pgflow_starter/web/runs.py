@@ -9,9 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from pgflow_starter.clock import Clock
+from pgflow_starter.core.state import RunSummary
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import PgflowError
-from pgflow_starter.web.source import RunLike, Source
+from pgflow_starter.web.source import Source
 
 LIMIT = 20
 FRESH_FOR = 1.0
@@ -25,7 +26,7 @@ PATIENCE = 1.0
 class Listing:
     """The runs as they were `as_of`, None: never seen; `error` says why there is nothing newer."""
 
-    runs: Sequence[RunLike] = ()
+    runs: Sequence[RunSummary] = ()
     as_of: datetime | None = None
     error: str | None = None
     asked_at: float | None = None
@@ -45,10 +46,9 @@ class RecentRuns:
     While the database is known to be away it is not asked at all.
     """
 
-    def __init__(self, source: Source, clock: Clock, *, fresh_for: float = FRESH_FOR) -> None:
+    def __init__(self, source: Source, clock: Clock) -> None:
         self._source = source
         self._clock = clock
-        self._fresh_for = fresh_for
         self._asking = threading.Lock()
         self._last = Listing()
 
@@ -76,10 +76,10 @@ class RecentRuns:
             self._asking.release()
 
     def _is_fresh(self, listing: Listing) -> bool:
-        return listing.asked_at is not None and self._clock.monotonic() - listing.asked_at < self._fresh_for
+        return listing.asked_at is not None and self._clock.monotonic() - listing.asked_at < FRESH_FOR
 
 
-def _run(run: RunLike) -> dict[str, Any]:
+def _run(run: RunSummary) -> dict[str, Any]:
     return {
         "id": str(run.id),
         "flow_slug": run.flow_slug,

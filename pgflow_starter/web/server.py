@@ -92,7 +92,11 @@ def serve(starter: Source, address: str) -> Server:
     MissingExtraError without waitress.
     """
     where = parse_address(address)
-    _require_waitress()
+    try:
+        import waitress.server  # noqa: F401 - to see whether it is there
+    except ImportError:
+        msg = f"serving the page needs the extra web: {installing('web')}"
+        raise MissingExtraError(msg) from None
     return serve_application(Application(starter, SystemClock(), streams=STREAMS, lasts=math.inf), bind(where))
 
 
@@ -107,11 +111,3 @@ def serve_application(application: Closing, listening: socket.socket) -> Server:
     name = listening.getsockname()[0]
     told = Adjustments(sockets=[listening], threads=THREADS, ident="pgflow-starter", server_name=name, **_LIMITS)
     return Server(Door(application, sockets, listening, told), sockets, application)
-
-
-def _require_waitress() -> None:
-    try:
-        import waitress.server  # noqa: F401 - to see whether it is there
-    except ImportError:
-        msg = f"serving the page needs the extra web: {installing('web')}"
-        raise MissingExtraError(msg) from None

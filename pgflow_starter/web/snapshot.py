@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pgflow_starter.clock import Clock
@@ -26,7 +26,7 @@ class Facts:
         return {
             **self.status.to_dict(),
             "workers": [_worker(w) for w in self.workers],
-            "children": [_child(c) for c in self.children],
+            "children": [asdict(c) for c in self.children],
             "flows": [_flow(d) for d in self.definitions],
         }
 
@@ -73,16 +73,6 @@ def _worker(worker: WorkerState) -> dict[str, Any]:
         "unwritten": worker.unwritten,
         "abandoned": worker.abandoned,
         "trouble": None if worker.trouble is None else worker.trouble.to_dict(),
-    }
-
-
-def _child(child: ChildInfo) -> dict[str, Any]:
-    return {
-        "id": child.id,
-        "parent": child.parent,
-        "type": str(child.type),
-        "restarts": child.restarts,
-        "alive": child.alive,
     }
 
 

@@ -3,50 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Protocol
-from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.state import ChildInfo, StarterStatus, WorkerState
-
-
-class StepLike(Protocol):
-    """Where one step of a run stands."""
-
-    @property
-    def slug(self) -> str: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def tasks(self) -> int | None: ...
-    @property
-    def remaining(self) -> int | None: ...
-
-
-class RunLike(Protocol):
-    """Where a run stands, without what it carries."""
-
-    @property
-    def id(self) -> UUID: ...
-    @property
-    def flow_slug(self) -> str: ...
-    @property
-    def status(self) -> str: ...
-    @property
-    def started_at(self) -> datetime | None: ...
-    @property
-    def ended_at(self) -> datetime | None: ...
-    @property
-    def steps(self) -> Sequence[StepLike]: ...
-    @property
-    def notes(self) -> Sequence[str]: ...
+from pgflow_starter.core.state import ChildInfo, RunSummary, StarterStatus, WorkerState
 
 
 class Runs(Protocol):
-    """Who knows the runs in the database."""
+    """A client that knows the runs in the database."""
 
-    def recent_runs(self, limit: int = ..., *, patience: float = ...) -> Sequence[RunLike]:
+    def recent_runs(self, limit: int = ..., *, patience: float = ...) -> Sequence[RunSummary]:
         """The runs that began last; blocks on I/O for about twice `patience` seconds. Raises PgflowError."""
 
 

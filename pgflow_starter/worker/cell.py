@@ -22,7 +22,7 @@ from pgflow_starter.core.trouble import TroubleKind, TroubleScope
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, run_patiently
-from pgflow_starter.threads.lane import LanePlace, Turn
+from pgflow_starter.threads.lane import LaneCall, Turn
 from pgflow_starter.threads.scope import PhaseScope
 from pgflow_starter.worker.claim_size import ClaimSize
 from pgflow_starter.worker.claim_troubles import ClaimTroubles
@@ -269,14 +269,14 @@ class WorkerCell:
         if self._poll_asked or self.stopping:
             return
         self._poll_asked = True
-        place = LanePlace(lambda: self.crew.serve(lambda: self._poll(place)), Turn.LATER)
+        place = LaneCall(lambda: self.crew.serve(lambda: self._poll(place)), Turn.LATER)
         try:
             self._world.lane.enter(place)
         except RuntimeError as error:
             self._poll_asked = False
             self.no_thread(error)
 
-    def _poll(self, place: LanePlace) -> bool:
+    def _poll(self, place: LaneCall) -> bool:
         """Claim tasks; whether there are some, which this thread is to run: not in the place of another's poll."""
         self._poll_asked = False
         self._polled = True
@@ -294,7 +294,7 @@ class WorkerCell:
             self._leave(place)
         return bool(claimed.tasks)
 
-    def _leave(self, place: LanePlace) -> None:
+    def _leave(self, place: LaneCall) -> None:
         try:
             self._world.lane.leave(place)
         except RuntimeError:  # no thread for the next who polls

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import psycopg
@@ -96,20 +97,20 @@ def _black_hole(world: World, longest: float) -> None:
 
 def _kill_actors(world: World, longest: float) -> None:
     kind = world.random.choice((ModuleActor, ModuleActor, StarterActor))
-    refs = pykka.ActorRegistry.get_by_class(kind)
-    for ref in world.random.sample(refs, min(len(refs), 2)):
-        with suppress(pykka.ActorDeadError):
-            ref.tell(Deadly()) if world.random.random() < 0.5 else ref.stop(block=False)
+    _kill(world, pykka.ActorRegistry.get_by_class(kind))
     for future in [ask for starter in world.starters for ask in everything(starter)]:
         world.asks.answer(future)  # sent to the dying, answered by who comes after them
 
 
 def _kill_workers(world: World, longest: float) -> None:
-    cells = world.random.choice(world.starters)._runtime._workers.cells()
-    for cell in world.random.sample(cells, min(len(cells), 2)):
-        if cell.ref is not None:
-            with suppress(pykka.ActorDeadError):
-                cell.ref.tell(Deadly()) if world.random.random() < 0.5 else cell.ref.stop(block=False)
+    cells = world.random.choice(world.starters).runtime.parts.workers.cells()
+    _kill(world, [cell.ref for cell in cells if cell.ref is not None])
+
+
+def _kill(world: World, refs: Sequence[pykka.ActorRef[Any]]) -> None:
+    for ref in world.random.sample(refs, min(len(refs), 2)):
+        with suppress(pykka.ActorDeadError):
+            ref.tell(Deadly()) if world.random.random() < 0.5 else ref.stop(block=False)
 
 
 def _stop_all(world: World, longest: float) -> None:

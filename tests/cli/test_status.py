@@ -12,79 +12,23 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pgflow_starter.cli.status import status
-from pgflow_starter.cli.status_url import parse
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import (
-    ErrorClass,
-    ModuleError,
-    ModuleState,
-    ModuleStatus,
-    ModuleType,
     Outage,
-    Phase,
     StarterStatus,
 )
+from tests.cli.rig import ERROR, NOW, PROGRAM, RETRYING, UNWELL, WELL, WORKER, Starter, answer
 from tests.support.commands import call
 from tests.support.programs import environment, read_until, running
-from tests.support.stub_web import Reply, StubWeb, stub_web
+from tests.support.stub_web import StubWeb
 from tests.support.terminal import on_terminal
 from tests.support.waiting import eventually
-
-PROGRAM = ("-m", "pgflow_starter")
-NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
-ERROR = ModuleError(ErrorClass.TRANSIENT, Phase.NOTIFY_DB, "the queue is [locked]", "55P03", NOW)
-DONE = ModuleState("order", "order", ModuleType.FLOW, ModuleStatus.SUCCEEDED, 2, None, None, None, NOW)
-RETRYING = replace(
-    DONE, status=ModuleStatus.RETRYING, last_error=ERROR, next_attempt_at=NOW + timedelta(seconds=7), attempts=3
-)
-WORKER = {
-    "slug": "order",
-    "worker_id": "5b0d5f7e-0000-4000-8000-000000000000",
-    "alive": True,
-    "lost": False,
-    "draining": False,
-    "slots": 10,
-    "running": 3,
-    "completed": 1234,
-    "failed": 5,
-    "unwritten": 0,
-    "abandoned": 0,
-}
-WELL = StarterStatus(True, True, NOW - timedelta(minutes=3), NOW, (DONE,))
-UNWELL = replace(WELL, ready=False, modules=(DONE, replace(RETRYING, module="press")))
-
-
-def answer(status: StarterStatus = WELL, **more: Any) -> bytes:
-    """The JSON of a starter's `/status`."""
-    told = {"now": NOW.isoformat(), **status.to_dict(), "workers": [WORKER], "children": [], "flows": [], **more}
-    return json.dumps(told).encode()
-
-
-class Starter:
-    """What the stub says for it."""
-
-    reply: Reply = ("200 OK", answer())
-
-    def __call__(self) -> Reply:
-        return self.reply
-
-
-@pytest.fixture
-def starter() -> Starter:
-    return Starter()
-
-
-@pytest.fixture
-def web(starter: Starter) -> Iterator[StubWeb]:
-    with stub_web(starter) as stub:
-        yield stub
 
 
 def test_what_is_well_is_exit_code_0_and_a_table(web: StubWeb) -> None:
@@ -150,12 +94,6 @@ def test_watching_tells_when_trouble_begins_and_when_it_is_over(web: StubWeb, st
         program.communicate()
 
 
-def test_without_a_url_port_8080_on_loopback_is_asked(web: StubWeb) -> None:
-    (url,) = [param for param in status.params if param.name == "url"]
-    assert str(parse(str(url.default))) == "http://127.0.0.1:8080/status"
-    assert call("status", env={"PGFLOW_URL": f"127.0.0.1:{web.port}"}).exit_code == 0
-
-
 def test_a_starter_that_has_ended_says_so(web: StubWeb, starter: Starter) -> None:
     ended = {"error": "StarterTerminated", "reason": "the starter's supervisor gave up"}
     starter.reply = ("503 Service Unavailable", json.dumps(ended).encode())
@@ -186,25 +124,6 @@ def test_as_json_it_is_what_the_starter_said_in_one_line(web: StubWeb, starter: 
     assert json.loads(result.stdout) == json.loads(starter.reply[1])
 
 
-def test_credentials_are_sent_and_never_shown(web: StubWeb, starter: Starter) -> None:
-    url = f"http://me:hush%20hush@127.0.0.1:{web.port}/shop/?token=hush"
-    result = call("status", url)
-    assert web.requests == [("/shop/status", "token=hush", "Basic bWU6aHVzaCBodXNo")]
-    starter.reply = ("401 Unauthorized", b"")
-    refused = call("status", url)
-    assert refused.exit_code == 3
-    assert f"no status from http://127.0.0.1:{web.port}/shop/status: the answer is 401 Unauthorized" in refused.stderr
-    assert "hush" not in result.output + refused.output
-
-
-def test_another_host_is_not_given_the_credentials(web: StubWeb, starter: Starter) -> None:
-    with stub_web(lambda: ("200 OK", answer())) as other:
-        starter.reply = ("302 Found", b"")
-        web.headers.append(("Location", f"http://127.0.0.1:{other.port}/status"))
-        assert call("status", f"http://me:hush@127.0.0.1:{web.port}").exit_code == 0
-    assert [authorization for _, _, authorization in other.requests] == [None]
-
-
 @pytest.mark.parametrize(
     "body",
     [b"", b"hello", b"[]", b"{}", b"null", answer().replace(b"succeeded", b"unheard of"), b"\xff", answer(modules=[7])],
@@ -230,61 +149,6 @@ def test_who_takes_the_call_and_says_nothing_is_not_waited_for_longer_than_said(
         result = call("status", f"127.0.0.1:{silent.getsockname()[1]}", "--timeout", "0.2")
     assert result.exit_code == 3
     assert "timed out" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("given", "shown"),
-    [
-        ("localhost:8080", "http://localhost:8080/status"),
-        ("shop.example", "http://shop.example/status"),
-        ("https://shop.example/", "https://shop.example/status"),
-        ("https://shop.example/flows/status", "https://shop.example/flows/status"),
-        ("http://[::1]:80/a/b/", "http://[::1]:80/a/b/status"),
-        ("http://me:secret@here/?a=b", "http://here/status"),
-    ],
-)
-def test_an_address_may_be_the_page_s_or_the_status_s(given: str, shown: str) -> None:
-    assert str(parse(given)) == shown
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        "http://alice:123/hunter2@host",
-        "alice:123/hunter2@host",
-        "http://alice:123?hunter2@host",
-        "http://alice:123#hunter2@host",
-        "http://alice:hun?ter2@host",
-    ],
-)
-def test_an_address_that_may_have_part_of_a_password_after_its_host_is_refused_and_not_shown(given: str) -> None:
-    result = call("status", given)
-    assert result.exit_code == 2
-    assert "is not shown" in result.stderr
-    for part in ("hunter2", "ter2", "alice", "123"):
-        assert part not in result.output
-
-
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ("http://host/ü", "its path or query has letters that an address cannot have"),
-        ("http://host/?ü", "its path or query has letters that an address cannot have"),
-        ("http://é..x", "its host is not the name of one"),
-    ],
-)
-def test_what_is_wrong_with_an_address_is_said(given: str, words: str) -> None:
-    result = call("status", given)
-    assert result.exit_code == 2
-    assert words in result.stderr
-
-
-def test_a_redirection_without_end_is_one_line(web: StubWeb, starter: Starter) -> None:
-    starter.reply = ("302 Found", b"")
-    web.headers.append(("Location", "/status"))
-    result = call("status", f"127.0.0.1:{web.port}")
-    assert (result.exit_code, len(result.stderr.splitlines())) == (3, 1)
-    assert "would lead to an infinite loop" in result.stderr
 
 
 @contextmanager
@@ -429,31 +293,3 @@ def test_on_a_terminal_the_table_changes_in_place(web: StubWeb, starter: Starter
     assert screen.process.returncode == 0
     assert "\x1b[2K" in shown
     assert "Traceback" not in shown
-
-
-@pytest.fixture
-def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[StubWeb]:
-    """The environment's proxy for everything."""
-    with stub_web(lambda: ("200 OK", answer())) as stub:
-        for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-            monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{stub.port}")
-        yield stub
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "LOCALHOST", "localhost.", "127.1", "0.0.0.0", "127.1.2.3", "[::1]"])
-def test_on_loopback_no_proxy_is_asked(host: str, web: StubWeb, proxy: StubWeb) -> None:
-    result = call("status", f"http://{host}:{web.port}")
-    assert proxy.requests == []
-    assert result.exit_code == (0 if web.requests else 3)
-
-
-def test_elsewhere_the_proxy_is_asked_and_no_more_once_the_answer_leads_to_loopback(
-    web: StubWeb, proxy: StubWeb
-) -> None:
-    assert call("status", "http://ops.invalid").exit_code == 0
-    assert len(proxy.requests) == 1
-    proxy.reply = lambda: ("302 Found", b"")
-    proxy.headers.append(("Location", f"http://127.0.0.1:{web.port}/status"))
-    assert call("status", "http://ops.invalid").exit_code == 0
-    assert (len(proxy.requests), len(web.requests)) == (2, 1)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from typing import Any, cast
-from unittest.mock import Mock, create_autospec
 
 import pytest
 
@@ -225,95 +223,3 @@ def test_a_slug_that_the_newest_cores_refuse_is_warned_of_where_it_is_declared(s
 def test_a_single_underscore_between_is_warned_of_by_nobody() -> None:
     pgflow.Flow("process_order_2").step(slug="a_1")(handler)
     pgflow.job("send_email")(handler)
-
-
-class Handling:
-    """Handlers of every form that can be called as one."""
-
-    def method(self, message: Any, ctx: Any) -> None: ...
-
-    def __call__(self, message: Any, ctx: Any) -> None: ...
-
-    @classmethod
-    def of_the_class(cls, message: Any, ctx: Any) -> None: ...
-
-    @staticmethod
-    def static(message: Any, ctx: Any = None, *rest: Any, **more: Any) -> None: ...
-
-
-def injecting(function: Any) -> Any:
-    """A decorator as many are: it gives the function something of its own."""
-
-    @functools.wraps(function)
-    def wrapper(*given: Any) -> Any:
-        return function("something", *given)
-
-    return wrapper
-
-
-def documented(function: Any) -> Any:
-    """A decorator as some are: it says by itself what the function takes."""
-    function.__signature__ = inspect.signature(function)
-    return function
-
-
-class Unasked:
-    """Can be called, but not be asked how."""
-
-    def __call__(self, message: Any, ctx: Any) -> None: ...
-
-    @property
-    def __signature__(self) -> None:
-        raise RuntimeError
-
-
-@pytest.mark.parametrize(
-    "fit",
-    [
-        injecting(lambda something, message, ctx: None),
-        injecting(documented(lambda something, message, ctx: None)),
-        Unasked(),
-        Mock(spec=handler),
-        create_autospec(handler),
-        lambda *both: None,
-        lambda message, ctx, /: None,
-        lambda message, context, more=1: None,
-        Handling(),
-        Handling().method,
-        Handling.of_the_class,
-        Handling.static,
-        functools.partial(lambda more, message, ctx: None, 1),
-        functools.partial(lambda message, ctx, *, more: None, more=1),
-        max,
-        dict.get,
-    ],
-)
-def test_whatever_can_be_called_with_an_input_and_a_context_is_a_handler(fit: Any) -> None:
-    flow = pgflow.Flow("shop")
-    flow.step("a")(fit)
-    flow.map("a", slug="b")(fit)
-    pgflow.job("mail")(fit)
-
-
-@pytest.mark.parametrize(
-    ("unfit", "takes"),
-    [
-        (lambda: None, r"\(\)"),
-        (lambda message: None, r"\(message\)"),
-        (lambda message, ctx, more: None, r"\(message, ctx, more\)"),
-        (lambda message, *, ctx: None, r"\(message, \*, ctx\)"),
-        (lambda message, *, key="secret": None, r"\(message, \*, key\)"),
-        (Handling.method, r"\(self, message, ctx\)"),
-        (functools.partial(handler, 1), r"\(_ctx\)"),
-    ],
-)
-def test_a_handler_without_a_context_is_refused_where_it_is_declared(unfit: Any, takes: str) -> None:
-    flow = pgflow.Flow("shop")
-    flow.step("first")(handler)
-    told = rf"step 'mail': handler takes {takes}, but is called with \(input, ctx\): give it these two parameters$"
-    for declare in (flow.step("mail"), flow.map("first", slug="mail"), pgflow.job("mail")):
-        with pytest.raises(ValueError, match=told):
-            declare(unfit)
-    with pytest.raises(ValueError, match=told):
-        pgflow.FlowDefinition("shop", (pgflow.StepDefinition("mail", unfit),))
-    assert [s.slug for s in definition(flow).steps] == ["first"]

@@ -86,9 +86,8 @@ def test_a_task_that_exceeds_its_steps_timeout_fails_and_its_late_result_is_igno
         run = starter.client.enqueue(endless).wait(20)
         assert run.error is not None
         assert "timeout of 1 s" in run.error
-        flights = starter._runtime._workers.cells()[0].flights
         release.set()
-        eventually(lambda: flights.abandoned == 0)
+        eventually(lambda: starter.workers()[0].abandoned == 0)
         assert run.refresh() == run
 
 

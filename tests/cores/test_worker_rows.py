@@ -48,9 +48,8 @@ def test_a_worker_that_is_deprecated_claims_no_more_and_ends_what_it_has(
     with running(database, jobs=[asked], heartbeat_interval=0.05) as starter:
         run = starter.client.enqueue(asked, "begun")
         assert entered.wait(20)
-        (cell,) = starter._runtime._workers.cells()
         admin.execute("update pgflow.workers set deprecated_at = now()")
-        eventually(lambda: cell.draining)
+        eventually(lambda: starter.workers()[0].draining)
         starter.client.enqueue(asked, "too late")
         release.set()
         assert run.wait(20).result == "begun"

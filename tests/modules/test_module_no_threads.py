@@ -9,7 +9,7 @@ import pytest
 
 from pgflow_starter.core.state import Phase
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, ThreadCache
-from pgflow_starter.threads.lane import Lane, LanePlace
+from pgflow_starter.threads.lane import Lane, LaneCall
 from tests.modules.rig import PHASE_TIMEOUT, WAIT, Hang, Rig, hang
 from tests.support.waiting import eventually
 
@@ -29,7 +29,7 @@ def no_thread_for_the_next_in_the_lane(patched: pytest.MonkeyPatch) -> None:
     leave, run = Lane.leave, ThreadCache.run
     leaving: set[threading.Thread] = set()
 
-    def leaves(lane: Lane, place: LanePlace) -> bool:
+    def leaves(lane: Lane, place: LaneCall) -> bool:
         leaving.add(threading.current_thread())
         try:
             return leave(lane, place)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import psycopg
+import psycopg_pool._acompat
 import pytest
 
 from pgflow_starter.clock import SystemClock
@@ -196,7 +198,7 @@ def test_a_request_to_interrupt_that_comes_too_late_does_not_meet_who_has_the_co
         monkeypatch.setattr(db._limits, "shorten", asked)
         monkeypatch.setattr(psycopg.Connection, "cancel_safe", lambda *_, **__: sent.append(1))
         canceller = threading.Thread(target=scope.cancel)
-        with db._cancelling, db.connection(scope) as conn:  # another's request is on its way
+        with db._canceller.turn, db.connection(scope) as conn:  # another's request is on its way
             canceller.start()
             assert waits.wait(10)
             conn.execute("select 1")
@@ -235,3 +237,23 @@ def test_the_end_of_a_block_waits_for_a_request_that_is_on_its_way(
         user.join(10)
         canceller.join(10)
     assert order == ["arrived", "over"]
+
+
+@pytest.mark.parametrize("started", [0, 1])
+def test_where_there_is_no_thread_for_a_pool_that_is_said_and_there_is_one_later(
+    empty_database: str, started: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, spawn = count(), psycopg_pool._acompat.spawn
+
+    def none_left(*call: Any, **named: Any) -> threading.Thread:
+        if next(numbers) < started:
+            return spawn(*call, **named)
+        raise RuntimeError("can't start new thread")
+
+    with opened(empty_database) as db:
+        with monkeypatch.context() as patched:
+            patched.setattr("psycopg_pool.pool.spawn", none_left)
+            with pytest.raises(DatabaseError, match="no thread to spare"), db.connection():
+                pass
+        with db.connection() as conn:
+            assert conn.execute("select 1").fetchone() == (1,)

@@ -15,7 +15,7 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, PgflowError
 from pgflow_starter.threads import off_main as elsewhere
-from pgflow_starter.threads.off_main import Elsewhere
+from pgflow_starter.threads.off_main import OffMain
 from tests.support.interrupting import Interrupted, Interrupting, interrupted_everywhere
 from tests.support.programs import finished
 from tests.support.starters import echo_job, running
@@ -47,9 +47,8 @@ def refused(client: pgflow.PgflowClient) -> bool:
 def whole(client: pgflow.PgflowClient) -> bool:
     """Whether every connection is back in the pool, and nobody waits for one or is about to make one."""
     database = client._calls.database
-    pool = database._pool
-    assert pool is not None
-    return not (pool._growing or pool._line or database._limits._busy) and len(pool._born) == len(pool._idle)
+    counts = database.counts()
+    return counts.made > 0 and (counts.lent, counts.waiting) == (0, 0) and not database._limits._busy
 
 
 @pytest.fixture
@@ -165,7 +164,7 @@ def test_a_signal_handler_may_call_the_client_on_top_of_a_call(interruptible: st
 
 
 def test_only_the_main_thread_has_its_calls_made_elsewhere_and_one_thread_serves_them_in_turn() -> None:
-    run = Elsewhere("pgflow-test")
+    run = OffMain("pgflow-test")
     here = threading.get_ident()
     first = run(threading.get_ident)
     assert first != here
@@ -178,7 +177,7 @@ def test_only_the_main_thread_has_its_calls_made_elsewhere_and_one_thread_serves
 def test_an_idle_thread_ends_and_the_next_call_has_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elsewhere, "IDLE_SECONDS", 0.05)
     before = ours()
-    run = Elsewhere("pgflow-test")
+    run = OffMain("pgflow-test")
     for _ in range(3):
         run(lambda: None)
         assert left_over(before, 5) == []
@@ -189,7 +188,7 @@ def test_what_a_call_raises_is_raised_here_and_leaves_no_cycle() -> None:
     class Mine:
         pass
 
-    run = Elsewhere("pgflow-test")
+    run = OffMain("pgflow-test")
     gc.collect()
     gc.disable()
     try:

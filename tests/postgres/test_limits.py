@@ -52,7 +52,7 @@ def test_breaking_a_connection_is_tried_again_until_there_is_a_file_descriptor(
 
 
 def test_closing_waits_for_a_second_at_most(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr("pgflow_starter.threads.own_thread.CLOSE_TIMEOUT", 0.1)
     limits = Limits("pgflow-test-limits", SystemClock())
     taken, leave = threading.Event(), threading.Event()
 

@@ -8,7 +8,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.errors import SetupError
-from pgflow_starter.postgres.connections.readable import UNREADABLE, refuse_unreadable
+from pgflow_starter.postgres.connections.conninfo import UNREADABLE, refuse_unreadable
 from tests.support.starters import await_state, echo_job, running
 
 NEEDLESS = "leave it out, nothing here needs it; under 'notify' let listen_conninfo= lead past the pooler"

@@ -12,7 +12,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleStatus
-from tests.support.starters import STRATEGIES, await_state, echo_job, running, state
+from tests.support.starters import STRATEGIES, await_state, echo_job, opened, running, state
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -118,14 +118,14 @@ def test_await_ready_tells_where_each_open_module_stands(empty_database: str, re
             release.wait()
             return pgflow.FlowDefinition("slow", (pgflow.StepDefinition("only", lambda given, ctx: given),))
 
-    with running(empty_database, flows=[Slow, failing := object()]) as starter:
+    with opened(empty_database, flows=[Slow, failing := object()]) as (starter, runtime):
         assert entered.wait(30)
         await_state(starter, failing, lambda s: s.status.terminal)
         with pytest.raises(pgflow.NotReadyError, match=r"Slow.*pending, in phase registry, attempt 1") as caught:
             starter.await_ready(timeout=0.2)
         assert isinstance(caught.value, TimeoutError)
         assert "1 of 2 modules" in str(caught.value)
-        assert not starter._runtime.board._waiters
+        assert runtime.board.waiting == 0
         release.set()
 
 

@@ -106,7 +106,7 @@ def journal() -> Journal:
 @pytest.fixture
 def give_up(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Makes the root of the one starter that there is give up: it may not restart anybody, and somebody ends."""
-    monkeypatch.setattr("pgflow_starter.starter.runtime.ROOT_FLAGS", SupervisorFlags(max_restarts=0))
+    monkeypatch.setattr("pgflow_starter.starter.tree.ROOT_FLAGS", SupervisorFlags(max_restarts=0))
 
     def crash() -> None:
         eventually(lambda: pykka.ActorRegistry.get_by_class(pgflow.StarterActor))[0].stop()
@@ -246,7 +246,7 @@ def test_a_temporary_one_that_gave_up_stays_so(give_up: Callable[[], None]) -> N
             pgflow.starter_of(app.ref)
         assert refused.value.reason is Refusal.NOT_FOUND
         starter.stop()
-        assert runtimes._running == {}
+        assert runtimes.running == {}
     with pytest.raises(pgflow.StarterTerminated, match="gave up"):
         starter.status()
 
@@ -281,8 +281,8 @@ def test_nothing_of_an_earlier_incarnation_is_kept(give_up: Callable[[], None]) 
             before = began(starter)
             give_up()
             await_next(starter, before)
-        assert len(runtimes._running) == 1
-    assert runtimes._running == {}
+        assert len(runtimes.running) == 1
+    assert runtimes.running == {}
 
 
 def test_a_starter_that_cannot_be_started_is_tried_again_as_any_child(

@@ -12,7 +12,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import ModuleActor, ModuleStatus, StarterActor
-from tests.support.starters import await_state, echo_job, running, state
+from tests.support.starters import await_state, echo_job, opened, running, state
 from tests.support.waiting import eventually
 
 
@@ -138,9 +138,9 @@ def test_waiting_callers_outlive_the_actors(database: str, release: threading.Ev
 def test_a_worker_that_dies_makes_its_module_retrying_until_it_is_wired_again(database: str) -> None:
     job = echo_job()
     seen: list[pgflow.ModuleState] = []
-    with running(database, jobs=[job], signal_strategy="notify") as starter:
+    with opened(database, jobs=[job], signal_strategy="notify") as (starter, runtime):
         starter.await_ready(10)
-        board = starter._runtime.board
+        board = runtime.board
         publish = board.publish
 
         def watch(cell: Any, machine: Any) -> None:
@@ -148,7 +148,7 @@ def test_a_worker_that_dies_makes_its_module_retrying_until_it_is_wired_again(da
             publish(cell, machine)
 
         board.publish = watch  # type: ignore[method-assign] # the double is told what to do
-        cell = starter._runtime._workers.cells()[0]
+        cell = runtime.parts.workers.cells()[0]
         assert cell.ref is not None
         cell.ref.stop()
         eventually(lambda: seen and seen[-1].status is ModuleStatus.SUCCEEDED)
@@ -160,13 +160,13 @@ def test_a_worker_that_dies_makes_its_module_retrying_until_it_is_wired_again(da
 
 
 def test_the_end_of_the_root_is_told_to_every_caller(database: str) -> None:
-    with running(database, jobs=[echo_job()]) as starter:
+    with opened(database, jobs=[echo_job()]) as (starter, runtime):
         starter.await_ready(10)
-        root = starter._runtime._root
+        root = runtime.root
         root.tell(SystemExit)  # a message that it does not know is none of its business ...
         assert starter.ready()
         root.stop()  # ... but its end is
-        starter._runtime.join(10)
+        runtime.join(10)
         with pytest.raises(pgflow.StarterTerminated):
             starter.status()
         with pytest.raises(pgflow.StarterTerminated):
@@ -176,10 +176,13 @@ def test_the_end_of_the_root_is_told_to_every_caller(database: str) -> None:
 
 def test_a_worker_that_dies_while_the_schema_is_away_is_wired_again_when_that_is_back(database: str) -> None:
     job = echo_job()
-    with running(database, jobs=[job]) as starter, psycopg.connect(database, autocommit=True) as admin:
+    with (
+        opened(database, jobs=[job]) as (starter, runtime),
+        psycopg.connect(database, autocommit=True) as admin,
+    ):
         starter.await_ready(10)
         admin.execute("alter schema pgflow rename to pgflow_away")
-        worker = starter._runtime._workers.cells()[0].ref
+        worker = runtime.parts.workers.cells()[0].ref
         assert worker is not None
         worker.stop()
         last = await_state(starter, job, lambda s: s.attempts >= 3 and s.phase is None).last_error

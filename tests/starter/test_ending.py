@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import count
+from itertools import chain, count, repeat
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -23,13 +24,30 @@ from pgflow_starter.testing import ManualClock, ManualTimers
 from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.worker import worker_actor as worker_module
 from pgflow_starter.worker.heartbeat import Pulse
-from pgflow_starter.worker.housekeeper_actor import HousekeeperActor, Look, Rhythm, Sweep
+from pgflow_starter.worker.housekeeper_actor import HousekeeperActor, Look, Rhythm, Sweep, Tend
 from tests.support.interrupting import Interrupting
-from tests.support.starters import STRATEGIES, echo_job, running
+from tests.support.starters import STRATEGIES, echo_job, opened, running
 from tests.support.waiting import eventually
 
 WAIT = 30.0
 SELDOM: dict[str, Any] = {"min_poll_interval": 60, "max_poll_interval": 60, "notify_fallback_interval": 60}
+
+
+class Ending:
+    """In place of a worker's cell: the starter stops while the housekeeper tends it."""
+
+    worker_ids = ()
+    retired = True
+
+    def __init__(self, stop: Callable[[], object]) -> None:
+        self._stop = stop
+        self.tended = False
+
+    @property
+    def former(self) -> tuple[UUID, ...]:
+        self.tended = True
+        self._stop()
+        return ()
 
 
 class Pause:
@@ -72,7 +90,7 @@ def query(conninfo: str, statement: str) -> list[Any]:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_hundreds_of_idle_workers_stop_in_one_statement_and_on_no_thread_of_their_own(
-    database: str, strategy: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    database: str, strategy: str, looked: set[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     said: list[Sequence[UUID]] = []
     started: list[str] = []
@@ -86,12 +104,13 @@ def test_hundreds_of_idle_workers_stop_in_one_statement_and_on_no_thread_of_thei
         started.append(thread.name)
         start(thread)
 
-    with running(database, jobs=[echo_job(f"j{i}") for i in range(300)], signal_strategy=strategy, **SELDOM) as starter:
+    jobs = [echo_job(f"j{i}") for i in range(300)]
+    with opened(database, jobs=jobs, signal_strategy=strategy, **SELDOM) as (starter, runtime):
         starter.await_ready(60)
-        cells = starter._runtime._workers.cells()
-        eventually(lambda: all(cell._polled for cell in cells) and not any(cell.busy for cell in cells), WAIT)
+        cells = runtime.parts.workers.cells()
+        eventually(lambda: looked == {job.slug for job in jobs} and not any(cell.busy for cell in cells), WAIT)
         monkeypatch.setattr(PostgresTaskStore, "workers_stopped", saying)
-        monkeypatch.setattr(Dispatcher, "elsewhere", lambda *_: pytest.fail("it needs no thread"))
+        monkeypatch.setattr(Dispatcher, "put_slow", lambda *_: pytest.fail("it needs no thread"))
         monkeypatch.setattr(threading.Thread, "start", starting)
         starter.stop()
     assert [len(workers) for workers in said] == [300]
@@ -104,9 +123,10 @@ def test_hundreds_of_idle_workers_stop_in_one_statement_and_on_no_thread_of_thei
 def test_a_stop_while_modules_register_fails_none_of_their_attempts(
     database: str, share: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with running(database, jobs=[echo_job(f"j{i}") for i in range(70)], signal_strategy="notify") as starter:
+    jobs = [echo_job(f"j{i}") for i in range(70)]
+    with opened(database, jobs=jobs, signal_strategy="notify") as (starter, runtime):
         eventually(lambda: sum(m.status.terminal for m in starter.status().modules) >= share * 70, WAIT)
-        board = starter._runtime.board
+        board = runtime.board
         starter.stop()
     failed = {pgflow.ModuleStatus.RETRYING, pgflow.ModuleStatus.FAILED_PERMANENT}
     assert not failed & {state.status for state in board.status().modules}
@@ -116,16 +136,16 @@ def test_a_stop_while_modules_register_fails_none_of_their_attempts(
 def test_between_the_word_and_the_rest_of_the_end_nobody_is_judged(
     database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with running(database, jobs=[echo_job()], heartbeat_interval=0.05) as starter:
+    with opened(database, jobs=[echo_job()], heartbeat_interval=0.05) as (starter, runtime):
         starter.await_ready(WAIT)
-        (cell,) = starter._runtime._workers.cells()
-        board = starter._runtime.board
+        (cell,) = runtime.parts.workers.cells()
+        board = runtime.board
         before = board.status()
         pause = Pause(board.close)
         monkeypatch.setattr(board, "close", pause)
         with stopping(starter, pause):
             cell.troubles.begin(TroubleKind.UNWRITTEN, "the end", began=0.0)
-            starter._runtime._worker_died("echo", ValueError("of the end"))
+            runtime.parts.worker_died("echo", ValueError("of the end"))
             query(database, "update pgflow.workers set deprecated_at = now() returning 1")
             _await_heartbeats(database)
             assert (cell.draining, cell.troubles.current, board.status()) == (False, None, before)
@@ -142,10 +162,10 @@ def test_who_says_that_it_has_stopped_is_not_deprecated_to_its_own_heartbeat(
         say(store, workers)
         retire()  # said in the database, and not yet known here
 
-    with running(database, jobs=[echo_job()], heartbeat_interval=0.05) as starter:
+    with opened(database, jobs=[echo_job()], heartbeat_interval=0.05) as (starter, runtime):
         starter.await_ready(WAIT)
         monkeypatch.setattr(PostgresTaskStore, "workers_stopped", saying)
-        supervisor = starter._runtime.tree.ref("workers")
+        supervisor = runtime.tree.ref("workers")
         assert supervisor is not None
         ends = starter.stop if who == "starter" else lambda: supervisor.stop(timeout=WAIT)
         ender = threading.Thread(target=ends)
@@ -173,12 +193,17 @@ def test_a_task_that_a_thread_is_about_to_give_back_is_given_back_by_the_end_of_
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "CLAIM_PATIENCE", 0.1)
-    job = echo_job()
-    with running(database, jobs=[job], shutdown_timeout=0.0) as starter:
+    job, give_back = echo_job(), PostgresTaskStore.give_back
+    pause = Pause(give_back)
+    steps: Iterator[Callable[..., Any]] = chain([pause], repeat(give_back))  # the first is the thread's
+
+    def giving(*given: Any) -> Any:
+        return next(steps)(*given)
+
+    with opened(database, jobs=[job], shutdown_timeout=0.0) as (starter, runtime):
         starter.await_ready(WAIT)
-        (cell,) = starter._runtime._workers.cells()
-        pause = Pause(cell._returned)
-        monkeypatch.setattr(cell.crew, "_returned", pause)
+        (cell,) = runtime.parts.workers.cells()
+        monkeypatch.setattr(PostgresTaskStore, "give_back", giving)
         monkeypatch.setattr(cell.flights, "add", lambda _: False)
         starter.client.enqueue(job, 1)
         assert pause.reached.wait(WAIT)
@@ -198,12 +223,12 @@ def test_an_endless_stop_waits_for_what_runs(database: str) -> None:
         assert release.wait(WAIT)
         return "done"
 
-    with running(database, jobs=[slow]) as starter:
+    with opened(database, jobs=[slow]) as (starter, runtime):
         run = starter.client.enqueue(slow, None)
         assert entered.wait(WAIT)
         stopper = threading.Thread(target=starter.stop, args=(math.inf,))
         stopper.start()
-        eventually(lambda: starter._runtime.shutdown.begun)
+        eventually(lambda: runtime.shutdown.begun)
         release.set()
         stopper.join(WAIT)
     with pgflow.PgflowClient(database) as client:
@@ -233,9 +258,9 @@ def test_hundreds_of_modules_that_wait_to_register_take_no_thread_each_to_stop(
         started.append(thread.name)
         start(thread)
 
-    with running(database, jobs=[echo_job(f"j{i}") for i in range(300)]) as starter:
+    with opened(database, jobs=[echo_job(f"j{i}") for i in range(300)]) as (starter, runtime):
         eventually(lambda: any(state.status.terminal for state in starter.status().modules), WAIT)
-        board = starter._runtime.board
+        board = runtime.board
         monkeypatch.setattr(threading.Thread, "start", starting)
         starter.stop()
     assert sum(not state.status.terminal for state in board.status().modules) > 100
@@ -245,19 +270,15 @@ def test_hundreds_of_modules_that_wait_to_register_take_no_thread_each_to_stop(
 
 def test_the_housekeeper_begins_nothing_any_more_once_the_starter_stops() -> None:
     clock = ManualClock()
-    rhythm, shutdown, seen = Rhythm(heartbeat=1, recovery=1, stale=1), Shutdown(), []
+    rhythm, shutdown = Rhythm(heartbeat=1, recovery=1, stale=1), Shutdown()
+    cells = [Ending(lambda: shutdown.begin(clock.monotonic())) for _ in range(2)]
+    workers = SimpleNamespace(cells=lambda: cells)
     housekeeper = HousekeeperActor(
-        cast("Any", None), cast("Any", None), clock, ManualTimers(), rhythm, Pulse(), shutdown
+        cast("Any", workers), cast("Any", None), clock, ManualTimers(), rhythm, Pulse(), shutdown
     )
-
-    def stop_at(cell: int) -> None:
-        seen.append(cell)
-        shutdown.begin(clock.monotonic())
-
-    housekeeper._each(cast("Any", [1, 2]), cast("Any", stop_at))
-    for message in (Sweep(), Look()):
+    for message in (Tend(), Sweep(), Look()):
         housekeeper.on_receive(message)  # there is no store that it might ask
-    assert seen == [1]
+    assert [cell.tended for cell in cells] == [True, False]
 
 
 def test_who_is_in_a_hurry_is_heard_at_any_step_of_one_who_is_not() -> None:

@@ -9,12 +9,11 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.connections.conninfo import Redactor
-from pgflow_starter.postgres.connections.readable import refuse_unreadable
-from pgflow_starter.postgres.listening.listener import Listener
-from pgflow_starter.starter.runtime import _terminated
+from pgflow_starter.postgres.connections.conninfo import Redactor, refuse_unreadable
+from pgflow_starter.postgres.listening.wakeup import Wakeup
+from pgflow_starter.starter.runtime import Runtime, _terminated
 from pgflow_starter.threads.timers import TimerThread
-from tests.support.starters import echo_job, running
+from tests.support.starters import echo_job, opened, running
 from tests.support.waiting import eventually
 
 
@@ -34,11 +33,10 @@ def _restarts(starter: pgflow.Starter, child: str) -> int:
     return next(c.restarts for c in starter.which_children() if c.id == child)
 
 
-def _wake_listener(starter: pgflow.Starter) -> None:
+def _wake_listener(runtime: Runtime) -> None:
     """Have its thread go round once more. A notification need not: it may be read on the way to the next wait."""
-    listener = starter._runtime._listener
-    assert listener is not None
-    listener._interrupt()
+    assert runtime.parts.listener is not None
+    runtime.parts.listener.unlisten("nobody's")
 
 
 def test_a_timer_thread_that_dies_is_started_again_with_its_calls(
@@ -48,7 +46,7 @@ def test_a_timer_thread_that_dies_is_started_again_with_its_calls(
     with running(database, jobs=[job]) as starter:
         starter.await_ready(10)
         died = threading.Event()
-        monkeypatch.setattr(TimerThread, "_next", _once(TimerThread._next, died))
+        monkeypatch.setattr(TimerThread, "await_due", _once(TimerThread.await_due, died))
         assert died.wait(10)
         eventually(lambda: _restarts(starter, "timers") == 1)
         # under the polling strategy it is timers that find the message
@@ -59,11 +57,11 @@ def test_a_listener_thread_that_dies_is_started_again_with_its_queues(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = echo_job()
-    with running(database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600) as starter:
+    with opened(database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600) as (starter, runtime):
         starter.await_ready(10)
         died = threading.Event()
-        monkeypatch.setattr(Listener, "_listen", _once(Listener._listen, died))
-        _wake_listener(starter)
+        monkeypatch.setattr(Wakeup, "wait", _once(Wakeup.wait, died))
+        _wake_listener(runtime)
         assert died.wait(10)
         eventually(lambda: _restarts(starter, "listener") == 1)
         for i in range(3):
@@ -76,22 +74,23 @@ def test_what_another_process_sends_while_the_listener_is_dead_is_found_at_once(
     job = echo_job()
     sent: list[pgflow.Run] = []
     with (
-        running(
-            database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600, notify_throttle=0
-        ) as starter,
+        opened(database, jobs=[job], signal_strategy="notify", notify_fallback_interval=600, notify_throttle=0) as (
+            starter,
+            runtime,
+        ),
         pgflow.PgflowClient(database) as other,
     ):
         starter.await_ready(10)
         died = threading.Event()
-        dying = _once(Listener._listen, died)
+        dying = _once(Wakeup.wait, died)
 
-        def listen(self: Listener, conn: Any) -> Any:
+        def wait(self: Wakeup, *args: Any) -> Any:
             if not died.is_set():
                 sent.append(other.enqueue(job, 1))
-            return dying(self, conn)
+            return dying(self, *args)
 
-        monkeypatch.setattr(Listener, "_listen", listen)
-        _wake_listener(starter)
+        monkeypatch.setattr(Wakeup, "wait", wait)
+        _wake_listener(runtime)
         assert died.wait(10)
         assert sent[0].wait(10).result == 1
 
@@ -103,7 +102,7 @@ def test_a_probe_thread_that_dies_is_started_again(database: str, monkeypatch: p
         died = threading.Event()
         # the first thing that a probe does; looked up by name, so that a part which is there already meets it
         monkeypatch.setattr(
-            "pgflow_starter.postgres.connections.database.refuse_unreadable", _once(refuse_unreadable, died)
+            "pgflow_starter.postgres.connections.server.refuse_unreadable", _once(refuse_unreadable, died)
         )
         admin.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity"
@@ -126,7 +125,7 @@ def test_when_the_root_gives_up_callers_and_the_callback_are_told(
         def __pgflow_definition__() -> None:
             release.wait()
 
-    with running(database, flows=[Slow], on_terminate=told.append) as starter:
+    with opened(database, flows=[Slow], on_terminate=told.append) as (starter, runtime):
 
         def wait() -> None:
             waiting.set()
@@ -139,8 +138,8 @@ def test_when_the_root_gives_up_callers_and_the_callback_are_told(
         waiter.start()
         assert waiting.wait(5)
         eventually(lambda: any(c.id == "timers" and c.alive for c in starter.which_children()))
-        monkeypatch.setattr(TimerThread, "_next", _dies)
-        starter._runtime._timers.after(0, lambda: None)
+        monkeypatch.setattr(TimerThread, "await_due", _dies)
+        runtime.parts.timers.after(0, lambda: None)
         waiter.join(60)
         assert [type(e) for e in errors] == [pgflow.StarterTerminated]
         assert isinstance(errors[0].__cause__, pgflow.PgflowError)

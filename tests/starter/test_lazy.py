@@ -48,7 +48,7 @@ def test_first_calls_at_once_start_one_runtime() -> None:
     def call() -> None:
         together.wait(10)
         starter.ready()
-        found.add(starter._runtime)
+        found.add(starter.client)
 
     callers = [threading.Thread(target=call) for _ in range(8)]
     for caller in callers:

@@ -15,13 +15,14 @@ from pgflow_starter.core.task import Outcome
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.listening import errands as listener_errands
 from pgflow_starter.postgres.listening import proof
+from pgflow_starter.postgres.listening.subscriptions import Subscriptions
 from pgflow_starter.postgres.setup.install import install
 from pgflow_starter.postgres.stores import pgmq
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.threads import cache as threads_module
 from pgflow_starter.threads.cache import ThreadCache
 from tests.support.databases import FAST, memory_folder
-from tests.support.starters import echo_job, running
+from tests.support.starters import echo_job, opened, running
 from tests.support.waiting import eventually
 
 NEVER = {"signal_strategy": "notify", "notify_fallback_interval": 600}
@@ -54,6 +55,19 @@ def shortage(of: str = "") -> Iterator[list[str]]:
         yield refused
 
 
+@pytest.fixture
+def back(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when the LISTEN connection is in force again, and all have been told to look for what was sent meanwhile."""
+    told, wake_all = threading.Event(), Subscriptions.wake_all
+
+    def waking(queues: Subscriptions) -> None:
+        wake_all(queues)
+        told.set()
+
+    monkeypatch.setattr(Subscriptions, "wake_all", waking)
+    return told
+
+
 def run_elsewhere(database: str, slug: str, given: int) -> None:
     """Started by somebody who wakes nobody but by pgmq's notification."""
     with psycopg.connect(database, autocommit=True) as conn:
@@ -81,19 +95,21 @@ class Seen:
         self.job = seen
 
 
-def test_a_proof_without_a_thread_is_tried_again(database: str) -> None:
+def test_a_proof_without_a_thread_is_tried_again(database: str, back: threading.Event) -> None:
     seen = Seen()
     with running(database, jobs=[seen.job], **NEVER) as starter:
         starter.await_ready(10)
         with shortage("ListenerErrands.prove") as refused:
             lose_the_listener(database)
             eventually(lambda: len(refused) >= 2)
-        eventually(lambda: starter._runtime._listener is not None and not starter._runtime._listener._missed)
+        assert back.wait(10)
         run_elsewhere(database, "seen", 7)
         eventually(lambda: 7 in seen.given)
 
 
-def test_a_proof_that_raises_whatever_it_may_is_tried_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proof_that_raises_whatever_it_may_is_tried_again(
+    database: str, back: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen, raised = Seen(), threading.Event()
     notify = pgmq.notify
 
@@ -108,7 +124,7 @@ def test_a_proof_that_raises_whatever_it_may_is_tried_again(database: str, monke
         monkeypatch.setattr(pgmq, "notify", raise_once)
         lose_the_listener(database)
         assert raised.wait(10)
-        eventually(lambda: starter._runtime._listener is not None and not starter._runtime._listener._missed)
+        assert back.wait(10)
         run_elsewhere(database, "seen", 7)
         eventually(lambda: 7 in seen.given)
 
@@ -212,9 +228,9 @@ def test_the_database_back_is_told_to_every_worker_whatever_one_makes_of_it(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     jobs = [echo_job("a"), echo_job("b")]
-    with running(database, jobs=jobs) as starter:
+    with opened(database, jobs=jobs) as (starter, runtime):
         starter.await_ready(10)
-        workers, told = starter._runtime._workers, threading.Event()
+        workers, told = runtime.parts.workers, threading.Event()
         first, second = workers.cells()
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(first, "database_back", lambda: 1 / 0)

@@ -15,7 +15,7 @@ from pgflow_starter import ModuleStatus
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.setup.install import install
 from tests.support.databases import FAST, memory_folder
-from tests.support.starters import STRATEGIES, echo_job, running, state
+from tests.support.starters import STRATEGIES, echo_job, opened, running, state
 from tests.support.threads import ours
 from tests.support.waiting import eventually
 
@@ -211,9 +211,12 @@ def test_without_pgmq_a_module_fails_for_good_and_says_how_to_install_it(empty_d
     ],
 )
 def test_no_password_is_shown_anywhere(conninfo: str, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG), running(conninfo, jobs=[echo_job()], signal_strategy="notify") as starter:
+    with (
+        caplog.at_level(logging.DEBUG),
+        opened(conninfo, jobs=[echo_job()], signal_strategy="notify") as (starter, runtime),
+    ):
         eventually(lambda: starter.status().modules[0].last_error)
-        shown = f"{starter!r} {starter.status()} {starter.status().to_dict()} {starter._runtime.settings} {caplog.text}"
+        shown = f"{starter!r} {starter.status()} {starter.status().to_dict()} {runtime.settings} {caplog.text}"
         try:
             starter.client.enqueue("echo", 1)
         except pgflow.PgflowError as error:

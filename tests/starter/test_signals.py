@@ -16,7 +16,7 @@ import pgflow_starter as pgflow
 from pgflow_starter.clock import SLICE, one_wait
 from pgflow_starter.supervision.inbox import Answer
 from pgflow_starter.supervision.tree import Tree
-from pgflow_starter.threads.off_main import Elsewhere
+from pgflow_starter.threads.off_main import OffMain
 from tests.support.starters import running
 
 LONG = 60.0
@@ -63,7 +63,7 @@ def test_an_actor_that_is_to_come_again(signalled: Callable[[], None]) -> None:
 
 def test_a_client_s_call(signalled: Callable[[], None]) -> None:
     release = threading.Event()
-    with closing(Elsewhere("pgflow-test")) as elsewhere:
+    with closing(OffMain("pgflow-test")) as elsewhere:
         try:
             assert_interrupted(partial(elsewhere, partial(release.wait, LONG)), signalled)
         finally:

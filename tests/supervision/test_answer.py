@@ -82,7 +82,7 @@ def test_of_many_who_set_it_one_succeeds_and_all_who_wait_get_that() -> None:
     assert (len(got), len(set(got)), len(refused)) == (20, 1, 19)
 
 
-def test_who_is_interrupted_just_when_it_comes_keeps_it_from_nobody() -> None:
+def test_who_is_interrupted_just_when_it_comes_keeps_it_from_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     class Arrived(SimpleQueue[None]):
         """Between its two calls a signal's exception comes to the first who waits."""
 
@@ -94,8 +94,10 @@ def test_who_is_interrupted_just_when_it_comes_keeps_it_from_nobody() -> None:
                 self.interrupted = True
                 raise Interrupted
 
-    answer, ends = Answer(), SimpleQueue[object]()
-    answer._arrived = Arrived()
+    with monkeypatch.context() as patched:
+        patched.setattr("pgflow_starter.supervision.inbox.SimpleQueue", Arrived)
+        answer = Answer()
+    ends = SimpleQueue[object]()
 
     def get() -> None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, FunctionType, ModuleType
 from typing import Any, Self
 
 PATIENCE = 30.0
@@ -15,11 +15,13 @@ PATIENCE = 30.0
 class Between:
     """The first thread that has made the step `done` of the function and is about to make `next_` stands still there.
 
-    The steps are pieces of the function's lines, so that a test whose pair is gone says so. It is about the threads
-    that are started within the block; the block's end lets go whoever stands there.
+    In place of the function its class or module will do. The steps are pieces of the function's lines, so that a test
+    whose pair is gone says so. It is about the threads that are started within the block; the block's end lets go
+    whoever stands there.
     """
 
-    def __init__(self, function: Callable[..., Any], done: str, next_: str) -> None:
+    def __init__(self, where: Callable[..., Any] | ModuleType, done: str, next_: str) -> None:
+        function = where if inspect.isfunction(where) else _function_of(where, done, next_)
         lines, first = inspect.getsourcelines(function)
         self._code = function.__code__
         before = _line_of(done, lines, 0)
@@ -65,6 +67,13 @@ class Between:
                 self._standing.set()
                 self._go_on.wait()
         return self._trace_lines
+
+
+def _function_of(where: object, *steps: str) -> FunctionType:
+    functions = [function for function in vars(where).values() if inspect.isfunction(function)]
+    found = [function for function in functions if all(step in inspect.getsource(function) for step in steps)]
+    assert len(found) == 1, f"{len(found)} functions of {where} have the steps {steps}"
+    return found[0]
 
 
 def _line_of(step: str, lines: list[str], start: int) -> int:

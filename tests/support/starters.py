@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pgflow_starter as pgflow
+from pgflow_starter.config import settings_from
+from pgflow_starter.core.modules import module_specs
+from pgflow_starter.starter.per_process import Runtimes
+from pgflow_starter.starter.runtime import Runtime
 from tests.support.waiting import eventually
 
 QUICK: dict[str, Any] = {
@@ -26,6 +30,20 @@ def running(conninfo: str, **arguments: Any) -> Iterator[pgflow.Starter]:
     starter = pgflow.start(conninfo, **{**QUICK, **arguments})
     try:
         yield starter
+    finally:
+        starter.stop()
+
+
+@contextmanager
+def opened(
+    conninfo: str, *, flows: Iterable[Any] = (), jobs: Iterable[Any] = (), **arguments: Any
+) -> Iterator[tuple[pgflow.Starter, Runtime]]:
+    """As `running`, with the runtime behind the handle: for tests that do something to one of its parts."""
+    specs = module_specs(flows, jobs)
+    runtime = Runtime(conninfo, specs, settings_from(conninfo, {**QUICK, **arguments}))
+    starter = pgflow.Starter(Runtimes(lambda: runtime, lazy=False), [spec.name for spec in specs])
+    try:
+        yield starter, runtime
     finally:
         starter.stop()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ def recorded() -> Iterator[set[Statement]]:
     found: set[Statement] = set()
     genuine = psycopg.Cursor.execute
 
-    def execute(cursor: Any, query: Any, params: Any = None, **options: Any) -> Any:
+    def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
         try:
-            return genuine(cursor, query, params, **options)
+            return genuine(self, query, params, **options)
         finally:
-            where, known = _caller(), cursor._query  # psycopg's documentation has us look there
+            where, known = _caller(), self._query  # psycopg's documentation has us look there
             if where and known is not None:
                 text = re.sub(r'"q_\w+"', '"q_echo_0"', known.query.decode())
                 found.add(Statement(text, tuple(known.types or ()), where))
 
-    psycopg.Cursor.execute = execute  # type: ignore[method-assign, assignment]
+    psycopg.Cursor.execute = execute  # type: ignore[method-assign]
     try:
         yield found
     finally:
@@ -48,10 +48,8 @@ def recorded() -> Iterator[set[Statement]]:
 
 def _caller() -> str:
     """The innermost function of ours, the session that passes everything on apart."""
-    frame = sys._getframe(2)
-    while frame is not None:
+    for frame, _ in traceback.walk_stack(None):
         code = frame.f_code
         if OURS in code.co_filename and not code.co_filename.endswith(("connection.py", "admin.py")):
             return f"{Path(code.co_filename).name}:{code.co_name}"
-        frame = frame.f_back  # type: ignore[assignment]
     return ""

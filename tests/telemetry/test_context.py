@@ -15,9 +15,10 @@ import pgflow_starter as pgflow
 from pgflow_starter import Starter
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.providers import Providers
-from tests.support.starters import echo_job, running
+from tests.support.starters import echo_job, opened, running
 from tests.support.waiting import eventually
 from tests.telemetry.heard import Heard, attributes
 
@@ -84,26 +85,27 @@ def test_a_claim_that_got_messages_is_linked_to_their_senders_and_its_tasks_to_i
 
 
 def test_a_poll_that_finds_nothing_is_no_span(database: str, heard: Heard) -> None:
-    with running(database, jobs=[echo_job()], **heard.settings) as starter:
+    with opened(database, jobs=[echo_job()], **heard.settings) as (starter, runtime):
         starter.await_ready(WAIT)
-        runs = starter._runtime._workers.cells()
-        eventually(lambda: runs[0].claim() is not None)
+        (cell,) = runtime.parts.workers.cells()
+        eventually(lambda: cell.claim() is not None)
     assert heard.spans("receive echo") == []
 
 
-def test_the_senders_span_is_current_while_its_statement_runs(database: str, heard: Heard) -> None:
+def test_the_senders_span_is_current_while_its_statement_runs(
+    database: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Any] = []
     job = echo_job()
+    resending = Calls.resending
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        seen.append(trace.get_current_span().get_span_context())
+        return resending(*args, **kwargs)
+
     with running(database, jobs=[job], **heard.settings) as starter:
         starter.await_ready(WAIT)
-        calls = starter.client._calls
-        resending = calls.resending
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            seen.append(trace.get_current_span().get_span_context())
-            return resending(*args, **kwargs)
-
-        calls.resending = watched  # type: ignore[method-assign] # the double is told what to do
+        monkeypatch.setattr(Calls, "resending", watched)
         starter.client.enqueue(job, 1)
     (send,) = heard.spans("send echo")
     assert seen[0] == send.context

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 import psycopg
+import pykka
 from opentelemetry.trace import StatusCode
 
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.starter.starter_actor import STARTER_ID
 from pgflow_starter.supervision import Actor, ChildSpec, Restart, SupervisorActor
 from pgflow_starter.telemetry.incidents import OtelIncidents
 from pgflow_starter.telemetry.observer import OtelObserver
@@ -27,8 +27,7 @@ select pg_terminate_backend(pid) from pg_stat_activity where query ilike 'listen
 def test_a_crash_and_the_restart_after_it_are_one_span(database: str, heard: Heard) -> None:
     with running(database, jobs=[echo_job()], **heard.settings) as starter:
         starter.await_ready(WAIT)
-        ref = starter._runtime.tree.ref(STARTER_ID)
-        assert ref is not None
+        (ref,) = pykka.ActorRegistry.get_by_class(pgflow.StarterActor)
         ref.tell({"no": "method of this name"})  # pykka's own: an unexpected message is let pass
         ref.stop()
         (span,) = heard.await_spans("pgflow.actor restart")

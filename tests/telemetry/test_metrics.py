@@ -16,7 +16,7 @@ import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import StarterStatus, WorkerState
 from pgflow_starter.telemetry.gauges import Gauges
-from tests.support.starters import QUICK, echo_job, running
+from tests.support.starters import echo_job, opened, running
 from tests.support.waiting import eventually
 from tests.telemetry.heard import Heard
 
@@ -153,11 +153,10 @@ def test_starters_of_one_provider_are_added_up(server: Any, database: str, heard
 
 
 def test_a_starter_that_has_stopped_is_kept_by_nobody(database: str, heard: Heard) -> None:
-    starter = pgflow.start(database, jobs=[echo_job()], **QUICK, **heard.settings)
-    starter.await_ready(WAIT)
-    gone = weakref.ref(starter._runtime)
-    starter.stop()
-    del starter
+    with opened(database, jobs=[echo_job()], **heard.settings) as (starter, runtime):
+        starter.await_ready(WAIT)
+        gone = weakref.ref(runtime)
+    del starter, runtime
 
     def collected() -> bool:
         gc.collect()

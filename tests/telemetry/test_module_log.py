@@ -14,7 +14,7 @@ from pgflow_starter import DatabaseError, DefinitionError
 from pgflow_starter.core.news import News
 from pgflow_starter.module_log import ModuleLog
 from tests.modules.rig import AWAY, Rig
-from tests.support.starters import running
+from tests.support.starters import opened
 from tests.support.waiting import eventually
 
 MODULES = "pgflow_starter.modules"
@@ -113,10 +113,10 @@ def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: py
     caplog.set_level(logging.DEBUG, "pgflow_starter")
     away = DatabaseError("permission denied for table step_tasks", sqlstate="42501")
     job = pgflow.job("echo")(lambda message, ctx: message)
-    with running(database, jobs=[job]) as starter:
+    with opened(database, jobs=[job]) as (starter, runtime):
         starter.await_ready(WAIT)
-        (cell,) = starter._runtime._workers.cells()
-        store = starter._runtime._task_store
+        (cell,) = runtime.parts.workers.cells()
+        store = runtime.parts.task_store
         failing: dict[str, Any] = {"claim": store.claim, "settle": store.settle}
         failures: Counter[str] = Counter()
 

@@ -51,7 +51,7 @@ class Stand:
 
     @property
     def count(self) -> int:
-        return self.dispatcher._count
+        return self.dispatcher.counts()[0]
 
     def close(self) -> None:
         self.go_on.set()
@@ -139,7 +139,7 @@ def test_nobody_is_made_up_for_while_nobody_waits(stand: Stand) -> None:
 
 def test_an_idle_dispatcher_has_no_timer(stand: Stand) -> None:
     assert stand.serves().wait(WAIT)
-    eventually(lambda: not stand.dispatcher._since)
+    eventually(lambda: stand.dispatcher.counts() == (WIDTH, 0))
     stand.timers.advance(HANGS_AFTER)
     assert stand.timers.pending == 0
 
@@ -154,7 +154,7 @@ def test_without_a_thread_to_make_up_it_is_tried_again(stand: Stand, monkeypatch
         patched.setattr(stand.threads, "run", no_thread)
         stand.timers.advance(HANGS_AFTER)
         here: list[int] = []
-        stand.dispatcher.elsewhere(lambda: here.append(threading.get_ident()))
+        stand.dispatcher.put_slow(lambda: here.append(threading.get_ident()))
         assert here == [threading.get_ident()]
     assert not served.is_set()
     stand.timers.advance(HANGS_AFTER)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from pgflow_starter.clock import Clock, SystemClock, Timers
 from pgflow_starter.testing import START, ManualClock, ManualTimers
-from pgflow_starter.threads import timers as timers_module
 from pgflow_starter.threads.timers import TimerThread
 
 Advance = Callable[[float], None]
@@ -165,7 +164,7 @@ def test_closing_waits_for_the_call_that_is_being_made(thread: TimerThread) -> N
 def test_a_call_that_hangs_is_left_to_its_thread(
     thread: TimerThread, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(timers_module, "CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr("pgflow_starter.threads.own_thread.CLOSE_TIMEOUT", 0.01)
     begun, go_on = threading.Event(), threading.Event()
 
     def call() -> None:
@@ -185,7 +184,7 @@ def test_calls_that_were_cancelled_long_before_they_are_due_are_not_kept(thread:
     kept = thread.after(3600, lambda: None)
     for _ in range(20_000):
         thread.after(3600, lambda: None).cancel()
-    assert len(thread._heap) < 5_000
+    assert thread.entries < 5_000
     assert kept.call is not None
 
 

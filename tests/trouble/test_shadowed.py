@@ -8,7 +8,8 @@ import re
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, cast
 from uuid import uuid4
 
 import psycopg
@@ -23,6 +24,7 @@ from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres.client.headers import set_headers
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.connections.room import Room
 from pgflow_starter.postgres.stores import needs, pgmq, refusals, rights
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.features import detect
@@ -32,7 +34,6 @@ from tests.support.database import NoScope, opened
 from tests.support.planted import caught, functions_in, plant
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.statements import Statement, recorded
-from tests.support.waiting import eventually
 from tests.trouble.conftest import Admin
 
 WAIT = 30.0
@@ -177,14 +178,28 @@ def look_at_rights(conn: Any) -> None:
     assert rights.missing(conn, needs.ALL_USES, ["seldom"], role="pg_monitor")
     with pytest.raises(MissingRightsError):
         refusals.refuse_denied(conn, psycopg.Error("denied"), ("work", "compile"), "seldom")
-    conn.execute(pgmq._TURNED_OFF, ("seldom",))
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        pgmq.enable_notify_anew(cast("Any", Denied(conn)), "seldom", 0)
+
+
+class Denied:
+    """A connection that may look, and nothing else."""
+
+    def __init__(self, conn: Any) -> None:
+        self.execute = conn.execute
+
+    def pipeline(self) -> Any:
+        raise psycopg.errors.InsufficientPrivilege
 
 
 def end_backends(database: Database) -> None:
     """Have the probe end one that is there no more."""
-    database._room.leave_behind(Backend(1, ""))
-    database.doubt(lambda: None)
-    eventually(lambda: not database._room.left_behind, what="the end of what was left behind")
+    left, ended = Backend(1, ""), SimpleQueue[Any]()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Room, "left_behind", (left,))
+        patched.setattr(Room, "ended", lambda _, backends: ended.put(backends))
+        database.doubt(lambda: None)
+        assert set(ended.get(timeout=WAIT)) == {left}
 
 
 def sow(conninfo: str) -> None:

@@ -23,6 +23,16 @@ from tests.web.stage import Stage, module, worker
 from tests.web.test_http import asked
 
 
+def place_at(url: str, open_: ExitStack) -> Any:
+    """An open stream; None where there is no place for one."""
+    with ExitStack() as attempt:
+        reader = attempt.enter_context(stream(url))
+        if reader.response.status != 200:
+            return None
+        open_.push(attempt.pop_all())
+        return reader
+
+
 def told(reader: Any) -> list[str]:
     """The statuses of the modules in the next event."""
     name, data = reader.event()
@@ -89,26 +99,24 @@ def test_streams_leave_threads_for_the_probes_and_who_finds_none_free_is_told_wh
 
 def test_readers_that_go_leave_their_places_to_the_next() -> None:
     with web.serve(Stage(), ":0") as server:
-        assert isinstance(server._application, Application)
-        places = server._application._streams._free
         for _ in range(3):
             with ExitStack() as open_:
-                readers = [open_.enter_context(stream(server.url)) for _ in range(STREAMS)]
-                assert [reader.response.status for reader in readers] == [200] * STREAMS
-            eventually(lambda: places._value == STREAMS, 3, "all the places")
+                for _ in range(STREAMS):
+                    eventually(lambda: place_at(server.url, open_), 3, "a place")
 
 
 def test_where_only_writing_finds_out_that_a_reader_has_gone_it_is_done_often() -> None:
     clock = ManualClock()
     streams = Streams(Snapshots(Stage(), clock), clock, limit=2, look_every=0.001)
-    told, blind = streams.open(lambda: False), streams.open(None)
+    gone = iter([False, False, True, False])
+    told, blind = streams.open(lambda: next(gone)), streams.open(None)
     assert told is not None
     assert blind is not None
     for stream_ in (told, blind):
         assert next(stream_).startswith(b"retry: ")
     clock.advance(BLIND_HEARTBEAT)
     assert next(blind).startswith(b": heartbeat")
-    assert told._news() is None
+    assert list(told) == []  # it had nothing to say until its reader had gone
     clock.advance(HEARTBEAT)
     assert next(told).startswith(b": heartbeat")
     for stream_ in (told, blind):
@@ -128,10 +136,16 @@ def test_below_another_server_a_stream_ends_by_itself_and_leaves_its_place() -> 
         events.close()
 
 
-def test_our_own_server_ends_its_streams_itself_so_they_last() -> None:
-    with web.serve(Stage(), ":0") as server:
-        assert isinstance(server._application, Application)
-        assert server._application._streams.lasts == math.inf
+def test_our_own_server_ends_its_streams_itself_so_they_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, Any] = {}
+
+    def make(*args: Any, **settings: Any) -> Application:
+        made.update(settings)
+        return Application(*args, **settings)
+
+    monkeypatch.setattr("pgflow_starter.web.server.Application", make)
+    with web.serve(Stage(), ":0"):
+        assert made["lasts"] == math.inf
 
 
 @pytest.mark.parametrize("multithread", [False, None])

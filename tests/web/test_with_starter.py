@@ -15,7 +15,7 @@ from pgflow_starter import web
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.setup.install import install
 from tests.support.databases import FAST, memory_folder
-from tests.support.starters import echo_job, running
+from tests.support.starters import echo_job, opened, running
 from tests.support.waiting import eventually
 from tests.web.client import get
 from tests.web.test_data import checked
@@ -80,12 +80,14 @@ def test_a_module_that_failed_for_good_is_told_with_its_remedy(database: str) ->
 
 
 def test_a_worker_that_is_killed_is_seen_and_its_return_too(database: str) -> None:
-    with served(database, jobs=[echo_job("kept"), echo_job("killed")]) as (starter, url):
+    jobs = [echo_job("kept"), echo_job("killed")]
+    with opened(database, jobs=jobs) as (starter, runtime), web.serve(starter, ":0") as server:
+        url = server.url
         starter.await_ready(10)
         assert statuses(url) == (200, 200, 200)
         with psycopg.connect(database) as holder:
             holder.execute("lock table pgflow.workers")  # it cannot register again meanwhile
-            (ref,) = [c.ref for c in starter._runtime._workers.cells() if c.definition.slug == "killed"]
+            (ref,) = [c.ref for c in runtime.parts.workers.cells() if c.definition.slug == "killed"]
             assert ref is not None
             ref.stop(block=False)
             eventually(lambda: statuses(url) == (200, 503, 503), 5)

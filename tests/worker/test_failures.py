@@ -187,7 +187,7 @@ def test_a_task_that_takes_too_long_fails_its_slot_is_free_and_its_late_result_i
         assert "timeout of 1 s" in failed.error
         assert contexts[0].cancelled.is_set()
         assert quick.wait(20).result == "late"
-        flights = starter._runtime._workers.cells()[0].flights
+        flights = starter.runtime.parts.workers.cells()[0].flights
         assert flights.abandoned == 1
         release.set()
         assert ended.wait(10)

@@ -192,7 +192,7 @@ def test_a_worker_stopped_from_outside_is_succeeded_by_one_that_knows_its_tasks(
     with running(database, jobs=[resumed], heartbeat_interval=0.1, stale_threshold=5) as starter:
         held = starter.client.enqueue(resumed, "held")
         assert entered.wait(10)
-        (cell,) = starter._runtime._workers.cells()
+        (cell,) = starter.runtime.parts.workers.cells()
         assert cell.ref is not None
         cell.ref.stop()
         assert starter.client.enqueue(resumed, "other").wait(20).result == "other"

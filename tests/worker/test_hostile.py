@@ -125,7 +125,7 @@ def test_handlers_run_no_further_ahead_of_what_is_written_than_three_tasks_a_slo
         with running(database, jobs=[ahead]) as starter:
             eventually(lambda: ran)
             holder.execute("lock table pgmq.a_ahead")  # completions wait, claims do not
-            cell = eventually(starter._runtime._workers.cells)[0]
+            cell = eventually(starter.runtime.parts.workers.cells)[0]
             eventually(lambda: len(ran) == 60 or len(cell.outbox) >= 8)
             assert len(cell.outbox) <= 12
             holder.rollback()
@@ -218,7 +218,7 @@ def test_the_worker_of_a_slug_is_not_mistaken_for_a_module_of_that_name(database
     order.__qualname__ = "order"
     with running(database, flows=[order], jobs=[job]) as starter:
         starter.await_ready(10)
-        cell = next(c for c in starter._runtime._workers.cells() if c.definition.slug == "order")
+        cell = next(c for c in starter.runtime.parts.workers.cells() if c.definition.slug == "order")
         assert cell.ref is not None
         cell.ref.stop()
         eventually(lambda: [m.attempts for m in starter.status().modules] == [1, 2])

@@ -81,13 +81,13 @@ def test_a_message_that_never_becomes_visible_is_no_trouble_to_its_queue_nor_to_
     jobs = [echo_job("never"), echo_job("other")]
     with running(database, jobs=jobs) as starter:
         starter.await_ready(WAIT)
-        cells = {cell.definition.slug: cell for cell in starter._runtime._workers.cells()}
+        cells = {cell.definition.slug: cell for cell in starter.runtime.parts.workers.cells()}
         admin.execute("insert into pgmq.q_never (vt, message) values ('infinity', '{}')")
         claimed = eventually(cells["never"].claim, what="a claim, none other being under way")
         assert claimed is not None
         assert claimed.visible_in == math.inf
         wired = [cells[slug].wired_as for slug in ("never", "other")]
-        assert PostgresTaskStore(starter._runtime.database).look(wired) == [math.inf, None]
+        assert PostgresTaskStore(starter.runtime.parts.database).look(wired) == [math.inf, None]
         assert starter.client.enqueue("never", 1).wait(WAIT).result == 1
 
 

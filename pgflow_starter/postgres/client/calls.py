@@ -10,7 +10,7 @@ from pgflow_starter.postgres.client.remedies import with_remedy
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.errors import no_thread
-from pgflow_starter.threads.off_main import Elsewhere, NoThreadError
+from pgflow_starter.threads.off_main import NoThreadError, OffMain
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ class Calls:
 
     def __init__(self, database: Database, ended: Callable[[], PgflowError] | None = None) -> None:
         self.database = database
-        self.threads = Elsewhere("pgflow-client")
+        self.threads = OffMain("pgflow-client")
         self.closed = False
         self._ended = ended
 

@@ -12,11 +12,12 @@ from pgflow_starter.clock import Clock
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.state import RunSummary
 from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.endings import Endings
-from pgflow_starter.postgres.client.recent import RunSummary, recent_runs
+from pgflow_starter.postgres.client.recent import recent_runs
 from pgflow_starter.postgres.client.run import FIND, Run, run_of
 from pgflow_starter.postgres.client.starts import Starts, unknown_flow
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of

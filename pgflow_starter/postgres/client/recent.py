@@ -1,12 +1,11 @@
-"""`RunSummary`: a run as a list of runs tells it, without what it carries."""
+"""`recent_runs`: the runs that began last, as their summaries."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from pgflow_starter.core.state import RunSummary, StepSummary
 from pgflow_starter.postgres.client.stored import moment
 from pgflow_starter.postgres.connections.connection import Connection
 
@@ -23,29 +22,6 @@ order by r.started_at desc
 """
 LIMIT_TIME = "select set_config('statement_timeout', %s, true)"
 """For the rest of a transaction; in milliseconds, as text."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepSummary:
-    """One step of it; `tasks` and how many of them are open, None while that is not known."""
-
-    slug: str
-    status: str
-    tasks: int | None
-    remaining: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """A run and where its steps stand, in the flow's order; no inputs, no outputs. Times and notes are as a `Run`'s."""
-
-    id: UUID
-    flow_slug: str
-    status: str
-    started_at: datetime | None
-    ended_at: datetime | None
-    steps: tuple[StepSummary, ...]
-    notes: tuple[str, ...] = ()
 
 
 def recent_runs(conn: Connection, limit: int, seconds: float) -> tuple[RunSummary, ...]:

@@ -88,6 +88,8 @@ class Session(psycopg.Connection[tuple[object, ...]]):
     """The SQLSTATE with which the server ended the session while it was idle."""
     used = False
     """Whether a call was made on it before, so that it may know of things as they were."""
+    let_go: Callable[[Session], object] | None = None
+    """Called once, when it is closed by whomever."""
     _limits: sql.Composed | None = None
     _depth = 0
 
@@ -105,6 +107,13 @@ class Session(psycopg.Connection[tuple[object, ...]]):
             row = self._set_up(limits, checked=False)
         # A role that was made another's cannot see when its own backends began.
         self.backend = Backend(self.info.backend_pid, str(row[-1] or ""))
+
+    def close(self) -> None:
+        """As psycopg's."""
+        super().close()
+        told, self.let_go = self.let_go, None
+        if told is not None:
+            told(self)
 
     def stay(self) -> None:
         """Have the server keep the session however long it is idle, where it would not. Blocks on I/O."""

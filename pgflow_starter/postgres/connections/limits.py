@@ -27,14 +27,12 @@ from typing import Any
 import psycopg
 
 from pgflow_starter.clock import Clock
+from pgflow_starter.threads.own_thread import CLOSE_TIMEOUT, OwnThread
 
 Connection = psycopg.Connection[Any]
 
 CANCEL_SHARE = 5 / 6
 """Of a limit: after so much of it the server is asked to cancel."""
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds that the threads get to end."""
 
 AGAIN_INTERVAL = 1.0
 """Seconds until breaking a connection is tried again, for which there was no file descriptor."""
@@ -85,7 +83,7 @@ class Limits:
         self._busy: set[Limit] = set()
         self._looks_at = math.inf
         self._longest = math.inf
-        self._thread: threading.Thread | None = None
+        self._thread = OwnThread(thread_name, self._run)
         self._to_cancel: deque[Limit] = deque()
         self._canceller: threading.Thread | None = None
         self._closed = False
@@ -139,22 +137,19 @@ class Limits:
             self._to_cancel.clear()
             self._end_all_by(math.inf)
             self._changed.notify()
-            threads = (self._thread, self._canceller)
-        for thread in threads:
-            if thread is not None and thread is not threading.current_thread():
-                thread.join(CLOSE_TIMEOUT)
+            canceller = self._canceller
+        self._thread.close()
+        if canceller is not None and canceller is not threading.current_thread():
+            canceller.join(CLOSE_TIMEOUT)
 
     def _look_before(self, deadline: float) -> None:
         """Under the lock: the thread must look again by then."""
         if deadline >= self._looks_at or self._closed:
             return
-        if self._thread is None:
-            thread = threading.Thread(target=self._run, name=self._thread_name, daemon=True)
-            try:
-                thread.start()
-            except RuntimeError:
-                return  # no thread to be had: no limit for this one, and another try with the next
-            self._thread = thread
+        try:
+            self._thread.start()
+        except RuntimeError:
+            return  # no thread to be had: no limit for this one, and another try with the next
         self._looks_at = deadline
         self._changed.notify()
 

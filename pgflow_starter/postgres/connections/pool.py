@@ -1,29 +1,33 @@
-"""`Pool`: connections that are kept for the next who needs one.
+"""`Pool`: psycopg_pool's `ConnectionPool`, which connects when we let it.
 
-It connects on the thread of whoever needs a connection, one at a time, and never by itself: not in the place of one
-that broke, nor again after an attempt that failed. When to connect to a server that may be away is not for a pool to
-say, and it has no threads that would. Where the server has no connection to spare the pool makes do with those it has,
-or with one less, and tries to have more after a while.
-
-One connection of several is kept for urgent calls, which must not wait behind the others.
+It keeps the connections, serves who waits in turn, has them replaced when they are old and fewer when they are not
+needed, and connects on a thread of its own, one after the other. When to connect to a server that may be away is not
+for a pool to say: each attempt of its comes by `_make`, which refuses it at once while the probe has not answered,
+where nobody waits, and where there is no room. So nothing takes the place of a connection that broke by itself.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NamedTuple
 
-import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Session
+from pgflow_starter.postgres.connections.line import Line
 from pgflow_starter.postgres.connections.room import Room
 
+NAME = "pgflow-pool"
+"""What its threads' names and its log lines begin with."""
+
 MAX_IDLE = 600.0
-"""Seconds after which a connection that was not needed is closed, as soon as another one is put back."""
+"""Seconds after which one that was not needed is closed."""
 
 MAX_LIFETIME = 3600.0
 """Seconds after which a connection is closed when it is put back: servers behind a name come and go."""
@@ -31,13 +35,29 @@ MAX_LIFETIME = 3600.0
 CROWDED_FOR = 30.0
 """Seconds for which the pool stays as small as a crowded server had it."""
 
+LEAST_WAIT = 0.001
+"""Seconds that are waited at least: psycopg_pool refuses who would not wait at all what it has."""
+
+
+class Counts(NamedTuple):
+    """Of one pool: connections, those of them that are in use, and callers who wait for one."""
+
+    made: int = 0
+    lent: int = 0
+    waiting: int = 0
+
+
+class NotNowError(Exception):
+    """Nothing was tried: there is to be no connection now."""
+
 
 class Pool:
     """At most as many connections as its `room`, which it may share, holds. Thread-safe; who waits is served in turn.
 
-    `failed(error)` is called, on the thread that needed it, when `connect` raises psycopg.Error. Until `grow_again` the
-    pool does not connect any more. `found_dead(conn)` is told of an idle connection that had ended; none of the pool is
-    given away then until it returned. `kept` connections are for urgent calls only, where there are more.
+    `failed(error)` is called, on the pool's thread, when `connect` raises. Until `grow_again` the pool does not connect
+    any more. `found_dead(conn)` is told of an idle connection that had ended; none of the pool is given away then until
+    it returned. `kept` connections are for urgent calls only, where there are more. Raises RuntimeError where there are
+    no two threads to be had.
     """
 
     def __init__(
@@ -46,75 +66,91 @@ class Pool:
         *,
         room: Room,
         clock: Clock,
-        failed: Callable[[psycopg.Error], object],
+        failed: Callable[[Exception], object],
         found_dead: Callable[[Session], object] = lambda _: None,
         kept: int = 0,
     ) -> None:
         self._connect = connect
         self._room = room
-        self._found_dead = found_dead
-        self._kept = kept
-        self._urgent: set[Session] = set()
         self._clock = clock
         self._failed = failed
-        # Reentrant: the garbage collector may have a dropped client close its pool on a thread that is in here.
-        self._lock = threading.RLock()
-        self._line: deque[threading.Condition] = deque()
-        self._idle: deque[tuple[Session, float]] = deque()
-        self._born: dict[Session, float] = {}
-        self._growing = False
-        self._stunted = False
+        self._found_dead = found_dead
+        self._kept = kept
+        self._lock = threading.RLock()  # never held while psycopg_pool, which calls us, takes its own
+        self._made: set[Session] = set()
+        self._lent: dict[Session, bool] = {}  # and whether to who stood in the line
+        self._held_back = self._broken = False
         self._crowded_size = room.size
         self._crowded_until = 0.0
-        self._closed = False
+        self._line = Line(self._admits, clock)  # of those who are not urgent
+        logging.getLogger("psycopg.pool").addFilter(_of_other_pools)  # the same one each time
+        self._pool = _Pool(
+            connection_class=_made_by(self._make),
+            min_size=0,
+            max_size=room.size,
+            open=True,
+            name=NAME,
+            max_lifetime=MAX_LIFETIME,
+            max_idle=MAX_IDLE,
+            reconnect_timeout=0.0,
+            reconnect_failed=lambda _: self._grow(),  # somebody may have come to wait meanwhile
+            num_workers=1,
+        )
 
     @property
     def closed(self) -> bool:
         """Whether it takes nobody any more."""
-        return self._closed
+        return self._pool.closed
+
+    def counts(self) -> Counts:
+        """Never waits."""
+        return Counts(len(self._made), len(self._lent), self._line.waiting + self._requests())
 
     @property
     def empty(self) -> bool:
         """Whether there is no connection at all, in use or not."""
-        return not self._born
+        return not self._made
 
     def get(self, timeout: float, *, urgent: bool = False) -> Session | None:
         """A connection, to be put back; None when the pool is closed. Raises DatabaseError after `timeout` seconds.
 
-        An attempt to connect that has begun is not cut short by the timeout. Who is `urgent` comes first.
+        Who is `urgent` waits behind one other at most.
         """
         deadline = self._clock.monotonic() + timeout
-        while not self._closed:
-            conn, to_be_made = self._ready(deadline, timeout, urgent)
-            if to_be_made:
-                conn = self._grown(urgent)
-            if conn is None:
-                continue
-            if self._closed:
-                self.put(conn)
-            elif conn.alive():
+        in_line = bool(self._kept) and not urgent
+        while True:
+            if in_line and not self._line.enter(deadline):
+                raise _none_came_free(timeout)
+            conn = None
+            try:
+                conn = self._pool.getconn(max(deadline - self._clock.monotonic(), LEAST_WAIT))
+            except PoolClosed:
+                return None
+            except PoolTimeout:
+                raise _none_came_free(timeout) from None
+            finally:
+                if in_line and conn is None:
+                    self._line.leave()
+            self._lent[conn] = in_line
+            if conn.alive():
                 return conn
-            else:
-                with self._lock:
-                    self._drop([conn])
-                self._close([conn])
-                self._found_dead(conn)
-        return None
+            conn.close()
+            self.put(conn)
+            self._found_dead(conn)
 
     def put(self, conn: Session) -> None:
         """Back from `get`. One that is broken, in a transaction, too old or too many is closed."""
         with self._lock:
-            self._urgent.discard(conn)
-            now = self._clock.monotonic()
-            usable = conn.pgconn.transaction_status == TransactionStatus.IDLE
-            young = now - self._born[conn] < MAX_LIFETIME
-            surplus = [] if usable and young and not self._closed and len(self._born) <= self._limit(now) else [conn]
-            if not surplus:
-                self._idle.append((conn, now))
-                if now - self._idle[0][1] > MAX_IDLE:
-                    surplus.append(self._idle.popleft()[0])
-            self._drop(surplus)
-        self._close(surplus)
+            idle = conn.pgconn.transaction_status == TransactionStatus.IDLE
+            surplus = not idle or self.closed or len(self._made) > self._limit()
+            if surplus:
+                self._made.discard(conn)
+        if surplus:
+            conn.close()
+        in_line = self._lent.pop(conn)  # after that, for it was not idle
+        self._pool.putconn(conn)
+        if in_line:
+            self._line.leave()
 
     def make_room(self) -> bool:
         """The server has none to spare for somebody who needs one more: have one less from now on, once it is free.
@@ -122,136 +158,111 @@ class Pool:
         False where there is only one.
         """
         with self._lock:
-            if len(self._born) <= self._limit(self._clock.monotonic()):  # else one is to be given up already
-                self._stay_at(len(self._born) - 1)
-            enough = len(self._born) > 1
-            surplus = [self._idle.popleft()[0]] if self._idle and enough else []
-            self._drop(surplus)
-        self._close(surplus)
+            if len(self._made) <= self._limit():  # else one is to be given up already
+                self._stay_at(len(self._made) - 1)
+            enough = len(self._made) > 1
+        if enough and self._pool.get_stats()["pool_available"]:
+            with suppress(PoolTimeout, PoolClosed):
+                conn = self._pool.getconn(LEAST_WAIT)
+                conn.close()
+                self._pool.putconn(conn)
         return enough
 
     def make_do(self) -> None:
         """The server has no connection to spare for another of ours: stay as small as the pool is."""
         with self._lock:
-            self._stay_at(len(self._born))
-            self.grow_again()
+            self._stay_at(len(self._made))
+        self.grow_again()
 
     def grow_again(self) -> None:
         """The reason for which connecting had failed is gone."""
-        with self._lock:
-            self._stunted = False
-            self._wake()
+        self._held_back = False
+        self.look_again()
 
     def look_again(self) -> None:
         """There may be room where there was none."""
-        with self._lock:
-            self._wake()
+        self._line.look_again()
+        self._grow()
 
     def close(self, *, broken: bool = False) -> None:
         """Close the connections, those in use when they are put back; who waits gets None. Idempotent, never waits.
 
         Where one was `broken`, the server may not come to know that the others are closed.
         """
-        with self._lock:
-            self._closed = True
-            surplus = [conn for conn, _ in self._idle]
-            if broken:
-                for conn in surplus:
-                    self._room.leave_behind(conn.backend)
-            self._idle.clear()
-            self._drop(surplus)
-            for waiting in self._line:
-                waiting.notify()
-        self._close(surplus)
+        self._broken |= broken
+        self._pool.close(timeout=0.0)
+        self._line.look_again()
 
-    def _ready(self, deadline: float, timeout: float, urgent: bool) -> tuple[Session | None, bool]:
-        """An idle connection when it is our turn, or whether we are to make one; neither when the pool is closed."""
-        with self._lock:
-            place: threading.Condition | None = None
-            try:
-                while not self._closed:
-                    now = self._clock.monotonic()
-                    if (not self._line or self._line[0] is place or urgent) and self._may_take(now, urgent):
-                        if self._idle:
-                            conn = self._idle.pop()[0]
-                            if urgent:
-                                self._urgent.add(conn)
-                            return conn, False
-                        if self._may_grow(now, urgent):
-                            self._growing = True
-                            return None, True
-                    if now >= deadline:
-                        msg = f"no connection came free within {timeout:g} s"
-                        raise DatabaseError(msg, error_type="PoolTimeout")
-                    if place is None:
-                        place = threading.Condition(self._lock)
-                        self._line.insert(0 if urgent else len(self._line), place)
-                    place.wait(min(deadline - now, threading.TIMEOUT_MAX))
-                return None, False
-            finally:
-                if place is not None:
-                    self._line.remove(place)
-                self._wake()
-
-    def _grown(self, urgent: bool) -> Session | None:
-        """A new connection; None when there was none to be had: then others may know why."""
-        conn, error = None, None
+    def _make(self) -> Session:
+        """On the pool's thread. Raises NotNowError, and what `connect` raises."""
+        if not self._may_grow() or not self._room.enter():
+            raise NotNowError
         try:
-            if not self._closed:
-                conn = self._connect()
-        except psycopg.Error as raised:
-            error = raised
-        finally:
-            if conn is None:
-                self._room.leave()
-            with self._lock:
-                self._growing = False
-                if conn is not None:
-                    self._born[conn] = self._clock.monotonic()
-                    if urgent:
-                        self._urgent.add(conn)
-                self._stunted = error is not None
-                self._wake()
-        if error is not None and not self._closed:
-            self._failed(error)
+            conn = self._connect()
+        except Exception as error:
+            self._held_back = True
+            self._room.leave()
+            if not self.closed:
+                self._failed(error)
+            raise
+        self._held_back = False
+        self._made.add(conn)
+        conn.let_go = self._gone
+        self._line.look_again()
         return conn
 
-    def _may_take(self, now: float, urgent: bool) -> bool:
-        """Whether it leaves a connection for who is urgent, where there is more than one."""
-        limit = self._limit(now)
-        if urgent or not self._kept or limit <= self._kept:
-            return True
-        here = len(self._born) - len(self._idle) - len(self._urgent) + self._growing
-        return not here or self._room.occupied - len(self._idle) - len(self._urgent) < limit - self._kept
+    def _gone(self, conn: Session) -> None:
+        """It was closed. On any thread, perhaps under psycopg_pool's lock."""
+        self._made.discard(conn)
+        if self._broken and conn not in self._lent:
+            self._room.leave_behind(conn.backend)
+        self._room.leave()
 
-    def _may_grow(self, now: float, urgent: bool) -> bool:
-        limit = self._limit(now)
-        if self._growing or self._stunted or len(self._born) >= limit:
-            return False
-        shared = urgent or limit <= self._kept
-        return self._room.enter(leaving=0 if shared else max(0, self._kept - len(self._urgent)))
+    def _grow(self) -> None:
+        if self._may_grow():
+            self._pool.check()  # has it make one, if it does not already
 
-    def _limit(self, now: float) -> int:
-        return self._room.size if now >= self._crowded_until else self._crowded_size
+    def _may_grow(self) -> bool:
+        wanted = not self.closed and not self._held_back and self._requests() > 0
+        return wanted and len(self._made) < self._limit() and not self._room.full
+
+    def _requests(self) -> int:
+        return self._pool.get_stats()["requests_waiting"]
+
+    def _admits(self, inside: int) -> bool:
+        """Whether one more who is not urgent may take a connection, or be the one that waits for the next."""
+        others = self._room.occupied - len(self._made)  # those of other pools, left behind, or being made
+        free = inside <= len(self._made) and inside + others < self._limit() - self._kept
+        return free or not inside or self.closed
+
+    def _limit(self) -> int:
+        return self._room.size if self._clock.monotonic() >= self._crowded_until else self._crowded_size
 
     def _stay_at(self, size: int) -> None:
         self._crowded_size = max(1, min(size, self._room.size))
         self._crowded_until = self._clock.monotonic() + CROWDED_FOR
 
-    def _drop(self, surplus: list[Session]) -> None:
-        """Under the lock: these are to be closed, outside of it; there may be room for others."""
-        for conn in surplus:
-            del self._born[conn]
-            self._urgent.discard(conn)
-        self._wake()
 
-    def _wake(self) -> None:
-        """Under the lock: let the first in line look again."""
-        if self._line:
-            self._line[0].notify()
+class _Pool(ConnectionPool[Session]):
+    @staticmethod
+    def check_connection(conn: Session) -> None:
+        """Nothing: whether it is alive is seen without asking the server, when it is given away."""
 
-    def _close(self, connections: list[Session]) -> None:
-        """Outside the lock: closing may wait for who is giving it up."""
-        for conn in connections:
-            conn.close()
-            self._room.leave()
+
+def _made_by(make: Callable[[], Session]) -> type[Session]:
+    class Made(Session):
+        @classmethod
+        def connect(cls, conninfo: str = "", **_: Any) -> Session:  # type: ignore[override] # no more is needed
+            return make()
+
+    return Made
+
+
+def _none_came_free(timeout: float) -> DatabaseError:
+    return DatabaseError(f"no connection came free within {timeout:g} s", error_type="PoolTimeout")
+
+
+def _of_other_pools(record: logging.LogRecord) -> bool:
+    """Whether psycopg_pool has something to say of a pool that is none of ours. Ours say what there is to say."""
+    text = record.getMessage()
+    return NAME not in text and Session.__module__ not in text

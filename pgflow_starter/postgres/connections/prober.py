@@ -3,7 +3,7 @@
     unknown ──answers──▶ up ──somebody doubts it: probe──▶ up
        └──fails──▶ away ◀───────────fails────────────┘      away ──answers──▶ up
 
-psycopg_pool and its like find out by connecting again and again, ever less often: that is what makes recoveries late.
+Left to itself a pool finds out by connecting again and again, ever less often: that is what makes recoveries late.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pgflow_starter.core.classify import classify
 from pgflow_starter.core.state import ErrorClass, Outage, Phase
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.pace import Pace
-from pgflow_starter.threads.own_thread import Died
+from pgflow_starter.threads.own_thread import Died, OwnThread
 
 logger = logging.getLogger("pgflow_starter.database")
 
@@ -32,9 +32,6 @@ ANSWERED_PAUSE = 0.05
 
 AGAIN_INTERVAL = 1.0
 """Seconds to the next probe, where another look was wanted that nobody waits for."""
-
-CLOSE_TIMEOUT = 1.0
-"""Seconds that the thread gets to end."""
 
 
 class Prober:
@@ -60,7 +57,7 @@ class Prober:
         self._pace = pace
         self._probe = probe
         self._up = up
-        self._is_away = away
+        self._report_away = away
         self._ended = ended
         self._look_again = look_again
         # Entered by the lock itself: see Limits.
@@ -71,8 +68,8 @@ class Prober:
         self._watchers: list[Callable[[], object]] = []
         self._asked = self._doubts = self._rounds = 0
         self._closed = self._hurried = False
-        self._thread: threading.Thread | None = None
-        self._died: Died | None = None
+        hangs = "the connection probe hangs, in resolving a host name perhaps"
+        self._thread = OwnThread("pgflow-database", self._run, hangs=hangs)
         self.outage: Outage | None = None
         self.error: DatabaseError | None = None
 
@@ -87,13 +84,8 @@ class Prober:
         return self._hurried
 
     def revive(self, died: Died | None = None) -> None:
-        """As `ports.Threaded.revive`. Idempotent."""
-        with self._lock:
-            self._died = died or self._died
-            if self._thread is None and not self._closed:
-                thread = threading.Thread(target=self._run, name="pgflow-database", daemon=True)
-                thread.start()  # may raise: then there is none to wait for
-                self._thread = thread
+        """As `Threaded.revive`. Idempotent."""
+        self._thread.revive(died)
 
     def watch(self, back: Callable[[], object]) -> None:
         """Call `back`, on the thread, each time the database is reachable again."""
@@ -134,26 +126,19 @@ class Prober:
         """End the thread, also in the midst of connecting; `wait` for that up to a second. Idempotent."""
         with self._lock:
             self._closed = True
-            thread = self._thread
             self._changed.notify_all()
-        if wait and thread is not None and thread is not threading.current_thread():
-            thread.join(CLOSE_TIMEOUT)
-            if thread.is_alive():
-                logger.warning("the connection probe hangs, in resolving a host name perhaps: its thread is left to it")
+        if wait:
+            self._thread.close()
 
     def _run(self) -> None:
         try:
             while self._await_reason():
                 self._look()
-        except BaseException as error:
+        except BaseException:
             with self._lock:
-                self._thread = None
                 self._suspect = True
-            if self._died is None:
-                raise
-            self._died(error)
-        else:
-            self._ended()
+            raise
+        self._ended()
 
     def _await_reason(self) -> bool:
         with self._lock:
@@ -191,7 +176,7 @@ class Prober:
         if error is None:
             self._up()
         else:
-            no_outage = not self._closed and not self._is_away(error)
+            no_outage = not self._closed and not self._report_away(error)
         if self._closed:
             return False
         with self._lock:

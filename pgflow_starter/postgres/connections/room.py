@@ -35,11 +35,17 @@ class Room:
         with self._lock:
             return self._taken + len(self._left)
 
-    def enter(self, *, leaving: int = 0) -> bool:
-        """Take a place, and leave so many for others; False where there are none."""
+    @property
+    def full(self) -> bool:
+        """Whether there is no place for one more connection."""
         with self._lock:
             first = not self._taken and len(self._left) <= self.size
-            if not first and self._taken + len(self._left) + leaving >= self.size:
+            return not first and self.occupied >= self.size
+
+    def enter(self) -> bool:
+        """Take a place; False where there is none."""
+        with self._lock:
+            if self.full:
                 return False
             self._taken += 1
             return True

@@ -2,7 +2,7 @@
 
 Its thread waits on the connection's socket and on a wake-up socket of its own, so that a LISTEN is not held up behind
 a wait for notifications. Without a connection it tries again by itself, listens on every queue anew, and wakes them all
-once: what was sent meanwhile was announced to nobody.
+once: what was sent meanwhile was not announced.
 
 A connection proves that it hears: a notification sent to it over another connection must arrive, at first and from
 time to time. One that has silently died, or that goes through a transaction pooler, does not hear it.
@@ -23,15 +23,20 @@ from pgflow_starter.clock import Clock
 from pgflow_starter.errors import DatabaseError, ListenUnsupportedError, PgflowError, SetupError
 from pgflow_starter.ports import ListenObserver, Reachability
 from pgflow_starter.postgres.connections.connection import Connection, Session, gated, server_limits
-from pgflow_starter.postgres.connections.conninfo import Redactor, answer_limit, connect_options
+from pgflow_starter.postgres.connections.conninfo import (
+    Redactor,
+    answer_limit,
+    connect_options,
+    of_no_use,
+    refuse_unreadable,
+)
 from pgflow_starter.postgres.connections.errors import crowded, translate
 from pgflow_starter.postgres.connections.limits import Limits
 from pgflow_starter.postgres.connections.pace import Pace
-from pgflow_starter.postgres.connections.readable import of_no_use, refuse_unreadable
 from pgflow_starter.postgres.listening.proof import Proof
 from pgflow_starter.postgres.listening.subscriptions import Answer, Subscriptions
 from pgflow_starter.postgres.listening.wakeup import Wakeup
-from pgflow_starter.threads.own_thread import Died
+from pgflow_starter.threads.own_thread import Died, OwnThread
 
 logger = logging.getLogger("pgflow_starter.listener")
 
@@ -64,7 +69,7 @@ class Listener:
     `reachability`, where the listener's database is the one that it probes, spares it attempts that must fail; without
     it the listener tries by itself, at the `pace` that it shares with the probe of the other database. `notify` sends a
     notification to a channel over another connection, on another thread, and then calls back whether it did; without it
-    nothing is proven. `reconnected(queues)` is told on the listener's thread after a loss, before the wakes.
+    nothing is proven. `reconnected(queues)` is called on the listener's thread after a loss, before the wakes.
     """
 
     def __init__(
@@ -87,44 +92,40 @@ class Listener:
         self._gated = gated(lambda: not self._closed)
         self._pace = pace or Pace(clock)
         self._reachability = reachability
-        if reachability is not None:
-            reachability.watch(self._database_back)
         self._notify = notify
         self._reconnected = reconnected
         self._observer = observer
         self._queues = Subscriptions()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._died: Died | None = None
-        self._closed = False
-        self._back = False
-        self._told_lost = False
-        self._missed = False  # what was sent since LISTEN was last in force was announced to nobody
+        hangs = "the LISTEN connection hangs, in resolving a host name perhaps"
+        self._thread = OwnThread("pgflow-listener", self._run, hangs=hangs)
+        self._closed = self._back = self._loss_logged = False
+        self.missed = False
+        """Whether LISTEN was out of force, and the queues were not woken since."""
         self._deaf_in_a_row = 0
         self._wakeup = Wakeup()
+        if reachability is not None:
+            reachability.watch(self._database_back)
 
     def revive(self, died: Died) -> None:
-        """As `ports.Threaded.revive`; the queues are kept."""
+        """As `Threaded.revive`; the queues are kept."""
         with self._lock:
-            self._died = died
-            if self._thread is None and self._queues.queues():
-                self._start()
+            self._thread.revive(died, needed=bool(self._queues.queues()))
 
     def listen(self, queue: str, wake: Callable[[], object], done: Answer) -> None:
         """Call `wake` on the listener's thread for each notification of the queue. Does not wait.
 
-        `done` is told once, perhaps on that thread: None once LISTEN is in force, else a DatabaseError when connecting
+        `done` is called once, maybe on that thread: None once LISTEN is in force, else a DatabaseError when connecting
         fails or ListenUnsupportedError when notifications do not arrive because a transaction pooler is in between.
         Idempotent: the newest `wake` counts. Raises RuntimeError when there is no thread to be had.
         """
         with self._lock:
             closed = self._closed
             waits = not closed and self._queues.want(queue, wake, done)
-            if waits and self._thread is None:
-                self._start()
-        if waits:
-            self._interrupt()
-        else:
+            if waits:
+                self._thread.start()
+                self._wakeup.send()
+        if not waits:
             done(_is_closed() if closed else None)
 
     def queues(self) -> Sequence[str]:
@@ -134,52 +135,33 @@ class Listener:
     def unlisten(self, queue: str) -> None:
         """Stop calling; does not wait."""
         self._queues.drop(queue)
-        self._interrupt()
+        self._wakeup.send()
 
-    def close(self, timeout: float = 1.0) -> None:
-        """End the thread and its connection; waits up to `timeout` seconds. Idempotent."""
+    def close(self) -> None:
+        """End the thread and its connection; waits a second or two. Idempotent."""
         with self._lock:
             self._closed = True
-            thread = self._thread
         self._queues.lost(_is_closed())
-        self._interrupt()
+        self._wakeup.send()
         self._limits.close()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
-        if thread is None or not thread.is_alive():
+        if self._thread.close():
             self._wakeup.close()
-        else:
-            logger.warning("the LISTEN connection hangs, in resolving a host name perhaps: its thread is left to it")
 
     def _database_back(self) -> None:
         self._back = True
-        self._interrupt()
-
-    def _interrupt(self) -> None:
         self._wakeup.send()
-
-    def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="pgflow-listener", daemon=True)
-        thread.start()  # may raise: then there is none to wait for
-        self._thread = thread
 
     def _run(self) -> None:
         try:
             self._keep_listening()
         except BaseException as error:
-            died = DatabaseError("the listener's thread died", error_type=type(error).__name__)
-            self._lost(died)
-            with self._lock:
-                self._thread = None
-            if self._died is None:
-                raise
-            self._died(error)
-        else:
-            self._wakeup.close()  # closed; `close` may not have waited so long
+            self._lost(DatabaseError("the listener's thread died", error_type=type(error).__name__))
+            raise
+        self._wakeup.close()  # closed; `close` may not have waited so long
 
     def _keep_listening(self) -> None:
         while not self._closed:
-            proof = Proof(f"pgflow_starter.{uuid4()}", self._clock, self._notify, self._interrupt)
+            proof = Proof(f"pgflow_starter.{uuid4()}", self._clock, self._notify, self._wakeup.send)
             self._pause(self._pace.reserve())
             self._pace.begin()
             error: PgflowError
@@ -198,8 +180,8 @@ class Listener:
                 return
             was_listening = self._lost(error)
             was_away = self._reachability is not None and self._await_database(self._reachability, error, proof.heard)
-            if was_listening and not was_away and not self._closed:  # an outage is told by who found it
-                self._told_lost = True
+            if was_listening and not was_away and not self._closed:  # an outage is logged by the probe, which found it
+                self._loss_logged = True
                 logger.warning("the LISTEN connection was lost: %s", error)
 
     def _serve(self, conn: Session, proof: Proof) -> None:
@@ -227,9 +209,9 @@ class Listener:
             if proof.heard:
                 if self._listen(conn):
                     self._take(conn, proof)  # executing LISTEN may have read them off the socket
-                if self._missed:
-                    self._missed = False
-                    self._tell_back()
+                if self.missed:
+                    self.missed = False
+                    self._announce_return()
             self._wakeup.wait(proof.patience(), conn.fileno())
 
     def _take(self, conn: Connection, proof: Proof) -> None:
@@ -260,14 +242,14 @@ class Listener:
     def _lost(self, error: PgflowError) -> bool:
         """The connection is gone; whether it was listening."""
         was_listening = self._queues.lost(error)
-        self._missed = self._missed or was_listening
+        self.missed = self.missed or was_listening
         if was_listening and self._observer is not None and not self._closed:
             self._observer.disconnected(error)
         return was_listening
 
-    def _tell_back(self) -> None:
-        if self._told_lost:
-            self._told_lost = False
+    def _announce_return(self) -> None:
+        if self._loss_logged:
+            self._loss_logged = False
             logger.warning("the LISTEN connection is back")
         if self._observer is not None:
             self._observer.reconnected()
@@ -286,34 +268,29 @@ class Listener:
         return psycopg.OperationalError("a notification sent to the LISTEN connection did not arrive")
 
     def _await_database(self, probe: Probe, error: PgflowError, heard: bool) -> bool:
-        """Until connecting makes sense again. While the database is away it does not; whether it was."""
+        """Until the shared probe, which looks now, finds that connecting makes sense; whether the database was away."""
         if crowded(error) and probe.make_room():
             self._pause(CROWDED_PAUSE)
             return False
-        was_away = self._await_probe(probe)
-        # A connection that had been of use is replaced at once, one that never was is no reason to hurry.
-        if not heard and not was_away:
-            self._pause(ATTEMPT_INTERVAL)
-        return was_away
-
-    def _await_probe(self, probe: Probe) -> bool:
-        """Until the shared probe, which looks now, says that the database is there; whether it was away."""
         was_away = False
         answered = threading.Event()
 
         def answer() -> None:
             answered.set()
-            self._interrupt()
+            self._wakeup.send()
 
         probe.doubt(answer)
         while not self._closed and (probe.outage is not None or not answered.is_set()):
             was_away = was_away or probe.outage is not None
             if not self._wakeup.wait(OUTAGE_INTERVAL) and not answered.is_set():
                 probe.doubt(answer)
+        # A connection that had been of use is replaced at once, one that never was is no reason to hurry.
+        if not heard and not was_away:
+            self._pause(ATTEMPT_INTERVAL)
         return was_away
 
     def _pause(self, seconds: float) -> None:
-        """Wait that long, whoever wakes us meanwhile; or until the listener is closed."""
+        """Wait that long, wake-ups or not; or until the listener is closed."""
         until = self._clock.monotonic() + seconds
         while not self._closed and (left := until - self._clock.monotonic()) > 0:
             self._wakeup.wait(left)

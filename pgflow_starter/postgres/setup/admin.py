@@ -10,9 +10,8 @@ from typing import Any
 import psycopg
 
 from pgflow_starter.errors import DatabaseError, SetupError
-from pgflow_starter.postgres.connections.conninfo import Redactor, connect_options
+from pgflow_starter.postgres.connections.conninfo import UNREADABLE, Redactor, connect_options, refuse_unreadable
 from pgflow_starter.postgres.connections.errors import translate
-from pgflow_starter.postgres.connections.readable import UNREADABLE, refuse_unreadable
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 

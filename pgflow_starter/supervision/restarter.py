@@ -1,4 +1,4 @@
-"""`Nursery`: the life of a supervisor: who is started, restarted and ended, when, and in which order.
+"""`Restarter`: the life of a supervisor: which child is started, restarted and ended, when, and in which order.
 
 Everything happens on its own thread, one message at a time; children only `tell` it.
 """
@@ -16,7 +16,7 @@ import pykka
 
 from pgflow_starter.clock import Clock, SystemClock
 from pgflow_starter.ports import ActorObserver
-from pgflow_starter.supervision.actor import Actor, told
+from pgflow_starter.supervision.actor import Actor, described
 from pgflow_starter.supervision.children import Child, Children
 from pgflow_starter.supervision.errors import ChildStartError, RestartIntensityExceededError
 from pgflow_starter.supervision.intensity import RestartWindow
@@ -44,12 +44,12 @@ class TryAgain:
     reason: BaseException
 
 
-class Nursery(Actor):
+class Restarter(Actor):
     """Starts `children` in order before it takes messages, restarts them by `flags`, stops them in reverse.
 
-    `children` may be a function, asked anew by each incarnation. `watcher(child_id, reason)` is told of each unexpected
-    end, on this actor's thread, and `observer` of each restart as well. `clock` is what restart intensity is measured
-    by (default: the system's monotonic one). Dies with RestartIntensityExceededError when it gives up.
+    `children` may be a function, asked anew by each incarnation. `watcher(child_id, reason)` is called at each
+    unexpected end, on this actor's thread, `observer` at each restart as well. `clock` is what restart intensity is
+    measured by (default: the system's monotonic one). Dies with RestartIntensityExceededError when it gives up.
     """
 
     thread_name = "pgflow-supervisor"
@@ -88,7 +88,7 @@ class Nursery(Actor):
                 self._start(child)
             except BaseException as error:
                 self._end_all()
-                msg = f"supervisor {self._id!r}: child {child.id!r} failed to start: {told(error)}"
+                msg = f"supervisor {self._id!r}: child {child.id!r} failed to start: {described(error)}"
                 raise ChildStartError(msg) from error
 
     def on_stop(self) -> None:
@@ -133,9 +133,9 @@ class Nursery(Actor):
         logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason), extra=self._fields(child_id))
         restarting = to_restart(child.spec.restart, reason is not None)
         if self._watcher is not None:
-            self._tell("watcher", partial(self._watcher, child_id, reason))
+            self._call("watcher", partial(self._watcher, child_id, reason))
         if self._observer is not None:
-            self._tell("observer", partial(self._observer.died, self._id, child_id, reason, restarting=restarting))
+            self._call("observer", partial(self._observer.died, self._id, child_id, reason, restarting=restarting))
         if restarting:
             self._restart(child, reason)
         else:
@@ -144,11 +144,11 @@ class Nursery(Actor):
     def _fields(self, child_id: str) -> dict[str, str]:
         return {"pgflow_supervisor": self._id, "pgflow_actor": child_id}
 
-    def _tell(self, who: str, call: Callable[[], object]) -> None:
+    def _call(self, what: str, call: Callable[[], object]) -> None:
         try:
             call()
         except BaseException:
-            logger.exception("%s: the %s raised", self._id, who)
+            logger.exception("%s: the %s raised", self._id, what)
 
     def _keeps(self, child: Child) -> bool:
         """Whether a child that ended for good stays known, to be started again by a call."""
@@ -174,7 +174,7 @@ class Nursery(Actor):
         self._forget_unless_kept(others)
         for member in group:
             if member is child or self._keeps(member):
-                member.restarts += 1  # before anybody can meet the new incarnation
+                member.restarts += 1  # before the new incarnation can be met
                 try:
                     self._start(member)
                 except BaseException as error:
@@ -183,14 +183,11 @@ class Nursery(Actor):
                         "%s: restarting %s failed: %s", self._id, member.id, _why(error), extra=self._fields(member.id)
                     )
                     member.restarting = True
-                    self._try_again(TryAgain(member.id, error))
+                    with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile
+                        self.actor_ref.tell(TryAgain(member.id, error))
                     return
                 if self._observer is not None:
-                    self._tell("observer", partial(self._observer.restarted, self._id, member.id))
-
-    def _try_again(self, message: TryAgain) -> None:
-        with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile
-            self.actor_ref.tell(message)
+                    self._call("observer", partial(self._observer.restarted, self._id, member.id))
 
     def _terminate(self, children: Sequence[Child]) -> None:
         self._children.stop(children)
@@ -203,4 +200,4 @@ class Nursery(Actor):
 
 
 def _why(reason: BaseException | None) -> str:
-    return "stopped from outside" if reason is None else told(reason)
+    return "stopped from outside" if reason is None else described(reason)

@@ -1,0 +1,228 @@
+"""`Parts`: everything that one starter consists of, put together. Which of it is supervised: see `tree`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pgflow_starter.clock import SystemClock, uniform_unit
+from pgflow_starter.config import Settings
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.failure import Failures
+from pgflow_starter.core.modules import ModuleSpec
+from pgflow_starter.core.state import ModuleStatus, SignalStrategy, WorkerState, phases_of
+from pgflow_starter.errors import PgflowError
+from pgflow_starter.modules.board import Board
+from pgflow_starter.modules.cell import ModuleCell
+from pgflow_starter.modules.messages import CellChanged, DatabaseBack
+from pgflow_starter.modules.phase_batches import PhaseBatches
+from pgflow_starter.modules.phases import RegistrationPhases
+from pgflow_starter.modules.registry import FlowRegistry
+from pgflow_starter.modules.world import ModuleWorld
+from pgflow_starter.postgres.connections.conninfo import Redactor
+from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.connections.pace import Pace
+from pgflow_starter.postgres.listening.errands import ListenerErrands
+from pgflow_starter.postgres.listening.listener import Listener
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
+from pgflow_starter.shutdown import Shutdown
+from pgflow_starter.starter.client import PgflowClient
+from pgflow_starter.supervision.tree import Tree
+from pgflow_starter.telemetry.gauges import Gauges
+from pgflow_starter.telemetry.incidents import OtelIncidents
+from pgflow_starter.telemetry.messages import OtelMessages
+from pgflow_starter.telemetry.observer import OtelObserver
+from pgflow_starter.telemetry.providers import Providers
+from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.dispatcher import Dispatcher
+from pgflow_starter.threads.lane import Lane
+from pgflow_starter.threads.timers import TimerThread
+from pgflow_starter.worker.lookout import Lookout
+from pgflow_starter.worker.polling import PollPolicy
+from pgflow_starter.worker.workers import Workers
+from pgflow_starter.worker.world import WorkerWorld
+
+
+class Parts:
+    """What a starter is made of, each part made once and told of those that it needs. Has no life of its own."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        specs: Sequence[ModuleSpec],
+        settings: Settings,
+        stopped: Callable[[], PgflowError],
+    ) -> None:
+        """`stopped` makes what a call of the client raises that meets the end."""
+        self.settings = settings
+        self.specs = specs
+        self.stopped = stopped
+        self.clock = SystemClock()
+        self.tree = Tree()
+        self.shutdown = Shutdown()
+        self.redact = Redactor(conninfo, settings.listen_conninfo)
+        providers = Providers(self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider)
+        self.guard = providers.guard
+        self.observer = OtelObserver(providers, self.clock, self.redact)
+        self.incidents = OtelIncidents(providers, self.observer, self.clock)
+        self._messages = OtelMessages(providers, self.clock)
+        pace = Pace(self.clock)
+        self.database = Database(
+            conninfo,
+            pool_size=settings.pool_size,
+            clock=self.clock,
+            patience=settings.phase_timeout,
+            pace=pace,
+            kept=1,  # for heartbeats
+        )
+        phases = phases_of(settings.signal_strategy)
+        self.board = Board(specs, phases, self.clock, self.database, self.observer.ready)
+        self.registry = FlowRegistry(specs)
+        self.gauges = Gauges(settings.meter_provider, self.board.status, self.worker_states)
+        self.client = PgflowClient.over(
+            self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker, self._over
+        )
+        self.timers = TimerThread(self.clock)
+        self.threads = ThreadCache("pgflow-thread")
+        self.dispatcher = Dispatcher(self.threads, self.timers, self.clock)
+        self.lane = Lane(self.threads, settings.pool_size)
+        self._flow_store = PostgresFlowStore(self.database, self.clock)
+        self.task_store = PostgresTaskStore(self.database)
+        self._throttle_ms = round(settings.notify_throttle * 1000)
+        self.workers = self._make_workers()
+        self.errands = ListenerErrands(
+            self.database,
+            self._flow_store,
+            self._throttle_ms,
+            self.workers.wake,
+            self.workers.troubles_of,
+            self.threads,
+            self.timers,
+        )
+        notified = settings.signal_strategy is SignalStrategy.NOTIFY
+        self.listener = self._make_listener(conninfo, pace) if notified else None
+        self.module_world = self._make_module_world()
+
+    def worker_states(self) -> tuple[WorkerState, ...]:
+        """The workers of this process. Never waits."""
+        return tuple(cell.state() for cell in self.workers.cells())
+
+    # --- what one part is told of another ---------------------------------------------------------------------------
+
+    def worker_died(self, slug: str, reason: BaseException | None) -> None:
+        """To the worker's module: it is wired again."""
+        why = "it was stopped from outside" if reason is None else f"{type(reason).__name__}: {reason}"
+        cell = self._cell_of(slug)
+        if cell is not None:
+            if cell.machine.state.status is not ModuleStatus.FAILED_PERMANENT:  # else nobody wires it again
+                self.workers.lost(slug)
+            cell.worker_deaths.append(why)
+            cell.tell(CellChanged())
+
+    def worker_retired(self, slug: str, reason: str) -> None:
+        """To the worker's module: it fails for good."""
+        cell = self._cell_of(slug)
+        if cell is not None:
+            cell.worker_retired_why = reason
+            cell.tell(CellChanged())
+
+    def database_back(self) -> None:
+        """To all modules: those that wait for the database go on."""
+        for cell in self.board.cells:
+            cell.tell(DatabaseBack())
+
+    def _worker_troubled(self, slug: str) -> None:
+        cell = self._cell_of(slug)
+        if cell is not None:
+            cell.tell(CellChanged())
+
+    def _wake_worker(self, slug: str) -> None:
+        """A run was started through our own client: its worker, if it is here, need not find out by itself."""
+        if self.listener is None or self._throttle_ms:  # else its notification was sent before we came to know
+            self.workers.wake(slug)
+
+    def _over(self) -> PgflowError:
+        """What a call of the client raises that met the end."""
+        try:
+            self.board.check_open()
+        except PgflowError as error:
+            return error
+        return self.stopped()
+
+    def _definition_of_slug(self, slug: str) -> FlowDefinition | None:
+        found = self.registry.by_slug(slug)
+        return None if found is None else found.definition
+
+    def _cell_of(self, slug: str) -> ModuleCell | None:
+        found = self.registry.by_slug(slug)
+        return None if found is None else self.board.cells[found.spec.key]
+
+    def _database_away(self) -> bool:
+        return self.database.outage is not None
+
+    # --- the larger parts -------------------------------------------------------------------------------------------
+
+    def _make_listener(self, conninfo: str, pace: Pace) -> Listener:
+        own = self.settings.listen_conninfo
+        return Listener(
+            own or conninfo,
+            self.clock,
+            reachability=self.database if own in (None, conninfo) else None,
+            pace=pace,
+            notify=self.errands.prove,
+            reconnected=self.errands.enable_again,
+            observer=self.incidents,
+        )
+
+    def _make_workers(self) -> Workers:
+        s = self.settings
+        policy = PollPolicy(
+            s.signal_strategy, s.min_poll_interval, s.max_poll_interval, s.notify_fallback_interval, s.notify_throttle
+        )
+        world = WorkerWorld(
+            self.task_store,
+            self._messages,
+            self.clock,
+            self.timers,
+            self.threads,
+            self.dispatcher,
+            self.lane,
+            Lookout(self.task_store, self.lane, self.timers, policy.least),
+            policy,
+            s.batch_size,
+            self.shutdown,
+            self.client.may_have_ended,
+            self._worker_troubled,
+            self._flow_store.differences,
+            Failures(s.log_errors, self.redact),
+            self._database_away,
+        )
+        return Workers(self.tree, self._flow_store, world, s.max_concurrency, s.phase_timeout)
+
+    def _make_module_world(self) -> ModuleWorld:
+        s = self.settings
+        registration = RegistrationPhases(
+            self.registry,
+            self._flow_store,
+            self.workers,
+            self.listener,
+            throttle_ms=self._throttle_ms,
+        )
+        return ModuleWorld(
+            board=self.board,
+            phases=registration,
+            backoff=s.backoff,
+            phase_timeout=s.phase_timeout,
+            clock=self.clock,
+            unit=uniform_unit,
+            timers=self.timers,
+            threads=self.threads,
+            dispatcher=self.dispatcher,
+            lane=self.lane,
+            batches=PhaseBatches(registration, self.lane),
+            observer=self.observer,
+            redact=self.redact,
+            trouble_of=self.workers.trouble_of_all,
+            away=self._database_away,
+            shutdown=self.shutdown,
+        )
