@@ -20,7 +20,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from benchmarks.figures import Figure
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.state import ModuleState, ModuleStatus, ModuleType, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ModuleState, ModuleStatus, ModuleType
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
+    from pgflow_starter.core.phases import Phase
+    from pgflow_starter.core.signal_strategy import SignalStrategy
     from pgflow_starter.core.state import (
         ChildInfo,
         ErrorClass,
@@ -21,9 +23,7 @@ if TYPE_CHECKING:
         ModuleStatus,
         ModuleType,
         Outage,
-        Phase,
         RunSummary,
-        SignalStrategy,
         StarterStatus,
         StepSummary,
         WorkerState,
@@ -129,6 +129,8 @@ _HOMES = (
     "core.backoff",
     "core.definition",
     "core.flow",
+    "core.phases",
+    "core.signal_strategy",
     "core.state",
     "core.trouble",
     "errors",

@@ -10,7 +10,7 @@ from typing import Any
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.failure import LogErrors
 from pgflow_starter.core.rules import is_number
-from pgflow_starter.core.state import SignalStrategy
+from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.errors import StarterTerminated
 
 

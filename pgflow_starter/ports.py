@@ -12,7 +12,8 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.core.failure import Failure
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.state import ModuleState, Outage, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ModuleState, Outage
 from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
@@ -53,7 +54,7 @@ class Observer(Protocol):
         """The starter began; what it returns tells the rest, on a thread that may take its time."""
 
     def asking(self) -> object | None:
-        """On the thread of who asks for an attempt: what `attempt` shall know of the asker."""
+        """On the thread that asks for an attempt: what `attempt` shall know of the asker."""
 
     def attempt(self, state: ModuleState, previous: AttemptObserver | None, asked: object | None) -> AttemptObserver:
         """An attempt began; `previous` is the module's last one, `asked` what `asking` said, if somebody asked."""
@@ -156,7 +157,7 @@ class TaskStore(Protocol):
     def settle(self, outcomes: Sequence[Outcome], answers: float, careful: bool = False) -> Sequence[Outcome]:
         """Write what became of tasks, within `answers` times the usual limit; those whose run somebody has locked.
 
-        These are not written, all others are; a `Settled` tells which of them pgflow ignored. Who is `careful` waits
+        These are not written, all others are; a `Settled` tells which of them pgflow ignored. A `careful` call waits
         for no row that is locked. Doing it again after a lost connection is no harm.
         """
 

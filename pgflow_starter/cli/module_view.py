@@ -15,7 +15,8 @@ from rich.text import Text
 from pgflow_starter.cli.options import TimedLines, is_live
 from pgflow_starter.cli.telling import News, told, until
 from pgflow_starter.clock import Clock
-from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase, StarterStatus
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
 from pgflow_starter.core.text import one_line
 
 _LONGEST_REASON = 160

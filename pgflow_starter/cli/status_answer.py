@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pgflow_starter.cli.telling import visible
+from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import (
     ErrorClass,
     ModuleError,
@@ -15,7 +16,6 @@ from pgflow_starter.core.state import (
     ModuleStatus,
     ModuleType,
     Outage,
-    Phase,
     StarterStatus,
 )
 from pgflow_starter.core.text import one_line

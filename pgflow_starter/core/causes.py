@@ -26,7 +26,7 @@ class _Within:
     words: str
     depth: int
     said: bool
-    """Whether who raised it says so: by a group, by `from`, and not by what was handled meanwhile."""
+    """Whether the code that raised it says so: by a group, by `from`, and not by what was handled meanwhile."""
 
 
 def is_permanent(error: BaseException) -> bool:

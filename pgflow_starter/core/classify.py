@@ -7,7 +7,8 @@ import traceback
 from pathlib import PurePath
 
 from pgflow_starter.core.causes import is_permanent
-from pgflow_starter.core.state import ErrorClass, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass
 from pgflow_starter.core.text import one_line, text_of
 from pgflow_starter.errors import DatabaseError, PermanentError, TransientError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -166,11 +166,16 @@ def _graph_problems(who: str, steps: tuple[StepDefinition, ...]) -> Iterator[str
             yield f"{who}: step {step.slug!r} is declared twice"
         known.add(step.slug)
     for step in steps:
-        for name in step.depends_on:
-            if name not in known:
-                yield f"{who}: step {step.slug!r} depends on unknown step {name!r}"
-        if len(set(step.depends_on)) < len(step.depends_on):
-            yield f"{who}: step {step.slug!r} names a dependency twice"
+        yield from dependency_problems(who, step, known)
+
+
+def dependency_problems(who: str, step: StepDefinition, known: Container[str]) -> Iterator[str]:
+    """What is wrong with what the step depends on, of the `known` steps."""
+    for name in step.depends_on:
+        if name not in known:
+            yield f"{who}: step {step.slug!r} depends on unknown step {name!r}"
+    if len(set(step.depends_on)) < len(step.depends_on):
+        yield f"{who}: step {step.slug!r} names a dependency twice"
 
 
 def _topological(who: str, steps: tuple[StepDefinition, ...]) -> tuple[StepDefinition, ...]:

@@ -60,12 +60,12 @@ class Failures:
             if not self._full:
                 return Failure(qualified(error), calls=self._fit(_cut(types_and_calls(error))))
             message = self._fit(text_of(error))[:LONGEST]
-            if sum(map(len, messages_of(error))) > LONGEST:  # whoever writes the log would write all of them
+            if sum(map(len, messages_of(error))) > LONGEST:  # a log's formatter would write all of them
                 return Failure(qualified(error), message, self._fit(_cut(types_and_calls(error))))
             words = "\n".join(words_of(error))
             if self._fit(words) == words:
                 return Failure(qualified(error), message, error=error)
-            # Whoever writes the log formats an exception as they like: so one with a secret in it is for nobody.
+            # A log's formatter shows an exception as it likes: so one with a secret in it is handed to none.
             return Failure(qualified(error), message, self._fit(_formatted(error))[-LONGEST:])
         except BaseException:  # somebody's own class, of which even that cannot be asked
             return Failure(outcome.error_type)

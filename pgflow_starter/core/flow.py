@@ -15,6 +15,7 @@ from pgflow_starter.core.definition import (
     StepDefinition,
     StepKind,
     dependency_list,
+    dependency_problems,
     flow_option_problems,
 )
 from pgflow_starter.core.rules import refuse, slug_problem, warn_of_slug
@@ -46,8 +47,7 @@ class Flow:
         self.timeout = timeout
         self.max_concurrency = max_concurrency
         self._steps: dict[str, StepDefinition] = {}
-        options = {n: getattr(self, n) for n in FLOW_OPTIONS}
-        refuse([slug_problem("flow slug", slug) or "", *flow_option_problems(f"flow {slug!r}", options)])
+        refuse([slug_problem("flow slug", slug) or "", *flow_option_problems(f"flow {slug!r}", self._options())])
         warn_of_slug("flow slug", slug)
 
     def __repr__(self) -> str:
@@ -55,15 +55,10 @@ class Flow:
 
     def __pgflow_definition__(self) -> FlowDefinition:
         """The flow as declared so far. Raises ValueError when it has no steps."""
-        return FlowDefinition(
-            self.slug,
-            tuple(self._steps.values()),
-            max_attempts=self.max_attempts,
-            base_delay=self.base_delay,
-            timeout=self.timeout,
-            max_concurrency=self.max_concurrency,
-            kind=ModuleType.FLOW,
-        )
+        return FlowDefinition(self.slug, tuple(self._steps.values()), **self._options(), kind=ModuleType.FLOW)
+
+    def _options(self) -> dict[str, Any]:
+        return {n: getattr(self, n) for n in FLOW_OPTIONS}
 
     def step(
         self,
@@ -127,24 +122,11 @@ class Flow:
 
         def declare(handler: H) -> H:
             name: Any = getattr(handler, "__name__", None) if slug is None else slug
-            step = StepDefinition(
-                name,
-                handler,
-                kind,
-                dependency_list(f"step {name!r}", depends_on),
-                **options,
-            )
+            step = StepDefinition(name, handler, kind, dependency_list(f"step {name!r}", depends_on), **options)
             problems = list(step.problems())
             if step.slug in self._steps:
                 problems.append(f"flow {self.slug!r}: step {step.slug!r} is declared twice")
-            problems += [
-                f"flow {self.slug!r}: step {step.slug!r} depends on unknown step {d!r}"
-                for d in step.depends_on
-                if d not in self._steps
-            ]
-            if len(set(step.depends_on)) < len(step.depends_on):
-                problems.append(f"flow {self.slug!r}: step {step.slug!r} names a dependency twice")
-            refuse(problems)
+            refuse([*problems, *dependency_problems(f"flow {self.slug!r}", step, self._steps)])
             warn_of_slug("step slug", step.slug)
             self._steps[step.slug] = step
             return handler
@@ -185,7 +167,7 @@ def job(
     `base_delay` and `timeout` are whole seconds. The one step has the job's slug unless `step_slug` says otherwise
     (for sharing a database with another runtime's job). Raises ValueError naming every bad slug and option.
     """
-    options = {
+    options: dict[str, Any] = {
         "max_attempts": max_attempts,
         "base_delay": base_delay,
         "timeout": timeout,
@@ -204,16 +186,6 @@ def job(
 
     def declare(handler: Handler) -> Job:
         step = StepDefinition(slug if step_slug is None else step_slug, handler)
-        return Job(
-            FlowDefinition(
-                slug,
-                (step,),
-                max_attempts=max_attempts,
-                base_delay=base_delay,
-                timeout=timeout,
-                max_concurrency=max_concurrency,
-                kind=ModuleType.JOB,
-            )
-        )
+        return Job(FlowDefinition(slug, (step,), **options, kind=ModuleType.JOB))
 
     return declare

@@ -13,8 +13,8 @@ class News:
     def __init__(self) -> None:
         self._said: Hashable = None
 
-    def says(self, fact: Hashable) -> bool:
-        """Whether this is not what was said last; from now on it is."""
+    def note(self, fact: Hashable) -> bool:
+        """Take the fact down as said; whether it is another than the one before."""
         was, self._said = self._said, fact
         return was != fact
 
@@ -25,7 +25,7 @@ class News:
 
 
 class Breaks:
-    """Whether a failure is for its own log line. Those of an outage are not: it is told by who found it.
+    """Whether a failure is for its own log line. Those of an outage are not: the part that found it tells it.
 
     Nor is a connection that is lost once: the next try waits until it is known whether that is an outage.
     """
@@ -35,8 +35,8 @@ class Breaks:
     def __init__(self) -> None:
         self._lost = False
 
-    def tells(self, *, lost: bool, away: bool) -> bool:
-        """Whether to tell of one: with the connection `lost` or not, in an outage (`away`) or not."""
+    def note_failure(self, *, lost: bool, away: bool) -> bool:
+        """Take one down; whether to tell of it: with the connection `lost` or not, in an outage (`away`) or not."""
         was, self._lost = self._lost, lost
         return not away and (was or not lost)
 

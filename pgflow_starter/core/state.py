@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from pgflow_starter.core.json_ready import json_ready
+from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.trouble import Trouble
 
 
@@ -43,28 +45,6 @@ class Identity:
     type: ModuleType
 
 
-class Phase(StrEnum):
-    """The steps of a registration, in order; the last two under the notify strategy only."""
-
-    REGISTRY = "registry"
-    WORKER = "worker"
-    NOTIFY_DB = "notify_db"
-    NOTIFY_REGISTER = "notify_register"
-
-
-class SignalStrategy(StrEnum):
-    """How a worker learns of messages."""
-
-    POLLING = "polling"
-    NOTIFY = "notify"
-
-
-def phases_of(strategy: str) -> tuple[Phase, ...]:
-    """The phases that a module goes through under a signal strategy, in order."""
-    every = tuple(Phase)
-    return every if strategy == SignalStrategy.NOTIFY else every[:2]
-
-
 class ErrorClass(StrEnum):
     """Whether trying again may help."""
 
@@ -84,13 +64,8 @@ class ModuleError:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; the time in ISO 8601."""
-        return {
-            "error_class": str(self.error_class),
-            "phase": str(self.phase),
-            "reason": self.reason,
-            "error_type": self.error_type,
-            "at": self.at.isoformat(),
-        }
+        data: dict[str, Any] = json_ready(self)
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +84,8 @@ class ModuleState:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; times in ISO 8601."""
-        return {
-            "module": self.module,
-            "slug": self.slug,
-            "type": str(self.type),
-            "status": str(self.status),
-            "attempts": self.attempts,
-            "phase": None if self.phase is None else str(self.phase),
-            "last_error": None if self.last_error is None else self.last_error.to_dict(),
-            "next_attempt_at": None if self.next_attempt_at is None else self.next_attempt_at.isoformat(),
-            "updated_at": self.updated_at.isoformat(),
-        }
+        data: dict[str, Any] = json_ready(self)
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +109,8 @@ class StarterStatus:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; times in ISO 8601."""
-        return {
-            "ready": self.ready,
-            "healthy": self.healthy,
-            "started_at": self.started_at.isoformat(),
-            "ready_at": None if self.ready_at is None else self.ready_at.isoformat(),
-            "modules": [m.to_dict() for m in self.modules],
-            "outage": None
-            if self.outage is None
-            else {"since": self.outage.since.isoformat(), "reason": self.outage.reason},
-        }
+        data: dict[str, Any] = json_ready(self)
+        return data
 
 
 @dataclass(frozen=True, slots=True)

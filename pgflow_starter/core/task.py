@@ -9,6 +9,8 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from pgflow_starter.core.evidence import TaskKey
+
 
 class LazyJson:
     """JSON text that is decoded when somebody asks for what it says, once. Thread-safe."""
@@ -45,6 +47,11 @@ class Task:
     flow_input: Any
     unreadable: str | None = None
     headers: str | None = None
+
+    @property
+    def key(self) -> TaskKey:
+        """What tells it from all others."""
+        return self.run_id, self.step_slug, self.task_index
 
 
 @dataclass(frozen=True, slots=True)

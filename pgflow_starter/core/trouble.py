@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.errors import MISSING_STATES
 
 LASTING = 10.0
@@ -51,13 +52,8 @@ class Trouble:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; the time in ISO 8601."""
-        return {
-            "kind": str(self.kind),
-            "reason": self.reason,
-            "since": self.since.isoformat(),
-            "error_type": self.error_type,
-            "scope": str(self.scope),
-        }
+        data: dict[str, Any] = json_ready(self)
+        return data
 
 
 _LOCKED = "somebody holds a lock on it (see pg_locks)"

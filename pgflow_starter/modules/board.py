@@ -13,7 +13,8 @@ from queue import Empty, SimpleQueue
 
 from pgflow_starter.clock import Clock, one_wait
 from pgflow_starter.core.modules import ModuleSpec, module_identity
-from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase, StarterStatus
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.machine import Machine

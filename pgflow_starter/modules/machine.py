@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pgflow_starter.core.backoff import Backoff
-from pgflow_starter.core.state import ErrorClass, Identity, ModuleError, ModuleState, ModuleStatus, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass, Identity, ModuleError, ModuleState, ModuleStatus
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from pgflow_starter.core.classify import classify, error_type, reason
-from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus
 from pgflow_starter.errors import DatabaseError, PhaseTimeoutError
 from pgflow_starter.modules import machine as core
 from pgflow_starter.modules.attempt_log import log_began, log_turned
@@ -197,7 +198,7 @@ class ModuleActor(DispatchedActor):
             return True
         error = None if cell.job is None else cell.job.error
         lost = isinstance(error, DatabaseError) and error.connection_lost
-        return cell.breaks.tells(lost=lost, away=self._world.away())
+        return cell.breaks.note_failure(lost=lost, away=self._world.away())
 
     def _schedule(self, delay: float, token: int) -> None:
         cell = self._cell

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from pgflow_starter.clock import Timer, Timers
-from pgflow_starter.core.state import Identity, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import Identity
 from pgflow_starter.errors import TransientError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.messages import PhaseOverdue, PhaseReported

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.state import Identity, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import Identity
 from pgflow_starter.ports import CancelScope
 
 

@@ -10,7 +10,8 @@ from functools import partial
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
 from pgflow_starter.core.modules import ModuleSpec, definition_of
-from pgflow_starter.core.state import Identity, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import Identity
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.modules.phase_plan import Here, InLane, Listen, OwnThread, Plan, Together

@@ -9,7 +9,9 @@ from pgflow_starter.config import Settings
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.state import ModuleStatus, SignalStrategy, WorkerState, phases_of
+from pgflow_starter.core.phases import phases_of
+from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.state import ModuleStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.cell import ModuleCell

@@ -10,7 +10,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
 
 from pgflow_starter.clock import Clock
-from pgflow_starter.core.state import ModuleState, ModuleStatus, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ModuleState, ModuleStatus
 from pgflow_starter.ports import Redact
 from pgflow_starter.telemetry import events, names
 from pgflow_starter.telemetry.failures import failure
@@ -30,14 +31,11 @@ CUT_SHORT = "StarterStopped"
 class Unheard:
     """`ports.AttemptObserver` where nobody listens."""
 
-    def phase(self, phase: Phase) -> None:
-        """Nothing."""
+    def phase(self, phase: Phase) -> None: ...
 
-    def ended(self, state: ModuleState, delay: float | None) -> None:
-        """Nothing."""
+    def ended(self, state: ModuleState, delay: float | None) -> None: ...
 
-    def cut_short(self) -> None:
-        """Nothing."""
+    def cut_short(self) -> None: ...
 
 
 class OtelAttempt:
@@ -69,7 +67,7 @@ class OtelAttempt:
                 names.MODULE: self._before.module,
                 names.ATTEMPT: self._before.attempts,
             }
-            span = providers.tracer.start_span(names.span_phase(phase), parent, SpanKind.INTERNAL, attributes)
+            span = providers.tracer.start_span(names.SPAN_PHASE.format(phase), parent, SpanKind.INTERNAL, attributes)
         return OtelPhase(providers, span, phase, self._redact)
 
     def ended(self, state: ModuleState, delay: float | None) -> None:

@@ -34,7 +34,7 @@ class Gauges:
         status: Callable[[], StarterStatus],
         workers: Callable[[], Sequence[WorkerState]],
     ) -> None:
-        """`status` and `workers` are bound methods; whom they belong to is not kept alive."""
+        """`status` and `workers` are bound methods; the object that they belong to is not kept alive."""
         self._provider = meter_provider
         self._pid = os.getpid()
         self._status = weakref.WeakMethod(status)
@@ -59,7 +59,7 @@ class Gauges:
 
     @property
     def provider(self) -> Any:
-        """Whom it is told to now."""
+        """The provider that it is told to now."""
         return metrics.get_meter_provider() if self._provider is None else self._provider
 
     @property

@@ -40,7 +40,7 @@ class OtelIncidents:
 
     def died(self, supervisor: str, actor: str, reason: BaseException | None, *, restarting: bool) -> None:
         """A span that ends with the restart; at once where there will be none."""
-        if not self._heard:
+        if not self._providers.heard:
             return
         with self._providers.guard:
             kind = STOPPED if reason is None else error_type(reason)
@@ -51,7 +51,7 @@ class OtelIncidents:
                 names.EVENT_CRASH,
                 attributes,
                 span,
-                at=self._now(),
+                at=nanoseconds(self._clock),
                 severity=events.ERROR,
                 body=f"{supervisor}: {actor} died of {kind}",
             )
@@ -63,13 +63,13 @@ class OtelIncidents:
 
     def restarted(self, supervisor: str, actor: str) -> None:
         """Counted, and the end of the span."""
-        if not self._heard:
+        if not self._providers.heard:
             return
         with self._providers.guard:
-            attributes = _actor(supervisor, actor)
+            attributes, now = _actor(supervisor, actor), nanoseconds(self._clock)
             span = self._restarting.pop((supervisor, actor), None)
             body = f"{supervisor}: {actor} was restarted"
-            self._events.tell(names.EVENT_RESTART, attributes, span, at=self._now(), severity=events.WARN, body=body)
+            self._events.tell(names.EVENT_RESTART, attributes, span, at=now, severity=events.WARN, body=body)
             if span is not None:
                 span.end()
         with self._providers.guard:
@@ -91,11 +91,11 @@ class OtelIncidents:
 
     def disconnected(self, error: BaseException) -> None:
         """Remembered, and told as a log record."""
-        if not self._heard:
+        if not self._providers.heard:
             return
         with self._providers.guard:
             attributes = failure(error_type(error))
-            began = self._now()
+            began = nanoseconds(self._clock)
             if self._lost is None:
                 self._lost = began, attributes
             body = f"the LISTEN connection was lost: {attributes[names.ERROR_TYPE]}"
@@ -104,10 +104,10 @@ class OtelIncidents:
     def reconnected(self) -> None:
         """A span as long as the loss, with both events."""
         lost, self._lost = self._lost, None
-        if not self._heard:
+        if not self._providers.heard:
             return
         with self._providers.guard:
-            now = self._now()
+            now = nanoseconds(self._clock)
             began, attributes = (now, {}) if lost is None else lost
             span = self._span(names.SPAN_RECONNECT, attributes, began)
             if lost is not None:
@@ -120,15 +120,8 @@ class OtelIncidents:
     # --- both -------------------------------------------------------------------------------------------------------
 
     @property
-    def _heard(self) -> bool:
-        return bool(self._providers.traces or self._providers.metrics or self._providers.logs)
-
-    @property
     def _events(self) -> events.Events:
         return self._providers.events
-
-    def _now(self) -> int:
-        return nanoseconds(self._clock)
 
     def _span(self, name: str, attributes: Mapping[str, str], began: int | None = None) -> Span:
         root = self._observer.root

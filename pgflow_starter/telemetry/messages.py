@@ -4,8 +4,8 @@
     receive <queue>     CLIENT, a claim that got messages, linked to their senders
     process <queue>     CONSUMER, below the sender, linked to the claim
 
-A message of a run's first steps carries the context of who started the run. pgflow itself sends those of the steps
-that follow: they carry none, and what ties their spans to the run is its id.
+A message of a run's first steps carries the context of the run's sender. pgflow itself sends those of the steps that
+follow: they carry none, and what ties their spans to the run is its id.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class OtelMessages:
         headers: str | None = None
         with self._providers.guard:
             span = self._providers.tracer.start_span(
-                names.span_send(queue), None, SpanKind.PRODUCER, {**_facts(queue, "send"), **_runs(run_ids)}
+                names.SPAN_SEND.format(queue), None, SpanKind.PRODUCER, {**_facts(queue, "send"), **_runs(run_ids)}
             )
             headers = headers_of(span)
         token = attach(trace.set_span_in_context(span)) if headers is not None else None
@@ -96,7 +96,7 @@ class OtelMessages:
             senders = {headers: _sender(headers) for headers in {task.headers for task in claimed.tasks}}
             contexts = [trace.get_current_span(sender).get_span_context() for sender in senders.values()]
             span = self._providers.tracer.start_span(
-                names.span_receive(queue),
+                names.SPAN_RECEIVE.format(queue),
                 Context(),
                 SpanKind.CLIENT,
                 attributes,
@@ -125,7 +125,7 @@ class OtelMessages:
             sender = claim.senders.get(task.headers) or _sender(task.headers)
             links = [Link(claim.context)] if claim.context.is_valid else []
             span = providers.tracer.start_span(
-                names.span_process(task.flow_slug),
+                names.SPAN_PROCESS.format(task.flow_slug),
                 sender,
                 SpanKind.CONSUMER,
                 {**_facts(task.flow_slug, "process"), **_task(task)},

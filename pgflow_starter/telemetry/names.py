@@ -7,31 +7,12 @@ SPAN_READY = "pgflow.starter ready"
 SPAN_RESTART = "pgflow.actor restart"
 SPAN_RECONNECT = "pgflow.notify reconnect"
 
-
-def span_register(module: str) -> str:
-    """The span of one attempt."""
-    return f"register {module}"
-
-
-def span_phase(phase: str) -> str:
-    """The span of one phase of an attempt."""
-    return f"phase {phase}"
-
-
-def span_send(queue: str) -> str:
-    """The span of starting runs."""
-    return f"send {queue}"
-
-
-def span_receive(queue: str) -> str:
-    """The span of a claim that got messages."""
-    return f"receive {queue}"
-
-
-def span_process(queue: str) -> str:
-    """The span of one task's handler."""
-    return f"process {queue}"
-
+# Each to be formatted with the module, the phase or the queue that it is of.
+SPAN_REGISTER = "register {}"
+SPAN_PHASE = "phase {}"
+SPAN_SEND = "send {}"
+SPAN_RECEIVE = "receive {}"
+SPAN_PROCESS = "process {}"
 
 EVENT_ATTEMPT = "pgflow.starter.module.attempt"
 EVENT_SUCCESS = "pgflow.starter.module.success"
@@ -57,12 +38,6 @@ ERROR_TYPE = "error.type"
 DB_STATUS = "db.response.status_code"
 SUPERVISOR = "pgflow.actor.supervisor"
 ACTOR = "pgflow.actor.id"
-
-
-def module_count(status: str) -> str:
-    """How many modules have that status, where it is told as an attribute."""
-    return f"{MODULE_COUNT}.{status}"
-
 
 # OpenTelemetry's messaging conventions, which are in development still.
 MESSAGING_SYSTEM = "messaging.system"

@@ -1,13 +1,13 @@
 """`OtelObserver`: a starter told to OpenTelemetry.
 
     pgflow.starter start        short, ended at once, so that a trace shows while modules still retry
-    ├─ register <module>        one an attempt, linked to the one before and to who asked for it
+    ├─ register <module>        one an attempt, linked to the one before and to the caller that asked for it
     │  └─ phase <phase>
     └─ pgflow.starter ready     with the duration it took
 
 After 16 attempts of a module each is the root of a trace of its own: a long outage must not make one endless trace. For
 the same reason so is each turn to ready but the first. What a caller has current becomes a link and never a parent:
-a starter outlives whoever started it.
+a starter outlives the code that started it.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ class OtelObserver:
     def attempt(self, state: ModuleState, previous: AttemptObserver | None, asked: object | None) -> AttemptObserver:
         """A span that ends with the attempt."""
         providers = self._providers
-        if not (providers.traces or providers.metrics or providers.logs):
+        if not providers.heard:
             return _UNHEARD
         span: Span = trace.INVALID_SPAN
         with providers.guard:
             parent = self._root if state.attempts <= ATTEMPTS_IN_ONE_TRACE else Context()
             links = _links(previous.context if isinstance(previous, OtelAttempt) else None, asked)
             attributes = facts(state)
-            name = names.span_register(state.module)
+            name = names.SPAN_REGISTER.format(state.module)
             span = providers.tracer.start_span(name, parent, SpanKind.INTERNAL, attributes, links)
             body = f"{state.module}: attempt {state.attempts}"
             providers.events.tell(names.EVENT_ATTEMPT, attributes, span, at=nanoseconds(self._clock), body=body)
@@ -91,7 +91,7 @@ class OtelObserver:
     def ready(self, states: Sequence[ModuleState], seconds: float) -> None:
         """A span as long as it took, with the ready event; the first time the duration of the startup."""
         providers = self._providers
-        if not (providers.traces or providers.metrics or providers.logs):
+        if not providers.heard:
             return
         with providers.guard:
             first, self._was_ready = not self._was_ready, True
@@ -99,7 +99,7 @@ class OtelObserver:
                 providers.instruments.startup.record(seconds)
             end = nanoseconds(self._clock)
             attributes: dict[str, Any] = {
-                names.module_count(status): sum(s.status is status for s in states)
+                f"{names.MODULE_COUNT}.{status}": sum(s.status is status for s in states)
                 for status in (ModuleStatus.SUCCEEDED, ModuleStatus.FAILED_PERMANENT)
             }
             span = providers.tracer.start_span(

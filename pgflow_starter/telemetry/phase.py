@@ -10,7 +10,7 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Span, Status, StatusCode
 
 from pgflow_starter.core.classify import classify, error_type, reason
-from pgflow_starter.core.state import Phase
+from pgflow_starter.core.phases import Phase
 from pgflow_starter.ports import Redact
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.failures import failure

@@ -39,6 +39,11 @@ class Providers:
         with self.guard:
             self.events = Events(_logs.get_logger(names.SCOPE, logger_provider=logger_provider), self.logs)
 
+    @property
+    def heard(self) -> bool:
+        """Whether anybody hears anything."""
+        return bool(self.traces or self.metrics or self.logs)
+
 
 class Audience:
     """Whether one kind of telemetry has a provider that does anything; once it has, it keeps it. Thread-safe.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.state import ChildInfo, StarterStatus, WorkerState
 from pgflow_starter.web.source import Source
 
@@ -25,8 +26,8 @@ class Facts:
         """As JSON-ready data, as `status.schema.json` describes it, but for the time."""
         return {
             **self.status.to_dict(),
-            "workers": [_worker(w) for w in self.workers],
-            "children": [asdict(c) for c in self.children],
+            "workers": [{**json_ready(w), "lost": lost(w)} for w in self.workers],
+            "children": json_ready(self.children),
             "flows": [_flow(d) for d in self.definitions],
         }
 
@@ -57,23 +58,6 @@ class Snapshots:
 def lost(worker: WorkerState) -> bool:
     """Whether a worker is away that nobody wanted to go."""
     return not worker.alive and not worker.draining
-
-
-def _worker(worker: WorkerState) -> dict[str, Any]:
-    return {
-        "slug": worker.slug,
-        "worker_id": str(worker.worker_id),
-        "alive": worker.alive,
-        "lost": lost(worker),
-        "draining": worker.draining,
-        "slots": worker.slots,
-        "running": worker.running,
-        "completed": worker.completed,
-        "failed": worker.failed,
-        "unwritten": worker.unwritten,
-        "abandoned": worker.abandoned,
-        "trouble": None if worker.trouble is None else worker.trouble.to_dict(),
-    }
 
 
 def _flow(definition: FlowDefinition) -> dict[str, Any]:

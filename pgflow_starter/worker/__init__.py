@@ -1,1 +1,4 @@
-"""Workers: polling, claiming, executing and draining, and the phases that set them up. SQL is behind `ports`."""
+"""A worker a queue: it claims tasks, runs their handlers on threads, writes what became of them, and drains at its end.
+
+It sees the database through `ports`, no SQL text, and knows nothing of modules: they start workers and hear of them.
+"""

@@ -34,7 +34,7 @@ class ClaimTroubles:
         """Tasks whose message was gone when somebody looked."""
 
     def failed(self, error: BaseException, began: float) -> None:
-        """A claim that began then failed. An outage is everybody's trouble, and told by who found it."""
+        """A claim that began then failed. An outage is everybody's trouble, and logged where it was found."""
         if isinstance(error, DatabaseError) and error.connection_lost:
             return
         kind = error_type(error)
@@ -69,7 +69,7 @@ class ClaimTroubles:
             said = f"the tasks of {len(self.refused)} messages cannot be started, of message {message} first: {why}"
         elif claimed.locked:
             said = f"the tasks of {claimed.locked} messages in pgmq.q_{self._queue} cannot be started"
-            self._tell_locked(said, claimed.locked >= ALL_REFUSED, self._moved_at())
+            self._judge_locked(said, claimed.locked >= ALL_REFUSED, self._moved_at())
             return
         elif claimed.nobodys:
             every, said = False, self._nobodys(claimed.veiled)
@@ -82,7 +82,7 @@ class ClaimTroubles:
         """What a look into the database says of its queue; whether a claim has to say more."""
         self.lost = evidence.lost_tasks or self.lost
         moved_at = self._moved_at()
-        if evidence.moved_ago is not None:  # by whomever
+        if evidence.moved_ago is not None:  # anybody's
             moved_at = max(moved_at, self._clock.monotonic() - evidence.moved_ago)
         if evidence.lost:
             every, said = evidence.lost == evidence.queued, lost_messages(self._queue, evidence)
@@ -113,10 +113,10 @@ class ClaimTroubles:
             self._overdue_since = now
         elif self._claimed_nothing_at > self._overdue_since:
             said = f"{evidence.overdue} messages in pgmq.q_{self._queue} are visible and cannot be read"
-            self._tell_locked(said, True, moved_at, self._overdue_since)
+            self._judge_locked(said, True, moved_at, self._overdue_since)
         return True
 
-    def _tell_locked(self, said: str, every: bool, moved_at: float, began: float | None = None) -> None:
+    def _judge_locked(self, said: str, every: bool, moved_at: float, began: float | None = None) -> None:
         said = f"{said}: somebody has them locked (see pg_locks)"
         self._troubles.judge(TroubleKind.LOCKED, said, every=every, moved_at=moved_at, began=began)
 

@@ -1,10 +1,10 @@
-"""`Crew`: the threads that run a worker's claimed tasks. Whoever is done with one takes the next.
+"""`Crew`: the threads that run a worker's claimed tasks. One that is done with a task takes the next.
 
 Each claimed task finds a thread at once, yet tasks that take no time do not wake one each: a thread calls the next one
 only when it begins, and by then the first may have run them all. So a batch of short tasks runs on one thread, and its
 outcomes are written together.
 
-A task's thread, its timer and its worker's end may all say what became of it; whoever lands the flight first counts.
+A task's thread, its timer and its worker's end may all say what became of it; the first that lands the flight counts.
 """
 
 from __future__ import annotations
@@ -15,23 +15,22 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from functools import partial
 
-from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Task
-from pgflow_starter.ports import MessageObserver
-from pgflow_starter.threads.cache import ThreadCache, doing, run_patiently
+from pgflow_starter.threads.cache import doing, run_patiently
 from pgflow_starter.worker.execution import execute, failed
 from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flight, Flights
+from pgflow_starter.worker.held_tasks import HeldTasks
 from pgflow_starter.worker.outbox import Outbox
+from pgflow_starter.worker.world import WorkerWorld
 
 
 class Crew:
-    """One worker's. `landed()` is told when slots are free, `returning(task)` and `returned(tasks)` which are not run.
+    """One worker's. Thread-safe; it outlives the actor that launches the tasks.
 
-    That is when no thread is to be had for them, or the worker has stopped. `hanging()` is told when a task was given
-    up whose thread goes on, and when such a thread has ended. Thread-safe; it outlives the actor that launches the
-    tasks.
+    `landed()` is called when slots are free, `hanging()` when a task was given up whose thread goes on, and when such a
+    thread has ended. Tasks for which no thread is to be had, or whose worker has stopped, go to what is `held`.
     """
 
     def __init__(
@@ -39,30 +38,22 @@ class Crew:
         definition: FlowDefinition,
         flights: Flights,
         outbox: Outbox,
-        messages: MessageObserver,
-        *,
-        clock: Clock,
-        timers: Timers,
-        threads: ThreadCache,
+        held: HeldTasks,
+        world: WorkerWorld,
         failing: FailureLog,
+        *,
         hanging: Callable[[], object],
         landed: Callable[[], object],
-        returning: Callable[[Task], object],
-        returned: Callable[[list[Task]], object],
     ) -> None:
         self._definition = definition
         self._flights = flights
         self._outbox = outbox
-        self._messages = messages
-        self._clock = clock
-        self._timers = timers
-        self._threads = threads
-        self._soon = partial(run_patiently, threads, timers)
+        self._held = held
+        self._world = world
+        self._soon = partial(run_patiently, world.threads, world.timers)
         self._failing = failing
         self._hanging = hanging
         self._landed = landed
-        self._returning = returning
-        self._returned = returned
         self._ready: deque[Flight] = deque()
         self._lock = threading.Lock()
         self._called = False
@@ -73,7 +64,7 @@ class Crew:
 
         On a thread that serves, that one takes them first. `received` is what the observer said of their claim.
         """
-        now = self._clock.monotonic()
+        now = self._world.clock.monotonic()
         late: list[Task] = []
         for task in tasks:
             step = self._definition.step(task.step_slug)
@@ -81,13 +72,13 @@ class Crew:
             timeout = self._definition.timeout_of(step)
             flight = Flight(task, now + timeout, received)
             if not self._flights.add(flight):
-                self._returning(task)
+                self._held.will_return(task)
                 late.append(task)
                 continue
-            flight.timer = self._timers.after(timeout, partial(self._overdue, flight, timeout))
+            flight.timer = self._world.timers.after(timeout, partial(self._overdue, flight, timeout))
             self._ready.append(flight)
         if late:
-            self._returned(late)
+            self._held.give_back(late)
         if threading.get_ident() not in self._serving:
             self._call()
 
@@ -98,19 +89,19 @@ class Crew:
                 return
             self._called = True
         try:
-            self._threads.run(self._come)
+            self._world.threads.run(self._come)
         except RuntimeError:
             with self._lock:
                 self._called = False
             self._strand()
 
     def _strand(self) -> None:
-        """No thread: whoever is at work might take these tasks, but perhaps in an hour."""
+        """No thread: one that is at work might take these tasks, but perhaps in an hour."""
         tasks: list[Task] = []
         while (flight := self._next()) is not None:
-            if self._flights.land(flight, partial(self._returning, flight.task)):
+            if self._flights.land(flight, partial(self._held.will_return, flight.task)):
                 tasks.append(flight.task)
-        self._returned(tasks)
+        self._held.give_back(tasks)
 
     def serve(self, first: Callable[[], bool] | None = None) -> None:
         """Run what is ready on this thread, unless `first` says that it launched nothing. Blocks while handlers run."""
@@ -155,18 +146,18 @@ class Crew:
     def _handle(self, flight: Flight) -> bool:
         """Call the handler and put its outcome where it will be written; False where nobody wants it any more."""
         landed = False
-        with self._messages.processing(flight.task, flight.received) as told:
+        with self._world.messages.processing(flight.task, flight.received) as say:
             outcome, error = execute(self._definition, flight.task, flight.deadline, flight.cancelled)
             if flight.timer is not None:
                 flight.timer.cancel()
             # Before the span ends, for an exporter may hang.
             landed = self._flights.land(flight, partial(self._outbox.add, outcome))
             if landed:
-                told(outcome, self._failing.tell(outcome, error))
+                say(outcome, self._failing.log(outcome, error))
             else:
                 self._ended_late(flight)
                 given_up = failed(flight.task, "given up before it ended", "CancelledError")
-                told(given_up, self._failing.of(given_up))
+                say(given_up, self._failing.of(given_up))
         return landed
 
     def _ended_late(self, flight: Flight) -> None:
@@ -180,11 +171,11 @@ class Crew:
 
     def _give_up(self, flight: Flight, timeout: int) -> None:
         """The task has failed, and whatever its thread still returns is ignored."""
-        told = f"TimeoutError: the task has not ended within its timeout of {timeout} s"
-        outcome = failed(flight.task, told, "TimeoutError")
+        text = f"TimeoutError: the task has not ended within its timeout of {timeout} s"
+        outcome = failed(flight.task, text, "TimeoutError")
         if not self._flights.land(flight, partial(self._outbox.add, outcome), ended=False):
             return
         self._hanging()
         self._landed()
-        self._failing.tell(outcome)
+        self._failing.log(outcome)
         self._outbox.flush()

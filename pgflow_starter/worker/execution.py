@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 from pgflow_starter.core.causes import is_permanent, told_whole
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import error_text, to_json
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.errors import DatabaseError
 from pgflow_starter.worker.context import TaskContext, handler_log
+
+_DATA_ERRORS = ("22", "54")  # data exceptions and program limits, by SQLSTATE class
 
 
 def execute(
@@ -20,8 +24,8 @@ def execute(
     """
     step = definition.step(task.step_slug)
     if task.unreadable is not None:
-        told = error_text(f"the input cannot be read: {task.unreadable}")
-        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=told, error_type="ValueError"), None
+        text = error_text(f"the input cannot be read: {task.unreadable}")
+        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=text, error_type="ValueError"), None
     assert step is not None  # a claim gives back what is another code's
     ctx = TaskContext(
         run_id=task.run_id,
@@ -39,12 +43,12 @@ def execute(
         output = step.handler(task.input, ctx)
     except BaseException as error:
         kind = OutcomeKind.FAILED_FOR_GOOD if is_permanent(error) else OutcomeKind.FAILED
-        return Outcome(task, kind, error=_told(error), error_type=type(error).__name__), error
+        return Outcome(task, kind, error=_whole_text(error), error_type=type(error).__name__), error
     try:
         return Outcome(task, OutcomeKind.COMPLETED, output_json=to_json(output)), None
     except BaseException as error:  # of an output's own methods
-        told = f"the handler's output cannot be stored: {_text_of(error)}"
-        return failed(task, told, type(error).__name__), error
+        text = f"the handler's output cannot be stored: {_text_of(error)}"
+        return failed(task, text, type(error).__name__), error
 
 
 def failed(task: Task, text: str, error_type: str) -> Outcome:
@@ -52,7 +56,25 @@ def failed(task: Task, text: str, error_type: str) -> Outcome:
     return Outcome(task, OutcomeKind.FAILED, error=error_text(text), error_type=error_type)
 
 
-def _told(error: BaseException) -> str:
+def storable_instead(outcome: Outcome, error: Exception) -> Outcome | None:
+    """The nearest outcome that may be stored, where it was this one's data that could not be; None after the last."""
+    if isinstance(error, DatabaseError):
+        of_data = (error.sqlstate or "").startswith(_DATA_ERRORS)
+    else:
+        of_data = isinstance(error, ValueError | TypeError)  # the driver's: it has no form for this
+    if not of_data:
+        return None
+    if outcome.kind is OutcomeKind.COMPLETED:
+        return failed(outcome.task, f"the handler's output cannot be stored: {error}", type(error).__name__)
+    plain = outcome.error.encode("ascii", "backslashreplace").decode()
+    if plain != outcome.error:  # the database's own encoding may have no such character
+        return replace(outcome, error=plain)
+    if outcome.kind is OutcomeKind.FAILED:  # the delay of its retry is more than an integer holds
+        return replace(outcome, kind=OutcomeKind.FAILED_FOR_GOOD)
+    return None
+
+
+def _whole_text(error: BaseException) -> str:
     """The exception's own line first, the last frames of its traceback, then the exceptions within it."""
     try:
         parts = told_whole(error)

@@ -21,18 +21,18 @@ class FailureLog:
         self._failures = failures
 
     def of(self, outcome: Outcome, error: BaseException | None = None) -> Failure | None:
-        """What may be told of the outcome; None of one that is no failure."""
+        """What may be said of the outcome; None of one that is no failure."""
         return None if outcome.kind is OutcomeKind.COMPLETED else self._failures.of(outcome, error)
 
-    def tell(self, outcome: Outcome, error: BaseException | None = None) -> Failure | None:
-        """Log it, where it is a failure, and return what may be told of it. On the thread that ran the task."""
+    def log(self, outcome: Outcome, error: BaseException | None = None) -> Failure | None:
+        """Log it, where it is a failure, and return what may be said of it. On the thread that ran the task."""
         failure = self.of(outcome, error)
         if failure is not None:
             with suppress(Exception):
-                self._tell(outcome, failure)
+                self._write(outcome, failure)
         return failure
 
-    def _tell(self, outcome: Outcome, failure: Failure) -> None:
+    def _write(self, outcome: Outcome, failure: Failure) -> None:
         task, step = outcome.task, self._definition.step(outcome.task.step_slug)
         assert step is not None  # a claim gives back what is another code's
         attempts = self._definition.max_attempts if step.max_attempts is None else step.max_attempts

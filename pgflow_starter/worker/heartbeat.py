@@ -42,8 +42,8 @@ class Pulse:
 class HeartbeatActor(RhythmicActor):
     """One per starter: one statement, however many workers, over a connection that nobody else may have.
 
-    It says as well that workers have stopped, for nobody is to hear of them afterwards. `retired(slug, reason)` is told
-    of one that was deprecated and has finished its tasks.
+    It says as well that workers have stopped, for nobody is to hear of them afterwards. `retired(slug, reason)` is
+    called for one that was deprecated and has finished its tasks.
     """
 
     thread_name = "pgflow-heartbeat"
@@ -92,11 +92,11 @@ class HeartbeatActor(RhythmicActor):
                 return
             self._pulse.failed_at = self._clock.monotonic()
             said = reason_for_logs(error)
-            # An outage is told by who found it.
-            quiet = error.connection_lost or not self._failing.says(said)
+            # An outage is logged where it was found.
+            quiet = error.connection_lost or not self._failing.note(said)
             logger.log(logging.DEBUG if quiet else logging.WARNING, "heartbeats: %s", said)
             if not (error.connection_lost or error.locked or error.timed_out):
-                self._tell_unheard(cells, error)
+                self._begin_unheard(cells, error)
             return
         for cell in cells:
             cell.troubles.end(TroubleKind.UNHEARD)
@@ -108,11 +108,11 @@ class HeartbeatActor(RhythmicActor):
                 cell.draining = True
                 cell.log.warning("the worker is deprecated in the database: it claims no more")
 
-    def _tell_unheard(self, cells: Sequence[WorkerCell], error: DatabaseError) -> None:
+    def _begin_unheard(self, cells: Sequence[WorkerCell], error: DatabaseError) -> None:
         kind = error_type(error)
-        told = f"heartbeats are refused, so that others take its tasks for a dead worker's: {reason_for_logs(error)}"
+        said = f"heartbeats are refused, so that others take its tasks for a dead worker's: {reason_for_logs(error)}"
         for cell in cells:
-            cell.troubles.begin(TroubleKind.UNHEARD, with_remedy(told, kind), error_type=kind)
+            cell.troubles.begin(TroubleKind.UNHEARD, with_remedy(said, kind), error_type=kind)
 
     def _let_leave(self, cells: Sequence[WorkerCell]) -> None:
         leaving = [(cell, worker_id) for cell in cells for worker_id in list(cell.leaving)]

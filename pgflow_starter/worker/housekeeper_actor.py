@@ -84,16 +84,16 @@ class HousekeeperActor(RhythmicActor):
     def on_receive(self, message: Any) -> None:
         match message:
             case Tend():
-                self._tell_database(self._tend, self._tending)
+                self._carry_out(self._tend, self._tending)
                 self.again(self._rhythm.heartbeat, message)
             case Sweep() | Look() if self._shutdown.begun:
                 return  # nobody's claims or troubles matter any more, and its own end must not wait for it
             case Sweep():
-                self._tell_database(self._reconcile, self._reconciling)
-                self._tell_database(self._sweep, self._sweeping)
+                self._carry_out(self._reconcile, self._reconciling)
+                self._carry_out(self._sweep, self._sweeping)
                 self.again(self._rhythm.recovery, message)
             case Look():
-                self._tell_database(self._look, self._looking)
+                self._carry_out(self._look, self._looking)
                 self.again(LOOK_INTERVAL, message)
             case _:
                 super().on_receive(message)
@@ -110,7 +110,12 @@ class HousekeeperActor(RhythmicActor):
             if worker_id not in cell.leaving and not self._store.started_by([worker_id]):
                 cell.leaving.append(worker_id)
         # What the database holds for it and it does not know is nobody's when it is gone.
-        if not cell.retired and cell.drained and cell.worker_id not in cell.leaving and cell.give_back_unclaimed():
+        if (
+            not cell.has_left
+            and cell.drained
+            and cell.worker_id not in cell.leaving
+            and cell.claims.give_back_unknown()
+        ):
             cell.leaving.append(cell.worker_id)
 
     def _look(self) -> None:
@@ -128,11 +133,11 @@ class HousekeeperActor(RhythmicActor):
         except DatabaseError as error:
             if not error.connection_lost:
                 for cell in cells.values():
-                    cell.poll_soon()  # each finds out whether it can do its work
+                    cell.claims.poll_soon()  # each finds out whether it can do its work
             raise
         for slug, cell in cells.items():
             if cell.claim_troubles.heed(found[slug]):
-                cell.poll_soon()
+                cell.claims.poll_soon()
 
     def _reconcile(self) -> None:
         """Give back what the database holds for our workers and they know nothing of."""
@@ -171,15 +176,15 @@ class HousekeeperActor(RhythmicActor):
             logger.warning("%d tasks of workers that died were recovered", recovered)
             self._workers.database_back()
 
-    def _tell_database(self, duty: Callable[[], None], failing: News) -> None:
+    def _carry_out(self, duty: Callable[[], None], failing: News) -> None:
         try:
             duty()
         except DatabaseError as error:
             if error.connection_lost:
                 self._sweep_from = self._clock.monotonic() + self._rhythm.stale
             said = reason_for_logs(error)
-            # An outage is told by who found it.
-            quiet = error.connection_lost or self._shutdown.begun or not failing.says(said)
+            # An outage is logged where it was found.
+            quiet = error.connection_lost or self._shutdown.begun or not failing.note(said)
             logger.log(logging.DEBUG if quiet else logging.WARNING, "housekeeping: %s", said)
         else:
             if failing.over():

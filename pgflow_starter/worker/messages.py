@@ -1,4 +1,4 @@
-"""What a worker is told: tiny frozen values. The facts stay on its cell and in the database, so that none is lost."""
+"""A worker's messages: tiny frozen values. The facts stay on its cell and in the database, so that none is lost."""
 
 from __future__ import annotations
 

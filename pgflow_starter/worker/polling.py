@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.state import SignalStrategy
+from pgflow_starter.core.signal_strategy import SignalStrategy
 
 QUICK = 0.04
-"""With the time for gathering those who ask, and for the claim, it comes to some fourteen polls a second."""
+"""With the time for gathering the workers that ask, and for the claim, it comes to some fourteen polls a second."""
 
 PATIENT = 1.0
-"""Who sets a longer least interval than this, the default, wants no poll sooner."""
+"""A longer least interval than this, the default, says that no poll is wanted sooner."""
 
 BRIDGE = 5.0
 """Without work for so long a worker is idle: what comes every few seconds shall find it quick."""

@@ -27,7 +27,7 @@ class _Known:
 
 
 class Troubles:
-    """One worker's, one of each kind. Told of by its log when they begin and when they end. Thread-safe; never waits.
+    """One worker's, one of each kind. Its log says when they begin and when they end. Thread-safe; never waits.
 
     `turned` is called, from any thread, when the module may have to be judged anew. None begins while it is `stopping`.
     """
@@ -61,7 +61,7 @@ class Troubles:
     ) -> None:
         """There is trouble, since `began` (monotonic clock; now).
 
-        Where that is known, it has the new reason and is told no more. Another scope makes another trouble of it.
+        Where that is known, it has the new reason and is logged no more. Another scope makes another trouble of it.
         """
         if self._stopping():
             return

@@ -1,7 +1,7 @@
 """`UnknownSteps`: one worker's trouble with tasks of steps that its code does not have, until the shapes match again.
 
-Another runtime, or another version of the code, has compiled the flow anew. The tasks are given back to whoever has
-their step; those of the known steps go on.
+Another runtime, or another version of the code, has compiled the flow anew. The tasks are given back to workers that
+have their step; those of the known steps go on.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class UnknownSteps:
         run_patiently(self._world.threads, self._world.timers, partial(self._check, this))
 
     def _check(self, this: int) -> None:
-        """Compare the shapes: it is over, or told, and looked at again in this round. Blocks on I/O."""
+        """Compare the shapes: it is over, or said, and looked at again in this round. Blocks on I/O."""
         if this != self._round:
             return
         differences: Sequence[str] = ["how the stored flow differs is not known yet"]
         try:
             differences = self._world.differences(self._definition)
-        except Exception:  # an outage is told by who found it
+        except Exception:  # an outage is logged where it was found
             if self._troubles.of(TroubleKind.UNKNOWN_STEP) is not None:  # what is known of it is more
                 self._world.timers.after(RECHECK, partial(self._check_soon, this))
                 return

@@ -10,11 +10,12 @@ from typing import Any
 
 from pgflow_starter.clock import Timer
 from pgflow_starter.core.classify import places, reason_for_logs
-from pgflow_starter.core.state import SignalStrategy
+from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.supervision.dispatched import DispatchedActor
 from pgflow_starter.worker.cell import WorkerCell
+from pgflow_starter.worker.claims import Cause
 from pgflow_starter.worker.messages import PollDue, Polled
 from pgflow_starter.worker.world import WorkerWorld
 
@@ -60,7 +61,7 @@ class WorkerActor(DispatchedActor):
         match message:
             case PollDue(token):
                 if token == self._token:
-                    self._cell.look_soon()
+                    self._cell.claims.poll_soon(Cause.DUE)
             case Polled(claimed, error):
                 self._polled(claimed, error)
             case _:
@@ -68,7 +69,7 @@ class WorkerActor(DispatchedActor):
 
     @property
     def stops_slowly(self) -> bool:
-        return self._terminated and (self._cell.busy or self._cell.claims_unsure)
+        return self._terminated and (self._cell.busy or self._cell.held.unsure)
 
     def cancel(self) -> None:
         self._terminated = True
@@ -84,7 +85,7 @@ class WorkerActor(DispatchedActor):
         cell, world = self._cell, self._world
         if not self._terminated:
             return
-        cell.await_claim(CLAIM_PATIENCE)
+        cell.claims.wait(CLAIM_PATIENCE)
         cell.flights.wait_empty(world.clock, lambda: world.shutdown.deadline)
         left = cell.flights.surrender()
         written = cell.outbox.flush(wait=True)
@@ -95,9 +96,9 @@ class WorkerActor(DispatchedActor):
         unwritten = cell.outbox.tasks()
         try:
             # Those that another thread is giving back, too: it may fail, or be too late.
-            self._give_back(left + unwritten + cell.returning())
-            if cell.claims_unsure:
-                cell.give_back_unknown()
+            self._give_back(left + unwritten + cell.held.returning())
+            if cell.held.unsure:
+                cell.held.give_back_unknown()
             cell.ended = True
         except DatabaseError as error:
             cell.unsaid = reason_for_logs(error)
@@ -114,9 +115,9 @@ class WorkerActor(DispatchedActor):
         until = world.clock.monotonic() + LOCKED_PATIENCE
         while tasks:
             given = set().union(*(world.store.give_back(worker_id, tasks) for worker_id in cell.worker_ids))
-            tasks = [task for task in tasks if (task.run_id, task.step_slug, task.task_index) not in given]
-            held = {(t.run_id, t.step_slug, t.task_index) for _, t in world.store.started_by(cell.worker_ids)}
-            tasks = [task for task in tasks if (task.run_id, task.step_slug, task.task_index) in held]
+            tasks = [task for task in tasks if task.key not in given]
+            held = {task.key for _, task in world.store.started_by(cell.worker_ids)}
+            tasks = [task for task in tasks if task.key in held]
             if tasks and world.clock.monotonic() >= until:
                 cell.log.warning("%d of them are locked by somebody: others take them when we are dead", len(tasks))
                 return
@@ -131,13 +132,13 @@ class WorkerActor(DispatchedActor):
             self._lost = False
             if cell.failing.over():
                 cell.log.info("polling goes well again")
-            since_work = self._world.clock.monotonic() - cell.worked_at
+            since_work = self._world.clock.monotonic() - cell.claims.worked_at
             self._interval = policy.after(since_work, 0.0 if claimed.read else self._interval)
             # Nobody announces that a message becomes visible: a retry, a delayed one, one whose worker died.
             if claimed.visible_in is not None and policy.strategy is SignalStrategy.NOTIFY:
                 self._interval = min(self._interval, max(0.0, claimed.visible_in) + VISIBLE_MARGIN)
         elif isinstance(error, UnknownFlowError):
-            if cell.unwired:
+            if cell.claims.unwired:
                 raise error  # dies, so that its module registers again, from the worker phase on
         else:
             self._failed(error)
@@ -154,13 +155,13 @@ class WorkerActor(DispatchedActor):
         slow = isinstance(error, DatabaseError) and error.timed_out
         if (lost and not self._lost) or slow:
             # The database may be there: the next connection waits until that is known. Or a smaller claim goes well.
-            cell.poll_soon()
+            cell.claims.poll_soon()
         self._lost = lost
         if not lost:
             self._interval = min(self._interval, TROUBLED_PAUSE)
         if isinstance(error, DatabaseError):
-            # An outage is told by who found it, all else by the cell.
+            # An outage is logged where it was found, all else by the cell.
             cell.log.debug("polling: %s", reason_for_logs(error))
         elif error is not None:
             said = f"{reason_for_logs(error)} {places(error)}"
-            (cell.log.error if cell.failing.says(said) else cell.log.debug)("polling: %s", said)
+            (cell.log.error if cell.failing.note(said) else cell.log.debug)("polling: %s", said)

@@ -38,7 +38,7 @@ class Workers:
 
     def cells(self) -> list[WorkerCell]:
         """All of them."""
-        # Without the lock: a signal handler may ask on top of whoever holds it.
+        # Without the lock: a signal handler may ask on top of the thread that holds it.
         return list(self._cells.values())
 
     def ensure(self, module: str, definition: FlowDefinition, scope: CancelScope) -> None:
@@ -51,7 +51,7 @@ class Workers:
         if cell is None:
             cell = self._new_cell(module, definition)
         elif cell.draining:
-            cell.succeed()  # deprecated: from now on it is another worker
+            cell.hand_over()  # deprecated: from now on it is another worker
         self._flow_store.register_workers([(cell.worker_id, definition.slug)], scope)
         with self._lock:
             self._cells[definition.slug] = cell
@@ -125,7 +125,7 @@ class Workers:
             for cell in cells:
                 cell.former.clear()
                 cell.leaving.clear()
-                cell.retire()
+                cell.begin_anew()
         for why in dict.fromkeys(unsaid):  # an outage is one line, however many workers there are
             logger.warning("the end of the workers could not be written: %s", why)
 

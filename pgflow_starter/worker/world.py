@@ -22,7 +22,7 @@ from pgflow_starter.worker.polling import PollPolicy
 class WorkerWorld:
     """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database.
 
-    `troubled(slug)` is told when a worker's trouble has lasted, or is over. `differences` says how a stored flow's
+    `troubled(slug)` is called when a worker's trouble has lasted, or is over. `differences` says how a stored flow's
     shape differs from the code's; it blocks on I/O and raises DatabaseError. `away` tells an outage.
     """
 

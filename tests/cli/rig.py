@@ -7,15 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pgflow_starter.core.state import (
-    ErrorClass,
-    ModuleError,
-    ModuleState,
-    ModuleStatus,
-    ModuleType,
-    Phase,
-    StarterStatus,
-)
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, ModuleType, StarterStatus
 from tests.support.stub_web import Reply
 
 PROGRAM = ("-m", "pgflow_starter")

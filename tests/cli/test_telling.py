@@ -10,15 +10,8 @@ from rich.console import Console
 
 from pgflow_starter.cli.module_view import view_on
 from pgflow_starter.cli.telling import News, summary, told
-from pgflow_starter.core.state import (
-    ErrorClass,
-    ModuleError,
-    ModuleState,
-    ModuleStatus,
-    ModuleType,
-    Phase,
-    StarterStatus,
-)
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, ModuleType, StarterStatus
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 ERROR = ModuleError(ErrorClass.TRANSIENT, Phase.NOTIFY_DB, "the queue is [locked]", "55P03", NOW)

@@ -8,7 +8,8 @@ from pgflow_starter import PermanentError, TransientError
 from pgflow_starter.core.causes import is_permanent, told_whole
 from pgflow_starter.core.classify import classify
 from pgflow_starter.core.encoding import error_text
-from pgflow_starter.core.state import ErrorClass, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass
 
 NEVER = PermanentError("never")
 

@@ -11,7 +11,7 @@ import pytest
 
 from pgflow_starter import TransientError
 from pgflow_starter.core.modules import ModuleSpec, module_specs
-from pgflow_starter.core.state import Phase, phases_of
+from pgflow_starter.core.phases import Phase, phases_of
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.messages import PhaseReported
 from pgflow_starter.modules.phase_batches import PhaseBatches

@@ -6,16 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from pgflow_starter.core.backoff import Backoff
-from pgflow_starter.core.state import (
-    ErrorClass,
-    Identity,
-    ModuleError,
-    ModuleState,
-    ModuleStatus,
-    ModuleType,
-    Phase,
-    phases_of,
-)
+from pgflow_starter.core.phases import Phase, phases_of
+from pgflow_starter.core.state import ErrorClass, Identity, ModuleError, ModuleState, ModuleStatus, ModuleType
 from pgflow_starter.modules import machine as core
 from pgflow_starter.modules.machine import Machine, Step
 

@@ -15,7 +15,8 @@ from pykka.messages import ProxyCall
 
 from pgflow_starter import Backoff, DatabaseError, ModuleActor, ModuleState
 from pgflow_starter.core.modules import ModuleSpec, module_specs
-from pgflow_starter.core.state import Identity, ModuleType, Phase, phases_of
+from pgflow_starter.core.phases import Phase, phases_of
+from pgflow_starter.core.state import Identity, ModuleType
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.cell import ModuleCell

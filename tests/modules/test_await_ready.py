@@ -8,7 +8,7 @@ import pytest
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import module_specs
-from pgflow_starter.core.state import phases_of
+from pgflow_starter.core.phases import phases_of
 from pgflow_starter.errors import StarterStopped
 from pgflow_starter.modules.board import Board
 from tests.modules.rig import NoOutage

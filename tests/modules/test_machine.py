@@ -7,12 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from pgflow_starter.core.state import (
-    ErrorClass,
-    ModuleStatus,
-    ModuleType,
-    phases_of,
-)
+from pgflow_starter.core.phases import phases_of
+from pgflow_starter.core.state import ErrorClass, ModuleStatus, ModuleType
 from pgflow_starter.modules import machine as core
 from pgflow_starter.modules.machine import AttemptBegan, AttemptEnded, CancelPhase, Machine, RunPhase, Schedule, Step
 from tests.modules.machine_rig import (

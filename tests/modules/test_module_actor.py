@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pgflow_starter import DefinitionError, NotReadyError, Trouble, TroubleKind, TroubleScope
-from pgflow_starter.core.state import phases_of
+from pgflow_starter.core.phases import phases_of
 from pgflow_starter.modules.messages import (
     CellChanged,
     DatabaseBack,

@@ -11,7 +11,7 @@ import pytest
 from pykka.messages import ProxyCall
 
 from pgflow_starter import DefinitionError
-from pgflow_starter.core.state import Phase
+from pgflow_starter.core.phases import Phase
 from pgflow_starter.modules.messages import CellChanged
 from tests.modules.rig import AWAY, PHASE_TIMEOUT, WAIT, Rig, hang
 from tests.support.waiting import eventually

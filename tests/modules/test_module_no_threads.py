@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pgflow_starter.core.state import Phase
+from pgflow_starter.core.phases import Phase
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, ThreadCache
 from pgflow_starter.threads.lane import Lane, LaneCall
 from tests.modules.rig import PHASE_TIMEOUT, WAIT, Hang, Rig, hang

@@ -11,7 +11,8 @@ import pytest
 
 from pgflow_starter import DatabaseError, TransientError
 from pgflow_starter.core.modules import ModuleSpec, module_specs
-from pgflow_starter.core.state import Identity, ModuleType, Phase, phases_of
+from pgflow_starter.core.phases import Phase, phases_of
+from pgflow_starter.core.state import Identity, ModuleType
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.messages import PhaseOverdue, PhaseReported
 from pgflow_starter.modules.phase_job import PhaseJob

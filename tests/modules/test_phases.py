@@ -10,7 +10,8 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, NotInstalledError
 from pgflow_starter.core.modules import ModuleSpec, module_specs
-from pgflow_starter.core.state import Identity, ModuleType, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import Identity, ModuleType
 from pgflow_starter.modules.phase_plan import Here, InLane, OwnThread, Together
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from pgflow_starter.core.classify import classify
-from pgflow_starter.core.state import ErrorClass, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import gated, sqlstate_in
 from tests.support.database import opened

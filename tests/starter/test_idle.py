@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from queue import SimpleQueue
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -11,7 +12,7 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.setup.install import install
 from pgflow_starter.threads.lane import Lane
-from pgflow_starter.worker.cell import WorkerCell
+from pgflow_starter.worker.claims import Cause, Claims
 from pgflow_starter.worker.lookout import Lookout
 from tests.support.starters import await_state, echo_job, opened, running
 from tests.support.waiting import eventually
@@ -65,15 +66,15 @@ def test_a_worker_that_is_being_stopped_looks_no_more(database: str, monkeypatch
     with opened(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as (starter, runtime):
         starter.await_ready(WAIT)
         cell = runtime.parts.workers.cells()[0]
-        looks: list[WorkerCell] = []
-        monkeypatch.setattr(Lookout, "look_for", lambda _, worker: looks.append(worker))
-        cell.look_soon()
-        assert looks == [cell]
+        looks: list[Claims] = []
+        monkeypatch.setattr(Lookout, "look_for", lambda _, claims: looks.append(claims))
+        cell.claims.poll_soon(Cause.DUE)
+        assert looks == [cell.claims]
         cell.stop_claiming()
         monkeypatch.setattr(Lane, "enter", lambda *_: pytest.fail("it must not poll"))
-        cell.look_soon()
-        cell.poll_soon()
-        assert looks == [cell]
+        cell.claims.poll_soon(Cause.DUE)
+        cell.claims.poll_soon()
+        assert looks == [cell.claims]
 
 
 def test_one_that_is_unsure_what_it_has_claimed_claims_by_itself(
@@ -83,9 +84,9 @@ def test_one_that_is_unsure_what_it_has_claimed_claims_by_itself(
         starter.await_ready(WAIT)
         cell = runtime.parts.workers.cells()[0]
         monkeypatch.setattr(Lookout, "look_for", lambda *_: pytest.fail("it has to claim"))
-        cell.claims_unsure = True
-        cell.look_soon()
-        eventually(lambda: not cell.claims_unsure)
+        cell.held.unsure = True
+        cell.claims.poll_soon(Cause.DUE)
+        eventually(lambda: not cell.held.unsure)
 
 
 def test_a_module_that_has_to_be_wired_again_is_not_started_with_the_new_ones(database: str) -> None:
@@ -107,19 +108,19 @@ def test_what_a_look_saw_before_a_claim_does_not_put_off_the_next_poll(
     with opened(database, jobs=jobs(2), min_poll_interval=60, max_poll_interval=60) as (starter, runtime):
         starter.await_ready(WAIT)
         cell = runtime.parts.workers.cells()[0]
-        eventually(lambda: cell.definition.slug in looked and not cell.busy)
+        eventually(lambda: cell.definition.slug in looked and not cell.claims.under_way)
         told: SimpleQueue[Any] = SimpleQueue()
         monkeypatch.setattr(Lookout, "look_for", lambda *_: None)
-        monkeypatch.setattr(cell, "tell", told.put)
-        cell.look_soon()
+        monkeypatch.setattr(cell, "ref", SimpleNamespace(tell=told.put))
+        cell.claims.poll_soon(Cause.DUE)
         with psycopg.connect(database, autocommit=True) as admin:
             admin.execute("select pgmq.send(%s, '{}', 300)", (cell.definition.slug,))
-        cell.poll_soon()
+        cell.claims.poll_soon()
         while (seen := told.get(timeout=WAIT).claimed.visible_in) is None:
             continue  # the first of all had still to be told
         assert 290 < seen <= 300
-        cell.saw_nothing(None)
+        cell.claims.saw_nothing(None)
         assert told.empty()
-        cell.look_soon()
-        cell.saw_nothing(7.5)
+        cell.claims.poll_soon(Cause.DUE)
+        cell.claims.saw_nothing(7.5)
         assert told.get(timeout=WAIT).claimed.visible_in == 7.5

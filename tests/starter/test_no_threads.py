@@ -33,7 +33,8 @@ SOON = 0.05
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads_module, "AGAIN_INTERVAL", SOON)
     monkeypatch.setattr(listener_errands, "AGAIN_INTERVAL", SOON)
-    monkeypatch.setattr("pgflow_starter.worker.cell.AGAIN_INTERVAL", SOON)
+    for room in ("cell", "claims"):
+        monkeypatch.setattr(f"pgflow_starter.worker.{room}.AGAIN_INTERVAL", SOON)
     monkeypatch.setattr(proof, "TIMEOUT", 0.5)
 
 

@@ -88,7 +88,7 @@ def test_a_poll_that_finds_nothing_is_no_span(database: str, heard: Heard) -> No
     with opened(database, jobs=[echo_job()], **heard.settings) as (starter, runtime):
         starter.await_ready(WAIT)
         (cell,) = runtime.parts.workers.cells()
-        eventually(lambda: cell.claim() is not None)
+        eventually(lambda: cell.claims.claim() is not None)
     assert heard.spans("receive echo") == []
 
 

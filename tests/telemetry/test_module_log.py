@@ -133,7 +133,7 @@ def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: py
         store.claim = refuse("claim")  # type: ignore[method-assign] # the double is told what to do
 
         def polled_often() -> bool:
-            cell.poll_soon()
+            cell.claims.poll_soon()
             return failures["claim"] > 20
 
         eventually(polled_often)
@@ -163,7 +163,7 @@ def test_a_line_is_told_by_who_says_it(caplog: pytest.LogCaptureFixture) -> None
 def test_news_are_news_once_and_again_when_they_were_over() -> None:
     news = News()
     assert not news.over()
-    assert [news.says("a"), news.says("a"), news.says("b")] == [True, False, True]
+    assert [news.note("a"), news.note("a"), news.note("b")] == [True, False, True]
     assert news.over()
     assert not news.over()
-    assert news.says("b")
+    assert news.note("b")

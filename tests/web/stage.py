@@ -23,7 +23,8 @@ from pgflow_starter import (
     WorkerState,
 )
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.state import ErrorClass, ModuleType, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass, ModuleType
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -72,19 +73,22 @@ class Rig:
         self.hanging = threading.Semaphore(0)
         self.landed = threading.Semaphore(0)
         self.returned: list[Task] = []
+        held: Any = SimpleNamespace(will_return=lambda task: None, give_back=self.returned.extend)
+        world: Any = SimpleNamespace(
+            clock=SystemClock(),
+            timers=self.timers,
+            threads=threads,
+            messages=OtelMessages(Providers(SystemClock()), SystemClock()),
+        )
         self.crew = Crew(
             definition,
             self.flights,
             self.outbox,
-            OtelMessages(Providers(SystemClock()), SystemClock()),
-            clock=SystemClock(),
-            timers=self.timers,
-            threads=threads,
-            failing=FailureLog(definition, log, Failures(LogErrors.FULL, str)),
+            held,
+            world,
+            FailureLog(definition, log, Failures(LogErrors.FULL, str)),
             hanging=self.hanging.release,
             landed=self.landed.release,
-            returning=lambda task: None,
-            returned=self.returned.extend,
         )
 
     def await_settled(self, count: int) -> None:

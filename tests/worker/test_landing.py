@@ -9,7 +9,7 @@ import pytest
 from pgflow_starter.core.task import Task
 from pgflow_starter.worker.flights import Flight, Flights
 from tests.support.pauses import Between
-from tests.worker.test_outbox import task
+from tests.worker.outbox_rig import task
 
 WAIT = 30.0
 

@@ -83,10 +83,10 @@ def test_a_message_that_never_becomes_visible_is_no_trouble_to_its_queue_nor_to_
         starter.await_ready(WAIT)
         cells = {cell.definition.slug: cell for cell in starter.runtime.parts.workers.cells()}
         admin.execute("insert into pgmq.q_never (vt, message) values ('infinity', '{}')")
-        claimed = eventually(cells["never"].claim, what="a claim, none other being under way")
+        claimed = eventually(cells["never"].claims.claim, what="a claim, none other being under way")
         assert claimed is not None
         assert claimed.visible_in == math.inf
-        wired = [cells[slug].wired_as for slug in ("never", "other")]
+        wired = [cells[slug].claims.wired_as for slug in ("never", "other")]
         assert PostgresTaskStore(starter.runtime.parts.database).look(wired) == [math.inf, None]
         assert starter.client.enqueue("never", 1).wait(WAIT).result == 1
 

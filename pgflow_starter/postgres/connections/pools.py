@@ -13,7 +13,8 @@ import psycopg
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import classify
-from pgflow_starter.core.state import ErrorClass, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Session
 from pgflow_starter.postgres.connections.errors import crowded, no_thread

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import classify
-from pgflow_starter.core.state import ErrorClass, Outage, Phase
+from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.state import ErrorClass, Outage
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.pace import Pace
 from pgflow_starter.threads.own_thread import Died, OwnThread

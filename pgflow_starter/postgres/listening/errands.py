@@ -73,7 +73,7 @@ class ListenerErrands:
             self._threads.run(send)
             self._unproven.over()
         except RuntimeError as error:
-            level = logging.WARNING if self._unproven.says("no thread") else logging.DEBUG
+            level = logging.WARNING if self._unproven.note("no thread") else logging.DEBUG
             logger.log(level, "a proof for the LISTEN connection could not be sent: %s", error)
             sent(False)
 

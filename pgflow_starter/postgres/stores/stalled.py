@@ -190,7 +190,7 @@ class Stalled:
             except DatabaseError as error:
                 if error.connection_lost:
                     raise
-                level = logging.WARNING if self._refused.says((run, step, index)) else logging.DEBUG
+                level = logging.WARNING if self._refused.note((run, step, index)) else logging.DEBUG
                 logger.log(level, "step %s of run %s cannot be recovered: %s", step, run, reason_for_logs(error))
         return len(seen), recovered
 

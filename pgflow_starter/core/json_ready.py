@@ -1,0 +1,22 @@
+"""Snapshots as data that `json.dumps` takes."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+
+def json_ready(value: Any) -> Any:
+    """Dataclasses as dicts, tuples as lists, times in ISO 8601, enums and UUIDs as text; all else stays as it is."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, StrEnum | UUID):
+        return str(value)
+    if isinstance(value, tuple):
+        return [json_ready(v) for v in value]
+    if is_dataclass(value):
+        return {f.name: json_ready(getattr(value, f.name)) for f in fields(value)}
+    return value

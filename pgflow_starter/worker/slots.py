@@ -1,0 +1,52 @@
+"""`Slots`: how many tasks a worker may claim, by what runs, hangs and waits to be written."""
+
+from __future__ import annotations
+
+import threading
+
+from pgflow_starter.core.trouble import TroubleKind, TroubleScope
+from pgflow_starter.worker.flights import Flights
+from pgflow_starter.worker.outbox import Outbox
+from pgflow_starter.worker.troubles import Troubles
+
+WAITING = 2
+"""Outcomes for each slot but one that may wait to be written before a worker claims less than it has slots for. The
+more, the more are written together; but what is not written runs again should the process die. So with one slot a task
+begins when the one before it is written."""
+
+HANGING = 4
+"""Handlers for each slot that may hang, given up, until the worker claims no more: each keeps a thread, and what it
+holds."""
+
+HANG = (
+    "{} handlers of steps {} have not ended although they were given up, so that no more tasks are claimed until some"
+    " have: give what they wait for a limit of its own, have them look at ctx.cancelled, or start the process anew"
+)
+
+
+class Slots:
+    """Of one worker, `count` tasks at a time. Thread-safe; never waits."""
+
+    def __init__(self, count: int, flights: Flights, outbox: Outbox, troubles: Troubles) -> None:
+        self.count = count
+        self._flights = flights
+        self._outbox = outbox
+        self._troubles = troubles
+        self._judging = threading.Lock()
+
+    def free(self) -> int:
+        """How many tasks may be claimed; none where it is less than one."""
+        flying = len(self._flights)
+        free = self.count - flying - max(0, self._outbox.weight - WAITING * (self.count - 1))
+        return min(free, HANGING * self.count - self._flights.abandoned - flying)
+
+    def judge_hanging(self) -> None:
+        """Handlers that were given up go on: so many may, and each that ends makes room for another."""
+        with self._judging:  # else what was found first may be said last
+            hanging = self._flights.hanging
+            if len(hanging) < HANGING * self.count:
+                self._troubles.end(TroubleKind.HANDLERS_HANG)
+            else:
+                steps = ", ".join(sorted({repr(task.step_slug) for task in hanging}))
+                said = HANG.format(len(hanging), steps)
+                self._troubles.begin(TroubleKind.HANDLERS_HANG, said, scope=TroubleScope.ALL)
