@@ -248,11 +248,10 @@ class Outbox:
         except DatabaseError as error:
             if not (error.connection_lost or error.timed_out or (error.sqlstate or "").startswith(_PASSING_ERRORS)):
                 raise
-            if not (error.connection_lost or line.parked):
+            lost = error.connection_lost
+            if not (lost or line.parked):
                 self._troubles.wait(len(self), error, began)
-            elif self._breaks.note_failure(lost=error.connection_lost, away=self._away()) and self._stalled.note(
-                "stalled"
-            ):
+            elif self._breaks.note_failure(lost=lost, away=self._away()) and self._stalled.note("stalled"):
                 self._log.warning("%d outcomes wait to be written: %s", len(self), reason_for_logs(error))
             if lost or error.timed_out:
                 if line.size > 1:

@@ -37,7 +37,7 @@ class Ending:
     """In place of a worker's cell: the starter stops while the housekeeper tends it."""
 
     worker_ids = ()
-    retired = True
+    has_left = True
 
     def __init__(self, stop: Callable[[], object]) -> None:
         self._stop = stop
