@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pgflow_starter.errors import MissingExtraError
+from pgflow_starter.errors import MissingExtraError, installing
 
 Rows = Iterable[dict[str, Any]]
 
@@ -41,7 +41,7 @@ def _plotting() -> Any:
     try:
         import matplotlib as mpl
     except ImportError as error:
-        msg = "plots need matplotlib: pip install '.[bench]'"
+        msg = f"plots need matplotlib: {installing('bench')}"
         raise MissingExtraError(msg) from error
     mpl.use("Agg")
     from matplotlib import pyplot as plt

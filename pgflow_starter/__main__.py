@@ -6,6 +6,7 @@ import signal
 import sys
 
 from pgflow_starter import __version__
+from pgflow_starter.errors import installing
 
 _EXTRA = frozenset({"click", "rich"})
 
@@ -26,7 +27,7 @@ def main() -> None:
         if sys.argv[1:] == ["--version"]:
             print(f"pgflow-starter, version {__version__}")
             return
-        print(f"pgflow-starter needs {missing}: pip install 'pgflow-starter[cli]'", file=sys.stderr)
+        print(f"pgflow-starter needs {missing}: {installing('cli')}", file=sys.stderr)
         sys.exit(2)
     commands.main(prog_name="pgflow-starter")
 

@@ -10,6 +10,9 @@ from copy import copy
 from typing import Self
 from uuid import UUID
 
+MISSING_STATES = ("3F000", "42P01", "42883")
+"""SQLSTATEs of a schema, a table, a function that is not there."""
+
 
 class PgflowError(Exception):
     """Base of all errors of this package. The message says what was wrong, where, and what to do."""
@@ -55,6 +58,11 @@ class SetupError(PgflowError):
 
 class MissingExtraError(SetupError):
     """A command needs an optional dependency that is not installed; the message names the extra."""
+
+
+def installing(extra: str) -> str:
+    """How to install it: this package is in no index."""
+    return f"pip install '.[{extra}]' in a checkout of pgflow_starter"
 
 
 class TransientError(PgflowError):

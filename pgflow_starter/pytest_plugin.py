@@ -74,11 +74,11 @@ def _execute(server: EmbeddedPostgres, statement: str) -> None:
 @contextmanager
 def _told_without_traceback() -> Iterator[None]:
     """What cannot be set up here fails the test in one line, with the remedy."""
-    from pgflow_starter.errors import SetupError
+    from pgflow_starter.errors import SetupError, installing
 
     try:
         yield
     except SetupError as error:
         pytest.fail(f"pgflow_starter: {error}", pytrace=False)
     except ImportError as error:
-        pytest.fail(f"pgflow_starter: {error}: pip install 'pgflow-starter[embedded]'", pytrace=False)
+        pytest.fail(f"pgflow_starter: {error}: {installing('embedded')}", pytrace=False)

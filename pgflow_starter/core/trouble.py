@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from pgflow_starter.core.json_ready import json_ready
+from pgflow_starter.errors import MISSING_STATES
 
 LASTING = 10.0
 """Seconds for which trouble of scope all may last until its module is not ready any more."""
@@ -60,9 +61,7 @@ _GONE = "something that pgflow needs is gone: `pgflow-starter db check` says wha
 _REMEDIES = {
     "42501": "`pgflow-starter db check` says what the role has not, `db grant ROLE` prints what it needs",
     "55P03": _LOCKED,
-    "3F000": _GONE,
-    "42P01": _GONE,
-    "42883": _GONE,
+    **dict.fromkeys(MISSING_STATES, _GONE),
 }
 
 

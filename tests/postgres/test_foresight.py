@@ -14,6 +14,7 @@ from pgflow_starter.postgres.stores import flows as flows_module
 from pgflow_starter.postgres.stores import pgmq
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.foresight import MAX_AGE, Foresight, Known
+from pgflow_starter.postgres.stores.stored_flow import stored_flows
 from pgflow_starter.testing import ManualTimers
 from tests.support.database import NoScope, opened
 
@@ -62,13 +63,13 @@ def test_flows_that_are_so_already_cost_one_look_together(database: str, monkeyp
             store.compile(_definition(slug), NoScope())
             store.enable_notify(slug, 250, NoScope())
         looks: list[list[str]] = []
-        look = flows_module._stored
+        look = stored_flows
 
         def counted(conn: psycopg.Connection[tuple[object, ...]], wanted: list[str]) -> object:
             looks.append(wanted)
             return look(conn, wanted)
 
-        monkeypatch.setattr(flows_module, "_stored", counted)
+        monkeypatch.setattr(flows_module, "stored_flows", counted)
         monkeypatch.setattr(pgmq, "enable_notify", None)
         verified = store.verify([_definition(slug) for slug in slugs], NoScope(), notify=True)
         assert sorted(verified) == slugs[:4]
@@ -84,13 +85,13 @@ def test_what_one_look_saw_of_a_flow_that_is_missing_spares_it_another(
         store = PostgresFlowStore(db, SystemClock())
         assert store.verify([_definition("f")], NoScope(), notify=True) == {}
         seen: list[object] = []
-        compile_ = flows_module._compile
+        compile_ = flows_module.create_or_verify
 
         def watched(*given: Any) -> pgflow_ports.Compiled:
             seen.append(given[2])
             return compile_(*given)
 
-        monkeypatch.setattr(flows_module, "_compile", watched)
+        monkeypatch.setattr(flows_module, "create_or_verify", watched)
         assert store.compile(_definition("f"), NoScope()).created
         assert seen == [None]
 

@@ -17,7 +17,7 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.setup.grants import grants
-from pgflow_starter.postgres.stores import pgmq, rights
+from pgflow_starter.postgres.stores import needs, pgmq, rights
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore, compile_flow
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.commands import call
@@ -175,10 +175,10 @@ def test_row_level_security_does_not_concern_the_owner_and_who_bypasses_it(
     compiled(admin, echo_job())
     grants(database, WORKER, apply=True)
     admin.execute("alter table pgflow.runs enable row level security")
-    assert rights.missing(admin, rights.ALL_USES, ["echo"]) == []
+    assert rights.missing(admin, needs.ALL_USES, ["echo"]) == []
     assert [r.target for r in rights.missing(admin, ("start",), role=WORKER)] == ["pgflow.runs"]
     admin.execute(sql.SQL("alter role {} bypassrls").format(sql.Identifier(WORKER)))
-    assert rights.missing(admin, rights.ALL_USES, ["echo"], role=WORKER) == []
+    assert rights.missing(admin, needs.ALL_USES, ["echo"], role=WORKER) == []
 
 
 def test_of_many_modules_only_those_whose_queue_is_closed_fail(database: str, worker: str, admin: Admin) -> None:
@@ -450,10 +450,10 @@ def test_what_a_grant_prints_is_sql_that_grants_it_as_often_as_it_is_run(
     admin.execute("revoke execute on all functions in schema pgflow from public")
     printed = call("db", "grant", WORKER, "--dsn", database)
     assert (printed.exit_code, printed.stderr) == (0, "")
-    assert rights.missing(admin, rights.ALL_USES, ["echo"], role=WORKER)
+    assert rights.missing(admin, needs.ALL_USES, ["echo"], role=WORKER)
     for _ in range(2):
         admin.execute(printed.stdout.encode())
-        assert rights.missing(admin, rights.ALL_USES, ["echo"], role=WORKER) == []
+        assert rights.missing(admin, needs.ALL_USES, ["echo"], role=WORKER) == []
     assert call("db", "grant", WORKER, "--apply", "--dsn", database).stdout == printed.stdout
 
 
@@ -526,7 +526,7 @@ def test_what_belongs_to_several_is_granted_by_each_and_the_owner_is_named(
         assert all("q_echo" not in s or "pgflow" not in s for s in statements)
         admin.execute(f"grant {QUOTED} to {owner}".encode())
         assert call("db", "grant", other, "--apply", "--dsn", by_owner).exit_code == 0
-        assert rights.missing(admin, rights.ALL_USES, ["echo"], role=other) == []
+        assert rights.missing(admin, needs.ALL_USES, ["echo"], role=other) == []
         admin.execute(f"revoke {QUOTED} from {owner}".encode())
         assert call("db", "grant", other, "--apply", "--dsn", by_owner).exit_code == 0  # nothing is missing
     finally:

@@ -25,7 +25,7 @@ from pgflow_starter.postgres.client.headers import set_headers
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.room import Room
-from pgflow_starter.postgres.stores import pgmq, rights
+from pgflow_starter.postgres.stores import needs, pgmq, refusals, rights
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.features import detect
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
@@ -174,10 +174,10 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
 def look_at_rights(conn: Any) -> None:
     """Of who has them all, and of who has none."""
     assert rights.role_of(conn)
-    assert rights.missing(conn, rights.ALL_USES, ["seldom"]) == []
-    assert rights.missing(conn, rights.ALL_USES, ["seldom"], role="pg_monitor")
+    assert rights.missing(conn, needs.ALL_USES, ["seldom"]) == []
+    assert rights.missing(conn, needs.ALL_USES, ["seldom"], role="pg_monitor")
     with pytest.raises(MissingRightsError):
-        rights.refuse_denied(conn, psycopg.Error("denied"), ("work", "compile"), "seldom")
+        refusals.refuse_denied(conn, psycopg.Error("denied"), ("work", "compile"), "seldom")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         pgmq.enable_notify_anew(cast("Any", Denied(conn)), "seldom", 0)
 

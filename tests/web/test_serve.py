@@ -68,7 +68,7 @@ def test_a_host_that_is_not_here_is_one_clear_error() -> None:
 
 def test_without_waitress_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "waitress.server", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'pgflow-starter\[web\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[web\]'"):
         web.serve(Stage(), ":0")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.client import endings
-from pgflow_starter.postgres.client.runs import FIND
+from pgflow_starter.postgres.client.run import FIND
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 

@@ -1,1 +1,1 @@
-"""What callers ask of the database: start runs, read them, wait for them."""
+"""What callers ask of the database: start runs, read them, wait for them. Knows no module and no worker."""

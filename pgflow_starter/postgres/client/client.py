@@ -18,8 +18,7 @@ from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.endings import Endings
 from pgflow_starter.postgres.client.recent import recent_runs
-from pgflow_starter.postgres.client.run import Run
-from pgflow_starter.postgres.client.runs import FIND, run_of
+from pgflow_starter.postgres.client.run import FIND, Run, run_of
 from pgflow_starter.postgres.client.starts import Starts, unknown_flow
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.client.waits import Waits

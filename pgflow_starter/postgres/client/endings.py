@@ -10,21 +10,17 @@ from collections.abc import Collection
 from contextlib import suppress
 from math import inf
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from pgflow_starter.clock import Clock, one_wait
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.calls import Calls
-from pgflow_starter.postgres.client.run import Run
-from pgflow_starter.postgres.client.runs import FIND, STATUSES, run_of
+from pgflow_starter.postgres.client.run import FIND, STATUSES, Run, RunReader, run_of
 from pgflow_starter.postgres.client.starts import LARGE_ANSWERS
 from pgflow_starter.postgres.client.waits import LAST_PAUSE, LONGEST_LOOK, Waits, deleted
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.threads.off_main import NoThreadError
-
-if TYPE_CHECKING:
-    from pgflow_starter.postgres.client.client import Client
 
 SHORTEST_READ = 1.0
 """Seconds that a run which has ended may keep its waiter, whose time is over, waiting for a connection or a lock."""
@@ -44,7 +40,7 @@ class Endings:
         self._waits = waits
         self._clock = clock
 
-    def wait(self, run: Run, timeout: float | None, client: Client) -> Run:
+    def wait(self, run: Run, timeout: float | None, client: RunReader) -> Run:
         """As `Run.wait`."""
         self._calls.database.check_process()
         deadline = inf if timeout is None else self._clock.monotonic() + timeout
@@ -59,7 +55,7 @@ class Endings:
         rows = self._asked(STATUSES, run_ids, patience=seconds, at_server=seconds)
         return None if rows is None else {UUID(run_id): status for run_id, status in rows}
 
-    def _whole(self, run: Run, status: str, deadline: float, client: Client) -> Run:
+    def _whole(self, run: Run, status: str, deadline: float, client: RunReader) -> Run:
         """The run as it is now, when it was seen to be finished. Raises TimeoutError, RunNotFoundError, PgflowError."""
         while True:
             left = deadline - self._clock.monotonic()

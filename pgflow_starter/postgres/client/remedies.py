@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.stores.features import INSTALL_HINT
+from pgflow_starter.errors import MISSING_STATES, DatabaseError
+from pgflow_starter.postgres.stores.features import INSTALL
 
 _READ_ONLY = "25006"
-_NOT_INSTALLED = ("3F000", "42883", "42P01")  # schema, function and table missing
 
 
 def with_remedy(error: DatabaseError) -> DatabaseError:
     """The error with the remedy in its text, where there is one."""
-    if error.sqlstate in _NOT_INSTALLED:
-        remedy = f"pgmq or the pgflow core is missing in this database; {INSTALL_HINT}"
+    if error.sqlstate in MISSING_STATES:
+        remedy = f"pgmq or the pgflow core is missing in this database; {INSTALL}"
     elif error.sqlstate == _READ_ONLY:
         remedy = "this transaction or server is read-only; connect to the primary, in a transaction that may write"
     elif error.locked and not error.unknown:

@@ -4,14 +4,48 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from pgflow_starter.postgres.client.client import Client
-    from pgflow_starter.postgres.client.steps import StepRun
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.postgres.client.steps import StepRun
+from pgflow_starter.postgres.client.stored import moment, stored_json
 
 FINISHED = ("completed", "failed")
+
+COLUMNS = """
+r.run_id::text, r.flow_slug, r.status, r.input::text, r.output::text, {error},
+extract(epoch from r.started_at)::float8, extract(epoch from coalesce(r.completed_at, r.failed_at))::float8
+"""
+"""What `run_of` reads, of a run `r`, its error apart; in forms that no DateStyle and no caller's adapter changes."""
+
+# Of the task that failed it; of a step without one where a newer core failed it for an unmet condition.
+_ERROR = """
+case when r.status = 'failed' then coalesce(
+    (select t.error_message from pgflow.step_tasks t
+     where t.run_id = r.run_id and t.status = 'failed' order by t.failed_at limit 1),
+    (select s.error_message || pg_catalog.format(' (step %%L)', s.step_slug) from pgflow.step_states s
+     where s.run_id = r.run_id and s.status = 'failed' order by s.failed_at limit 1))
+end
+"""
+STATUSES = "select r.run_id::text, r.status from pgflow.runs r where r.run_id = any(%s::uuid[])"
+"""The statuses of those of these runs that are there."""
+
+FIND = f"select {COLUMNS.format(error=_ERROR)} from pgflow.runs r where r.run_id = any(%s::uuid[])"  # noqa: S608 - a constant
+"""The rows of these runs, for `run_of`."""
+
+
+class RunReader(Protocol):
+    """What a run asks: the client that saw it."""
+
+    def run(self, run_id: UUID) -> Run:
+        """As `Run.refresh`."""
+
+    def steps(self, run_id: UUID) -> tuple[StepRun, ...]:
+        """As `Run.steps`."""
+
+    def wait(self, run: Run, timeout: float | None) -> Run:
+        """As `Run.wait`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +64,7 @@ class Run:
     error: str | None
     started_at: datetime | None
     ended_at: datetime | None
-    _client: Client = field(repr=False, compare=False)
+    _client: RunReader = field(repr=False, compare=False)
     seen_at: float = field(default=0.0, repr=False, compare=False)
     """When that was, on the monotonic clock."""
     committed: bool = field(default=True, repr=False, compare=False)
@@ -64,3 +98,23 @@ class Run:
         RunNotFoundError when the run was deleted, PgflowError.
         """
         return self._client.wait(self, timeout)
+
+
+def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
+    """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
+    run_id, slug, status, given, output, error, started_at, ended_at = row
+    notes: list[str] = []
+    return Run(
+        UUID(run_id),
+        slug,
+        status,
+        stored_json(given, f"the input of run {run_id}"),
+        stored_json(output, f"the output of run {run_id}"),
+        error,
+        moment(started_at, "started_at", notes),
+        moment(ended_at, "ended_at", notes),
+        client,
+        SystemClock().monotonic(),
+        committed,
+        tuple(notes),
+    )

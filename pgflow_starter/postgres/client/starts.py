@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -19,13 +19,9 @@ from pgflow_starter.postgres.client.callers_transaction import callers_transacti
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.headers import set_headers
 from pgflow_starter.postgres.client.remedies import remedied
-from pgflow_starter.postgres.client.run import Run
-from pgflow_starter.postgres.client.runs import COLUMNS, FIND, run_of
+from pgflow_starter.postgres.client.run import COLUMNS, FIND, Run, RunReader, run_of
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.flows import compile_flow
-
-if TYPE_CHECKING:
-    from pgflow_starter.postgres.client.client import Client
 
 SMALL = 10_000
 """Characters of input up to which one run is started within the time for which a server may be silent."""
@@ -63,7 +59,7 @@ class Starts:
 
     def start(
         self,
-        client: Client,
+        client: RunReader,
         slug: str,
         definition: FlowDefinition | None,
         inputs: Sequence[str],
@@ -147,7 +143,7 @@ class Starts:
 class _Given:
     """What is to be started, and for whom."""
 
-    client: Client
+    client: RunReader
     slug: str
     inputs: Sequence[str]
     run_ids: Sequence[UUID]

@@ -1,1 +1,1 @@
-"""A PostgreSQL server of our own, for tests and demos."""
+"""A PostgreSQL server of our own, for tests and demos. Knows processes and folders, and nothing of pgflow."""

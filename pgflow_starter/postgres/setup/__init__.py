@@ -1,1 +1,1 @@
-"""What is installed in a database, what is missing, and laying it down."""
+"""What puts pgmq and the core into a database, looks what is there, and grants rights. No running starter needs it."""

@@ -10,8 +10,9 @@ from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.setup.admin import Connection, limited, session
 from pgflow_starter.postgres.setup.inventory import take_inventory
-from pgflow_starter.postgres.stores import rights
-from pgflow_starter.postgres.stores.rights import Right, Use
+from pgflow_starter.postgres.stores import needs, refusals, rights
+from pgflow_starter.postgres.stores.needs import Use
+from pgflow_starter.postgres.stores.rights import Right
 
 _TITLES: dict[Use, str] = {
     "work": "What a worker does; of each flow's queue too, as far as it is there. For flows that another role adds\n"
@@ -33,7 +34,7 @@ def grants(conninfo: str, role: str, *, apply: bool = False, work_only: bool = F
     `work_only`: without making flows and having queues notify. Again is no harm. Takes 20 seconds at most for each
     statement. Raises SetupError, for an unknown role too, and DatabaseError. Safe from any thread.
     """
-    uses = rights.WORK_USES if work_only else rights.ALL_USES
+    uses = needs.WORK_USES if work_only else needs.ALL_USES
     with session(conninfo) as connection, limited(connection, 20):
         problems = take_inventory(connection).missing
         if problems:
@@ -67,7 +68,7 @@ def _refuse_unless_done(
     lacking = rights.missing(connection, uses, slugs, role=name, whole=True)
     left = [right for right in lacking if not right.granted]
     if left:
-        raise SetupError(_refused(connection, left[0].owner, rights.told(left, name, quoted)))
+        raise SetupError(_refused(connection, left[0].owner, refusals.told(left, name, quoted)))
 
 
 def _refused(connection: Connection, owner: str, problem: str) -> str:
@@ -88,7 +89,7 @@ def _script(connection: Connection, uses: Sequence[Use], needed: Sequence[Right]
     for use in uses:
         parts.append(f"\n-- {_TITLES[use]}")
         parts += [f"{statement};" for _, statement in _statements([r for r in needed if r.use == use], quoted)]
-    notes = rights.hidden_problems(needed, name, quoted)
+    notes = refusals.hidden_problems(needed, name, quoted)
     if connection.execute(_CANNOT_LOG_IN, (name,)).fetchone() == (True,):
         notes.append(one_line(f"role {name!r} cannot connect, only its members can: else ALTER ROLE {quoted} LOGIN"))
     if notes:

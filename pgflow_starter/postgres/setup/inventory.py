@@ -7,10 +7,8 @@ from typing import Literal
 
 from pgflow_starter.errors import NotInstalledError
 from pgflow_starter.postgres.setup.admin import Connection, limited, session
-from pgflow_starter.postgres.stores import rights
-from pgflow_starter.postgres.stores.features import detect
-
-INSTALL = "run `pgflow-starter db install`"
+from pgflow_starter.postgres.stores import needs, refusals, rights
+from pgflow_starter.postgres.stores.features import INSTALL, detect
 
 _PGMQ_FUNCTIONS = ("archive", "create", "read", "send", "set_vt")
 _PGFLOW_FUNCTIONS = (
@@ -44,7 +42,7 @@ _OPTIONAL_COLUMNS = (
 )
 
 
-_OPTIONAL_USES: dict[rights.Use, str] = {"compile": "make new flows", "notify": "have a queue notify"}
+_OPTIONAL_USES: dict[needs.Use, str] = {"compile": "make new flows", "notify": "have a queue notify"}
 
 
 @dataclass(frozen=True)
@@ -92,24 +90,24 @@ def _with_rights(connection: Connection, found: Inventory) -> Inventory:
     """Judged as a registration does it."""
     role = rights.role_of(connection)
     assert role is not None
-    lacking = rights.missing(connection, rights.ALL_USES)
+    lacking = rights.missing(connection, needs.ALL_USES)
     if not any(r.use == "work" and r.target in ("pgflow", "pgflow.flows") for r in lacking):  # else they cannot be read
-        lacking = rights.missing(connection, rights.ALL_USES, rights.slugs(connection))
-    missing = [right for right in lacking if right.use in rights.WORK_USES]
+        lacking = rights.missing(connection, needs.ALL_USES, rights.slugs(connection))
+    missing = [right for right in lacking if right.use in needs.WORK_USES]
     if not missing:
         try:
             detect(connection)
         except NotInstalledError as error:
             return replace(found, role=role[0], pgflow_problem=str(error))
     notes = [
-        f"this role cannot {cannot}: {rights.told(optional, *role)}"
+        f"this role cannot {cannot}: {refusals.told(optional, *role)}"
         for use, cannot in _OPTIONAL_USES.items()
         if (optional := [right for right in lacking if right.use == use])
     ]
     return replace(
         found,
         role=role[0],
-        rights_problems=tuple(rights.problems_of(missing, *role)),
+        rights_problems=tuple(refusals.problems_of(missing, *role)),
         notes=(*found.notes, *notes),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from pgflow_starter.errors import MissingExtraError, SetupError
+from pgflow_starter.errors import MissingExtraError, SetupError, installing
 
 DIGESTS = frozenset({"bf7e66c75ed771df0c5f7cb2b9f0123ca77992daacd56e3911d1894a3efa99de"})  # pgmq 1.13.0
 """SHA-256 of each SQL that is known."""
@@ -29,14 +29,14 @@ def pgmq_sql(*, accept: bool = False) -> PgmqSql:
     except ImportError as error:
         raise MissingExtraError(
             f"this server has no pgmq extension for us, and pgmq's SQL is not installed here ({error}): "
-            "pip install 'pgflow-starter[embedded]'"
+            f"{installing('embedded')}"
         ) from error
     found = PgmqSql(get_embedded_sql_version(), get_embedded_install_sql())
     digest = hashlib.sha256(found.sql.encode()).hexdigest()
     if digest not in DIGESTS and not accept:
         raise SetupError(
             f"the SQL of pgmq {found.version} in the installed Python package pgmq is none that was tried here (its "
-            f"sha256 is {digest}): nothing was changed; pip install 'pgflow-starter[embedded]' brings one that was, or "
+            f"sha256 is {digest}): nothing was changed; {installing('embedded')} brings one that was, or "
             "read pgmq/sql/pgmq.sql of that package and accept it: `pgflow-starter db install --accept`, or "
             "install(..., accept=True)"
         )

@@ -19,6 +19,8 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.features import Features
 from pgflow_starter.postgres.stores.inputs import VERSION
+from pgflow_starter.postgres.stores.put_aside import extend, of_queue, put_aside
+from pgflow_starter.postgres.stores.row_security import guarded
 
 VT_MARGIN = 2
 """Seconds that a message stays invisible beyond its task's timeout, as pgflow does it."""
@@ -29,14 +31,8 @@ SINGLY_VT = 10
 HIDDEN_VT = 1
 """Seconds that messages are left alone whose tasks cannot be seen: that shall be found soon to be over."""
 
-REFUSED_VT, LONGEST_REFUSED_VT = 2, 300
-"""Seconds that messages whose task cannot be started are left alone at most: nearly all of a queue's, or a few."""
-
 VEILED_VT = 20
 """Seconds that messages are left alone whose tasks may be there and cannot be seen."""
-
-AT_ONCE = 10_000
-"""Messages of nobody that are put aside in one statement."""
 
 # Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
 # outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. One row at least,
@@ -107,93 +103,13 @@ and exists (select from pgflow.flows where flow_slug = {queue})
 and exists (select from pgmq.meta where queue_name::text = {queue})
 """
 IS_WIRED = f"select {WIRED.format(worker='%(worker)s', queue='%(queue)s')}"
-# A task that is under way somewhere has its message left to the vt. One that is queued in a run that goes on was locked
-# and comes soon again; or its clock is ahead of ours, and it comes when it is time; or it was refused, and comes more
-# rarely each time. All else is nobody's, and looked at ever more rarely.
-_PUT_ASIDE = """
-with seen as materialized (
-    select q.msg_id, q.read_ct, t.queued, t.started, t.ahead
-    from pgmq.{queue} q, lateral (
-        select coalesce(bool_or(t.status = 'queued'), false) as queued,
-               coalesce(bool_or(t.status = 'started'), false) as started,
-               extract(epoch from max(t.queued_at)) - extract(epoch from clock_timestamp()) as ahead
-        from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
-        where t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
-    ) t
-    where q.msg_id = any(%(ids)s)
-), put as (
-    update pgmq.{queue} q
-    set vt = clock_timestamp() + pg_catalog.make_interval(secs => case
-        when s.ahead > 0.0 then least(s.ahead + 0.1, 60)
-        when q.msg_id = any(%(refused)s)
-            then least(5::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), %(longest)s::float8)
-        when s.queued then least(pg_catalog.power(2, least(s.read_ct, 10) - 1), 10)
-        else least(%(vt)s::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), 21600) end)
-    from seen s where q.msg_id = s.msg_id and not s.started
-    returning s.queued and not q.msg_id = any(%(refused)s) and not coalesce(s.ahead > 0.0, false) as locked, s.queued
-)
-select count(*) filter (where not queued), count(*) filter (where locked) from put
-"""
-_PUT_ALL_ASIDE = """
-with nobodys as materialized (
-    select q.msg_id from pgmq.{queue} q
-    where q.vt <= clock_timestamp()
-      and not exists (select from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
-                      where t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
-                        and (t.status = 'started' or t.status = 'queued' and r.status = 'started'))
-    order by q.msg_id limit %(most)s for update skip locked
-), early as materialized (
-    select q.msg_id, t.queued_at from pgmq.{queue} q
-    join pgflow.step_tasks t on t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
-         and t.status = 'queued' and t.queued_at > clock_timestamp()
-    where q.vt <= clock_timestamp()
-    order by q.msg_id limit %(most)s for update of q skip locked
-), put as (
-    update pgmq.{queue} q
-    set read_ct = q.read_ct + 1,
-        vt = clock_timestamp() + pg_catalog.make_interval(
-            secs => least(%(vt)s::float8 * pg_catalog.power(2, least(q.read_ct, 9)), 21600))
-    from nobodys n where q.msg_id = n.msg_id
-    returning q.msg_id
-), put_early as (
-    update pgmq.{queue} q
-    set vt = clock_timestamp() + pg_catalog.make_interval(
-            secs => least(extract(epoch from e.queued_at) - extract(epoch from clock_timestamp()) + 0.1, 60))
-    from early e where q.msg_id = e.msg_id
-)
-select count(*) from put
-"""
-# The older start_tasks leave the messages as invisible as they were read; a step of another timeout needs its own.
-_EXTEND = """
-with free as materialized (
-    select q.msg_id, o.seconds from pgmq.{queue} q
-    join unnest(%(ids)s::bigint[], %(seconds)s::integer[]) as o(msg_id, seconds) using (msg_id)
-    for update of q skip locked
-)
-update pgmq.{queue} q set vt = clock_timestamp() + pg_catalog.make_interval(secs => free.seconds)
-from free where q.msg_id = free.msg_id
-"""
-# Where tasks have queues, the index is of queue and message.
-_OF_QUEUE = " and t.queue_name = %(queue)s"
-# The tables without whose rows no task can be started, of which row level security hides rows from this role: all of
-# them, for there is no policy that lets it see or change one, or perhaps some.
-_HIDDEN = """
-select coalesce(pg_catalog.array_agg(t.name order by t.name) filter (where not t.seen), '{}'),
-       coalesce(pg_catalog.array_agg(t.name order by t.name) filter (where t.seen), '{}')
-from (
-    select 'pgflow.' || c.relname::text as name, not exists (
-        select from pg_catalog.unnest(case when c.relname = 'step_tasks' then array['r', 'w'] else array['r'] end)
-                as k(command)
-        where not exists (
-            select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) as o(role)
-            where p.polrelid = c.oid and p.polpermissive and p.polcmd::text in ('*', k.command)
-              and case o.role when 0::oid then true else pg_catalog.pg_has_role(o.role, 'USAGE') end)) as seen
-    from pg_catalog.pg_class c
-    where c.relnamespace = pg_catalog.to_regnamespace('pgflow')::oid
-      and c.relname::text in ('flows', 'runs', 'step_tasks', 'steps')
-      and pg_catalog.row_security_active(c.oid)
-) t
-"""
+# Without whose rows no task can be started.
+_NEEDED = {
+    "pgflow.flows": {"SELECT"},
+    "pgflow.runs": {"SELECT"},
+    "pgflow.step_tasks": {"SELECT", "UPDATE"},
+    "pgflow.steps": {"SELECT"},
+}
 # What a task, its run or its message holds, and not what the database is like.
 _OF_ONE = ("21", "22", "23", "P0")
 
@@ -255,31 +171,17 @@ class Messages:
     def put_aside(
         self, conn: Connection, unstarted: Sequence[int], refused: Sequence[int], *, whole_queue: bool
     ) -> tuple[int, int]:
-        """Have what was read and not started left alone for a while; how many are nobody's, and how many locked.
+        """As `put_aside.put_aside`."""
+        return put_aside(conn, self.queue, self._features, self.vt, unstarted, refused, whole_queue=whole_queue)
 
-        Of the `whole_queue`, where there is hardly anything else at its head.
-        """
-        put = _aside_statement(_PUT_ASIDE, self.queue, self._features)
-        # Where hardly anything can be started, that it can be again shall be found soon.
-        longest = REFUSED_VT if whole_queue else LONGEST_REFUSED_VT
-        given = {**self._parameters, "ids": list(unstarted), "refused": list(refused), "longest": longest}
-        row: Any = conn.execute(put, given).fetchone()
-        nobodys, locked = row
-        if whole_queue:
-            put = _aside_statement(_PUT_ALL_ASIDE, self.queue, self._features)
-            row = conn.execute(put, {**self._parameters, "most": AT_ONCE}).fetchone()
-            nobodys += row[0]
-        return nobodys, locked
+    def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
+        """As `put_aside.extend`."""
+        extend(conn, self.queue, self._features, seconds)
 
     def hidden(self, conn: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The tables of which row level security hides all rows, and those of which it may hide some."""
-        row: Any = conn.execute(_HIDDEN).fetchone()
-        return tuple(row[0]), tuple(row[1])
-
-    def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
-        """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""
-        given = {"ids": list(seconds), "seconds": list(seconds.values())}
-        conn.execute(_aside_statement(_EXTEND, self.queue, self._features), given)
+        there = {table: refused & _NEEDED[table] for table, refused in guarded(conn).items() if table in _NEEDED}
+        return tuple(t for t, refused in there.items() if refused), tuple(t for t, r in there.items() if not r)
 
     def unwired(self, conn: Connection) -> bool:
         """Whether flow, queue or worker are there no more."""
@@ -304,7 +206,7 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
         .format(
             known=_known(queue, features, known_only),
             messages=sql.SQL(messages).format(headers=headers, read=_read(features, known_only)),
-            startable=sql.SQL(startable).format(of_queue=_of_queue(features)),
+            startable=sql.SQL(startable).format(of_queue=of_queue(features)),
             claimed_of=sql.SQL(", %(queue)s::text" if features.claims_by_queue else ""),
             queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),
@@ -324,19 +226,9 @@ def _read_only(queue: str, features: Features, known_only: bool) -> str:
 
 def _known(queue: str, features: Features, known_only: bool) -> sql.Composable:
     table = sql.Identifier(f"q_{queue}")
-    return sql.SQL(_KNOWN if known_only else "").format(queue=table, of_queue=_of_queue(features))
-
-
-@cache
-def _aside_statement(statement: str, queue: str, features: Features) -> str:
-    table = sql.Identifier(f"q_{queue}")
-    return sql.SQL(statement).format(queue=table, of_queue=_of_queue(features)).as_string()
+    return sql.SQL(_KNOWN if known_only else "").format(queue=table, of_queue=of_queue(features))
 
 
 def _read(features: Features, known_only: bool) -> sql.SQL:
     every_step = _ALL_STEPS_CONDITIONAL if features.conditional_read else _ALL_STEPS
     return sql.SQL("known" if known_only else every_step)
-
-
-def _of_queue(features: Features) -> sql.SQL:
-    return sql.SQL(_OF_QUEUE if features.tasks_have_queues else "")

@@ -15,6 +15,7 @@ from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.features import Features
+from pgflow_starter.postgres.stores.row_security import guarded
 
 SAMPLE = 400
 """Queued tasks that one look takes from where the last one ended, messages of each doubted queue."""
@@ -76,27 +77,18 @@ select {slug}::text, exists (select from pgmq.{queue} where msg_id = any({refuse
         where t.message_id = m.msg_id and t.flow_slug = {slug}{of_queue} and t.status in ('queued', 'started'))
 )
 """
-# The tables of which row level security hides for certain what a worker reads or writes there: it is in force for this
-# role, and there is no policy for the command. Where start_tasks has its owner's rights, that is the owner's business.
-CONCEALED = """
-select n.nspname::text || '.' || c.relname::text
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace,
-     lateral (select case when n.nspname = 'pgflow' then
-                  case when c.relname in ('runs', 'step_states', 'workers') then array['r', 'w']
-                       when c.relname = 'step_tasks' then array['r', 'w', 'a']
-                       when c.relname in ('flows', 'steps') then array['r'] end
-                  when pg_catalog.starts_with(c.relname::text, 'q_') then array['r', 'w', 'd']
-                  when pg_catalog.starts_with(c.relname::text, 'a_') then array['a'] end as commands) used
-where n.nspname in ('pgflow', 'pgmq') and c.relrowsecurity and pg_catalog.row_security_active(c.oid)
-  and exists (
-      select from pg_catalog.unnest(used.commands) as k(command) where not exists (
-          select from pg_catalog.pg_policy p, pg_catalog.unnest(p.polroles) as o(role)
-          where p.polrelid = c.oid and p.polpermissive and p.polcmd::text in ('*', k.command)
-            and case o.role when 0::oid then true else pg_catalog.pg_has_role(o.role, 'USAGE') end))
-  and not exists (select from pg_catalog.pg_proc f where f.proname = 'start_tasks' and f.prosecdef
-                  and f.pronamespace = pg_catalog.to_regnamespace('pgflow')::oid)
-order by 1
-"""
+_READ_AND_CHANGED = {"SELECT", "UPDATE"}
+_USED = {
+    "pgflow.flows": {"SELECT"},
+    "pgflow.runs": _READ_AND_CHANGED,
+    "pgflow.step_states": _READ_AND_CHANGED,
+    "pgflow.step_tasks": {*_READ_AND_CHANGED, "INSERT"},
+    "pgflow.steps": {"SELECT"},
+    "pgflow.workers": _READ_AND_CHANGED,
+    "pgmq.q": {*_READ_AND_CHANGED, "DELETE"},
+    "pgmq.a": {"INSERT"},
+}
+"""What a worker does with tables; with each queue's, by the prefix of its name."""
 
 # Its worker meets them as well when it claims.
 _OF_ONE_QUEUE = (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege)
@@ -121,9 +113,7 @@ class Looks:
         """
 
         def look(conn: Connection) -> dict[str, Evidence]:
-            rows: list[Any] = conn.execute(CONCEALED).fetchall()
-            concealed = [str(row[0]) for row in rows]
-            found = self._sampled(conn, slugs, lost, concealed)
+            found = self._sampled(conn, slugs, lost, _concealed(conn))
             if doubted:
                 of_queue = self._detected(conn).tasks_have_queues
                 statements = [_unstartable(slug, refused, of_queue) for slug, refused in doubted.items()]
@@ -157,6 +147,15 @@ class Looks:
                 moved_ago=None if moved_ago is None else float(moved_ago),
             )
         return found
+
+
+def _concealed(conn: Connection) -> list[str]:
+    """The tables of which row level security hides for certain what a worker reads or writes there."""
+    return [
+        table
+        for table, refused in guarded(conn, unless_owners=True).items()
+        if refused & _USED.get(table.partition("_")[0] if table.startswith("pgmq.") else table, set())
+    ]
 
 
 def _of_queue(concealed: Sequence[str], slug: str) -> tuple[str, ...]:

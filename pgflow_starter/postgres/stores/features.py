@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pgflow_starter.errors import NotInstalledError
+from pgflow_starter.errors import DatabaseError, NotInstalledError
 from pgflow_starter.postgres.connections.connection import Connection
 
-INSTALL_HINT = "run: pgflow-starter db install --dsn '…'"
+INSTALL = "run `pgflow-starter db install`"
 
 # The arguments of start_tasks with which a claim is made, with the queue and without. More of them must have defaults.
 _WITH_QUEUE = ["flow_slug", "msg_ids", "worker_id", "queue_name"]
@@ -91,7 +91,7 @@ def detect(conn: Connection) -> Features:
     missing = [name for name, there in (("pgmq", pgmq), ("the pgflow core", pgflow)) if not there]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        msg = f"{' and '.join(missing)} {verb} not installed in database {database!r}; {INSTALL_HINT}"
+        msg = f"{' and '.join(missing)} {verb} not installed in database {database!r}; {INSTALL}"
         raise NotInstalledError(msg)
     if not (claims and maps):
         msg = f"the pgflow core in database {database!r} is older than 0.8.1; upgrade it with pgflow's own migrations"
@@ -114,3 +114,34 @@ def detect(conn: Connection) -> Features:
         tasks_have_queues=queues,
         cancels=cancels,
     )
+
+
+class Detected:
+    """What `detect` found, until it is forgotten. To a running worker the schema being away is an outage like any
+    other: so it raises DatabaseError for that, and psycopg's errors. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._features: Features | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether it was looked at."""
+        return self._features is not None
+
+    def __call__(self, conn: Connection) -> Features:
+        """It, looked at the first time."""
+        features = self._features
+        return self.anew(conn) if features is None else features
+
+    def anew(self, conn: Connection) -> Features:
+        """The same, looked at in any case."""
+        self._features = None
+        try:
+            features = self._features = detect(conn)
+        except NotInstalledError as error:
+            raise DatabaseError(str(error), error_type=type(error).__name__) from error
+        return features
+
+    def forget(self) -> None:
+        """The core may have been replaced under us."""
+        self._features = None

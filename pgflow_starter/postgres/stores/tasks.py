@@ -10,13 +10,12 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.core.task import Claimed, Outcome, Settled, Task
-from pgflow_starter.errors import DatabaseError, UnknownFlowError
+from pgflow_starter.errors import MISSING_STATES, DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import QUERY_CANCELED, Database
@@ -26,68 +25,21 @@ from pgflow_starter.postgres.stores.claiming import (
     SINGLY_VT,
     VEILED_VT,
     VT_MARGIN,
-    WIRED,
     Messages,
     of_one_message,
 )
 from pgflow_starter.postgres.stores.evidence import Looks
-from pgflow_starter.postgres.stores.features import Features, detect
+from pgflow_starter.postgres.stores.features import Detected
 from pgflow_starter.postgres.stores.inputs import FlowInputs
 from pgflow_starter.postgres.stores.settling import Settling
 from pgflow_starter.postgres.stores.stalled import Stalled
-
-LOOK_LOCK = 0.1
-"""Seconds that a look into many queues waits for one that somebody has locked: each claims by itself then."""
+from pgflow_starter.postgres.stores.workers import Workers
 
 KNOWN_ONLY = 60.0
 """Seconds for which claims read no tasks of steps that the code does not have, once they met one."""
 
-# Of many queues and workers at a time; the queues' tables are named in the text.
-_LOOK = """
-select case when {wired} then extract(epoch from case given.n {firsts} end) - extract(epoch from clock_timestamp())
-       else 0 end
-from unnest({workers}::uuid[], {queues}::text[]) with ordinality as given (worker, queue, n)
-order by given.n
-"""
-_FIRST = "when {n} then (select min(vt) from pgmq.{queue})"
 _REPLACED_STATES = ("42883", "42P13")  # the core is another than it was when it was looked at
-_UNWIRED_STATES = ("3F000", "42P01", "42883", "23503")  # schema, table, function missing; unknown worker
-# One statement for all workers of a process. A row that is gone stays so: by that a worker knows that it must be wired
-# again, see `claim`. One that somebody has locked is passed over: the others are alive all the same.
-_HEARTBEAT = """
-update pgflow.workers w set last_heartbeat_at = now()
-from (select worker_id from pgflow.workers where worker_id = any(%s) for no key update skip locked) free
-where w.worker_id = free.worker_id
-returning w.worker_id, w.deprecated_at is not null
-"""
-# The newer cores' requeue_stalled_tasks takes a task from its living worker when it is 30 s older than its timeout: its
-# flow's, which a step's may exceed, or its step's, of which we may be told late. It is kept just younger. Not as young
-# as now: a completion that has begun before would end before its task began.
-_KEEP_YOUNG = """
-with old as (
-    select t.run_id, t.step_slug, t.task_index,
-           now() - pg_catalog.make_interval(secs => {timeout} + 5) as just_younger
-    from pgflow.step_tasks t
-    join pgflow.flows f on f.flow_slug = t.flow_slug
-    join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
-    where t.status = 'started' and t.last_worker_id = any(%s)
-      and t.started_at < now() - pg_catalog.make_interval(secs => {timeout} + 5)
-    for update of t skip locked
-)
-update pgflow.step_tasks t set started_at = old.just_younger
-from old where t.run_id = old.run_id and t.step_slug = old.step_slug and t.task_index = old.task_index
-"""
-# The rows are locked in an order, and those that somebody else has locked are passed over where that is wanted.
-_STOPPED_NEW = """
-select free.worker_id, pgflow.mark_worker_stopped(free.worker_id)
-from (select worker_id from pgflow.workers where worker_id = any(%s) order by 1 for no key update {skip}) free
-"""
-_STOPPED_OLD = """
-update pgflow.workers w set deprecated_at = coalesce(w.deprecated_at, now())
-from (select worker_id from pgflow.workers where worker_id = any(%s) order by 1 for no key update {skip}) free
-where w.worker_id = free.worker_id
-returning w.worker_id
-"""
+_UNWIRED_STATES = (*MISSING_STATES, "23503")  # or an unknown worker
 
 
 class PostgresTaskStore:
@@ -95,11 +47,12 @@ class PostgresTaskStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._features: Features | None = None
+        self._detected = Detected()
         self._known_only: dict[str, float] = {}
         self._inputs = FlowInputs()
         self._settling, self._stalled = Settling(database), Stalled(database)
         self._looks = Looks(database, self._detected)
+        self._workers = Workers(database, self._detected)
 
     def claim(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float = 1.0
@@ -108,7 +61,7 @@ class PostgresTaskStore:
 
         Raises DatabaseError; UnknownFlowError when the flow or the worker is in the database no more.
         """
-        knew = self._features is not None
+        knew = self._detected.known
         try:
             try:
                 claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
@@ -126,24 +79,8 @@ class PostgresTaskStore:
         return self._of_known_steps(definition, worker_id, claimed)
 
     def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
-        """For each worker (id, queue): in how many seconds its queue has a visible message, None when it has none.
-
-        0 also where the claim will fail. Raises DatabaseError, too, for all when the table of one queue is missing, or
-        locked for longer than a moment.
-        """
-        firsts = [
-            sql.SQL(_FIRST).format(n=sql.Literal(n), queue=sql.Identifier(f"q_{queue}"))
-            for n, (_, queue) in enumerate(workers, start=1)
-        ]
-        statement = sql.SQL(_LOOK).format(
-            wired=sql.SQL(WIRED.format(worker="given.worker", queue="given.queue")),
-            firsts=sql.SQL(" ").join(firsts),
-            workers=sql.Literal([worker for worker, _ in workers]),
-            queues=sql.Literal([queue for _, queue in workers]),
-        )
-        with self._database.connection(lock=LOOK_LOCK) as conn:
-            rows: list[Any] = conn.execute(statement, prepare=False).fetchall()
-        return [None if seconds is None else float(seconds) for (seconds,) in rows]
+        """As `Workers.look`."""
+        return self._workers.look(workers)
 
     def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
         """As `Settling.settle`."""
@@ -168,39 +105,16 @@ class PostgresTaskStore:
         return self._looks.look(slugs, lost, doubted)
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
-        """Say that the workers are alive; those that pgflow wants to stop are returned. Waits for nobody else's."""
-        rows: list[Any] = self._database.call(
-            lambda conn: conn.execute(_HEARTBEAT, (list(workers),)).fetchall(), urgent=True
-        )
-        return {worker for worker, deprecated in rows if deprecated}
+        """As `Workers.heartbeat`."""
+        return self._workers.heartbeat(workers)
 
     def keep_young(self, workers: Sequence[UUID]) -> None:
-        """See to it that nobody who goes by the age of tasks takes those of these workers."""
-
-        def kept(conn: Connection) -> None:
-            self._features = None  # the core may have been upgraded under us, and nothing has failed of it
-            features = self._detected(conn)
-            if features.requeue_stalled_tasks:
-                timeout = "coalesce(s.opt_timeout, f.opt_timeout)" if features.cancels else "f.opt_timeout"
-                conn.execute(_KEEP_YOUNG.format(timeout=timeout), (list(workers),))
-
-        self._database.call(kept)
+        """As `Workers.keep_young`."""
+        self._workers.keep_young(workers)
 
     def workers_stopped(self, workers: Sequence[UUID]) -> None:
-        """Say that the workers have stopped, in one statement; of those that somebody has locked in another one.
-
-        For that lock it waits as `Database.connection` does.
-        """
-
-        def stopped(conn: Connection) -> None:
-            self._features = None  # the core may have been upgraded under us
-            statement = _STOPPED_NEW if self._detected(conn).mark_worker_stopped else _STOPPED_OLD
-            rows: list[Any] = conn.execute(statement.format(skip="skip locked"), (list(workers),)).fetchall()
-            locked = set(workers) - {row[0] for row in rows}
-            if locked:
-                conn.execute(statement.format(skip=""), (list(locked),))
-
-        self._database.call(stopped)
+        """As `Workers.stopped`."""
+        self._workers.stopped(workers)
 
     def _claimed(
         self,
@@ -324,30 +238,14 @@ class PostgresTaskStore:
         return read, None if visible_in is None else float(visible_in), ids or (), tasks
 
     def _wired(self, conn: Connection, messages: Messages) -> _Wired:
-        return _Wired(self, conn, messages)
-
-    def _detected(self, conn: Connection) -> Features:
-        features = self._features
-        if features is None:
-            try:
-                features = self._features = detect(conn)
-            except (DatabaseError, psycopg.Error):
-                raise
-            except Exception as error:
-                # To a running worker the schema being away is an outage like any other.
-                raise DatabaseError(str(error), error_type=type(error).__name__) from error
-        return features
-
-    def forget_features(self) -> None:
-        """The core may have been replaced under us."""
-        self._features = None
+        return _Wired(self._detected, conn, messages)
 
 
 class _Wired:
     """Around a claim: what it raises because flow or worker are there no more comes out as UnknownFlowError."""
 
-    def __init__(self, store: PostgresTaskStore, conn: Connection, messages: Messages) -> None:
-        self._store = store
+    def __init__(self, detected: Detected, conn: Connection, messages: Messages) -> None:
+        self._detected = detected
         self._conn = conn
         self._messages = messages
 
@@ -355,7 +253,7 @@ class _Wired:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, psycopg.Error):
-            self._store.forget_features()
+            self._detected.forget()
             if error.sqlstate in _UNWIRED_STATES and self._messages.unwired(self._conn):
                 raise _unwired(self._messages.queue) from error
 

@@ -1,0 +1,99 @@
+"""What a role needs for flows to run, written down once.
+
+Sequences are not among it: those of pgmq's queues belong to identity columns, which ask for no right of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+Use: TypeAlias = Literal["work", "start", "compile", "notify"]
+"""What a right is for: a worker's work, which no worker does without; starting runs; making flows that are not stored;
+having a queue notify."""
+Kind: TypeAlias = Literal["DATABASE", "SCHEMA", "TABLE", "FUNCTION"]
+
+SCHEMAS: Mapping[Use, Mapping[str, str]] = {
+    "work": {"pgflow": "USAGE", "pgmq": "USAGE", "realtime": "USAGE"},
+    "compile": {"pgmq": "CREATE"},
+}
+"""A queue is two tables in pgmq, which belong to who makes them."""
+
+TABLES: Mapping[Use, Mapping[str, str]] = {
+    "work": {
+        "pgflow.flows": "SELECT",
+        "pgflow.steps": "SELECT",
+        "pgflow.deps": "SELECT",
+        "pgflow.runs": "SELECT, UPDATE",
+        "pgflow.step_states": "SELECT, UPDATE",
+        "pgflow.step_tasks": "SELECT, INSERT, UPDATE",
+        "pgflow.workers": "SELECT, INSERT, UPDATE",
+        "pgmq.meta": "SELECT",
+    },
+    "start": {"pgflow.runs": "INSERT", "pgflow.step_states": "INSERT"},
+    "compile": {
+        "pgflow.flows": "INSERT, UPDATE",
+        "pgflow.steps": "INSERT, UPDATE",
+        "pgflow.deps": "INSERT",
+        "pgmq.meta": "INSERT",
+    },
+    "notify": {"pgmq.notify_insert_throttle": "SELECT, INSERT, UPDATE, DELETE"},
+}
+QUEUE_TABLES: Mapping[Use, Mapping[str, str]] = {
+    "work": {"q": "SELECT, INSERT, UPDATE, DELETE", "a": "SELECT, INSERT"},
+    "notify": {"q": "TRIGGER"},
+}
+"""Of each flow's queue, by the prefix of its table: what waits, and the archive."""
+
+THROTTLE = ("pgmq", "notify_insert_throttle", "SELECT, UPDATE", "work")
+"""By the trigger of a queue that notifies, when a message is sent there."""
+
+FUNCTIONS: Mapping[Use, Sequence[str]] = {
+    "work": (
+        "pgflow.start_tasks",
+        "pgflow.complete_task",
+        "pgflow.fail_task",
+        "pgflow.mark_worker_stopped",
+        "pgmq.read",
+        "pgmq.archive",
+    ),
+    "start": ("pgflow.start_flow",),
+    "compile": ("pgflow.create_flow", "pgflow.add_step", "pgflow.is_valid_slug"),
+    "notify": ("pgmq.acquire_queue_lock", "pgmq.enable_notify_insert", "pgmq.notify_queue_listeners"),
+}
+"""Those that we call. What they call with the caller's rights is needed as well, and found in their bodies."""
+
+ALL_USES: tuple[Use, ...] = ("work", "start", "compile", "notify")
+WORK_USES: tuple[Use, ...] = ("work", "start")
+"""Without those that let a role have code of its own run by others: in functions of pgmq's schema, in triggers."""
+
+_ARCHIVING: set[tuple[Use, str, str]] = {("work", "q", "DELETE"), ("work", "a", "SELECT"), ("work", "a", "INSERT")}
+IN_BODIES: Sequence[tuple[Sequence[str], set[tuple[Use, str, str]]]] = (
+    (
+        ("pgflow.start_tasks", "pgflow.complete_task", "pgflow.fail_task"),
+        {
+            ("work", "pgflow.step_tasks", "INSERT"),
+            ("work", "pgflow.step_states", "UPDATE"),
+            ("work", "q", "INSERT"),
+            *_ARCHIVING,
+        },
+    ),
+    (("pgmq.archive",), {*_ARCHIVING}),
+    (("pgflow.start_flow",), {("start", "pgflow.runs", "INSERT"), ("start", "pgflow.step_states", "INSERT")}),
+    (
+        ("pgflow.create_flow", "pgflow.add_step"),
+        {
+            ("compile", "pgmq", "CREATE"),
+            ("compile", "pgflow.flows", "INSERT"),
+            ("compile", "pgflow.flows", "UPDATE"),
+            ("compile", "pgflow.steps", "INSERT"),
+            ("compile", "pgflow.steps", "UPDATE"),
+            ("compile", "pgflow.deps", "INSERT"),
+            ("compile", "pgmq.meta", "INSERT"),
+        },
+    ),
+)
+"""What only these functions do: where all of them have their owner's rights, nobody else needs it."""
+
+HARMLESS = {("work", "pgflow.deps", "SELECT"), ("work", "pgflow.step_tasks", "INSERT"), ("work", "q", "INSERT")}
+"""What a flow of one step does not do: row level security of it is told by what fails, in flows that do."""

@@ -1,0 +1,131 @@
+"""Messages that were read and not started are left alone for a while, each for as long as it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from psycopg import sql
+
+from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.features import Features
+
+REFUSED_VT, LONGEST_REFUSED_VT = 2, 300
+"""Seconds that messages whose task cannot be started are left alone at most: nearly all of a queue's, or a few."""
+
+AT_ONCE = 10_000
+"""Messages of nobody that are put aside in one statement."""
+
+# A task that is under way somewhere has its message left to the vt. One that is queued in a run that goes on was locked
+# and comes soon again; or its clock is ahead of ours, and it comes when it is time; or it was refused, and comes more
+# rarely each time. All else is nobody's, and looked at ever more rarely.
+_PUT_ASIDE = """
+with seen as materialized (
+    select q.msg_id, q.read_ct, t.queued, t.started, t.ahead
+    from pgmq.{queue} q, lateral (
+        select coalesce(bool_or(t.status = 'queued'), false) as queued,
+               coalesce(bool_or(t.status = 'started'), false) as started,
+               extract(epoch from max(t.queued_at)) - extract(epoch from clock_timestamp()) as ahead
+        from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+        where t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
+    ) t
+    where q.msg_id = any(%(ids)s)
+), put as (
+    update pgmq.{queue} q
+    set vt = clock_timestamp() + pg_catalog.make_interval(secs => case
+        when s.ahead > 0.0 then least(s.ahead + 0.1, 60)
+        when q.msg_id = any(%(refused)s)
+            then least(5::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), %(longest)s::float8)
+        when s.queued then least(pg_catalog.power(2, least(s.read_ct, 10) - 1), 10)
+        else least(%(vt)s::float8 * pg_catalog.power(2, least(s.read_ct, 10) - 1), 21600) end)
+    from seen s where q.msg_id = s.msg_id and not s.started
+    returning s.queued and not q.msg_id = any(%(refused)s) and not coalesce(s.ahead > 0.0, false) as locked, s.queued
+)
+select count(*) filter (where not queued), count(*) filter (where locked) from put
+"""
+_PUT_ALL_ASIDE = """
+with nobodys as materialized (
+    select q.msg_id from pgmq.{queue} q
+    where q.vt <= clock_timestamp()
+      and not exists (select from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
+                      where t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
+                        and (t.status = 'started' or t.status = 'queued' and r.status = 'started'))
+    order by q.msg_id limit %(most)s for update skip locked
+), early as materialized (
+    select q.msg_id, t.queued_at from pgmq.{queue} q
+    join pgflow.step_tasks t on t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
+         and t.status = 'queued' and t.queued_at > clock_timestamp()
+    where q.vt <= clock_timestamp()
+    order by q.msg_id limit %(most)s for update of q skip locked
+), put as (
+    update pgmq.{queue} q
+    set read_ct = q.read_ct + 1,
+        vt = clock_timestamp() + pg_catalog.make_interval(
+            secs => least(%(vt)s::float8 * pg_catalog.power(2, least(q.read_ct, 9)), 21600))
+    from nobodys n where q.msg_id = n.msg_id
+    returning q.msg_id
+), put_early as (
+    update pgmq.{queue} q
+    set vt = clock_timestamp() + pg_catalog.make_interval(
+            secs => least(extract(epoch from e.queued_at) - extract(epoch from clock_timestamp()) + 0.1, 60))
+    from early e where q.msg_id = e.msg_id
+)
+select count(*) from put
+"""
+# The older start_tasks leave the messages as invisible as they were read; a step of another timeout needs its own.
+_EXTEND = """
+with free as materialized (
+    select q.msg_id, o.seconds from pgmq.{queue} q
+    join unnest(%(ids)s::bigint[], %(seconds)s::integer[]) as o(msg_id, seconds) using (msg_id)
+    for update of q skip locked
+)
+update pgmq.{queue} q set vt = clock_timestamp() + pg_catalog.make_interval(secs => free.seconds)
+from free where q.msg_id = free.msg_id
+"""
+# Where tasks have queues, the index is of queue and message.
+_OF_QUEUE = " and t.queue_name = %(queue)s"
+
+
+def put_aside(
+    conn: Connection,
+    queue: str,
+    features: Features,
+    vt: int,
+    unstarted: Sequence[int],
+    refused: Sequence[int],
+    *,
+    whole_queue: bool,
+) -> tuple[int, int]:
+    """Have what was read and not started left alone for a while; how many are nobody's, and how many locked.
+
+    Of the `whole_queue`, where there is hardly anything else at its head.
+    """
+    put = _statement(_PUT_ASIDE, queue, features)
+    # Where hardly anything can be started, that it can be again shall be found soon.
+    longest = REFUSED_VT if whole_queue else LONGEST_REFUSED_VT
+    given = {"queue": queue, "vt": vt, "ids": list(unstarted), "refused": list(refused), "longest": longest}
+    row: Any = conn.execute(put, given).fetchone()
+    nobodys, locked = row
+    if whole_queue:
+        put = _statement(_PUT_ALL_ASIDE, queue, features)
+        row = conn.execute(put, {"queue": queue, "vt": vt, "most": AT_ONCE}).fetchone()
+        nobodys += row[0]
+    return nobodys, locked
+
+
+def extend(conn: Connection, queue: str, features: Features, seconds: dict[int, int]) -> None:
+    """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""
+    given = {"ids": list(seconds), "seconds": list(seconds.values())}
+    conn.execute(_statement(_EXTEND, queue, features), given)
+
+
+@cache
+def _statement(statement: str, queue: str, features: Features) -> str:
+    table = sql.Identifier(f"q_{queue}")
+    return sql.SQL(statement).format(queue=table, of_queue=of_queue(features)).as_string()
+
+
+def of_queue(features: Features) -> sql.SQL:
+    """Of a task `t`: that it is the queue's, where tasks have queues."""
+    return sql.SQL(_OF_QUEUE if features.tasks_have_queues else "")

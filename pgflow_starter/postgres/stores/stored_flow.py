@@ -1,0 +1,143 @@
+"""`StoredFlow`: a flow as the database has it, and how it differs from the code's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from pgflow_starter.core.definition import FlowDefinition, StepDefinition
+from pgflow_starter.errors import ShapeMismatchError
+from pgflow_starter.ports import Compiled
+from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.neighbours import OURS, STOPPED
+
+NEIGHBOUR_HEARD = 300
+"""Seconds since its last heartbeat for which another runtime's worker, which sends none while it works, has a queue."""
+
+# Stored flows with their steps, whether their queue exists, and by which edge functions another runtime's workers have
+# it, but for what our own earlier versions wrote: the queue's name. No row for an unknown slug. Steps as whole rows,
+# for older cores have no conditions.
+_STORED = f"""
+select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
+       exists (select from pgmq.meta where queue_name::text = f.flow_slug),
+       array(select distinct w.function_name from pgflow.workers w
+             where w.queue_name = f.flow_slug and w.last_heartbeat_at > now() - interval '{NEIGHBOUR_HEARD} s'
+               and w.deprecated_at is null and not {STOPPED} and not {OURS}
+               and w.function_name <> w.queue_name
+             order by 1),
+       coalesce((select pg_catalog.jsonb_agg(pg_catalog.to_jsonb(s) || pg_catalog.jsonb_build_object(
+                                                 'deps', array(select d.dep_slug from pgflow.deps d
+                                                               where d.flow_slug = s.flow_slug
+                                                                 and d.step_slug = s.step_slug))
+                                             order by s.step_index)
+                 from pgflow.steps s where s.flow_slug = f.flow_slug), '[]'),
+       pg_catalog.to_jsonb(f) ->> 'queue_mode'::text
+from pgflow.flows f where f.flow_slug = any(%s)
+"""  # noqa: S608 - constants
+_OPTIONS = ("max_attempts", "base_delay", "timeout")
+_STEP_OPTIONS = (*_OPTIONS, "start_delay")
+# What a newer core stores for a step that nobody gave conditions.
+_UNCONDITIONAL = {
+    "required_input_pattern": None,
+    "forbidden_input_pattern": None,
+    "when_unmet": "skip",
+    "when_exhausted": "fail",
+}
+
+
+class StoredFlow:
+    def __init__(self, row: Sequence[Any]) -> None:
+        self.options = dict(zip(_OPTIONS, row[:3], strict=True))
+        self.queue_of_each_step: bool = row[6] == "step"
+        self.queue: bool = row[3] or self.queue_of_each_step
+        self.neighbours: list[str] = row[4]
+        self.steps = {step["step_slug"]: _StoredStep(step) for step in row[5]}
+
+
+class _StoredStep:
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.kind: str = row["step_type"]
+        self.deps = frozenset[str](row["deps"])
+        self.options = {name: row[f"opt_{name}"] for name in _STEP_OPTIONS}
+        self.conditions = {name: row[name] for name, usual in _UNCONDITIONAL.items() if row.get(name, usual) != usual}
+
+
+def stored_flows(conn: Connection, slugs: Sequence[str]) -> dict[str, StoredFlow]:
+    rows: list[Any] = conn.execute(_STORED, (list(slugs),)).fetchall()
+    return {slug: StoredFlow(row) for slug, *row in rows}
+
+
+def verify(definition: FlowDefinition, stored: StoredFlow) -> Compiled:
+    if stored.queue_of_each_step:
+        msg = (
+            f"flow {definition.slug!r} in the database has a queue for each step (queue_mode 'step'), and"
+            " pgflow-starter works with one queue for a flow. Give the flow here a slug of its own, or have the"
+            " runtime that compiled it compile it without step queues"
+        )
+        raise ShapeMismatchError(msg)
+    wrong = shape_differences(definition, stored)
+    if wrong:
+        msg = (
+            f"flow {definition.slug!r} in the database has another shape than the code: {'; '.join(wrong)}."
+            " Give the changed flow a new slug, or delete the stored one when its runs are done"
+        )
+        raise ShapeMismatchError(msg)
+    differences = _order_differences(definition, stored)
+    if differences and stored.neighbours:
+        msg = (
+            f"flow {definition.slug!r}: {differences[0]}, and a worker of another runtime has its queue"
+            f" ({', '.join(stored.neighbours)}), which compares the order. Declare the steps in the database's order"
+        )
+        raise ShapeMismatchError(msg)
+    differences += [
+        f"{name} is {value} in the database and {getattr(definition, name)} in the code"
+        for name, value in stored.options.items()
+        if value != getattr(definition, name)
+    ]
+    steps: list[StepDefinition] = []
+    for step in definition.steps:
+        options = stored.steps[step.slug].options
+        differences += [
+            f"{name} of step {step.slug!r} is {value} in the database and {getattr(step, name)} in the code"
+            for name, value in options.items()
+            if value != getattr(step, name)
+        ]
+        steps.append(replace(step, **options))
+    return Compiled(False, replace(definition, steps=tuple(steps), **stored.options), tuple(differences))
+
+
+def shape_differences(definition: FlowDefinition, stored: StoredFlow) -> list[str]:
+    code = {s.slug: s for s in definition.steps}
+    found = [f"step {slug!r} is in the code only" for slug in code if slug not in stored.steps]
+    found += [f"step {slug!r} is in the database only" for slug in stored.steps if slug not in code]
+    for slug, there in stored.steps.items():
+        step = code.get(slug)
+        if step is None:
+            continue
+        if there.kind != step.kind:
+            found.append(f"step {slug!r} is a {there.kind} step in the database and a {step.kind} step in the code")
+        if there.deps != frozenset(step.depends_on):
+            found.append(
+                f"step {slug!r} depends on {sorted(there.deps)} in the database and on {sorted(step.depends_on)} in the"
+                " code"
+            )
+        if there.conditions:
+            found.append(
+                f"step {slug!r} has conditions in the database ({_told(there.conditions)}), which cannot be declared"
+                " here yet"
+            )
+    return found
+
+
+def _told(conditions: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {json.dumps(value)}" for name, value in conditions.items())
+
+
+def _order_differences(definition: FlowDefinition, stored: StoredFlow) -> list[str]:
+    """Of the same steps."""
+    here, there = [s.slug for s in definition.steps], list(stored.steps)
+    if here == there:
+        return []
+    return [f"its steps are in the order {', '.join(there)} in the database and {', '.join(here)} in the code"]

@@ -1,0 +1,132 @@
+"""Workers in the database: that they are there, live, have something to do, and have stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+
+from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores.claiming import WIRED
+from pgflow_starter.postgres.stores.features import Detected
+from pgflow_starter.postgres.stores.neighbours import MARK
+
+LOOK_LOCK = 0.1
+"""Seconds that a look into many queues waits for one that somebody has locked: each claims by itself then."""
+
+# Workers' rows, marked as `OURS`; again is no harm, and one that was stopped is a worker anew.
+REGISTER_WORKERS = f"""
+insert into pgflow.workers as w (worker_id, queue_name, function_name)
+select id, slug, '{MARK}' || slug from unnest(%s::uuid[], %s::text[]) as given (id, slug)
+on conflict (worker_id) do update set last_heartbeat_at = now()
+"""  # noqa: S608 - constants
+
+# Of many queues and workers at a time; the queues' tables are named in the text.
+_LOOK = """
+select case when {wired} then extract(epoch from case given.n {firsts} end) - extract(epoch from clock_timestamp())
+       else 0 end
+from unnest({workers}::uuid[], {queues}::text[]) with ordinality as given (worker, queue, n)
+order by given.n
+"""
+_FIRST = "when {n} then (select min(vt) from pgmq.{queue})"
+# One statement for all workers of a process. A row that is gone stays so: by that a worker knows that it must be wired
+# again, see `claim`. One that somebody has locked is passed over: the others are alive all the same.
+_HEARTBEAT = """
+update pgflow.workers w set last_heartbeat_at = now()
+from (select worker_id from pgflow.workers where worker_id = any(%s) for no key update skip locked) free
+where w.worker_id = free.worker_id
+returning w.worker_id, w.deprecated_at is not null
+"""
+# The newer cores' requeue_stalled_tasks takes a task from its living worker when it is 30 s older than its timeout: its
+# flow's, which a step's may exceed, or its step's, of which we may be told late. It is kept just younger. Not as young
+# as now: a completion that has begun before would end before its task began.
+_KEEP_YOUNG = """
+with old as (
+    select t.run_id, t.step_slug, t.task_index,
+           now() - pg_catalog.make_interval(secs => {timeout} + 5) as just_younger
+    from pgflow.step_tasks t
+    join pgflow.flows f on f.flow_slug = t.flow_slug
+    join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
+    where t.status = 'started' and t.last_worker_id = any(%s)
+      and t.started_at < now() - pg_catalog.make_interval(secs => {timeout} + 5)
+    for update of t skip locked
+)
+update pgflow.step_tasks t set started_at = old.just_younger
+from old where t.run_id = old.run_id and t.step_slug = old.step_slug and t.task_index = old.task_index
+"""
+# The rows are locked in an order, and those that somebody else has locked are passed over where that is wanted.
+_STOPPED_NEW = """
+select free.worker_id, pgflow.mark_worker_stopped(free.worker_id)
+from (select worker_id from pgflow.workers where worker_id = any(%s) order by 1 for no key update {skip}) free
+"""
+_STOPPED_OLD = """
+update pgflow.workers w set deprecated_at = coalesce(w.deprecated_at, now())
+from (select worker_id from pgflow.workers where worker_id = any(%s) order by 1 for no key update {skip}) free
+where w.worker_id = free.worker_id
+returning w.worker_id
+"""
+
+
+class Workers:
+    """Of a process. Blocks on I/O; thread-safe."""
+
+    def __init__(self, database: Database, detected: Detected) -> None:
+        self._database = database
+        self._detected = detected
+
+    def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
+        """For each worker (id, queue): in how many seconds its queue has a visible message, None when it has none.
+
+        0 also where the claim will fail. Raises DatabaseError, too, for all when the table of one queue is missing, or
+        locked for longer than a moment.
+        """
+        firsts = [
+            sql.SQL(_FIRST).format(n=sql.Literal(n), queue=sql.Identifier(f"q_{queue}"))
+            for n, (_, queue) in enumerate(workers, start=1)
+        ]
+        statement = sql.SQL(_LOOK).format(
+            wired=sql.SQL(WIRED.format(worker="given.worker", queue="given.queue")),
+            firsts=sql.SQL(" ").join(firsts),
+            workers=sql.Literal([worker for worker, _ in workers]),
+            queues=sql.Literal([queue for _, queue in workers]),
+        )
+        with self._database.connection(lock=LOOK_LOCK) as conn:
+            rows: list[Any] = conn.execute(statement, prepare=False).fetchall()
+        return [None if seconds is None else float(seconds) for (seconds,) in rows]
+
+    def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
+        """Say that the workers are alive; those that pgflow wants to stop are returned. Waits for nobody else's."""
+        rows: list[Any] = self._database.call(
+            lambda conn: conn.execute(_HEARTBEAT, (list(workers),)).fetchall(), urgent=True
+        )
+        return {worker for worker, deprecated in rows if deprecated}
+
+    def keep_young(self, workers: Sequence[UUID]) -> None:
+        """See to it that nobody who goes by the age of tasks takes those of these workers."""
+
+        def kept(conn: Connection) -> None:
+            # Not as it was seen before: the core may have been upgraded under us, and nothing has failed of it.
+            features = self._detected.anew(conn)
+            if features.requeue_stalled_tasks:
+                timeout = "coalesce(s.opt_timeout, f.opt_timeout)" if features.cancels else "f.opt_timeout"
+                conn.execute(_KEEP_YOUNG.format(timeout=timeout), (list(workers),))
+
+        self._database.call(kept)
+
+    def stopped(self, workers: Sequence[UUID]) -> None:
+        """Say that the workers have stopped, in one statement; of those that somebody has locked in another one.
+
+        For that lock it waits as `Database.connection` does.
+        """
+
+        def say(conn: Connection) -> None:
+            statement = _STOPPED_NEW if self._detected.anew(conn).mark_worker_stopped else _STOPPED_OLD
+            rows: list[Any] = conn.execute(statement.format(skip="skip locked"), (list(workers),)).fetchall()
+            locked = set(workers) - {row[0] for row in rows}
+            if locked:
+                conn.execute(statement.format(skip=""), (list(locked),))
+
+        self._database.call(say)
