@@ -16,7 +16,7 @@ from rich.text import Text
 
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.demo_modules import MESSAGES, LoyaltyPoints, process_order, restock, send_email
-from pgflow_starter.cli.module_view import View, view_on
+from pgflow_starter.cli.module_table import View, view_on
 from pgflow_starter.cli.options import flag, stdout_console
 from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import summary

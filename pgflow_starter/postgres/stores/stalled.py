@@ -12,7 +12,7 @@ from uuid import UUID
 from psycopg import sql
 
 from pgflow_starter.core.classify import reason_for_logs
-from pgflow_starter.core.news import News
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
@@ -130,7 +130,7 @@ class Stalled:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._refused = News()
+        self._refused = SaidOnce()
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[_Key]:
         """Make tasks that the worker started claimable by others, their attempt not counted; those that are.

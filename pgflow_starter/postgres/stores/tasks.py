@@ -33,7 +33,7 @@ from pgflow_starter.postgres.stores.features import Detected
 from pgflow_starter.postgres.stores.inputs import FlowInputs
 from pgflow_starter.postgres.stores.settling import Settling
 from pgflow_starter.postgres.stores.stalled import Stalled
-from pgflow_starter.postgres.stores.workers import Workers
+from pgflow_starter.postgres.stores.worker_rows import WorkerRows
 
 KNOWN_ONLY = 60.0
 """Seconds for which claims read no tasks of steps that the code does not have, once they met one."""
@@ -52,7 +52,7 @@ class PostgresTaskStore:
         self._inputs = FlowInputs()
         self._settling, self._stalled = Settling(database), Stalled(database)
         self._looks = Looks(database, self._detected)
-        self._workers = Workers(database, self._detected)
+        self._workers = WorkerRows(database, self._detected)
 
     def claim(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float = 1.0
@@ -79,7 +79,7 @@ class PostgresTaskStore:
         return self._of_known_steps(definition, worker_id, claimed)
 
     def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
-        """As `Workers.look`."""
+        """As `WorkerRows.look`."""
         return self._workers.look(workers)
 
     def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
@@ -105,15 +105,15 @@ class PostgresTaskStore:
         return self._looks.look(slugs, lost, doubted)
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
-        """As `Workers.heartbeat`."""
+        """As `WorkerRows.heartbeat`."""
         return self._workers.heartbeat(workers)
 
     def keep_young(self, workers: Sequence[UUID]) -> None:
-        """As `Workers.keep_young`."""
+        """As `WorkerRows.keep_young`."""
         self._workers.keep_young(workers)
 
     def workers_stopped(self, workers: Sequence[UUID]) -> None:
-        """As `Workers.stopped`."""
+        """As `WorkerRows.stopped`."""
         self._workers.stopped(workers)
 
     def _claimed(

@@ -1,4 +1,4 @@
-"""Workers in the database: that they are there, live, have something to do, and have stopped."""
+"""`WorkerRows`: workers in the database: that they are there, live, have something to do, and have stopped."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ returning w.worker_id
 """
 
 
-class Workers:
+class WorkerRows:
     """Of a process. Blocks on I/O; thread-safe."""
 
     def __init__(self, database: Database, detected: Detected) -> None:
