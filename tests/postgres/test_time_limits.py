@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres.connections import limits as module
+from pgflow_starter.postgres.connections import time_limits as module
 from pgflow_starter.postgres.connections.time_limits import TimeLimits
 from tests.support.threads import left_over, ours
 
