@@ -56,7 +56,11 @@ def answer(conninfo: str, query: str = "select 1") -> object:
 
 
 def folder_of(server: EmbeddedPostgres) -> Path:
-    return Path(str(answer(server.conninfo(), "show data_directory"))).parent
+    return folder_at(server.conninfo())
+
+
+def folder_at(conninfo: str) -> Path:
+    return Path(str(answer(conninfo, "show data_directory"))).parent
 
 
 def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -287,7 +291,7 @@ from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 
 server = EmbeddedPostgres(version=int(sys.argv[1]), settings={"fsync": "off"})
 server.start()
-print(server.pid, server._home, flush=True)
+print(server.pid, server.conninfo(), flush=True)
 while not select.select([sys.stdin], [], [], 0.1)[0]:  # in slices: the signal may come just before a wait begins
     pass
 """
@@ -307,9 +311,9 @@ def left_alone(pg_version: int) -> Iterator[tuple[subprocess.Popen[str], int, Pa
         **sigint_counts(),
     ) as process:
         assert process.stdout is not None
-        pid, folder = process.stdout.readline().strip().split(" ", 1)
+        pid, conninfo = process.stdout.readline().strip().split(" ", 1)
         assert psutil.pid_exists(int(pid))
-        yield process, int(pid), Path(folder)
+        yield process, int(pid), folder_at(conninfo)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -322,8 +326,10 @@ def test_no_server_outlives_a_process_that_was_killed(ending: signal.Signals, pg
 
 
 def kill_guard(server: EmbeddedPostgres) -> None:
-    assert server._guard is not None
-    os.kill(server._guard.pid, signal.SIGKILL)
+    guard = psutil.Process(server.pid).parent()
+    assert guard is not None
+    assert guard.pid != os.getpid()
+    guard.kill()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not end a process with its parent")
@@ -478,14 +484,15 @@ def test_each_server_has_a_password_of_its_own_and_leaves_it_in_no_file(own: Emb
 def test_the_file_that_initdb_reads_it_from_is_for_the_server_s_user_alone(
     pg_version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[tuple[int, int | None]] = []
+    seen: list[tuple[Path, int, int | None]] = []
     run = Identity.run
 
     def watched(self: Identity, command: Sequence[object], **more: Any) -> str | None:
         for word in map(str, command):
             if word.startswith("--pwfile="):
-                found = Path(word.partition("=")[2]).stat()
-                seen.append((found.st_mode & 0o777, found.st_uid))
+                file = Path(word.partition("=")[2])
+                found = file.stat()
+                seen.append((file, found.st_mode & 0o777, found.st_uid))
                 return "it failed"
         return run(self, command, **more)
 
@@ -495,9 +502,10 @@ def test_the_file_that_initdb_reads_it_from_is_for_the_server_s_user_alone(
         with pytest.raises(SetupError, match="initdb failed: it failed"):
             server.start()
         user = server_identity().user
-        assert seen == [(0o600, os.geteuid() if user is None else user)]
-        assert server._home is not None
-        assert not (server._home / "password").exists()
+        ((file, *rights),) = seen
+        assert rights == [0o600, os.geteuid() if user is None else user]
+        assert file.parent.exists()
+        assert not file.exists()
     finally:
         server.close()
 
