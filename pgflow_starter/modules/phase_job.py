@@ -13,7 +13,7 @@ from pgflow_starter.core.state import Identity
 from pgflow_starter.errors import TransientError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.messages import PhaseOverdue, PhaseReported
-from pgflow_starter.modules.phase_plan import Elsewhere, Here, Listen, OwnThread, Phases, Plan, Together
+from pgflow_starter.modules.phase_plan import Here, Listen, OnOwnThread, OnThread, Phases, Plan, Together
 from pgflow_starter.ports import PhaseObserver
 from pgflow_starter.threads.cache import ThreadCache, doing
 from pgflow_starter.threads.lane import Lane, Turn
@@ -59,11 +59,11 @@ class PhaseJob:
             case Here(call):
                 self._observe()
                 self._run(call)
-            case OwnThread():
+            case OnOwnThread():
                 threads.run(self.run)
             case Together():
                 together(self)
-            case Elsewhere():
+            case OnThread():
                 self.alone(lane)
             case Listen(listen):
                 self.begin()
@@ -95,7 +95,7 @@ class PhaseJob:
 
     def run(self) -> None:
         """Carry it out on this thread, alone."""
-        assert isinstance(self._plan, Elsewhere)
+        assert isinstance(self._plan, OnThread)
         call = self._plan.call
         scope = self._scope = self._scope or PhaseScope()
         try:

@@ -20,21 +20,21 @@ class Here:
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class OnThread:
     """On some other thread, where its scope interrupts it."""
 
     call: Callable[[CancelScope], Identity | None]
 
 
-class OwnThread(Elsewhere):
+class OnOwnThread(OnThread):
     """On a thread at once, beside the lane: it may hang."""
 
 
-class InLane(Elsewhere):
+class InLane(OnThread):
     """In a place of the lane, when its turn has come."""
 
 
-class Together(Elsewhere):
+class Together(OnThread):
     """With those of other modules in one go; by its call, in a place of the lane, where that cannot be."""
 
 
@@ -45,7 +45,7 @@ class Listen:
     call: Callable[[Callable[[BaseException | None], object]], object]
 
 
-Plan: TypeAlias = Here | Elsewhere | Listen
+Plan: TypeAlias = Here | OnThread | Listen
 
 
 class Phases(Protocol):

@@ -14,7 +14,7 @@ from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import Identity
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.module_log import ModuleLog
-from pgflow_starter.modules.phase_plan import Here, InLane, Listen, OwnThread, Plan, Together
+from pgflow_starter.modules.phase_plan import Here, InLane, Listen, OnOwnThread, Plan, Together
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.ports import CancelScope, Compiled, FlowStore, QueueListener
 from pgflow_starter.worker.workers import Workers
@@ -52,7 +52,7 @@ class RegistrationPhases:
                 # A definition of our own classes cannot hang; one of theirs, and what they override, may.
                 if type(spec.module) in (Flow, Job):
                     return Here(partial(self._register, spec))
-                return OwnThread(lambda _: self._register(spec))
+                return OnOwnThread(lambda _: self._register(spec))
             case Phase.WORKER:
                 return Together(partial(self._start_worker, spec))
             case Phase.NOTIFY_DB:

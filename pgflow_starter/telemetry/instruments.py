@@ -18,7 +18,7 @@ LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.
 """For what waits for a database: an attempt may take `phase_timeout`, a start as long as an outage."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Instruments:
     """Thread-safe, as OpenTelemetry's are. Durations are seconds."""
 

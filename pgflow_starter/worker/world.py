@@ -18,7 +18,7 @@ from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.polling import PollPolicy
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class WorkerWorld:
     """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database.
 

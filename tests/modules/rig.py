@@ -21,7 +21,7 @@ from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.phase_batches import PhaseBatches
-from pgflow_starter.modules.phase_plan import InLane, Listen, OwnThread, Plan, Together
+from pgflow_starter.modules.phase_plan import InLane, Listen, OnOwnThread, Plan, Together
 from pgflow_starter.modules.world import ModuleWorld
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.shutdown import Shutdown
@@ -60,7 +60,7 @@ def nothing_at_once(
     """The plan of a phase for which something has to be waited for."""
     match phase:
         case Phase.REGISTRY:
-            return OwnThread(call)
+            return OnOwnThread(call)
         case Phase.WORKER:
             return Together(call)
         case Phase.NOTIFY_DB:

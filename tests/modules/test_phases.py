@@ -12,7 +12,7 @@ from pgflow_starter import DatabaseError, NotInstalledError
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import Identity, ModuleType
-from pgflow_starter.modules.phase_plan import Here, InLane, OwnThread, Together
+from pgflow_starter.modules.phase_plan import Here, InLane, OnOwnThread, Together
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.ports import CancelScope, Compiled
@@ -139,5 +139,5 @@ def test_what_may_hang_is_not_called_at_once(module: object) -> None:
     (spec,) = module_specs((module,), ())
     phases = RegistrationPhases(FlowRegistry([spec]), cast("Any", None), cast("Any", None), None, throttle_ms=0)
     assert isinstance(spec, ModuleSpec)
-    assert isinstance(phases.plan(spec, Phase.REGISTRY), OwnThread)
+    assert isinstance(phases.plan(spec, Phase.REGISTRY), OnOwnThread)
     assert isinstance(phases.plan(spec, Phase.WORKER), Together)
