@@ -13,7 +13,7 @@ from pgflow_starter.core.state import Identity
 from pgflow_starter.errors import TransientError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.messages import PhaseOverdue, PhaseReported
-from pgflow_starter.modules.phase_plan import OnThread, Here, Listen, OnOwnThread, Phases, Plan, Together
+from pgflow_starter.modules.phase_plan import Here, Listen, OnOwnThread, OnThread, Phases, Plan, Together
 from pgflow_starter.ports import PhaseObserver
 from pgflow_starter.threads.cache import ThreadCache, doing
 from pgflow_starter.threads.lane import Lane, Turn

@@ -14,8 +14,8 @@ from psycopg.conninfo import make_conninfo
 
 from pgflow_starter import postgres
 from pgflow_starter.postgres.setup import admin, core_package
+from pgflow_starter.postgres.setup.admin import queue_lock
 from pgflow_starter.postgres.setup.install import check, install
-from pgflow_starter.postgres.setup.queue_lock import queue_lock
 from pgflow_starter.postgres.stores import pgmq
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.features import detect

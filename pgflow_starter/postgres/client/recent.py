@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from pgflow_starter.core.state import RunSummary, StepSummary
-from pgflow_starter.postgres.client.stored import moment
+from pgflow_starter.postgres.client.steps import moment
 from pgflow_starter.postgres.connections.connection import Connection
 
 # pgflow has no index on started_at: a statement that takes too long on many runs is ended by its time limit.

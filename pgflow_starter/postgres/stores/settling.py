@@ -11,7 +11,7 @@ from psycopg import sql
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores.part import StorePart
 
 _GIVEN = """
 unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
@@ -100,18 +100,11 @@ where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug and t.status = 'st
 _EXHAUST_FREE = f"{EXHAUST} and {_IS_FREE}"
 
 
-class Settling:
+class Settling(StorePart):
     """Writes outcomes. Blocks on I/O; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
     def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
-        """Write them, in one transaction and one round trip; those that are not, for somebody has locked their run.
-
-        It is all of the others or nothing; those that pgflow ignored are told, too. Who is `careful` waits for no row
-        that is locked. Raises DatabaseError.
-        """
+        """As `TaskStore.settle`, in one transaction and one round trip: all that are not locked or nothing."""
         ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
         if not careful:
             try:
