@@ -6,12 +6,11 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from pgflow_starter.core.definition import FlowDefinition
@@ -22,6 +21,7 @@ from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.run import COLUMNS, FIND, Run, RunReader, run_of
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.flows import compile_flow
+from pgflow_starter.postgres.stores.part import on_queue
 
 logger = logging.getLogger("pgflow_starter.client")
 
@@ -98,7 +98,14 @@ class Starts:
             if definition is None:
                 raise
             self._calls.elsewhere(partial(self._compile, definition))
-            return self._compiled(conn, given)
+            try:
+                return self._runs(conn, given)
+            except UnknownFlowError:
+                msg = (
+                    f"flow {given.slug!r} exists, but this transaction began before it did and cannot see it:"
+                    " try in another"
+                )
+                raise PgflowError(msg) from None
 
     def _pooled(self, given: _Given, definition: FlowDefinition | None) -> list[Run]:
         def start(conn: Connection) -> list[Run]:
@@ -125,16 +132,6 @@ class Starts:
             self._calls.database.call(lambda own: compile_flow(own, definition))
         except DatabaseError as error:
             raise with_remedy(error) from error
-
-    def _compiled(self, conn: Connection, given: _Given) -> list[Run]:
-        try:
-            return self._runs(conn, given)
-        except UnknownFlowError:
-            msg = (
-                f"flow {given.slug!r} exists, but this transaction began before it did and cannot see it:"
-                " try in another"
-            )
-            raise PgflowError(msg) from None
 
     def _runs(self, conn: Connection, given: _Given) -> list[Run]:
         tries = TRIES
@@ -226,11 +223,6 @@ def set_headers(conn: Connection, slug: str, run_ids: Sequence[UUID], headers: s
     try:
         with conn.transaction():
             if conn.execute(_HAS_HEADERS, (f"q_{slug}",)).fetchone() == (True,):
-                conn.execute(_set_statement(slug), (headers, [str(run_id) for run_id in run_ids]))
+                conn.execute(on_queue(_SET, slug), (headers, [str(run_id) for run_id in run_ids]))
     except (psycopg.DataError, psycopg.ProgrammingError) as error:
         logger.debug("%s: no trace context on messages: %s", slug, error)
-
-
-@cache
-def _set_statement(slug: str) -> str:
-    return sql.SQL(_SET).format(queue=sql.Identifier(f"q_{slug}")).as_string()

@@ -140,6 +140,9 @@ def take_inventory(connection: Connection) -> Inventory:
     pgflow: Literal["present", "partial", "missing"] = "missing"
     if there.has_pgflow_schema:
         pgflow = "partial" if "create_flow" in pgflow_lacks else "present"
+    notes = []
+    if pgmq != "missing" and "pgmq.enable_notify_insert" not in functions:
+        notes = ["pgmq has no enable_notify_insert: signal_strategy='polling' works, 'notify' needs a newer pgmq"]
     return Inventory(
         server_version=there.server_version,
         pgmq=pgmq,
@@ -148,7 +151,7 @@ def take_inventory(connection: Connection) -> Inventory:
         features=tuple(name for name in _OPTIONAL if name in functions | columns),
         pgmq_problem=_pgmq_problem(pgmq, pgmq_lacks, columns),
         pgflow_problem=_pgflow_problem(pgflow, pgflow_lacks),
-        notes=(*_notes(pgmq, functions), *strangers(connection)),
+        notes=(*notes, *strangers(connection)),
         core=_core(there) if pgflow == "present" else None,
     )
 
@@ -185,9 +188,3 @@ def _pgflow_problem(pgflow: str, lacks: list[str]) -> str | None:
     if lacks:
         return f"the pgflow core is too old, it has no {', '.join(lacks)}: apply pgflow's own newer migrations"
     return None
-
-
-def _notes(pgmq: str, functions: set[str]) -> tuple[str, ...]:
-    if pgmq == "missing" or "pgmq.enable_notify_insert" in functions:
-        return ()
-    return ("pgmq has no enable_notify_insert: signal_strategy='polling' works, 'notify' needs a newer pgmq",)

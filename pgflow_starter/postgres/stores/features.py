@@ -108,8 +108,8 @@ def detect(conn: Connection) -> Features:
     if not by_queue and not there.takes("pgflow.start_tasks", _WITHOUT_QUEUE):
         told = "), start_tasks(".join(", ".join(arguments) for arguments in claims)
         msg = (
-            f"{core} has a start_tasks that this pgflow-starter cannot call, start_tasks({told}): upgrade pgflow-starter,"
-            " or, if the core was patched by hand, apply pgflow's own migrations"
+            f"{core} has a start_tasks that this pgflow-starter cannot call, start_tasks({told}):"
+            " upgrade pgflow-starter, or, if the core was patched by hand, apply pgflow's own migrations"
         )
         raise NotInstalledError(msg)
     return Features(

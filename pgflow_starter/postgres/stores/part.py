@@ -1,6 +1,10 @@
-"""`StorePart`: what the parts of a task store have in common."""
+"""`StorePart`: what the parts of a task store have in common; and statements on the table of a queue."""
 
 from __future__ import annotations
+
+from functools import cache
+
+from psycopg import sql
 
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.features import Detected
@@ -12,3 +16,9 @@ class StorePart:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._detected = Detected()
+
+
+@cache
+def on_queue(statement: str, slug: str) -> str:
+    """The statement on the table of that flow's queue."""
+    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{slug}")).as_string()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
 from uuid import UUID
-
-from psycopg import sql
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.news import News
@@ -17,7 +15,7 @@ from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.part import StorePart
+from pgflow_starter.postgres.stores.part import StorePart, on_queue
 from pgflow_starter.postgres.stores.settling import EXHAUST
 from pgflow_starter.postgres.stores.workers import OURS, STOPPED
 
@@ -139,7 +137,7 @@ class Stalled(StorePart):
         for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
             keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in group])
             keys["worker"] = worker_id
-            statement = _of_queue(_GIVE_BACK, slug)
+            statement = on_queue(_GIVE_BACK, slug)
             rows: list[Any] = self._database.call(
                 lambda conn, s=statement, k=keys: conn.execute(s, k).fetchall()  # type: ignore[misc]
             )
@@ -228,14 +226,9 @@ def _shown(conn: Connection, rows: Iterable[Any]) -> dict[tuple[str, int], bool]
     cursors: dict[str, Any] = {}
     with conn.pipeline():
         for slug, ids in by_queue.items():
-            cursors[slug] = conn.execute(_of_queue(_SHOW, slug), {"ids": ids})
+            cursors[slug] = conn.execute(on_queue(_SHOW, slug), {"ids": ids})
     return {(slug, row[0]): bool(row[1]) for slug, cursor in cursors.items() for row in cursor.fetchall()}
 
 
 def _columns(keys: Sequence[Any]) -> dict[str, Any]:
     return {"runs": [k[0] for k in keys], "steps": [k[1] for k in keys], "indexes": [k[2] for k in keys]}
-
-
-@cache
-def _of_queue(statement: str, slug: str) -> str:
-    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{slug}")).as_string()

@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 
 from pgflow_starter.core.classify import reason_for_logs
-from pgflow_starter.core.definition import FlowDefinition, StepDefinition
+from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import MISSING_STATES, DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
@@ -179,7 +179,11 @@ class PostgresTaskStore(Workers, Stalled, Settling, Looks):
         started = [r[4:] for r in rows if r[4] is not None]
         steps = {s.slug: s for s in definition.steps}
         try:
-            _extend(conn, definition, steps, messages, started)
+            if not messages.each_its_own_vt:
+                vts = {r[3]: definition.timeout_of(steps[r[1]]) + VT_MARGIN for r in started if r[1] in steps}
+                other = {message: seconds for message, seconds in vts.items() if seconds != messages.vt}
+                if other:
+                    messages.extend(conn, other)
             tasks = self._inputs.tasks(conn, messages.queue, steps, started)
         except psycopg.Error as raised:
             if raised.sqlstate is None:
@@ -208,21 +212,6 @@ class _AfterClaim(Exception):  # noqa: N818 - where an error was met, no error o
     def __init__(self, error: DatabaseError) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-def _extend(
-    conn: Connection,
-    definition: FlowDefinition,
-    steps: dict[str, StepDefinition],
-    messages: Messages,
-    rows: Sequence[Any],
-) -> None:
-    if messages.each_its_own_vt:
-        return
-    other = {r[3]: definition.timeout_of(steps[r[1]]) + VT_MARGIN for r in rows if r[1] in steps}
-    other = {message: seconds for message, seconds in other.items() if seconds != messages.vt}
-    if other:
-        messages.extend(conn, other)
 
 
 def _unwired(slug: str) -> UnknownFlowError:
