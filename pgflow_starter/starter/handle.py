@@ -97,12 +97,7 @@ class Starter:
         """
         self._runtimes.stop(timeout)()
 
-    @property
-    def runtime(self) -> Runtime:
-        """This process's, whatever became of it, for a look at its parts, which are no promise. Raises ForkedError."""
-        return self._runtimes.get()
-
     def _checked(self) -> Runtime:
-        runtime = self.runtime
+        runtime = self._runtimes.get()
         runtime.board.check_open()
         return runtime

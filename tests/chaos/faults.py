@@ -103,7 +103,7 @@ def _kill_actors(world: World, longest: float) -> None:
 
 
 def _kill_workers(world: World, longest: float) -> None:
-    cells = world.random.choice(world.starters).runtime.parts.workers.cells()
+    cells = world.random.choice(world.runtimes).parts.workers.cells()
     _kill(world, [cell.ref for cell in cells if cell.ref is not None])
 
 

@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.setup.install import install
+from pgflow_starter.starter.runtime import Runtime
 from tests.chaos.asks import Asks
 from tests.chaos.backends import OURS, Backends
 from tests.chaos.ledger import Ledger
@@ -22,6 +23,7 @@ from tests.chaos.modules import SETTINGS, modules
 from tests.chaos.process import Process
 from tests.support.databases import FAST, memory_folder
 from tests.support.proxy import Proxy
+from tests.support.starters import opened
 from tests.support.waiting import eventually
 
 CONNECTIONS = 40
@@ -40,6 +42,8 @@ class World:
     server: EmbeddedPostgres
     proxy: Proxy
     starters: tuple[pgflow.Starter, ...]
+    runtimes: tuple[Runtime, ...]
+    """Those of the starters."""
     processes: tuple[Process, ...]
     ledger: Ledger
     asks: Asks
@@ -87,14 +91,15 @@ def world(running: EmbeddedPostgres, seed: int, processes: int = 0, pause: float
             process = Process(f"process {number + 1}", conninfo, ledger, seed + number, pause)
             stack.callback(process.close)
             others.append(process)
-        starters: list[pgflow.Starter] = []
+        opened_ones: list[tuple[pgflow.Starter, Runtime]] = []
         for strategy in ("polling", "notify"):
             flows, jobs = modules(ledger.handled, seed)
             named = make_conninfo(conninfo, application_name=f"{OURS}{strategy}")
-            starter = pgflow.start(named, flows=flows, jobs=jobs, signal_strategy=strategy, **SETTINGS)
-            stack.callback(starter.stop)
-            starters.append(starter)
+            with_runtime = opened(named, flows=flows, jobs=jobs, signal_strategy=strategy, **SETTINGS)
+            opened_ones.append(stack.enter_context(with_runtime))
+        starters, runtimes = zip(*opened_ones, strict=True)
         for starter in starters:
             starter.await_ready(READY_WITHIN)
         eventually(lambda: all(p.ready for p in others), READY_WITHIN, "the processes' being ready")
-        yield World(running, proxy, tuple(starters), tuple(others), ledger, Asks(), backends, random.Random(seed))
+        asks = Asks()
+        yield World(running, proxy, starters, runtimes, tuple(others), ledger, asks, backends, random.Random(seed))

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from tests.support.starters import STRATEGIES, echo_job, running
+from tests.support.starters import STRATEGIES, echo_job, opened, running
 from tests.support.waiting import eventually
 
 
@@ -178,7 +178,7 @@ def test_a_task_that_takes_too_long_fails_its_slot_is_free_and_its_late_result_i
             ended.set()
         return "late"
 
-    with running(database, jobs=[endless]) as starter:
+    with opened(database, jobs=[endless]) as (starter, runtime):
         hung = starter.client.enqueue(endless, "hang")
         quick = starter.client.enqueue(endless, "quick")
         failed = hung.wait(20)
@@ -187,7 +187,7 @@ def test_a_task_that_takes_too_long_fails_its_slot_is_free_and_its_late_result_i
         assert "timeout of 1 s" in failed.error
         assert contexts[0].cancelled.is_set()
         assert quick.wait(20).result == "late"
-        flights = starter.runtime.parts.workers.cells()[0].flights
+        flights = runtime.parts.workers.cells()[0].flights
         assert flights.abandoned == 1
         release.set()
         assert ended.wait(10)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from tests.support.starters import STRATEGIES, echo_job, running
+from tests.support.starters import STRATEGIES, echo_job, opened, running
 
 
 def _shop() -> tuple[pgflow.Flow, list[tuple[str, Any, Any]]]:
@@ -189,10 +189,10 @@ def test_a_worker_stopped_from_outside_is_succeeded_by_one_that_knows_its_tasks(
             release.wait()
         return message
 
-    with running(database, jobs=[resumed], heartbeat_interval=0.1, stale_threshold=5) as starter:
+    with opened(database, jobs=[resumed], heartbeat_interval=0.1, stale_threshold=5) as (starter, runtime):
         held = starter.client.enqueue(resumed, "held")
         assert entered.wait(10)
-        (cell,) = starter.runtime.parts.workers.cells()
+        (cell,) = runtime.parts.workers.cells()
         assert cell.ref is not None
         cell.ref.stop()
         assert starter.client.enqueue(resumed, "other").wait(20).result == "other"

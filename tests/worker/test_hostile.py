@@ -16,7 +16,7 @@ import pgflow_starter as pgflow
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.setup.install import install
 from tests.support.programs import finished
-from tests.support.starters import QUICK, echo_job, running
+from tests.support.starters import QUICK, echo_job, opened, running
 from tests.support.waiting import eventually
 
 
@@ -122,10 +122,10 @@ def test_handlers_run_no_further_ahead_of_what_is_written_than_three_tasks_a_slo
 
     with pgflow.PgflowClient(database) as client, psycopg.connect(database) as holder:
         runs = [client.enqueue(ahead, i) for i in range(60)]
-        with running(database, jobs=[ahead]) as starter:
+        with opened(database, jobs=[ahead]) as (_, runtime):
             eventually(lambda: ran)
             holder.execute("lock table pgmq.a_ahead")  # completions wait, claims do not
-            cell = eventually(starter.runtime.parts.workers.cells)[0]
+            cell = eventually(runtime.parts.workers.cells)[0]
             eventually(lambda: len(ran) == 60 or len(cell.outbox) >= 8)
             assert len(cell.outbox) <= 12
             holder.rollback()
@@ -216,9 +216,9 @@ def test_the_worker_of_a_slug_is_not_mistaken_for_a_module_of_that_name(database
 
     job = echo_job("order")
     order.__qualname__ = "order"
-    with running(database, flows=[order], jobs=[job]) as starter:
+    with opened(database, flows=[order], jobs=[job]) as (starter, runtime):
         starter.await_ready(10)
-        cell = next(c for c in starter.runtime.parts.workers.cells() if c.definition.slug == "order")
+        cell = next(c for c in runtime.parts.workers.cells() if c.definition.slug == "order")
         assert cell.ref is not None
         cell.ref.stop()
         eventually(lambda: [m.attempts for m in starter.status().modules] == [1, 2])

@@ -11,7 +11,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
-from tests.support.starters import echo_job, running
+from tests.support.starters import echo_job, opened, running
 from tests.support.waiting import eventually
 
 WAIT = 20.0
@@ -79,15 +79,15 @@ def test_a_message_that_never_becomes_visible_is_no_trouble_to_its_queue_nor_to_
     database: str, admin: Admin
 ) -> None:
     jobs = [echo_job("never"), echo_job("other")]
-    with running(database, jobs=jobs) as starter:
+    with opened(database, jobs=jobs) as (starter, runtime):
         starter.await_ready(WAIT)
-        cells = {cell.definition.slug: cell for cell in starter.runtime.parts.workers.cells()}
+        cells = {cell.definition.slug: cell for cell in runtime.parts.workers.cells()}
         admin.execute("insert into pgmq.q_never (vt, message) values ('infinity', '{}')")
         claimed = eventually(cells["never"].claims.claim, what="a claim, none other being under way")
         assert claimed is not None
         assert claimed.visible_in == math.inf
         wired = [cells[slug].claims.wired_as for slug in ("never", "other")]
-        assert PostgresTaskStore(starter.runtime.parts.database).look(wired) == [math.inf, None]
+        assert PostgresTaskStore(runtime.parts.database).look(wired) == [math.inf, None]
         assert starter.client.enqueue("never", 1).wait(WAIT).result == 1
 
 
