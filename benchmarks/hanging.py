@@ -12,7 +12,7 @@ from typing import Any
 import pgflow_starter as pgflow
 from benchmarks.figures import Figure
 from benchmarks.server import FreshDatabase
-from pgflow_starter.postgres.setup.queue_lock import queue_lock
+from pgflow_starter.postgres.setup.admin import queue_lock
 
 MODULES = 100
 HANGS = 5.0

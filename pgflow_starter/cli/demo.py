@@ -26,8 +26,8 @@ from pgflow_starter.core.state import ModuleError, ModuleStatus
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.postgres.client.run import Run
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from pgflow_starter.postgres.setup.admin import queue_lock
 from pgflow_starter.postgres.setup.install import install
-from pgflow_starter.postgres.setup.queue_lock import queue_lock
 from pgflow_starter.starter import Starter, start
 
 LOCK_TIMEOUT = "2s"

@@ -1,1 +1,1 @@
-"""A module's way to being registered: actor, machine, board and phases. It knows no SQL, driver or OpenTelemetry."""
+"""How a module gets registered: its actor, machine, board and phases. It knows no SQL, no driver, no OpenTelemetry."""

@@ -1,1 +1,1 @@
-"""What a starter does, told to OpenTelemetry through its API package, which no other room imports."""
+"""What a starter does, told to OpenTelemetry. No other room imports OpenTelemetry."""

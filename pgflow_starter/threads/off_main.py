@@ -67,6 +67,11 @@ class OffMain:
         finally:
             del answer  # the error knows this frame
 
+    @property
+    def idle(self) -> int:
+        """How many threads wait for a call. Never waits."""
+        return self._free.qsize()
+
     def close(self) -> None:
         """End the threads, those that are busy when they are done; does not wait. Idempotent. Calls still work."""
         self._closed = True

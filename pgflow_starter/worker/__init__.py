@@ -1,4 +1,4 @@
-"""A worker a queue: it claims tasks, runs their handlers on threads, writes what became of them, and drains at its end.
+"""One worker for each queue: claims tasks, runs their handlers on threads, writes the outcomes, drains at its end.
 
-It sees the database through `ports`, no SQL text, and knows nothing of modules: they start workers and hear of them.
+It sees the database through `ports`, no SQL text, and knows nothing of modules: these start it and hear of its death.
 """

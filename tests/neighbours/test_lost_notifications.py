@@ -6,7 +6,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.core.trouble import Trouble
-from pgflow_starter.postgres.setup.queue_lock import queue_lock
+from pgflow_starter.postgres.setup.admin import queue_lock
 from tests.neighbours.other_runtime import Admin
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually

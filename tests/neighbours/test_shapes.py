@@ -10,7 +10,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres.setup.queue_lock import queue_lock
+from pgflow_starter.postgres.setup.admin import queue_lock
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.stored_flow import NEIGHBOUR_HEARD
 from tests.neighbours.other_runtime import Admin, OtherWorker

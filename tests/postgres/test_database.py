@@ -6,15 +6,16 @@ import socket
 import threading
 from collections.abc import Callable
 from itertools import count
-from typing import Any
 
 import psycopg
-import psycopg_pool._acompat
 import pytest
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.connections.canceller import Canceller
 from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.connections.pool import NAME
+from pgflow_starter.postgres.connections.time_limits import TimeLimit
 from pgflow_starter.threads.interrupt_scope import InterruptScope
 from tests.support.database import opened
 from tests.support.waiting import eventually
@@ -187,23 +188,25 @@ def test_statements_are_prepared_until_that_turns_out_not_to_work(empty_database
 def test_a_request_to_interrupt_that_comes_too_late_does_not_meet_who_has_the_connection_next(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scope, waits, sent = InterruptScope(), threading.Event(), []
+    scope, asked, over, sent = InterruptScope(), threading.Event(), threading.Event(), []
+    cancel = Canceller.cancel
+
+    def late(canceller: Canceller, limit: TimeLimit) -> None:
+        asked.set()
+        assert over.wait(10)
+        cancel(canceller, limit)
+
+    monkeypatch.setattr(Canceller, "cancel", late)
+    monkeypatch.setattr(psycopg.Connection, "cancel_safe", lambda *_, **__: sent.append(1))
     with opened(database, pool_size=1) as db:
-        shorten = db._limits.shorten
-
-        def asked(limit: Any, seconds: float) -> None:
-            shorten(limit, seconds)
-            waits.set()
-
-        monkeypatch.setattr(db._limits, "shorten", asked)
-        monkeypatch.setattr(psycopg.Connection, "cancel_safe", lambda *_, **__: sent.append(1))
-        canceller = threading.Thread(target=scope.cancel)
-        with db._canceller.turn, db.connection(scope) as conn:  # another's request is on its way
-            canceller.start()
-            assert waits.wait(10)
+        asking = threading.Thread(target=scope.cancel)
+        with db.connection(scope) as conn:
+            asking.start()
+            assert asked.wait(10)
             conn.execute("select 1")
         with db.connection() as conn:
-            canceller.join(10)
+            over.set()
+            asking.join(10)
             conn.execute("select 1")
     assert not sent
 
@@ -243,16 +246,16 @@ def test_the_end_of_a_block_waits_for_a_request_that_is_on_its_way(
 def test_where_there_is_no_thread_for_a_pool_that_is_said_and_there_is_one_later(
     empty_database: str, started: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    numbers, spawn = count(), psycopg_pool._acompat.spawn
+    numbers, start = count(), threading.Thread.start
 
-    def none_left(*call: Any, **named: Any) -> threading.Thread:
-        if next(numbers) < started:
-            return spawn(*call, **named)
-        raise RuntimeError("can't start new thread")
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name.startswith(NAME) and next(numbers) >= started:
+            raise RuntimeError("can't start new thread")
+        start(thread)
 
     with opened(empty_database) as db:
         with monkeypatch.context() as patched:
-            patched.setattr("psycopg_pool.pool.spawn", none_left)
+            patched.setattr(threading.Thread, "start", none_left)
             with pytest.raises(DatabaseError, match="no thread to spare"), db.connection():
                 pass
         with db.connection() as conn:

@@ -115,16 +115,20 @@ def test_a_run_that_is_gone_is_not_run_on_nothing(runs: Runs) -> None:
 def test_what_is_kept_is_bounded_and_the_newest_stays(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs_module, "CACHED_CHARACTERS", 10)
     inputs = FlowInputs()
-    small, large, other = (UUID(int=n) for n in (1, 2, 3))
-    runs.rows = {small: ("a", '"small"'), large: ("a", json.dumps("x" * 20)), other: ("a", '"o"')}
-    for run in (small, large, large, small, other, other, small):
-        claimed(inputs, runs, element("a", run=run))
-    assert runs.asked == [small, large, small, other]
-    assert inputs._characters == 10
+    small, large, other, last = (UUID(int=n) for n in (1, 2, 3, 4))
+    runs.rows = {small: ("a", '"small"'), large: ("a", json.dumps("x" * 20)), other: ("a", '"o"'), last: ("a", "1")}
+
+    def asked_for(*claims: UUID) -> list[UUID]:
+        runs.asked.clear()
+        for run in claims:
+            claimed(inputs, runs, element("a", run=run))
+        return runs.asked
+
+    assert asked_for(small, large, large, small, other, other, small) == [small, large, small, other]
+    # that was ten characters to the last one: one more is too many
+    assert asked_for(last, other, last, small, last) == [last, small]
     monkeypatch.setattr(inputs_module, "CACHED", 1)
-    runs.rows[small] = ("b", '"small"')
-    claimed(inputs, runs, element("b"))
-    assert len(inputs._kept) == 1
+    assert asked_for(other, other, last, other) == [other, last, other]
 
 
 def test_lazy_json_that_was_never_asked_was_never_decoded() -> None:

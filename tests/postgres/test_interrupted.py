@@ -5,20 +5,24 @@ from __future__ import annotations
 import gc
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, PgflowError
+from pgflow_starter.postgres.client.waits import Look, Waits
+from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.threads import off_main as elsewhere
 from pgflow_starter.threads.off_main import OffMain
 from tests.support.interrupting import Interrupted, Interrupting, interrupted_everywhere
 from tests.support.programs import finished
-from tests.support.starters import echo_job, running
+from tests.support.starters import echo_job, opened
 from tests.support.threads import left_over, ours
 from tests.support.waiting import eventually
 
@@ -44,11 +48,28 @@ def refused(client: pgflow.PgflowClient) -> bool:
     return False
 
 
-def whole(client: pgflow.PgflowClient) -> bool:
+def whole(database: Database) -> bool:
     """Whether every connection is back in the pool, and nobody waits for one or is about to make one."""
-    database = client._calls.database
     counts = database.counts()
-    return counts.made > 0 and (counts.lent, counts.waiting) == (0, 0) and not database._limits._busy
+    return counts.made > 0 and (counts.lent, counts.waiting, database.busy) == (0, 0, 0)
+
+
+@contextmanager
+def looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[set[UUID]]]:
+    """Of which runs the database is asked for the statuses, by those who begin to wait in this block."""
+    asked: list[set[UUID]] = []
+    wait = Waits.wait
+
+    def watched(waits: Waits, run: pgflow.Run, timeout: float | None, look: Look) -> str:
+        def looked(run_ids: Collection[UUID], seconds: float) -> Mapping[UUID, str] | None:
+            asked.append(set(run_ids))
+            return look(run_ids, seconds)
+
+        return wait(waits, run, timeout, looked)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Waits, "wait", watched)
+        yield asked
 
 
 @pytest.fixture
@@ -58,16 +79,18 @@ def interruptible(database: str) -> Any:
     sys.setprofile(profiling)
 
 
-def test_at_every_step_of_its_calls_the_others_go_on_and_no_connection_is_lost(interruptible: str) -> None:
+def test_at_every_step_of_its_calls_the_others_go_on_and_no_connection_is_lost(
+    interruptible: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     job = echo_job()
-    with running(interruptible, jobs=[job]) as starter:
+    with opened(interruptible, jobs=[job]) as (starter, runtime):
         starter.await_ready(10)
         client = starter.client
         done = client.enqueue(job, 1).wait(10)
 
         def others_go_on() -> None:
             assert on_a_thread(lambda: client.run(done.id).status) == "completed"
-            eventually(lambda: whole(client), 5, "every connection's return")
+            eventually(lambda: whole(runtime.parts.database), 5, "every connection's return")
 
         for call in (
             lambda: client.run(done.id),
@@ -77,7 +100,9 @@ def test_at_every_step_of_its_calls_the_others_go_on_and_no_connection_is_lost(i
             assert interrupted_everywhere(call, others_go_on, deeper=True) > 5
         assert client.enqueue(job, 4).wait(10).result == 4
         assert on_a_thread(lambda: client.enqueue(job, 5).wait(10).result) == 5
-        eventually(lambda: client._waits._waits == [])
+        with looks(monkeypatch) as asked:
+            last = client.enqueue(job, 6).wait(10)
+        assert set().union(*asked) == {last.id}  # no wait was left behind
 
 
 def test_a_client_of_its_own_that_connects_anew_each_time_can_be_interrupted_at_every_step(interruptible: str) -> None:
@@ -168,7 +193,7 @@ def test_only_the_main_thread_has_its_calls_made_elsewhere_and_one_thread_serves
     here = threading.get_ident()
     first = run(threading.get_ident)
     assert first != here
-    eventually(lambda: run._free.qsize() == 1)
+    eventually(lambda: run.idle == 1)
     assert run(threading.get_ident) == first
     assert on_a_thread(lambda: run(threading.get_ident) == threading.get_ident()) is True
     run.close()

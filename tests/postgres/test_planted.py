@@ -14,8 +14,8 @@ from psycopg.conninfo import make_conninfo
 
 from pgflow_starter import postgres
 from pgflow_starter.postgres.setup import admin, core_package
+from pgflow_starter.postgres.setup.admin import queue_lock
 from pgflow_starter.postgres.setup.install import check, install
-from pgflow_starter.postgres.setup.queue_lock import queue_lock
 from pgflow_starter.postgres.stores import pgmq
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.features import detect
@@ -59,8 +59,10 @@ def test_installing_and_checking_runs_nothing_that_somebody_has_planted(
         pass
     assert caught(sown) == []
     monkeypatch.setattr(admin, "OWN_PATH", "select")  # what it would have been
-    check(sown)
-    assert ("name || name", "postgres") in caught(sown)
+    with psycopg.connect(sown, autocommit=True) as connection:
+        connection.execute("drop schema pgflow cascade")
+    install(sown)
+    assert ("unnest(text[])", "postgres") in caught(sown)
 
 
 WITHOUT_CONDITION = """

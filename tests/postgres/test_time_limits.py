@@ -51,27 +51,35 @@ def test_breaking_a_connection_is_tried_again_until_there_is_a_file_descriptor(
     assert left_over(before, 1) == []
 
 
+class HangingClock(SystemClock):
+    """From its second look on the thread of that name hangs, until it is let go."""
+
+    def __init__(self, thread_name: str) -> None:
+        self.looked, self.hangs, self.let_go = threading.Event(), threading.Event(), threading.Event()
+        self._thread_name = thread_name
+
+    def monotonic(self) -> float:
+        if threading.current_thread().name == self._thread_name:
+            if self.looked.is_set():
+                self.hangs.set()
+                self.let_go.wait()
+            self.looked.set()
+        return super().monotonic()
+
+
 def test_closing_waits_for_a_second_at_most(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgflow_starter.threads.own_thread.CLOSE_TIMEOUT", 0.1)
-    limits = TimeLimits("pgflow-test-limits", SystemClock())
-    taken, leave = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with limits._lock:
-            taken.set()
-            leave.wait(10)
-
-    with psycopg.connect(empty_database) as conn, limits.on(conn, 60):
-        pass
-    real = limits.close
-    holder = threading.Thread(target=hold)
-    monkeypatch.setattr(limits._changed, "notify", holder.start)
-    closer = threading.Thread(target=real)
-    closer.start()
-    assert taken.wait(5)
-    closer.join(2)
-    assert not closer.is_alive()
-    leave.set()
-    holder.join()
+    clock = HangingClock("pgflow-test-limits")
+    limits = TimeLimits("pgflow-test-limits", clock)
+    try:
+        with psycopg.connect(empty_database) as conn, limits.on(conn, 60):
+            assert clock.looked.wait(10)
+        closer = threading.Thread(target=limits.close)
+        closer.start()
+        assert clock.hangs.wait(10)
+        closer.join(2)
+        assert not closer.is_alive()
+    finally:
+        clock.let_go.set()
     monkeypatch.undo()
     limits.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -15,8 +15,7 @@ from pgflow_starter import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres.client import waits as waits_module
 from pgflow_starter.postgres.client.run import Run
-from pgflow_starter.postgres.client.waits import LIFE_SIGN, Waits
-from pgflow_starter.testing import ManualClock
+from pgflow_starter.postgres.client.waits import Waits
 from tests.support.waiting import eventually
 
 WAIT = 10.0
@@ -60,10 +59,12 @@ class Rig:
     def wait(self, number: int, timeout: float | None) -> str:
         return self.waits.wait(run(number), timeout, self.database.look)
 
-    def start(self, number: int, timeout: float | None = WAIT) -> threading.Thread:
+    def start(self, number: int, timeout: float | None = WAIT, database: Database | None = None) -> threading.Thread:
+        look = (database or self.database).look
+
         def wait() -> None:
             try:
-                self.ended[number] = self.wait(number, timeout)
+                self.ended[number] = self.waits.wait(run(number), timeout, look)
             except Exception as error:
                 self.ended[number] = error
 
@@ -230,36 +231,45 @@ def test_a_wait_that_was_interrupted_leaves_nothing_behind() -> None:
 
     with pytest.raises(InterruptedWaitError):
         rig.waits.wait(run(1), None, interrupt)
-    assert (rig.waits._waits, rig.waits._leader) == ([], None)
+    rig.finish(2)
+    assert rig.wait(2, 0) == "completed"  # nobody else leads
+    assert rig.database.asked == [{UUID(int=2)}]
 
 
-def test_from_who_asks_and_shows_no_sign_of_life_another_takes_it_over() -> None:
-    clock = ManualClock()
-    database, waits = Database(), Waits(clock)
-    dead = waits_module._Wait(run(1), 0.0)  # what an interrupt in the midst of everything may leave
-    waits._waits.append(dead)
-    waits._leader, waits._alive_at = dead, clock.monotonic()
-    ended: list[str] = []
-    waiting = threading.Thread(target=lambda: ended.append(waits.wait(run(2), None, database.look)))
-    waiting.start()
-    eventually(lambda: len(waits._waits) == 2)
-    database.finished.add(UUID(int=2))
-    clock.advance(LIFE_SIGN)
-    waits.may_have_ended([UUID(int=2)])
-    waits._waits[-1].stir()  # its own patience is real time
-    waiting.join(WAIT)
-    assert ended == ["completed"]
-    assert waits._waits == []
-
-
-def test_who_was_only_slow_and_taken_for_dead_waits_on() -> None:
-    rig = Rig()
-    rig.start(1)
-    eventually(lambda: rig.waits._leader)
-    with rig.waits._lock:
-        rig.waits._alive_at -= LIFE_SIGN
+@pytest.fixture
+def overtaken(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Rig, Database]]:
+    """Who waits for run 1 leads, and is in a look at a database of its own that hangs; run 2's has taken over."""
+    monkeypatch.setattr(waits_module, "LIFE_SIGN", 0.5)
+    monkeypatch.setattr(waits_module, "LAST_PAUSE", 0.05)
+    rig, slow = Rig(), Database()
+    slow.finished = rig.database.finished
+    slow.hangs.clear()
+    rig.start(1, None, slow)
+    eventually(lambda: slow.asked)
     rig.start(2)
-    eventually(lambda: len(rig.waits._waits) == 2)
+    eventually(lambda: rig.database.asked)
+    try:
+        yield rig, slow
+    finally:
+        rig.finish(1, 2)
+        slow.hangs.set()
+        rig.join()
+
+
+def test_from_who_asks_and_shows_no_sign_of_life_another_takes_it_over(overtaken: tuple[Rig, Database]) -> None:
+    rig, _ = overtaken
+    rig.finish(2)
+    eventually(lambda: rig.ended)
+    assert rig.ended == {2: "completed"}
+    rig.finish(3)
+    assert rig.wait(3, 0) == "completed"
+    assert set().union(*rig.database.asked) == {UUID(int=2), UUID(int=3)}  # for the dead it is not asked
+
+
+def test_who_was_only_slow_and_taken_for_dead_waits_on(overtaken: tuple[Rig, Database]) -> None:
+    rig, slow = overtaken
+    slow.hangs.set()
+    eventually(lambda: {UUID(int=1), UUID(int=2)} in rig.database.asked + slow.asked)
     rig.finish(1, 2)
     rig.join()
     assert rig.ended == {1: "completed", 2: "completed"}

@@ -21,7 +21,7 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import MissingRightsError
-from pgflow_starter.postgres.client.headers import set_headers
+from pgflow_starter.postgres.client.starts import set_headers
 from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.connections.database import Database
@@ -42,7 +42,7 @@ OLD_FASHIONED = "-c standard_conforming_strings=off"
 MODULES = [
     importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
 ]
-SETTING_UP = ("admin", "grants", "hardening", "install", "inventory", "queue_lock")
+SETTING_UP = ("admin", "grants", "install", "inventory")
 """Modules that set databases up or look into them, with a path of their own."""
 
 

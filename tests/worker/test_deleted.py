@@ -13,6 +13,7 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.client import endings
 from pgflow_starter.postgres.client.run import FIND
+from pgflow_starter.postgres.client.waits import Waits
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 
@@ -115,12 +116,13 @@ def test_a_run_that_is_deleted_when_it_is_about_to_be_read_is_told_so(
     job = echo_job()
     with running(database, jobs=[job]) as starter:
         run = starter.client.enqueue(job, 1)
-        whole = endings.Endings._whole
+        wait = Waits.wait
 
-        def after_a_delete(*arguments: Any) -> pgflow.Run:
+        def then_deleted(*arguments: Any) -> str:
+            status = wait(*arguments)
             _delete(admin, run.id)
-            return whole(*arguments)
+            return status
 
-        monkeypatch.setattr(endings.Endings, "_whole", after_a_delete)
+        monkeypatch.setattr(Waits, "wait", then_deleted)
         with pytest.raises(pgflow.RunNotFoundError, match="was deleted"):
             run.wait(WAIT)

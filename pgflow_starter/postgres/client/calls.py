@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from pgflow_starter.errors import DatabaseError, PgflowError
-from pgflow_starter.postgres.client.remedies import with_remedy
+from pgflow_starter.errors import MISSING_STATES, DatabaseError, PgflowError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.errors import no_thread
+from pgflow_starter.postgres.stores.features import INSTALL
 from pgflow_starter.threads.off_main import NoThreadError, OffMain
 
 T = TypeVar("T")
+
+_READ_ONLY = "25006"
 
 
 class Calls:
@@ -68,3 +70,20 @@ class Calls:
     def end(self) -> PgflowError:
         """What is told to who waits when the client is closed."""
         return PgflowError("the client was closed") if self._ended is None else self._ended()
+
+
+def with_remedy(error: DatabaseError) -> DatabaseError:
+    """The error with what a caller can do about it in its text, where there is something."""
+    if error.sqlstate in MISSING_STATES:
+        remedy = f"pgmq or the pgflow core is missing in this database; {INSTALL}"
+    elif error.sqlstate == _READ_ONLY:
+        remedy = "this transaction or server is read-only; connect to the primary, in a transaction that may write"
+    elif error.locked and not error.unknown:
+        remedy = "somebody holds a lock on it (see pg_locks): nothing was done, try again when that is over"
+    elif error.timed_out and error.sqlstate is not None and not error.unknown:
+        remedy = "it took too long and was cancelled: nothing was done"
+    elif error.connection_lost and error.error_type not in ("PoolClosed", "AnswerTimeout"):
+        remedy = "the database cannot be reached; check that it runs and what the connection string says"
+    else:
+        return error
+    return error.saying(f"{error}; {remedy}")

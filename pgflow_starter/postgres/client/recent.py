@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from pgflow_starter.core.state import RunSummary, StepSummary
-from pgflow_starter.postgres.client.stored import moment
+from pgflow_starter.postgres.client.steps import moment
 from pgflow_starter.postgres.connections.connection import Connection
 
 # pgflow has no index on started_at: a statement that takes too long on many runs is ended by its time limit.
@@ -28,15 +28,11 @@ def recent_runs(conn: Connection, limit: int, seconds: float) -> tuple[RunSummar
     """The runs that began last, the newest first; the server gives up after `seconds`. Raises psycopg's errors."""
     with conn.pipeline(), conn.transaction():
         conn.execute(LIMIT_TIME, (f"{int(seconds * 1000)}ms",))
-        cursor = conn.execute(_RECENT, (limit,))
-    rows: list[Any] = cursor.fetchall()
-    return tuple(_summary(*row) for row in rows)
-
-
-def _summary(
-    run_id: str, slug: str, status: str, started_at: float | None, ended_at: float | None, steps: Any
-) -> RunSummary:
-    notes: list[str] = []
-    began, ended = moment(started_at, "started_at", notes), moment(ended_at, "ended_at", notes)
-    told = tuple(StepSummary(*step) for step in steps or ())
-    return RunSummary(UUID(run_id), slug, status, began, ended, told, tuple(notes))
+        cursor: Any = conn.execute(_RECENT, (limit,))
+    found: list[RunSummary] = []
+    for run_id, slug, status, started_at, ended_at, steps in cursor.fetchall():
+        notes: list[str] = []
+        began, ended = moment(started_at, "started_at", notes), moment(ended_at, "ended_at", notes)
+        told = tuple(StepSummary(*step) for step in steps or ())
+        found.append(RunSummary(UUID(run_id), slug, status, began, ended, told, tuple(notes)))
+    return tuple(found)

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres.client.steps import StepRun
-from pgflow_starter.postgres.client.stored import moment, stored_json
+from pgflow_starter.postgres.client.steps import StepRun, moment, stored_json
 
 FINISHED = ("completed", "failed")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.errors import DatabaseError, OutcomeUnknownError, PgflowError, UnknownFlowError
 from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.callers_transaction import callers_transaction
-from pgflow_starter.postgres.client.calls import Calls
-from pgflow_starter.postgres.client.headers import set_headers
-from pgflow_starter.postgres.client.remedies import remedied
+from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.run import COLUMNS, FIND, Run, RunReader, run_of
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.flows import compile_flow
+from pgflow_starter.postgres.stores.part import on_queue
+
+logger = logging.getLogger("pgflow_starter.client")
 
 SMALL = 10_000
 """Characters of input up to which one run is started within the time for which a server may be silent."""
@@ -47,6 +49,17 @@ from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) g(run_id, input),
 where exists (select from pgflow.steps where flow_slug = %(slug)s)
   and not exists (select from pgflow.runs there where there.run_id = g.run_id)
 """  # noqa: S608 - constants
+# pgflow sends messages without headers. Those of a run that was just started get theirs, with which a trace context
+# travels, in the same transaction; the messages of the steps that follow have none. pgmq before 1.5 knows no headers.
+_HAS_HEADERS = """
+select exists (select from pg_attribute
+               where attrelid = to_regclass('pgmq.' || quote_ident(%s))::oid and attname = 'headers'
+               and not attisdropped)
+"""
+_SET = """
+update pgmq.{queue} set headers = coalesce(headers, '{{}}') || %s::jsonb
+where msg_id in (select message_id from pgflow.step_tasks where run_id = any(%s::uuid[]))
+"""
 
 
 class Starts:
@@ -85,7 +98,14 @@ class Starts:
             if definition is None:
                 raise
             self._calls.elsewhere(partial(self._compile, definition))
-            return self._compiled(conn, given)
+            try:
+                return self._runs(conn, given)
+            except UnknownFlowError:
+                msg = (
+                    f"flow {given.slug!r} exists, but this transaction began before it did and cannot see it:"
+                    " try in another"
+                )
+                raise PgflowError(msg) from None
 
     def _pooled(self, given: _Given, definition: FlowDefinition | None) -> list[Run]:
         def start(conn: Connection) -> list[Run]:
@@ -108,18 +128,10 @@ class Starts:
         return runs
 
     def _compile(self, definition: FlowDefinition) -> None:
-        with remedied():
-            self._calls.database.call(lambda own: compile_flow(own, definition))
-
-    def _compiled(self, conn: Connection, given: _Given) -> list[Run]:
         try:
-            return self._runs(conn, given)
-        except UnknownFlowError:
-            msg = (
-                f"flow {given.slug!r} exists, but this transaction began before it did and cannot see it:"
-                " try in another"
-            )
-            raise PgflowError(msg) from None
+            self._calls.database.call(lambda own: compile_flow(own, definition))
+        except DatabaseError as error:
+            raise with_remedy(error) from error
 
     def _runs(self, conn: Connection, given: _Given) -> list[Run]:
         tries = TRIES
@@ -201,3 +213,16 @@ def _found(conn: Connection, slug: str, run_ids: Sequence[UUID]) -> dict[UUID, A
 
 def _by_id(rows: list[Any]) -> dict[UUID, Any]:
     return {UUID(row[0]): row for row in rows}
+
+
+def set_headers(conn: Connection, slug: str, run_ids: Sequence[UUID], headers: str) -> None:
+    """Add them, a JSON object, to the messages of runs that this transaction has started. Blocks on I/O.
+
+    Where that may not be, by a role without UPDATE say, the runs are started all the same.
+    """
+    try:
+        with conn.transaction():
+            if conn.execute(_HAS_HEADERS, (f"q_{slug}",)).fetchone() == (True,):
+                conn.execute(on_queue(_SET, slug), (headers, [str(run_id) for run_id in run_ids]))
+    except (psycopg.DataError, psycopg.ProgrammingError) as error:
+        logger.debug("%s: no trace context on messages: %s", slug, error)

@@ -129,6 +129,11 @@ class Database:
         pool = self._pools.current
         return Counts() if pool is None else pool.counts()
 
+    @property
+    def busy(self) -> int:
+        """How many connections are used or made. Never waits."""
+        return self._limits.busy
+
     def make_room(self) -> bool:
         """Have one connection less, for one of ours that the server refused. False where there is none to give up."""
         return self._pools.make_room()

@@ -181,13 +181,14 @@ class Pool:
         self._line.look_again()
         self._grow()
 
-    def close(self, *, broken: bool = False) -> None:
-        """Close the connections, those in use when they are put back; who waits gets None. Idempotent, never waits.
+    def close(self, *, broken: bool = False, within: float = 0.0) -> None:
+        """Close the connections, those in use when they are put back; callers that wait get None. Idempotent.
 
-        Where one was `broken`, the server may not come to know that the others are closed.
+        Waits up to `within` seconds for the pool's threads, one of which may be connecting. Where a connection was
+        `broken`, the server may not come to know that the others are closed.
         """
         self._broken |= broken
-        self._pool.close(timeout=0.0)
+        self._pool.close(timeout=within)
         self._line.look_again()
 
     def _make(self) -> Session:

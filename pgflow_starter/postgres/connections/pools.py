@@ -23,6 +23,9 @@ from pgflow_starter.postgres.connections.pace import Pace
 from pgflow_starter.postgres.connections.pool import Pool
 from pgflow_starter.postgres.connections.server import SHUTDOWN_STATES, Server
 
+THREADS_END = 0.5
+"""Seconds that a pool's threads get to end, once nobody is to use it any more."""
+
 STALE_INTERVAL = 1.0
 """Seconds for which no session is taken to be to blame for an error that a fresh one had, too."""
 
@@ -97,10 +100,10 @@ class Pools:
         return pool is not None and pool.make_room()
 
     def close(self) -> None:
-        """Close all connections, those in use when they are put back. Idempotent, never waits."""
+        """Close all connections, those in use when they are put back. Idempotent; takes half a second at most."""
         with self._lock:
             self._closed = True
-        self._throw_away(self.current)
+        self._throw_away(self.current, within=THREADS_END)
 
     def _new(self) -> Pool:
         def failed(error: Exception) -> None:
@@ -130,10 +133,10 @@ class Pools:
         if pool is not None:
             pool.look_again()
 
-    def _throw_away(self, pool: Pool | None, *, broken: bool = False) -> bool:
+    def _throw_away(self, pool: Pool | None, *, broken: bool = False, within: float = 0.0) -> bool:
         with self._lock:
             if pool is None or self.current is not pool:
                 return False
             self.current = None
-        pool.close(broken=broken)
+        pool.close(broken=broken, within=within)
         return True

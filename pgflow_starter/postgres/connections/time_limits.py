@@ -93,6 +93,11 @@ class TimeLimits:
         """Seconds that anything may take; inf unless `shorten_all` said so."""
         return self._longest
 
+    @property
+    def busy(self) -> int:
+        """How many connections are used or made under a limit. Never waits."""
+        return len(self._busy)
+
     @contextmanager
     def on(self, conn: Connection, seconds: float) -> Iterator[TimeLimit]:
         """Around whatever waits for the server: `seconds` (inf: none) for all of it. The block must not close `conn`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -46,17 +47,13 @@ def ended(processes: Sequence[psutil.Process], timeout: float) -> bool:
 def kill_tree(postmaster: psutil.Process) -> None:
     """SIGKILL the postmaster and all its children. Returns when they are gone, 10 s at most."""
     family = [postmaster]
-    try:
+    with suppress(psutil.NoSuchProcess):
         # Stopped first: it can neither start another child nor tidy up after one.
         postmaster.suspend()
         family += postmaster.children(recursive=True)
-    except psutil.NoSuchProcess:
-        pass
     for process in family:
-        try:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue
     ended(family, GONE_TIMEOUT)
 
 

@@ -207,19 +207,16 @@ class EmbeddedPostgres:
         command = [self._programs / "initdb", "-D", home / "data", *options]
         try:
             if self._password:
-                command.append(f"--pwfile={self._write_password(home, self._password)}")
+                # Into a file that only the server's user can read.
+                with open(os.open(home / _PASSWORD, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                    self._identity.own(file.fileno())
+                    file.write(self._password)
+                command.append(f"--pwfile={home / _PASSWORD}")
             if said := self._identity.run(command, cwd=home, timeout=INITDB_TIMEOUT):
                 raise SetupError(f"initdb failed: {tail(said)}")
         finally:
             (home / _PASSWORD).unlink(missing_ok=True)
         self._has_data = True
-
-    def _write_password(self, home: Path, password: str) -> Path:
-        """Into a file that only the server's user can read."""
-        with open(os.open(home / _PASSWORD, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            self._identity.own(file.fileno())
-            file.write(password)
-        return home / _PASSWORD
 
     def _launch(self, home: Path) -> None:
         settings = {

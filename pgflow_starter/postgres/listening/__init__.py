@@ -1,1 +1,1 @@
-"""One connection that is told when messages come, for all queues. Knows no worker: it calls who asked to be told."""
+"""The LISTEN connection: for each notification it calls the `wake` that was given for the queue. It runs no task."""

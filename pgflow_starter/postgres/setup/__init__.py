@@ -1,1 +1,1 @@
-"""What puts pgmq and the core into a database, looks what is there, and grants rights. No running starter needs it."""
+"""What puts pgmq and the core into a database, looks up what is installed, and grants rights. No starter needs it."""

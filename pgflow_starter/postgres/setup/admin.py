@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -56,6 +56,21 @@ def limited(connection: Connection, seconds: int) -> Iterator[None]:
         connection.execute(STANDARD_STRINGS)
         connection.execute("select set_config('statement_timeout', %s, true)", [f"{seconds}s"])
         yield
+
+
+@contextmanager
+def queue_lock(conninfo: str, queue: str) -> Iterator[Callable[[], None]]:
+    """Hold pgmq's lock of a queue, on a connection of its own, until the yielded function is called or the block ends.
+
+    What creates a queue or changes its notifications waits for it. The queue need not exist yet. Waits 10 seconds for
+    the lock itself. Raises SetupError, DatabaseError.
+    """
+    with session(conninfo) as connection:
+        connection.autocommit = False
+        for setting in (OWN_PATH, STANDARD_STRINGS, "set local statement_timeout = '10s'"):
+            connection.execute(setting)
+        connection.execute("select pgmq.acquire_queue_lock(%s::text)", [queue])
+        yield connection.rollback
 
 
 def _failure(error: psycopg.Error, conninfo: str, denied: str) -> DatabaseError | SetupError:

@@ -9,6 +9,7 @@ import io
 import os
 import tarfile
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,16 +89,12 @@ def _is_genuine(content: bytes) -> bool:
 
 def _keep(target: Path, content: bytes) -> None:
     """Write the cache as a whole or not at all; a folder that cannot be written is no failure."""
-    temporary: str | None = None
-    try:
+    with suppress(OSError):
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(temporary, target)
-        temporary = None
-    except OSError:
-        pass
-    finally:
-        if temporary is not None:
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(temporary, target)
+        finally:
             Path(temporary).unlink(missing_ok=True)

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
+from psycopg import sql
 
 from pgflow_starter.errors import DatabaseError, SetupError
 from pgflow_starter.postgres.setup import core_package
 from pgflow_starter.postgres.setup.admin import Connection, limited, session
 from pgflow_starter.postgres.setup.core_package import Migration
-from pgflow_starter.postgres.setup.hardening import harden
 from pgflow_starter.postgres.setup.inventory import Inventory, check, strangers, take_inventory
 from pgflow_starter.postgres.setup.pgmq_package import pgmq_sql
 
@@ -23,6 +23,21 @@ _LOCK = 0x7067666C6F77
 
 _DENIED = "connect as the database's owner, or as a role with CREATE on the database"
 _EXTENSION = re.compile(r'^\s*create\s+extension\s+if\s+not\s+exists\s+"?(\w+)"?[^;]*;', re.IGNORECASE | re.MULTILINE)
+
+# Functions that were given no path of their own look into their caller's, where others may plant look-alikes.
+_PATHLESS = """
+select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where n.nspname = %s and p.prokind = 'f'
+  and not exists (select from unnest(p.proconfig) setting where starts_with(setting, 'search_path='))
+"""
+# Functions that do what they do with their owner's rights.
+_DEFINERS = """
+select p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+where n.nspname = %s and p.prokind = 'f' and p.prosecdef
+"""
+# Names from the catalog, quoted and qualified there.
+_FIX_PATH = "alter function {} set search_path to pg_catalog, pg_temp"
+_CLOSE = "revoke execute on function {} from public"
 
 
 @dataclass(frozen=True)
@@ -95,7 +110,7 @@ def _fill_in(connection: Connection, migrations: tuple[Migration, ...], accept: 
     if _create_realtime_stub(connection):
         steps.append("created realtime.send as a stub: pgflow calls it for every event, plain PostgreSQL has none")
     _apply(connection, migrations or core_package.migrations())
-    harden(connection, "pgflow")
+    _harden(connection, "pgflow")
     return [*steps, f"installed the pgflow core {core_package.VERSION}"]
 
 
@@ -117,8 +132,8 @@ def _install_pgmq(connection: Connection, accept: bool) -> str:
             # Available, but not to this role: the same functions as plain SQL need no more than CREATE.
             pass
     found = pgmq_sql(accept=accept)
-    _script(connection, found.sql)
-    harden(connection, "pgmq")
+    connection.execute(found.sql)
+    _harden(connection, "pgmq")
     return f"installed pgmq {found.version} as plain SQL"
 
 
@@ -139,9 +154,9 @@ def _apply(connection: Connection, migrations: tuple[Migration, ...]) -> None:
     # pgmq is seen to by now: its statement would fail where it is plain SQL, and where this role may not create it.
     available = {str(row[0]) for row in rows} - {"pgmq"}
     for migration in migrations:
-        sql = _EXTENSION.sub(lambda found: found[0] if found[1] in available else "", migration.sql)
+        script = _EXTENSION.sub(lambda found: found[0] if found[1] in available else "", migration.sql)
         try:
-            _script(connection, sql)
+            connection.execute(script)
         except psycopg.Error as error:
             raise DatabaseError(
                 f"migration {migration.name} failed, nothing was changed: {error.diag.message_primary or error}",
@@ -151,6 +166,13 @@ def _apply(connection: Connection, migrations: tuple[Migration, ...]) -> None:
             ) from None
 
 
-def _script(connection: Connection, sql: str) -> None:
-    """Run a file of statements, one round trip for all of them."""
-    connection.execute(sql)
+def _harden(connection: Connection, schema: str) -> None:
+    """Have the schema's functions find by bare names what is PostgreSQL's, and only grantees call security definers.
+
+    Inside of a `limited` transaction, right after the installation: what others have laid down is theirs.
+    """
+    for find, change in ((_PATHLESS, _FIX_PATH), (_DEFINERS, _CLOSE)):
+        rows = connection.execute(find, [schema]).fetchall()
+        if rows:
+            changes = [sql.SQL(change).format(sql.SQL(row[0])) for row in rows]
+            connection.execute(sql.SQL("; ").join(changes))

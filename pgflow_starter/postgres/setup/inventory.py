@@ -8,7 +8,7 @@ from typing import Literal
 from pgflow_starter.errors import NotInstalledError
 from pgflow_starter.postgres.setup.admin import Connection, limited, session
 from pgflow_starter.postgres.stores import needs, refusals, rights
-from pgflow_starter.postgres.stores.features import INSTALL, detect
+from pgflow_starter.postgres.stores.features import INSTALL, Catalog, detect
 
 _PGMQ_FUNCTIONS = ("archive", "create", "read", "send", "set_vt")
 _PGFLOW_FUNCTIONS = (
@@ -20,27 +20,33 @@ _PGFLOW_FUNCTIONS = (
     "start_flow",
     "start_tasks",
 )
-# What newer versions have and older ones have not: functions first, then columns and attributes of types.
-_OPTIONAL_FUNCTIONS = {
-    "pgmq": ("acquire_queue_lock", "create_fifo_index", "enable_notify_insert", "send_topic"),
-    "pgflow": (
-        "claim_tasks",
-        "ensure_flow_compiled",
-        "mark_worker_stopped",
-        "requeue_stalled_tasks",
-        "track_worker_function",
-    ),
-}
-_OPTIONAL_COLUMNS = (
+# What newer versions have and older ones have not: functions, columns, attributes of types.
+_OPTIONAL = (
+    "pgflow.claim_tasks",
+    "pgflow.ensure_flow_compiled",
+    "pgflow.mark_worker_stopped",
+    "pgflow.requeue_stalled_tasks",
     "pgflow.step_task_record.flow_input",
     "pgflow.steps.opt_start_delay",
     "pgflow.steps.step_type",
     "pgflow.steps.when_unmet",
+    "pgflow.track_worker_function",
     "pgflow.workers.deprecated_at",
     "pgflow.workers.stopped_at",
+    "pgmq.acquire_queue_lock",
+    "pgmq.create_fifo_index",
+    "pgmq.enable_notify_insert",
     "pgmq.message_record.headers",
+    "pgmq.send_topic",
 )
-
+_STRANGERS = """
+select n.nspname::text, o.rolname::text
+from pg_catalog.pg_namespace n join pg_catalog.pg_roles o on o.oid = n.nspowner
+where n.nspname in ('pgmq', 'pgflow', 'realtime')
+  and not o.rolsuper and o.rolname not in (current_user, 'pg_database_owner')
+  and o.oid <> (select datdba from pg_catalog.pg_database where datname = pg_catalog.current_database())
+order by 1
+"""
 
 _OPTIONAL_USES: dict[needs.Use, str] = {"compile": "make new flows", "notify": "have a queue notify"}
 
@@ -124,47 +130,43 @@ def strangers(connection: Connection) -> list[str]:
 
 def take_inventory(connection: Connection) -> Inventory:
     """The same over a connection that is there already. Raises psycopg's errors."""
-    functions = {str(row[0]) for row in connection.execute(_FUNCTIONS)}
-    columns = {str(row[0]) for row in connection.execute(_COLUMNS)}
-    row = connection.execute(_SERVER).fetchone()
-    assert row is not None
-    version, extension, has_pgflow_schema = row
+    there = Catalog(connection)
+    functions, columns = there.functions, there.columns
     pgmq_lacks = [name for name in _PGMQ_FUNCTIONS if f"pgmq.{name}" not in functions]
     pgflow_lacks = [name for name in _PGFLOW_FUNCTIONS if f"pgflow.{name}" not in functions]
-    pgmq: Literal["extension", "sql", "missing"] = "extension" if extension else "sql"
+    pgmq: Literal["extension", "sql", "missing"] = "extension" if there.pgmq_extension else "sql"
     if len(pgmq_lacks) == len(_PGMQ_FUNCTIONS):
         pgmq = "missing"
     pgflow: Literal["present", "partial", "missing"] = "missing"
-    if has_pgflow_schema:
+    if there.has_pgflow_schema:
         pgflow = "partial" if "create_flow" in pgflow_lacks else "present"
-    optional = [f"{schema}.{name}" for schema, names in _OPTIONAL_FUNCTIONS.items() for name in names]
-    features = [name for name in optional if name in functions] + [
-        name for name in _OPTIONAL_COLUMNS if name in columns
-    ]
+    notes = []
+    if pgmq != "missing" and "pgmq.enable_notify_insert" not in functions:
+        notes = ["pgmq has no enable_notify_insert: signal_strategy='polling' works, 'notify' needs a newer pgmq"]
     return Inventory(
-        server_version=str(version),
+        server_version=there.server_version,
         pgmq=pgmq,
-        pgmq_version=extension,
+        pgmq_version=there.pgmq_extension,
         pgflow=pgflow,
-        features=tuple(sorted(features)),
+        features=tuple(name for name in _OPTIONAL if name in functions | columns),
         pgmq_problem=_pgmq_problem(pgmq, pgmq_lacks, columns),
         pgflow_problem=_pgflow_problem(pgflow, pgflow_lacks),
-        notes=(*_notes(pgmq, functions), *strangers(connection)),
-        core=_core(columns, functions) if pgflow == "present" else None,
+        notes=(*notes, *strangers(connection)),
+        core=_core(there) if pgflow == "present" else None,
     )
 
 
-def _core(columns: set[str], functions: set[str]) -> str:
+def _core(there: Catalog) -> str:
     """By what each version brought, the newest first."""
-    if "pgflow.step_tasks.queue_name" in columns:
+    if "pgflow.step_tasks.queue_name" in there.columns:
         return "0.17 or later"
-    if _CANCELLED in columns:
+    if there.cancels:
         return "0.15.1 to 0.16"
-    if "pgflow.steps.when_unmet" in columns:
+    if "pgflow.steps.when_unmet" in there.columns:
         return "0.14 to 0.15.0"
-    if "pgflow.step_task_record.flow_input" in columns:
+    if "pgflow.step_task_record.flow_input" in there.columns:
         return "0.12 or 0.13"
-    return "0.10 or 0.11" if "pgflow.mark_worker_stopped" in functions else "0.8.1 or 0.9"
+    return "0.10 or 0.11" if "pgflow.mark_worker_stopped" in there.functions else "0.8.1 or 0.9"
 
 
 def _pgmq_problem(pgmq: str, lacks: list[str], columns: set[str]) -> str | None:
@@ -186,51 +188,3 @@ def _pgflow_problem(pgflow: str, lacks: list[str]) -> str | None:
     if lacks:
         return f"the pgflow core is too old, it has no {', '.join(lacks)}: apply pgflow's own newer migrations"
     return None
-
-
-def _notes(pgmq: str, functions: set[str]) -> tuple[str, ...]:
-    if pgmq == "missing" or "pgmq.enable_notify_insert" in functions:
-        return ()
-    return ("pgmq has no enable_notify_insert: signal_strategy='polling' works, 'notify' needs a newer pgmq",)
-
-
-# The names of all functions of the two schemas.
-_FUNCTIONS = """
-select distinct n.nspname || '.' || p.proname
-from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-where n.nspname in ('pgmq', 'pgflow')
-"""
-
-_CANCELLED = "pgflow.step_tasks.status cancelled"
-
-# The columns of their tables and the attributes of their types; and _CANCELLED where a task may be.
-_COLUMNS = f"""
-select n.nspname || '.' || c.relname || '.' || a.attname
-from pg_catalog.pg_attribute a
-join pg_catalog.pg_class c on c.oid = a.attrelid
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname in ('pgmq', 'pgflow') and c.relkind in ('r', 'p', 'c') and a.attnum > 0 and not a.attisdropped
-union all
-select '{_CANCELLED}'
-from pg_catalog.pg_constraint k
-join pg_catalog.pg_class c on c.oid = k.conrelid
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname = 'pgflow' and c.relname = 'step_tasks' and k.contype = 'c'
-  and pg_catalog.pg_get_constraintdef(k.oid) like '%''cancelled''%'
-"""  # noqa: S608 - a constant
-
-_STRANGERS = """
-select n.nspname::text, o.rolname::text
-from pg_catalog.pg_namespace n join pg_catalog.pg_roles o on o.oid = n.nspowner
-where n.nspname in ('pgmq', 'pgflow', 'realtime')
-  and not o.rolsuper and o.rolname not in (current_user, 'pg_database_owner')
-  and o.oid <> (select datdba from pg_catalog.pg_database where datname = pg_catalog.current_database())
-order by 1
-"""
-
-# The server's version, the pgmq extension's version or null, whether there is a schema pgflow.
-_SERVER = """
-select current_setting('server_version'),
-       (select extversion from pg_catalog.pg_extension where extname = 'pgmq'),
-       exists (select from pg_catalog.pg_namespace where nspname = 'pgflow')
-"""

@@ -1,1 +1,1 @@
-"""What the phases and the workers read and write, statement by statement. Knows no thread, no actor and no retry."""
+"""What phases and workers read and write, statement by statement. Knows no actor, and not when it is called again."""

@@ -6,7 +6,6 @@ what a message's task holds, each is started by itself. What is left unstarted i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 from uuid import UUID
@@ -19,7 +18,7 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.features import Features
 from pgflow_starter.postgres.stores.inputs import VERSION
-from pgflow_starter.postgres.stores.put_aside import extend, of_queue, put_aside
+from pgflow_starter.postgres.stores.put_aside import Aside, of_queue
 from pgflow_starter.postgres.stores.row_security import guarded
 
 VT_MARGIN = 2
@@ -114,7 +113,7 @@ _NEEDED = {
 _OF_ONE = ("21", "22", "23", "P0")
 
 
-class Messages:
+class Messages(Aside):
     """The messages of one worker's queue, on one connection. Raises psycopg's errors.
 
     `each_its_own_vt`: starting a task has its message invisible for as long as its step may take, and not for as long
@@ -130,10 +129,8 @@ class Messages:
         vt: int | None = None,
         known_only: bool = False,
     ) -> None:
-        self.queue = definition.slug
         usual = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
-        self.vt = usual if vt is None else min(vt, usual)
-        self._features = features
+        super().__init__(definition.slug, features, usual if vt is None else min(vt, usual))
         self.each_its_own_vt = features.cancels
         self._known_only = known_only
         steps = [step.slug for step in definition.steps]
@@ -168,19 +165,9 @@ class Messages:
         """The rows of `_CLAIM` for one message that was read."""
         return self._run(conn, _THIS_ONE, _ALL, message=message, headers=headers)
 
-    def put_aside(
-        self, conn: Connection, unstarted: Sequence[int], refused: Sequence[int], *, whole_queue: bool
-    ) -> tuple[int, int]:
-        """As `put_aside.put_aside`."""
-        return put_aside(conn, self.queue, self._features, self.vt, unstarted, refused, whole_queue=whole_queue)
-
-    def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
-        """As `put_aside.extend`."""
-        extend(conn, self.queue, self._features, seconds)
-
     def hidden(self, conn: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The tables of which row level security hides all rows, and those of which it may hide some."""
-        there = {table: refused & _NEEDED[table] for table, refused in guarded(conn).items() if table in _NEEDED}
+        there = {table: refused & _NEEDED[table] for table, refused in guarded(conn, _NEEDED).items()}
         return tuple(t for t, refused in there.items() if refused), tuple(t for t, r in there.items() if not r)
 
     def unwired(self, conn: Connection) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from psycopg import sql
 from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.features import Features
+from pgflow_starter.postgres.stores.part import StorePart
 from pgflow_starter.postgres.stores.row_security import guarded
 
 SAMPLE = 400
@@ -78,42 +78,37 @@ select {slug}::text, exists (select from pgmq.{queue} where msg_id = any({refuse
 )
 """
 _READ_AND_CHANGED = {"SELECT", "UPDATE"}
-_USED = {
+_USED: dict[str, set[str]] = {
     "pgflow.flows": {"SELECT"},
     "pgflow.runs": _READ_AND_CHANGED,
     "pgflow.step_states": _READ_AND_CHANGED,
     "pgflow.step_tasks": {*_READ_AND_CHANGED, "INSERT"},
     "pgflow.steps": {"SELECT"},
     "pgflow.workers": _READ_AND_CHANGED,
-    "pgmq.q": {*_READ_AND_CHANGED, "DELETE"},
-    "pgmq.a": {"INSERT"},
 }
-"""What a worker does with tables; with each queue's, by the prefix of its name."""
+"""What a worker does with tables."""
+
+_USED_OF_QUEUE = {"pgmq.q_{}": {*_READ_AND_CHANGED, "DELETE"}, "pgmq.a_{}": {"INSERT"}}
 
 # Its worker meets them as well when it claims.
 _OF_ONE_QUEUE = (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege)
 
 
-class Looks:
+class Looks(StorePart):
     """Looks for such things. Blocks on I/O; thread-safe."""
 
-    def __init__(self, database: Database, detected: Callable[[Connection], Features]) -> None:
-        self._database = database
-        self._detected = detected
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
         # Somewhere, for other processes look as well.
         self._place = uuid4()
 
-    def look(
+    def evidence(
         self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[int]]
     ) -> Mapping[str, Evidence]:
-        """What there is to say of each of these queues. Raises DatabaseError.
-
-        Tasks that were `lost` are looked at again; of the `doubted` messages were read that could not be started, these
-        among them.
-        """
+        """As `TaskStore.evidence`."""
 
         def look(conn: Connection) -> dict[str, Evidence]:
-            found = self._sampled(conn, slugs, lost, _concealed(conn))
+            found = self._sampled(conn, lost, _concealed(conn, slugs))
             if doubted:
                 of_queue = self._detected(conn).tasks_have_queues
                 statements = [_unstartable(slug, refused, of_queue) for slug, refused in doubted.items()]
@@ -124,14 +119,14 @@ class Looks:
         return self._database.call(look, lock=LOCK)
 
     def _sampled(
-        self, conn: Connection, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], concealed: Sequence[str]
+        self, conn: Connection, lost: Mapping[str, Sequence[TaskKey]], concealed: Mapping[str, tuple[str, ...]]
     ) -> dict[str, Evidence]:
         place = self._place
-        rows: list[Any] = conn.execute(_QUEUED, {"place": place, "most": SAMPLE, "slugs": list(slugs)}).fetchall()
+        rows: list[Any] = conn.execute(_QUEUED, {"place": place, "most": SAMPLE, "slugs": list(concealed)}).fetchall()
         *queued, (*_, whole, last) = sorted(rows, key=lambda row: row[0] is None)
         # On from the last one's run, which may have more of them; where it has more than a look takes, from the next.
         self._place = UUID(int=(place.int + 1) % 2**128) if last in (None, place) else last
-        found = {slug: Evidence(whole=whole, concealed=_of_queue(concealed, slug)) for slug in slugs}
+        found = {slug: Evidence(whole=whole, concealed=tables) for slug, tables in concealed.items()}
         keys = {slug: dict.fromkeys(known) for slug, known in lost.items() if known}
         for slug, *columns, _, _ in queued:
             keys.setdefault(slug, {}).update(dict.fromkeys(zip(*columns, strict=True)))
@@ -142,25 +137,18 @@ class Looks:
                 queued=tasks,
                 lost=gone,
                 lost_tasks=tuple((UUID(run), step, index) for run, step, index in (some or ())[:REMEMBERED]),
-                hidden=f"pgmq.q_{slug}" in concealed,
+                hidden=f"pgmq.q_{slug}" in concealed[slug],
                 overdue=overdue,
                 moved_ago=None if moved_ago is None else float(moved_ago),
             )
         return found
 
 
-def _concealed(conn: Connection) -> list[str]:
-    """The tables of which row level security hides for certain what a worker reads or writes there."""
-    return [
-        table
-        for table, refused in guarded(conn, unless_owners=True).items()
-        if refused & _USED.get(table.partition("_")[0] if table.startswith("pgmq.") else table, set())
-    ]
-
-
-def _of_queue(concealed: Sequence[str], slug: str) -> tuple[str, ...]:
-    """Those of the tables that matter to that queue's worker."""
-    return tuple(t for t in concealed if t.startswith("pgflow.") or t in (f"pgmq.q_{slug}", f"pgmq.a_{slug}"))
+def _concealed(conn: Connection, slugs: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """For each queue the tables of which row level security hides for certain what its worker reads or writes there."""
+    used = {slug: {**_USED, **{t.format(slug): does for t, does in _USED_OF_QUEUE.items()}} for slug in slugs}
+    refused = guarded(conn, {table for tables in used.values() for table in tables}, unless_owners=True)
+    return {slug: tuple(t for t in refused if refused[t] & tables.get(t, set())) for slug, tables in used.items()}
 
 
 def _all(conn: Connection, statements: Sequence[sql.Composed]) -> list[Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
+
 from pgflow_starter.errors import DatabaseError, NotInstalledError
 from pgflow_starter.postgres.connections.connection import Connection
 
@@ -18,47 +20,53 @@ _WITHOUT_QUEUE = _WITH_QUEUE[:3]
 # its table locked.
 _CANCELLED = " ".join(str(byte) for byte in b"cancelled")
 
-
-def _callable(schema: str, name: str, given: list[str]) -> str:
-    count, names = len(given), ",".join(given)
-    return (
-        f"exists (select from functions where schema = '{schema}' and name = '{name}' and required <= {count}"
-        f" and pg_catalog.array_to_string(arguments[1:{count}], ',') = '{names}')"
-    )
-
-
-# One look into the catalog: schemas, functions by the names of their arguments, columns, and what a task may be.
-_DETECT = f"""
-with functions as materialized (
-    select n.nspname::text as schema, p.proname::text as name,
-           coalesce(p.proargnames[1:p.pronargs], '{{}}') as arguments, p.pronargs - p.pronargdefaults as required
-    from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where n.nspname in ('pgmq', 'pgflow')
-), columns as materialized (
-    select pg_catalog.concat_ws('.', n.nspname, c.relname, a.attname) as name
+# One look into the catalog: functions with the names of their arguments and how many of them must be given, columns of
+# tables and attributes of types, whether a task may be cancelled, and the server.
+_CATALOG = f"""
+with relations as materialized (
+    select c.oid, pg_catalog.concat_ws('.', n.nspname, c.relname) as name
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
-    where n.nspname in ('pgmq', 'pgflow') and c.relname in ('message_record', 'step_task_record', 'step_tasks')
+    where n.nspname in ('pgmq', 'pgflow')
+      and c.relname in ('message_record', 'step_task_record', 'step_tasks', 'steps', 'workers')
 )
-select exists (select from functions where schema = 'pgmq' and name = 'read'),
-       exists (select from functions where schema = 'pgflow' and name = 'create_flow'),
-       exists (select from functions where schema = 'pgflow' and name = 'add_step' and 'step_type' = any(arguments)),
-       array(select pg_catalog.array_to_string(arguments, ', ') from functions
-             where schema = 'pgflow' and name = 'start_tasks' order by 1),
-       {_callable("pgflow", "start_tasks", _WITH_QUEUE)},
-       {_callable("pgflow", "start_tasks", _WITHOUT_QUEUE)},
-       {_callable("pgmq", "read", ["queue_name", "vt", "qty", "conditional"])},
-       exists (select from functions where schema = 'pgmq' and name = 'enable_notify_insert'),
-       exists (select from columns where name = 'pgflow.step_task_record.flow_input'),
-       exists (select from functions where schema = 'pgflow' and name = 'mark_worker_stopped'),
-       exists (select from functions where schema = 'pgflow' and name = 'requeue_stalled_tasks'),
-       exists (select from columns where name = 'pgmq.message_record.headers'),
-       exists (select from columns where name = 'pgflow.step_tasks.queue_name'),
-       exists (select from pg_catalog.pg_constraint k
-               where k.conrelid = pg_catalog.to_regclass('pgflow.step_tasks')::oid and k.contype = 'c'
+select (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
+                   pg_catalog.concat_ws('.', n.nspname, p.proname),
+                   coalesce(p.proargnames[1:p.pronargs], '{{}}'), p.pronargs - p.pronargdefaults))
+        from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+        where n.nspname in ('pgmq', 'pgflow')),
+       array(select pg_catalog.concat_ws('.', r.name, a.attname)
+             from relations r join pg_catalog.pg_attribute a on a.attrelid = r.oid
+             where a.attnum > 0 and not a.attisdropped),
+       exists (select from relations r join pg_catalog.pg_constraint k on k.conrelid = r.oid
+               where r.name = 'pgflow.step_tasks' and k.contype = 'c'
                  and pg_catalog.strpos(k.conbin::text, '{_CANCELLED}') > 0),
-       pg_catalog.current_database()
+       exists (select from pg_catalog.pg_namespace where nspname = 'pgflow'),
+       (select extversion from pg_catalog.pg_extension where extname = 'pgmq'),
+       pg_catalog.current_setting('server_version'), pg_catalog.current_database()
 """  # noqa: S608 - a constant
+
+
+class Catalog:
+    """What is there, looked up at once. Raises psycopg's errors."""
+
+    def __init__(self, conn: psycopg.Connection[Any]) -> None:
+        row: Any = conn.execute(_CATALOG).fetchone()
+        self._signatures: list[tuple[str, list[str], int]] = row[0] or []
+        self.functions = {name for name, _, _ in self._signatures}
+        self.columns = set[str](row[1])
+        self.cancels: bool = row[2]
+        self.has_pgflow_schema: bool = row[3]
+        self.pgmq_extension: str | None = row[4]
+        self.server_version, self.database = str(row[5]), str(row[6])
+
+    def arguments(self, function: str) -> list[list[str]]:
+        """The names of the arguments of each function of that name."""
+        return sorted(arguments for name, arguments, _ in self._signatures if name == function)
+
+    def takes(self, function: str, given: list[str]) -> bool:
+        """Whether it can be called with these arguments alone, in that order."""
+        count = len(given)
+        return any(f == function and must <= count and a[:count] == given for f, a, must in self._signatures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +93,35 @@ class Features:
 
 def detect(conn: Connection) -> Features:
     """Look into the catalog. Raises NotInstalledError naming what is missing and the command that installs it."""
-    row: Any = conn.execute(_DETECT).fetchone()
-    pgmq, pgflow, maps, claims, by_queue, without, conditional, *rest = row
-    notify, flow_input, stopped, requeue, headers, queues, cancels, database = rest
-    missing = [name for name, there in (("pgmq", pgmq), ("the pgflow core", pgflow)) if not there]
+    there = Catalog(conn)
+    needed = {"pgmq": "pgmq.read", "the pgflow core": "pgflow.create_flow"}
+    missing = [what for what, function in needed.items() if function not in there.functions]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        msg = f"{' and '.join(missing)} {verb} not installed in database {database!r}; {INSTALL}"
+        msg = f"{' and '.join(missing)} {verb} not installed in database {there.database!r}; {INSTALL}"
         raise NotInstalledError(msg)
-    if not (claims and maps):
-        msg = f"the pgflow core in database {database!r} is older than 0.8.1; upgrade it with pgflow's own migrations"
+    core, claims = f"the pgflow core in database {there.database!r}", there.arguments("pgflow.start_tasks")
+    if not claims or not any("step_type" in arguments for arguments in there.arguments("pgflow.add_step")):
+        msg = f"{core} is older than 0.8.1; upgrade it with pgflow's own migrations"
         raise NotInstalledError(msg)
-    if not (by_queue or without):
+    by_queue = there.takes("pgflow.start_tasks", _WITH_QUEUE)
+    if not by_queue and not there.takes("pgflow.start_tasks", _WITHOUT_QUEUE):
+        told = "), start_tasks(".join(", ".join(arguments) for arguments in claims)
         msg = (
-            f"the pgflow core in database {database!r} has a start_tasks that this pgflow-starter cannot call,"
-            f" start_tasks({'), start_tasks('.join(claims)}): upgrade pgflow-starter,"
-            " or, if the core was patched by hand, apply pgflow's own migrations"
+            f"{core} has a start_tasks that this pgflow-starter cannot call, start_tasks({told}):"
+            " upgrade pgflow-starter, or, if the core was patched by hand, apply pgflow's own migrations"
         )
         raise NotInstalledError(msg)
     return Features(
-        notify=notify,
-        flow_input=flow_input,
-        mark_worker_stopped=stopped,
-        requeue_stalled_tasks=requeue,
-        headers=headers,
-        conditional_read=conditional,
+        notify="pgmq.enable_notify_insert" in there.functions,
+        flow_input="pgflow.step_task_record.flow_input" in there.columns,
+        mark_worker_stopped="pgflow.mark_worker_stopped" in there.functions,
+        requeue_stalled_tasks="pgflow.requeue_stalled_tasks" in there.functions,
+        headers="pgmq.message_record.headers" in there.columns,
+        conditional_read=there.takes("pgmq.read", ["queue_name", "vt", "qty", "conditional"]),
         claims_by_queue=by_queue,
-        tasks_have_queues=queues,
-        cancels=cancels,
+        tasks_have_queues="pgflow.step_tasks.queue_name" in there.columns,
+        cancels=there.cancels,
     )
 
 

@@ -58,10 +58,7 @@ class PostgresFlowStore:
         self._throttles: Foresight[int] = Foresight(clock)
 
     def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
-        """Create the flow or verify its shape; the definition that is in force, with the options that are stored.
-
-        Raises ShapeMismatchError, MissingRightsError, NotInstalledError, DatabaseError.
-        """
+        """As `FlowStore.compile`. Raises MissingRightsError, too."""
         known = self._stored.take(definition.slug)
         if known is not None and known.value is not None and known.value.queue:
             return verify(definition, known.value)
@@ -110,12 +107,12 @@ class PostgresFlowStore:
         return ["it is not in the database"] if stored is None else shape_differences(definition, stored)
 
     def register_workers(self, workers: Sequence[tuple[UUID, str]], scope: CancelScope) -> None:
-        """Make the workers (id, slug) known to pgflow. Raises DatabaseError."""
+        """As `FlowStore.register_workers`."""
         ids, slugs = [worker_id for worker_id, _ in workers], [slug for _, slug in workers]
         self._call(scope, lambda conn: conn.execute(REGISTER_WORKERS, (ids, slugs)))
 
     def notifies(self, queue: str, throttle_ms: int) -> bool:
-        """Whether `verify` saw a moment ago that it does, as `enable_notify` would have it. Does not wait."""
+        """As `FlowStore.notifies`."""
         return self._throttles.take_if(queue, throttle_ms)
 
     def silent(self, queues: Sequence[str]) -> Sequence[str]:
@@ -124,10 +121,7 @@ class PostgresFlowStore:
         return [queue for queue in queues if queue not in notify]
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
-        """Let inserts into the queue notify.
-
-        Raises NotInstalledError for a pgmq without it, MissingRightsError, DatabaseError.
-        """
+        """As `FlowStore.enable_notify`. Raises NotInstalledError for a pgmq without it, MissingRightsError, too."""
         known = self._throttles.take(queue)
         if known is not None and known.value == throttle_ms:
             return
@@ -208,7 +202,9 @@ def create_or_verify(conn: Connection, definition: FlowDefinition, stored: Store
             # Read again under the lock: another process may have compiled it meanwhile, and another shape at that.
             stored = stored_flows(conn, [definition.slug]).get(definition.slug)
             if stored is None or not stored.steps:
-                _add_steps(conn, definition)
+                for s in definition.steps:
+                    options = s.max_attempts, s.base_delay, s.timeout, s.start_delay
+                    conn.execute(_ADD_STEP, (definition.slug, s.slug, list(s.depends_on), *options, str(s.kind)))
                 return Compiled(True, definition)
     return verify(definition, stored)
 
@@ -226,9 +222,3 @@ def _refuse_slugs(conn: Connection, definition: FlowDefinition) -> None:
             " it takes no '_' at either end and no '__'. Rename it"
         )
         raise DefinitionError(msg)
-
-
-def _add_steps(conn: Connection, definition: FlowDefinition) -> None:
-    for s in definition.steps:
-        options = s.max_attempts, s.base_delay, s.timeout, s.start_delay
-        conn.execute(_ADD_STEP, (definition.slug, s.slug, list(s.depends_on), *options, str(s.kind)))

@@ -67,6 +67,13 @@ ALL_USES: tuple[Use, ...] = ("work", "start", "compile", "notify")
 WORK_USES: tuple[Use, ...] = ("work", "start")
 """Without those that let a role have code of its own run by others: in functions of pgmq's schema, in triggers."""
 
+
+def _all_of(use: Use) -> set[tuple[Use, str, str]]:
+    """Every right on tables and schemas that is for it."""
+    needed = {**TABLES[use], **SCHEMAS.get(use, {})}
+    return {(use, target, privilege) for target, privileges in needed.items() for privilege in privileges.split(", ")}
+
+
 _ARCHIVING: set[tuple[Use, str, str]] = {("work", "q", "DELETE"), ("work", "a", "SELECT"), ("work", "a", "INSERT")}
 IN_BODIES: Sequence[tuple[Sequence[str], set[tuple[Use, str, str]]]] = (
     (
@@ -79,19 +86,8 @@ IN_BODIES: Sequence[tuple[Sequence[str], set[tuple[Use, str, str]]]] = (
         },
     ),
     (("pgmq.archive",), {*_ARCHIVING}),
-    (("pgflow.start_flow",), {("start", "pgflow.runs", "INSERT"), ("start", "pgflow.step_states", "INSERT")}),
-    (
-        ("pgflow.create_flow", "pgflow.add_step"),
-        {
-            ("compile", "pgmq", "CREATE"),
-            ("compile", "pgflow.flows", "INSERT"),
-            ("compile", "pgflow.flows", "UPDATE"),
-            ("compile", "pgflow.steps", "INSERT"),
-            ("compile", "pgflow.steps", "UPDATE"),
-            ("compile", "pgflow.deps", "INSERT"),
-            ("compile", "pgmq.meta", "INSERT"),
-        },
-    ),
+    (("pgflow.start_flow",), _all_of("start")),
+    (("pgflow.create_flow", "pgflow.add_step"), _all_of("compile")),
 )
 """What only these functions do: where all of them have their owner's rights, nobody else needs it."""
 

@@ -87,37 +87,36 @@ from free where q.msg_id = free.msg_id
 _OF_QUEUE = " and t.queue_name = %(queue)s"
 
 
-def put_aside(
-    conn: Connection,
-    queue: str,
-    features: Features,
-    vt: int,
-    unstarted: Sequence[int],
-    refused: Sequence[int],
-    *,
-    whole_queue: bool,
-) -> tuple[int, int]:
-    """Have what was read and not started left alone for a while; how many are nobody's, and how many locked.
+class Aside:
+    """The messages of a queue that are to be left alone, on one connection. Raises psycopg's errors."""
 
-    Of the `whole_queue`, where there is hardly anything else at its head.
-    """
-    put = _statement(_PUT_ASIDE, queue, features)
-    # Where hardly anything can be started, that it can be again shall be found soon.
-    longest = REFUSED_VT if whole_queue else LONGEST_REFUSED_VT
-    given = {"queue": queue, "vt": vt, "ids": list(unstarted), "refused": list(refused), "longest": longest}
-    row: Any = conn.execute(put, given).fetchone()
-    nobodys, locked = row
-    if whole_queue:
-        put = _statement(_PUT_ALL_ASIDE, queue, features)
-        row = conn.execute(put, {"queue": queue, "vt": vt, "most": AT_ONCE}).fetchone()
-        nobodys += row[0]
-    return nobodys, locked
+    def __init__(self, queue: str, features: Features, vt: int) -> None:
+        self.queue = queue
+        self.vt = vt
+        self._features = features
 
+    def put_aside(
+        self, conn: Connection, unstarted: Sequence[int], refused: Sequence[int], *, whole_queue: bool
+    ) -> tuple[int, int]:
+        """Have what was read and not started left alone for a while; how many are nobody's, and how many locked.
 
-def extend(conn: Connection, queue: str, features: Features, seconds: dict[int, int]) -> None:
-    """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""
-    given = {"ids": list(seconds), "seconds": list(seconds.values())}
-    conn.execute(_statement(_EXTEND, queue, features), given)
+        Of the `whole_queue`, where there is hardly anything else at its head.
+        """
+        # Where hardly anything can be started, that it can be again shall be found soon.
+        longest = REFUSED_VT if whole_queue else LONGEST_REFUSED_VT
+        given: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "longest": longest, "most": AT_ONCE}
+        given |= {"ids": list(unstarted), "refused": list(refused)}
+        row: Any = conn.execute(_statement(_PUT_ASIDE, self.queue, self._features), given).fetchone()
+        nobodys, locked = row
+        if whole_queue:
+            row = conn.execute(_statement(_PUT_ALL_ASIDE, self.queue, self._features), given).fetchone()
+            nobodys += row[0]
+        return nobodys, locked
+
+    def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
+        """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""
+        given = {"ids": list(seconds), "seconds": list(seconds.values())}
+        conn.execute(_statement(_EXTEND, self.queue, self._features), given)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pgflow_starter.postgres.connections.connection import Connection
@@ -30,9 +31,11 @@ case when c.relrowsecurity and not who.sees_all
 
 _GUARDED = f"""
 with {WHO}
-select n.nspname::text || '.' || c.relname::text, {REFUSED}
-from who, pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname in ('pgflow', 'pgmq') and c.relrowsecurity
+select g.schema || '.'::text || g.name, {REFUSED}
+from who, unnest(%(schemas)s::text[], %(names)s::text[]) as g (schema, name)
+join pg_catalog.pg_namespace n on n.nspname = g.schema::name
+join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = g.name::name
+where c.relrowsecurity
   and not (%(unless_owners)s and exists (
       select from pg_catalog.pg_proc f where f.proname = 'start_tasks' and f.prosecdef
       and f.pronamespace = pg_catalog.to_regnamespace('pgflow')::oid))
@@ -40,10 +43,13 @@ order by 1
 """  # noqa: S608 - constants
 
 
-def guarded(conn: Connection, *, unless_owners: bool = False) -> dict[str, set[str]]:
-    """The tables where it is in force for who asks, and the commands that it refuses there. Raises psycopg's errors.
+def guarded(conn: Connection, tables: Iterable[str], *, unless_owners: bool = False) -> dict[str, set[str]]:
+    """Those of these tables where it is in force for who asks, and the commands that it refuses there.
 
-    `unless_owners`: none of them where start_tasks has its owner's rights; then it is the owner's business.
+    `unless_owners`: none of them where start_tasks has its owner's rights; then it is the owner's business. Raises
+    psycopg's errors.
     """
-    rows: list[Any] = conn.execute(_GUARDED, {"role": None, "unless_owners": unless_owners}).fetchall()
+    named = [table.split(".") for table in tables]
+    given = {"role": None, "schemas": [n[0] for n in named], "names": [n[1] for n in named]}
+    rows: list[Any] = conn.execute(_GUARDED, {**given, "unless_owners": unless_owners}).fetchall()
     return {table: set(refused) for table, refused in rows if refused is not None}

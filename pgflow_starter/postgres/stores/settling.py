@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
-
-from psycopg import sql
 
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores.part import StorePart, on_queue
 
 _GIVEN = """
 unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
@@ -100,18 +98,11 @@ where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug and t.status = 'st
 _EXHAUST_FREE = f"{EXHAUST} and {_IS_FREE}"
 
 
-class Settling:
+class Settling(StorePart):
     """Writes outcomes. Blocks on I/O; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
     def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
-        """Write them, in one transaction and one round trip; those that are not, for somebody has locked their run.
-
-        It is all of the others or nothing; those that pgflow ignored are told, too. Who is `careful` waits for no row
-        that is locked. Raises DatabaseError.
-        """
+        """As `TaskStore.settle`, in one transaction and one round trip: all that are not locked or nothing."""
         ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
         if not careful:
             try:
@@ -120,7 +111,7 @@ class Settling:
                 if not error.locked:
                     raise
         # Something of one of them is locked, or a table is: then this fails as well.
-        find = _all_free(f"q_{outcomes[0].task.flow_slug}")
+        find = on_queue(_ALL_FREE, outcomes[0].task.flow_slug)
         return self._database.call(partial(_settle_found, ordered, find), answers=answers)
 
 
@@ -166,8 +157,3 @@ def _settled(outcomes: Sequence[Outcome], row: Any, ignored: Sequence[tuple[Sequ
     there = locked.union(free)
     told += [(o, Ignored(None, None)) for o in outcomes if str(o.task.run_id) not in there]
     return Settled(left, told)
-
-
-@cache
-def _all_free(queue: str) -> str:
-    return sql.SQL(_ALL_FREE).format(queue=sql.Identifier(queue)).as_string()

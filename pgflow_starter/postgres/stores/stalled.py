@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
 from uuid import UUID
-
-from psycopg import sql
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.said_once import SaidOnce
@@ -17,8 +15,9 @@ from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.neighbours import OURS, STOPPED
+from pgflow_starter.postgres.stores.part import StorePart, on_queue
 from pgflow_starter.postgres.stores.settling import EXHAUST
+from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 
 logger = logging.getLogger("pgflow_starter.tasks")
 
@@ -125,23 +124,20 @@ from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[]) as o(ru
 _STALLED_TEXT = "the worker that ran the task died, and the task has no attempt left"
 
 
-class Stalled:
+class Stalled(StorePart):
     """Gives such tasks back. Blocks on I/O; thread-safe."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self._refused = SaidOnce()
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[_Key]:
-        """Make tasks that the worker started claimable by others, their attempt not counted; those that are.
-
-        Not those that somebody has locked, nor those that the worker has not started. Raises DatabaseError.
-        """
+        """As `TaskStore.give_back`; not those that the worker has not started."""
         given: set[_Key] = set()
         for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
             keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in group])
             keys["worker"] = worker_id
-            statement = _of_queue(_GIVE_BACK, slug)
+            statement = on_queue(_GIVE_BACK, slug)
             rows: list[Any] = self._database.call(
                 lambda conn, s=statement, k=keys: conn.execute(s, k).fetchall()  # type: ignore[misc]
             )
@@ -149,18 +145,16 @@ class Stalled:
         return given
 
     def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
-        """What the database holds as started by these workers, with the worker's id. Raises DatabaseError."""
+        """As `TaskStore.started_by`."""
         rows: list[Any] = self._database.call(lambda conn: conn.execute(_STARTED_BY, (list(workers),)).fetchall())
         return [
             (worker, Task(run, slug, step, index, msg, 0, None, None)) for worker, run, slug, step, index, msg in rows
         ]
 
-    def recover(self, slugs: Collection[str], own: Collection[UUID], stale_threshold: float) -> int:
-        """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
+    def recover_stalled(self, slugs: Collection[str], own: Collection[UUID], stale_threshold: float) -> int:
+        """As `TaskStore.recover_stalled`.
 
-        Of another runtime's worker, and of one whose row is gone, those that are older than their step's timeout and
-        half a minute. Not those of the workers in `own`. It begins with no more after five seconds. How many it were is
-        returned. Raises DatabaseError.
+        Of a worker whose row is gone as of another runtime's. It begins with no more after five seconds.
         """
         given = {"slugs": list(slugs), "own": list(own), "age": stale_threshold, "run": None, "step": "", "index": 0}
         until = self._database.clock.monotonic() + LONGEST
@@ -229,22 +223,12 @@ def _shown(conn: Connection, rows: Iterable[Any]) -> dict[tuple[str, int], bool]
     for *_, slug, message, _exhausted, there in rows:
         if there and message is not None:
             by_queue.setdefault(slug, []).append(message)
-    cursors = {}
+    cursors: dict[str, Any] = {}
     with conn.pipeline():
         for slug, ids in by_queue.items():
-            cursors[slug] = conn.execute(_of_queue(_SHOW, slug), {"ids": ids})
-    return {(slug, row[0]): bool(row[1]) for slug, cursor in cursors.items() for row in _rows(cursor)}
-
-
-def _rows(cursor: Any) -> list[Any]:
-    found: list[Any] = cursor.fetchall()
-    return found
+            cursors[slug] = conn.execute(on_queue(_SHOW, slug), {"ids": ids})
+    return {(slug, row[0]): bool(row[1]) for slug, cursor in cursors.items() for row in cursor.fetchall()}
 
 
 def _columns(keys: Sequence[Any]) -> dict[str, Any]:
     return {"runs": [k[0] for k in keys], "steps": [k[1] for k in keys], "indexes": [k[2] for k in keys]}
-
-
-@cache
-def _of_queue(statement: str, slug: str) -> str:
-    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{slug}")).as_string()

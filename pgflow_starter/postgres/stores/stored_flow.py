@@ -11,7 +11,7 @@ from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.errors import ShapeMismatchError
 from pgflow_starter.ports import Compiled
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.neighbours import OURS, STOPPED
+from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 
 NEIGHBOUR_HEARD = 300
 """Seconds since its last heartbeat for which another runtime's worker, which sends none while it works, has a queue."""
@@ -84,7 +84,12 @@ def verify(definition: FlowDefinition, stored: StoredFlow) -> Compiled:
             " Give the changed flow a new slug, or delete the stored one when its runs are done"
         )
         raise ShapeMismatchError(msg)
-    differences = _order_differences(definition, stored)
+    differences: list[str] = []
+    here, there = [s.slug for s in definition.steps], list(stored.steps)
+    if here != there:
+        differences = [
+            f"its steps are in the order {', '.join(there)} in the database and {', '.join(here)} in the code"
+        ]
     if differences and stored.neighbours:
         msg = (
             f"flow {definition.slug!r}: {differences[0]}, and a worker of another runtime has its queue"
@@ -124,20 +129,6 @@ def shape_differences(definition: FlowDefinition, stored: StoredFlow) -> list[st
                 " code"
             )
         if there.conditions:
-            found.append(
-                f"step {slug!r} has conditions in the database ({_told(there.conditions)}), which cannot be declared"
-                " here yet"
-            )
+            told = ", ".join(f"{name} {json.dumps(value)}" for name, value in there.conditions.items())
+            found.append(f"step {slug!r} has conditions in the database ({told}), which cannot be declared here yet")
     return found
-
-
-def _told(conditions: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {json.dumps(value)}" for name, value in conditions.items())
-
-
-def _order_differences(definition: FlowDefinition, stored: StoredFlow) -> list[str]:
-    """Of the same steps."""
-    here, there = [s.slug for s in definition.steps], list(stored.steps)
-    if here == there:
-        return []
-    return [f"its steps are in the order {', '.join(there)} in the database and {', '.join(here)} in the code"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,9 +12,8 @@ from uuid import UUID
 import psycopg
 
 from pgflow_starter.core.classify import reason_for_logs
-from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.evidence import Evidence, TaskKey
-from pgflow_starter.core.task import Claimed, Outcome, Settled, Task
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import MISSING_STATES, DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.connections.connection import Connection
@@ -29,7 +28,6 @@ from pgflow_starter.postgres.stores.claiming import (
     of_one_message,
 )
 from pgflow_starter.postgres.stores.evidence import Looks
-from pgflow_starter.postgres.stores.features import Detected
 from pgflow_starter.postgres.stores.inputs import FlowInputs
 from pgflow_starter.postgres.stores.settling import Settling
 from pgflow_starter.postgres.stores.stalled import Stalled
@@ -42,25 +40,18 @@ _REPLACED_STATES = ("42883", "42P13")  # the core is another than it was when it
 _UNWIRED_STATES = (*MISSING_STATES, "23503")  # or an unknown worker
 
 
-class PostgresTaskStore:
+class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
     """`ports.TaskStore` on a Database. Blocks on I/O; thread-safe."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._detected = Detected()
+        super().__init__(database)
         self._known_only: dict[str, float] = {}
         self._inputs = FlowInputs()
-        self._settling, self._stalled = Settling(database), Stalled(database)
-        self._looks = Looks(database, self._detected)
-        self._workers = WorkerRows(database, self._detected)
 
     def claim(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float = 1.0
     ) -> Claimed:
-        """Read up to `quantity` visible messages and start their tasks, within `answers` times the usual limit.
-
-        Raises DatabaseError; UnknownFlowError when the flow or the worker is in the database no more.
-        """
+        """As `TaskStore.claim`."""
         knew = self._detected.known
         try:
             try:
@@ -77,44 +68,6 @@ class PostgresTaskStore:
         except _AfterClaim as after:
             raise after.error from after
         return self._of_known_steps(definition, worker_id, claimed)
-
-    def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
-        """As `WorkerRows.look`."""
-        return self._workers.look(workers)
-
-    def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
-        """As `Settling.settle`."""
-        return self._settling.settle(outcomes, answers, careful)
-
-    def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[tuple[UUID, str, int]]:
-        """As `Stalled.give_back`."""
-        return self._stalled.give_back(worker_id, tasks)
-
-    def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
-        """As `Stalled.started_by`."""
-        return self._stalled.started_by(workers)
-
-    def recover_stalled(self, slugs: Sequence[str], own: Sequence[UUID], stale_threshold: float) -> int:
-        """As `Stalled.recover`."""
-        return self._stalled.recover(slugs, own, stale_threshold)
-
-    def evidence(
-        self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[int]]
-    ) -> Mapping[str, Evidence]:
-        """As `Looks.look`."""
-        return self._looks.look(slugs, lost, doubted)
-
-    def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
-        """As `WorkerRows.heartbeat`."""
-        return self._workers.heartbeat(workers)
-
-    def keep_young(self, workers: Sequence[UUID]) -> None:
-        """As `WorkerRows.keep_young`."""
-        self._workers.keep_young(workers)
-
-    def workers_stopped(self, workers: Sequence[UUID]) -> None:
-        """As `WorkerRows.stopped`."""
-        self._workers.stopped(workers)
 
     def _claimed(
         self,
@@ -149,7 +102,7 @@ class PostgresTaskStore:
             return claimed
         self._known_only[definition.slug] = self._database.clock.monotonic() + KNOWN_ONLY
         with suppress(DatabaseError):
-            self._stalled.give_back(worker_id, unknown)
+            self.give_back(worker_id, unknown)
         known = tuple(task for task in claimed.tasks if task.step_slug in steps)
         return replace(claimed, tasks=known, unknown=frozenset(task.step_slug for task in unknown))
 
@@ -226,7 +179,11 @@ class PostgresTaskStore:
         started = [r[4:] for r in rows if r[4] is not None]
         steps = {s.slug: s for s in definition.steps}
         try:
-            _extend(conn, definition, steps, messages, started)
+            if not messages.each_its_own_vt:
+                vts = {r[3]: definition.timeout_of(steps[r[1]]) + VT_MARGIN for r in started if r[1] in steps}
+                other = {message: seconds for message, seconds in vts.items() if seconds != messages.vt}
+                if other:
+                    messages.extend(conn, other)
             tasks = self._inputs.tasks(conn, messages.queue, steps, started)
         except psycopg.Error as raised:
             if raised.sqlstate is None:
@@ -237,25 +194,16 @@ class PostgresTaskStore:
             raise _AfterClaim(error) from raised
         return read, None if visible_in is None else float(visible_in), ids or (), tasks
 
-    def _wired(self, conn: Connection, messages: Messages) -> _Wired:
-        return _Wired(self._detected, conn, messages)
-
-
-class _Wired:
-    """Around a claim: what it raises because flow or worker are there no more comes out as UnknownFlowError."""
-
-    def __init__(self, detected: Detected, conn: Connection, messages: Messages) -> None:
-        self._detected = detected
-        self._conn = conn
-        self._messages = messages
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, psycopg.Error):
+    @contextmanager
+    def _wired(self, conn: Connection, messages: Messages) -> Iterator[None]:
+        """Around a claim: what it raises because flow or worker are there no more comes out as UnknownFlowError."""
+        try:
+            yield
+        except psycopg.Error as error:
             self._detected.forget()
-            if error.sqlstate in _UNWIRED_STATES and self._messages.unwired(self._conn):
-                raise _unwired(self._messages.queue) from error
+            if error.sqlstate in _UNWIRED_STATES and messages.unwired(conn):
+                raise _unwired(messages.queue) from error
+            raise
 
 
 class _AfterClaim(Exception):  # noqa: N818 - where an error was met, no error of its own
@@ -264,21 +212,6 @@ class _AfterClaim(Exception):  # noqa: N818 - where an error was met, no error o
     def __init__(self, error: DatabaseError) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-def _extend(
-    conn: Connection,
-    definition: FlowDefinition,
-    steps: dict[str, StepDefinition],
-    messages: Messages,
-    rows: Sequence[Any],
-) -> None:
-    if messages.each_its_own_vt:
-        return
-    other = {r[3]: definition.timeout_of(steps[r[1]]) + VT_MARGIN for r in rows if r[1] in steps}
-    other = {message: seconds for message, seconds in other.items() if seconds != messages.vt}
-    if other:
-        messages.extend(conn, other)
 
 
 def _unwired(slug: str) -> UnknownFlowError:

