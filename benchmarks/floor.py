@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from pgflow_starter.postgres.stores import pgmq
-from pgflow_starter.postgres.stores.workers import REGISTER_WORKERS
+from pgflow_starter.postgres.stores.worker_rows import REGISTER_WORKERS
 
 Connection = psycopg.Connection[Any]
 

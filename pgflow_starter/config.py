@@ -35,8 +35,8 @@ class Settings:
     batch_size: int = 10
     """Messages that one poll of a worker takes at most."""
     min_poll_interval: float = 1.0
-    """From one poll to the next of an idle worker. One that had work within the last 5 s polls each 0.1 s at least; but
-    no sooner than this where it is more than 1 s."""
+    """The shortest pause between two polls of an idle worker. One that had work within the last 5 s pauses 0.1 s at
+    most, but as long as this where it is more than 1 s."""
     max_poll_interval: float = 5.0
     """The same once it has been idle for a while."""
     notify_fallback_interval: float = 30.0

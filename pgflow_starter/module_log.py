@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 _CALLER = 3
-"""Frames from the call of `logging` up to who has something to say."""
+"""Frames from the call of `logging` up to the caller of a method here."""
 
 
 class ModuleLog:

@@ -18,10 +18,10 @@ from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
 class CancelScope(Protocol):
-    """How a phase that waits lets itself be interrupted."""
+    """How a phase or a claim that waits lets itself be interrupted."""
 
     def interruptible(self, cancel: Callable[[], None]) -> AbstractContextManager[None]:
-        """While inside, `cancel` is called (from another thread) when the phase takes too long."""
+        """While inside, `cancel` is called (from another thread) when it takes too long or has to end."""
 
 
 class PhaseObserver(Protocol):
@@ -83,7 +83,7 @@ class ListenObserver(Protocol):
         """It is listening again."""
 
 
-Told = Callable[[Outcome, Failure | None], None]
+RecordOutcome = Callable[[Outcome, Failure | None], None]
 """To be called with a task's outcome, and what may be told of it where it is a failure."""
 
 
@@ -99,7 +99,7 @@ class MessageObserver(Protocol):
     def received(self, queue: str, claimed: Claimed, seconds: float) -> object | None:
         """A claim took so long and came to this; what `processing` its tasks shall know of it."""
 
-    def processing(self, task: Task, received: object | None) -> AbstractContextManager[Told]:
+    def processing(self, task: Task, received: object | None) -> AbstractContextManager[RecordOutcome]:
         """Around a task's handler, on its thread; what it gives is to be called with what became of it."""
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 
 class Shutdown:
-    """Nobody sees that it stops without a deadline. Whoever judges a failure reads `begun`.
+    """Nobody sees that it stops without a deadline. Every part that judges a failure reads `begun`.
 
     What fails from then on may fail because of the end: no attempt has failed by it, no worker is in trouble, nobody
-    was deprecated. Thread-safe; a signal handler may begin it on top of whoever reads it, or begins it.
+    was deprecated. Thread-safe; a signal handler may begin it on top of code that reads or begins it.
     """
 
     def __init__(self) -> None:
-        # All that were given: who replaced the nearest would undo what came between its look and its word.
+        # All that were given: a caller that replaced the nearest would undo what came between its look and its word.
         self._deadlines: list[float] = []
 
     @property

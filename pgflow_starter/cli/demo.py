@@ -16,7 +16,7 @@ from rich.text import Text
 
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.demo_modules import MESSAGES, LoyaltyPoints, process_order, restock, send_email
-from pgflow_starter.cli.module_view import View, view_on
+from pgflow_starter.cli.module_table import View, view_on
 from pgflow_starter.cli.options import flag, stdout_console
 from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import summary
@@ -83,7 +83,7 @@ def _perform(dsn: str, strategy: SignalStrategy, console: Console, signals: Sign
             click.echo("Running what they are for:")
             runs = _run_messages(starter, signals)
             console.print(_table(runs))
-            problems = [_told(run) for run, (_, _, due) in zip(runs, MESSAGES, strict=True) if run.result != due]
+            problems = [_run_text(run) for run, (_, _, due) in zip(runs, MESSAGES, strict=True) if run.result != due]
     return problems
 
 
@@ -164,5 +164,5 @@ def _table(runs: list[Run]) -> Table:
     return table
 
 
-def _told(run: Run) -> str:
+def _run_text(run: Run) -> str:
     return f"run {run.id} of {run.flow_slug} is {run.status}" + (f": {run.error}" if run.error else f", {run.result!r}")

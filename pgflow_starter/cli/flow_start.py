@@ -97,7 +97,7 @@ def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | No
             click.echo(str(run.id))
         waited = None if wait is None else _finished(run, wait, dsn, signals)
     if as_json:
-        click.echo(json_line(_told(waited or run)))
+        click.echo(json_line(_run_fields(waited or run)))
     elif waited is not None and waited.status == "completed":
         click.echo(json_line(waited.output))
     if waited is not None:
@@ -162,7 +162,7 @@ def _look(client: PgflowClient, run: Run, view: RunView, signals: Signals) -> No
         view.away(one_line(str(error)))
 
 
-def _told(run: Run) -> dict[str, Any]:
+def _run_fields(run: Run) -> dict[str, Any]:
     return {
         "id": str(run.id),
         "flow_slug": run.flow_slug,

@@ -12,11 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.cli.module_view import module_error, module_table
+from pgflow_starter.cli.module_table import module_error, module_table
 from pgflow_starter.cli.options import TimedLines, is_live
 from pgflow_starter.cli.status_answer import Answer, WorkerLine
 from pgflow_starter.cli.status_url import StatusUrl
-from pgflow_starter.cli.telling import News, told
+from pgflow_starter.cli.telling import StatusChanges, module_line
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import StarterStatus
 from pgflow_starter.core.text import one_line
@@ -109,15 +109,15 @@ class _Lines(TimedLines):
     def __init__(self, url: StatusUrl, console: Console, clock: Clock) -> None:
         super().__init__(console, clock)
         self._url = url
-        self._news = News()
+        self._changes = StatusChanges()
         self._troubles: dict[str, str] = {}
         self._headline = ""
 
     def show(self, answer: Answer) -> None:
         self._head(headline(self._url, answer))
         if answer.status is not None:
-            for state in self._news.of(answer.status):
-                self.say(told(state, answer.now))
+            for state in self._changes.of(answer.status):
+                self.say(module_line(state, answer.now))
         for worker in answer.workers:
             if self._troubles.get(worker.slug, "") != worker.trouble:
                 self._troubles[worker.slug] = worker.trouble

@@ -7,25 +7,25 @@ from datetime import datetime
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
 
 
-class News:
+class StatusChanges:
     """Compares each status with the one before. For one thread."""
 
     def __init__(self) -> None:
-        self._told: dict[int, tuple[object, ...]] = {}
+        self._before: dict[int, tuple[object, ...]] = {}
 
     def of(self, status: StarterStatus) -> list[ModuleState]:
         """The states that say something new: a status other than before, or another failure."""
-        news = []
+        changed = []
         for key, state in enumerate(status.modules):
             error = state.last_error
             says = (state.status, error and (error.phase, error.reason, error.error_type))
-            if self._told.get(key, (ModuleStatus.PENDING, None)) != says:
-                self._told[key] = says
-                news.append(state)
-        return news
+            if self._before.get(key, (ModuleStatus.PENDING, None)) != says:
+                self._before[key] = says
+                changed.append(state)
+        return changed
 
 
-def told(state: ModuleState, now: datetime) -> str:
+def module_line(state: ModuleState, now: datetime) -> str:
     """One line about a module."""
     words = [f"{state.module} ({state.type}): {state.status}"]
     if state.status is ModuleStatus.SUCCEEDED:

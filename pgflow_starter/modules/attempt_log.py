@@ -22,7 +22,7 @@ def log_began(state: ModuleState) -> None:
 def log_turned(cell: ModuleCell, state: ModuleState, delay: float | None = None, *, quiet: bool = False) -> None:
     """An attempt ended, or the module's worker did; `delay` seconds until the next attempt, where one is scheduled.
 
-    It is `quiet` where somebody else tells why it failed, and will be tried again: then it is no news of this module.
+    `quiet` where another part logs the cause and the module will be tried again: then this is no news of this module.
     """
     log, error = _log_of(state), state.last_error
     says = (state.status, None if error is None else (error.phase, error.error_type))

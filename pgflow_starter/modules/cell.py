@@ -8,7 +8,7 @@ from typing import Any
 import pykka
 
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.news import Breaks
+from pgflow_starter.core.said_once import Breaks
 from pgflow_starter.core.state import ModuleStatus
 from pgflow_starter.modules.machine import Machine
 from pgflow_starter.modules.messages import ModuleMessage

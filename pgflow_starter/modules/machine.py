@@ -24,7 +24,7 @@ from pgflow_starter.core.state import ErrorClass, Identity, ModuleError, ModuleS
 
 @dataclass(frozen=True, slots=True)
 class RunPhase:
-    """Effect: run the phase on a thread of its own and report with the token."""
+    """Effect: run the phase as it is planned and report with the token."""
 
     phase: Phase
     token: int

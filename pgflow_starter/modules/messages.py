@@ -13,7 +13,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class PhaseReported:
-    """A phase's thread has ended; its result is in `job`."""
+    """A phase has ended; its result is in `job`."""
 
     job: Any
 

@@ -11,7 +11,7 @@ from pgflow_starter.core.classify import classify, error_type, reason
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus
 from pgflow_starter.errors import DatabaseError, PhaseTimeoutError
-from pgflow_starter.modules import machine as core
+from pgflow_starter.modules import machine
 from pgflow_starter.modules.attempt_log import log_began, log_turned
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.messages import (
@@ -47,13 +47,13 @@ class ModuleActor(DispatchedActor):
         self._cancelled = True  # a successor would find on the cell what it does not judge any more
         job = self._cell.job
         if job is not None and not job.done:
-            _abandon(job, self._world)
+            _cancel_job(job, self._world)
 
     def on_receive(self, message: Any) -> None:
         if self._cancelled or self._world.shutdown.begun:
             return  # what the end cuts short is no failed attempt, and nothing begins any more
         now = self._world.clock.now()
-        machine = self._cell.machine
+        m = self._cell.machine
         match message:
             case Begin():
                 self._resume()
@@ -64,27 +64,27 @@ class ModuleActor(DispatchedActor):
                 if job is self._cell.job and not job.done:
                     self._overdue(job)
             case RetryDue(token):
-                self._apply(core.timer_fired(machine, token, now))
+                self._apply(machine.timer_fired(m, token, now))
             case CellChanged():
                 self._heed_cell()
             case DatabaseBack():
-                self._apply(core.database_back(machine, now))
+                self._apply(machine.database_back(m, now))
                 self._heed_trouble()
             case _:
                 super().on_receive(message)
 
     def _resume(self) -> None:
         """Begin; or, after a crash, take up what the last incarnation left: nothing of it was in its head alone."""
-        machine, job, now = self._cell.machine, self._cell.job, self._world.clock.now()
-        if machine.state.attempts == 0:
-            self._apply(core.begin(machine, now))
+        m, job, now = self._cell.machine, self._cell.job, self._world.clock.now()
+        if m.state.attempts == 0:
+            self._apply(machine.begin(m, now))
         elif (
-            machine.state.phase is not None
-            and not machine.troubled
-            and not (job is not None and (job.token, job.phase) == (machine.token, machine.state.phase))
+            m.state.phase is not None
+            and not m.troubled
+            and not (job is not None and (job.token, job.phase) == (m.token, m.state.phase))
         ):
-            self._run_phase(machine.state.phase, machine.token)
-        elif machine.busy and job is not None:
+            self._run_phase(m.state.phase, m.token)
+        elif m.busy and job is not None:
             if job.done:
                 self._reported(job)
             else:
@@ -98,7 +98,7 @@ class ModuleActor(DispatchedActor):
         """Do what was asked for, and judge what became of the worker."""
         if self._cell.retry_wanted:
             self._cell.retry_wanted = False
-            self._apply(core.begin(self._cell.machine, self._world.clock.now()))
+            self._apply(machine.begin(self._cell.machine, self._world.clock.now()))
         self._heed_lost_worker()
         self._heed_retired_worker()
         self._heed_trouble()
@@ -108,7 +108,7 @@ class ModuleActor(DispatchedActor):
             now = self._world.clock.now()
             text = f"the worker died and is started again: {self._cell.worker_deaths.pop(0)}"
             lost = ModuleError(ErrorClass.TRANSIENT, Phase.WORKER, self._world.redact(text), "WorkerLost", now)
-            step = core.worker_lost(self._cell.machine, lost, now)
+            step = machine.worker_lost(self._cell.machine, lost, now)
             if step[0].state is not self._cell.machine.state:
                 log_turned(self._cell, replace(self._cell.machine.state, status=ModuleStatus.RETRYING, last_error=lost))
             self._apply(step)
@@ -118,83 +118,83 @@ class ModuleActor(DispatchedActor):
         if why:
             now = self._world.clock.now()
             error = ModuleError(ErrorClass.PERMANENT, Phase.WORKER, why, "WorkerDeprecated", now)
-            self._apply_and_log(core.worker_retired(self._cell.machine, error, now))
+            self._apply_and_log(machine.worker_retired(self._cell.machine, error, now))
 
     def _heed_trouble(self) -> None:
         self._apply_and_log(self._judged(self._cell.machine))
 
-    def _apply_and_log(self, step: core.Step) -> None:
+    def _apply_and_log(self, step: machine.Step) -> None:
         """For what turns the status without an attempt, which would log it."""
         before = self._cell.machine.state.status
         self._apply(step)
         if self._cell.machine.state.status is not before:
             log_turned(self._cell, self._cell.machine.state)
 
-    def _judged(self, machine: core.Machine) -> core.Step:
+    def _judged(self, m: machine.Machine) -> machine.Step:
         """What the lasting trouble of its worker, or the end of it, makes of the module."""
         world, now = self._world, self._world.clock.now()
         if world.away():  # an outage is no trouble, and ends none
-            return machine, ()
-        trouble = world.trouble_of(machine.state.slug, not machine.troubled)
+            return m, ()
+        trouble = world.trouble_of(m.state.slug, not m.troubled)
         if trouble is None:
-            return core.untroubled(machine, now)
+            return machine.untroubled(m, now)
         text, kind = world.redact(trouble.reason), trouble.error_type or str(trouble.kind)
         error = ModuleError(ErrorClass.TRANSIENT, Phase.WORKER, text, kind, trouble.since)
-        return core.troubled(machine, error, now)
+        return machine.troubled(m, error, now)
 
     def _reported(self, job: PhaseJob) -> None:
         now = self._world.clock.now()
         if job.error is None:
-            machine, effects = core.phase_done(self._cell.machine, job.token, job.identity, now)
+            m, effects = machine.phase_done(self._cell.machine, job.token, job.identity, now)
             # Not ready for a moment in between: that all is in place ends no trouble.
-            machine, more = self._judged(machine)
-            self._apply((machine, (*effects, *more)))
+            m, more = self._judged(m)
+            self._apply((m, (*effects, *more)))
         else:
             failure = self._failure(job.error, job.phase, now)
-            world = self._world
-            self._apply(core.phase_failed(self._cell.machine, job.token, failure, world.backoff, world.unit(), now))
+            m, world = self._cell.machine, self._world
+            self._apply(machine.phase_failed(m, job.token, failure, world.backoff, world.draw_unit(), now))
 
     def _overdue(self, job: PhaseJob) -> None:
-        world, now = self._world, self._world.clock.now()
+        m, world, now = self._cell.machine, self._world, self._world.clock.now()
         text = f"phase {job.phase} has not ended within {world.phase_timeout:g} s"
         failure = self._failure(PhaseTimeoutError(text), job.phase, now)
-        self._apply(core.phase_overdue(self._cell.machine, job.token, failure, world.backoff, world.unit(), now))
+        self._apply(machine.phase_overdue(m, job.token, failure, world.backoff, world.draw_unit(), now))
 
     def _failure(self, error: BaseException, phase: Phase, now: datetime) -> ModuleError:
         text = self._world.redact(reason(error))
         return ModuleError(classify(error, phase), phase, text, error_type(error), now)
 
-    def _apply(self, step: core.Step) -> None:
-        machine, effects = step
+    def _apply(self, step: machine.Step) -> None:
+        m, effects = step
         # Published first: a thread that is told of an effect finds the state that it belongs to.
-        self._world.board.publish(self._cell, machine)
+        self._world.board.publish(self._cell, m)
         for effect in effects:
             self._carry_out(effect)
 
-    def _carry_out(self, effect: core.Effect) -> None:
+    def _carry_out(self, effect: machine.Effect) -> None:
         world, cell = self._world, self._cell
         match effect:
-            case core.AttemptBegan(state):
+            case machine.AttemptBegan(state):
                 log_began(state)
                 asked, cell.asked = cell.asked, None
                 cell.attempt = world.observer.attempt(state, cell.attempt, asked)
-            case core.AttemptEnded(state, delay):
+            case machine.AttemptEnded(state, delay):
                 log_turned(cell, state, delay, quiet=not self._tells(state))
                 if cell.attempt is not None:
                     cell.attempt.ended(state, delay)
-            case core.RunPhase(phase, token):
+            case machine.RunPhase(phase, token):
                 self._run_phase(phase, token)
-            case core.CancelPhase():
+            case machine.CancelPhase():
                 if cell.job is not None:
-                    _abandon(cell.job, world)
-            case core.Schedule(delay, token):
+                    _cancel_job(cell.job, world)
+            case machine.Schedule(delay, token):
                 self._schedule(delay, token)
 
     def _tells(self, state: ModuleState) -> bool:
         """Whether the end of an attempt is for this module's log, and is no outage, nor the beginning of one."""
         cell = self._cell
         if state.last_error is None:
-            cell.breaks.over()
+            cell.breaks.succeeded()
             return True
         error = None if cell.job is None else cell.job.error
         lost = isinstance(error, DatabaseError) and error.connection_lost
@@ -211,17 +211,17 @@ class ModuleActor(DispatchedActor):
         try:
             job.start(world.threads, world.lane, world.batches.enter)
         except RuntimeError as error:
-            job.refused(error)
+            job.report_no_thread(error)
         except BaseException as error:
             job.report(error)
 
 
-def _abandon(job: PhaseJob, world: ModuleWorld) -> None:
+def _cancel_job(job: PhaseJob, world: ModuleWorld) -> None:
     """On a thread where that may block, as soon as there is one. What waits behind the job in the lane goes on."""
     try:
-        interrupt = job.give_up()
+        interrupt = job.begin_cancel()
     except RuntimeError:  # no thread for the next in the lane, which would otherwise wait for ever
-        world.timers.after(AGAIN_INTERVAL, partial(_abandon, job, world))
+        world.timers.after(AGAIN_INTERVAL, partial(_cancel_job, job, world))
         return
     if interrupt is not None:
         run_patiently(world.threads, world.timers, interrupt)

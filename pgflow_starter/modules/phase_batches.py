@@ -25,7 +25,7 @@ class PhaseBatches:
 
     def enter(self, job: PhaseJob) -> None:
         """Carry it out when there is room. Raises RuntimeError when there is no thread; the job is dropped then."""
-        job.in_line(partial(self.gatherer.leave, job, job.forsaken))
+        job.set_leave(partial(self.gatherer.leave, job, job.interrupt_with))
         self.gatherer.enter(job)
 
     def _serve(self, batch: Batch[PhaseJob]) -> None:
@@ -48,4 +48,4 @@ class PhaseBatches:
                 try:
                     job.alone(self._lane)
                 except RuntimeError as error:
-                    job.refused(error)
+                    job.report_no_thread(error)

@@ -13,11 +13,11 @@ from pgflow_starter.core.state import Identity
 from pgflow_starter.errors import TransientError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.messages import PhaseOverdue, PhaseReported
-from pgflow_starter.modules.phase_plan import Here, Listen, OnOwnThread, OnThread, Phases, Plan, Together
+from pgflow_starter.modules.phase_plan import Here, InLane, Listen, OnOwnThread, OnThread, Phases, Plan, Together
 from pgflow_starter.ports import PhaseObserver
 from pgflow_starter.threads.cache import ThreadCache, doing
+from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.threads.lane import Lane, Turn
-from pgflow_starter.threads.scope import PhaseScope
 
 
 class PhaseJob:
@@ -43,9 +43,9 @@ class PhaseJob:
         self._timers = timers
         self._timeout = timeout
         self._plan: Plan | None = None
-        self._scope: PhaseScope | None = None
+        self._scope: InterruptScope | None = None
         self._leave: Callable[[], bool] | None = None
-        self._abandoned = False
+        self._cancelled = False
         self._begun = False
         self._watched = False
         self._ending = threading.Lock()
@@ -63,7 +63,7 @@ class PhaseJob:
                 threads.run(self.run)
             case Together():
                 together(self)
-            case OnThread():
+            case InLane():
                 self.alone(lane)
             case Listen(listen):
                 self.begin()
@@ -72,32 +72,29 @@ class PhaseJob:
                 except BaseException as error:
                     self.report(error)
 
-    def in_line(self, leave: Callable[[], bool]) -> None:
-        """Somebody will carry it out. `leave` gives its place away; False when it had not begun, then it never will.
-
-        It may raise RuntimeError: then it must be called again.
-        """
+    def set_leave(self, leave: Callable[[], bool]) -> None:
+        """`leave` gives its place away; False when it never will begin now. On RuntimeError it must be called again."""
         self._leave = leave
 
     def alone(self, lane: Lane) -> None:
         """Carry it out in a place of the lane. Raises RuntimeError when there is no thread."""
-        if self._abandoned:
+        if self._cancelled:
             self.report(TransientError(f"phase {self.phase} was cancelled"))
             return
-        self._scope = PhaseScope()
+        self._scope = InterruptScope()
         self._watched = False  # it waits
         self._cancel_timer()
         # A module that has begun is finished before another begins: what was seen of it is still so.
         place = lane.run(self.run, Turn.GOES_ON)
-        self.in_line(lambda: lane.leave(place))
-        if self._abandoned:  # `abandon` sets this and then looks for the place: one of the two sees the other
-            self.abandon()
+        self.set_leave(lambda: lane.leave(place))
+        if self._cancelled:  # `cancel` sets this and then looks for the place: one of the two sees the other
+            self.cancel()
 
     def run(self) -> None:
         """Carry it out on this thread, alone."""
         assert isinstance(self._plan, OnThread)
         call = self._plan.call
-        scope = self._scope = self._scope or PhaseScope()
+        scope = self._scope = self._scope or InterruptScope()
         try:
             self.begin(scope)
         except BaseException as error:  # no thread for the timers, perhaps
@@ -106,7 +103,7 @@ class PhaseJob:
             with doing(f"{self.phase} of {self.cell.spec.name}"):
                 self._run(partial(call, scope))
 
-    def begin(self, scope: PhaseScope | None = None) -> None:
+    def begin(self, scope: InterruptScope | None = None) -> None:
         """From now on it is observed and may be overdue; `scope` interrupts it, unless giving its place away does."""
         self._scope = scope
         if not self._begun:
@@ -120,32 +117,32 @@ class PhaseJob:
         if self._watched and not self.done and self._timer is None:
             self._timer = self._timers.after(self._timeout, self._overdue)
 
-    def abandon(self) -> None:
-        """Interrupt it and give its place in the line away. May block: not for an actor's thread."""
-        interrupt = self.give_up()
+    def cancel(self) -> None:
+        """Interrupt it and give its place away. May block: not for an actor's thread."""
+        interrupt = self.begin_cancel()
         if interrupt is not None:
             interrupt()
 
-    def give_up(self) -> Callable[[], object] | None:
-        """Give its place in the line away. What interrupts it is returned, to be called where that may block.
+    def begin_cancel(self) -> Callable[[], object] | None:
+        """Give its place away. What interrupts it is returned, to be called where that may block.
 
         None: nothing has to. Raises RuntimeError when there is no thread for the next job: then call it again.
         """
-        self._abandoned = True
+        self._cancelled = True
         if self._leave is not None and not self._leave():
             self.report(TransientError(f"phase {self.phase} was cancelled before it began"))
             return None
         if self._scope is not None:
-            return self._scope.give_up()
+            return self._scope.begin_cancel()
         if isinstance(self._plan, Listen):  # nobody's thread is held up by it
             self.report(TransientError(f"phase {self.phase} was cancelled"))
         return None
 
-    def forsaken(self, scope: PhaseScope) -> None:
-        """It was the last to leave what it shared with others, which `scope` interrupts."""
+    def interrupt_with(self, scope: InterruptScope) -> None:
+        """This job was the last to leave its batch, which `scope` interrupts."""
         self._scope = scope
 
-    def refused(self, error: RuntimeError) -> None:
+    def report_no_thread(self, error: RuntimeError) -> None:
         """There is no thread to be had: an attempt that failed, and not for ever."""
         self.report(TransientError(f"no thread for phase {self.phase}: {error}"))
 

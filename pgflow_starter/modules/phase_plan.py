@@ -40,12 +40,12 @@ class Together(OnThread):
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """By the listener: `call` does not wait, and what it is given is told once, perhaps on another thread."""
+    """By the listener: `call` does not wait; the callback that it gets is called once, perhaps on another thread."""
 
     call: Callable[[Callable[[BaseException | None], object]], object]
 
 
-Plan: TypeAlias = Here | OnThread | Listen
+Plan: TypeAlias = Here | OnOwnThread | InLane | Together | Listen
 
 
 class Phases(Protocol):

@@ -30,7 +30,7 @@ class ModuleWorld:
     backoff: Backoff
     phase_timeout: float
     clock: Clock
-    unit: Callable[[], float]
+    draw_unit: Callable[[], float]
     timers: Timers
     threads: ThreadCache
     dispatcher: Dispatcher

@@ -40,7 +40,7 @@ from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.timers import TimerThread
 from pgflow_starter.worker.lookout import Lookout
-from pgflow_starter.worker.polling import PollPolicy
+from pgflow_starter.worker.poll_intervals import PollPolicy
 from pgflow_starter.worker.workers import Workers
 from pgflow_starter.worker.world import WorkerWorld
 
@@ -75,14 +75,14 @@ class Parts:
             clock=self.clock,
             patience=settings.phase_timeout,
             pace=pace,
-            kept=1,  # for heartbeats
+            reserved_for_urgent=1,  # for heartbeats
         )
         phases = phases_of(settings.signal_strategy)
         self.board = Board(specs, phases, self.clock, self.database, self.observer.ready)
         self.registry = FlowRegistry(specs)
         self.gauges = Gauges(settings.meter_provider, self.board.status, self.worker_states)
-        self.client = PgflowClient.over(
-            self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker, self._over
+        self.client = PgflowClient.on_database(
+            self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker, self._error_at_end
         )
         self.timers = TimerThread(self.clock)
         self.threads = ThreadCache("pgflow-thread")
@@ -143,7 +143,7 @@ class Parts:
         if self.listener is None or self._throttle_ms:  # else its notification was sent before we came to know
             self.workers.wake(slug)
 
-    def _over(self) -> PgflowError:
+    def _error_at_end(self) -> PgflowError:
         """What a call of the client raises that met the end."""
         try:
             self.board.check_open()
@@ -216,7 +216,7 @@ class Parts:
             backoff=s.backoff,
             phase_timeout=s.phase_timeout,
             clock=self.clock,
-            unit=uniform_unit,
+            draw_unit=uniform_unit,
             timers=self.timers,
             threads=self.threads,
             dispatcher=self.dispatcher,

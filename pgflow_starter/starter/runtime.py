@@ -153,7 +153,7 @@ class Runtime:
             self.board.close(terminated)
             self._tell_terminated(terminated())
         elif reason is not None:
-            # At the interpreter's exit there may be no thread for who was about to start.
+            # At the interpreter's exit an actor that was about to start may have got no thread.
             logger.warning("the starter did not stop in order: %s", self.parts.redact(str(reason)))
         self._close_parts()
 

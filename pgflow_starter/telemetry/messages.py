@@ -25,7 +25,7 @@ from pgflow_starter.core.classify import error_type
 from pgflow_starter.core.failure import Failure
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.core.text import one_line
-from pgflow_starter.ports import Told
+from pgflow_starter.ports import RecordOutcome
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.failures import failure as failure_attributes
 from pgflow_starter.telemetry.moments import NANOSECONDS, nanoseconds
@@ -33,7 +33,7 @@ from pgflow_starter.telemetry.propagation import context_of, headers_of
 from pgflow_starter.telemetry.providers import Providers
 
 _no_headers: AbstractContextManager[None] = nullcontext()
-_nobody: AbstractContextManager[Told] = nullcontext(lambda outcome, failure: None)
+_nobody: AbstractContextManager[RecordOutcome] = nullcontext(lambda outcome, failure: None)
 
 
 class OtelMessages:
@@ -62,7 +62,7 @@ class OtelMessages:
         """A span as long as it took, made afterwards, for most claims get nothing; for `processing` to link to."""
         return self._received(queue, claimed, seconds) if self._providers.traces and claimed.read else None
 
-    def processing(self, task: Task, received: object | None) -> AbstractContextManager[Told]:
+    def processing(self, task: Task, received: object | None) -> AbstractContextManager[RecordOutcome]:
         """A span around a task's handler, current on its thread; to be told of the outcome. And its duration."""
         heard = self._providers.traces or self._providers.metrics
         return self._processing(task, received) if heard else _nobody
@@ -108,7 +108,7 @@ class OtelMessages:
         return None
 
     @contextmanager
-    def _processing(self, task: Task, received: object | None) -> Iterator[Told]:
+    def _processing(self, task: Task, received: object | None) -> Iterator[RecordOutcome]:
         providers, began = self._providers, self._clock.monotonic()
         span: Span = trace.INVALID_SPAN
         sender = Context()

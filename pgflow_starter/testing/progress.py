@@ -22,7 +22,7 @@ class TaskProgress:
     errors: list[str] = field(default_factory=list)
     started_at: list[int] = field(default_factory=list)
 
-    def told(self) -> TaskRun:
+    def as_task_run(self) -> TaskRun:
         """The task as it is now."""
         output = None if self.output is None else stored(self.output)
         return TaskRun(self.index, self.status, output, tuple(self.errors), tuple(self.started_at))
@@ -42,7 +42,7 @@ class StepProgress:
         outputs = [task.output or "null" for task in self.tasks]
         return array_of(outputs) if self.definition.kind == StepKind.MAP else outputs[0]
 
-    def told(self) -> StepRun:
+    def as_step_run(self) -> StepRun:
         """The step as it is now."""
         output = stored(self.output) if self.status == "completed" else None
-        return StepRun(self.definition.slug, self.status, output, tuple(task.told() for task in self.tasks))
+        return StepRun(self.definition.slug, self.status, output, tuple(task.as_task_run() for task in self.tasks))

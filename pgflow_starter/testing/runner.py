@@ -162,7 +162,7 @@ class _Runner:
             status="failed" if failed else "completed",
             output=None if failed else stored(self._output()),
             error=failed.errors[-1] if failed else None,
-            steps=MappingProxyType({slug: step.told() for slug, step in self._steps.items()}),
+            steps=MappingProxyType({slug: step.as_step_run() for slug, step in self._steps.items()}),
             id=self._run_id,
             input=stored(self._input),
             exception=self._attempts.raised if failed else None,

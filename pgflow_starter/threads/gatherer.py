@@ -8,8 +8,8 @@ from functools import partial
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
+from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.threads.lane import Lane, LaneCall, Turn
-from pgflow_starter.threads.scope import PhaseScope
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Batch(Generic[T]):
         self.entry: LaneCall
         self.items: tuple[T, ...] = ()
         self.staying: set[T] = set()
-        self.scope = PhaseScope()
+        self.scope = InterruptScope()
         self.left = False
 
 
@@ -82,10 +82,10 @@ class Gatherer(Generic[T]):
             self._waiting.clear()
         return dropped
 
-    def leave(self, item: T, forsaken: Callable[[PhaseScope], object]) -> bool:
+    def leave(self, item: T, last_left: Callable[[InterruptScope], object]) -> bool:
         """Give its place away, to others. False when it was not served yet: then it never will be.
 
-        The last one to leave its batch is told so by `forsaken`, with what interrupts the batch. Raises RuntimeError
+        The last one to leave its batch is told so by `last_left`, with what interrupts the batch. Raises RuntimeError
         when there is no thread for those that wait: then it must be called again.
         """
         with self._lock:
@@ -97,12 +97,12 @@ class Gatherer(Generic[T]):
                 self.pump()
                 return True
             batch.staying.discard(item)
-            is_forsaken = not batch.staying
+            was_last = not batch.staying
             self.end(batch)
             self.pump()
         self._lane.leave(batch.entry)
-        if is_forsaken:  # by all: one that has to stop is no reason for the others to fail
-            forsaken(batch.scope)
+        if was_last:  # by all: one that has to stop is no reason for the others to fail
+            last_left(batch.scope)
         return True
 
     def end(self, batch: Batch[T]) -> None:
@@ -136,7 +136,7 @@ class Gatherer(Generic[T]):
             if batch.left:
                 return False
             batch.items = tuple(islice(self._waiting, MOST))
-            batch.scope, batch.staying = PhaseScope(), set(batch.items)
+            batch.scope, batch.staying = InterruptScope(), set(batch.items)
             for item in batch.items:
                 del self._waiting[item]
                 self._batches[item] = batch

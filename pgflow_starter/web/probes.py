@@ -62,24 +62,24 @@ class Probes:
     def _refused(
         self, headline: str, modules: list[ModuleState], status: StarterStatus, missing: list[str] | None = None
     ) -> Response:
-        lines = [headline, *(missing or ()), *self._told(modules)]
+        lines = [headline, *(missing or ()), *self._module_lines(modules)]
         if status.outage is not None:
             lines.append(f"database: away since {_at(status.outage.since)}: {one_line(status.outage.reason)}")
         return text(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(lines))
 
     def _failed(self, status: StarterStatus) -> list[str]:
-        return self._told([m for m in status.modules if m.status is ModuleStatus.FAILED_PERMANENT])
+        return self._module_lines([m for m in status.modules if m.status is ModuleStatus.FAILED_PERMANENT])
 
-    def _told(self, modules: Sequence[ModuleState]) -> list[str]:
+    def _module_lines(self, modules: Sequence[ModuleState]) -> list[str]:
         """A line for each. What does not change with time is kept: a probe may come between busy threads."""
         known, now = self._known, self._clock.now()
         # By identity, for a state is never changed; each is kept with its line, so that no other can take its id.
-        kept = {id(m): known.get(id(m)) or (m, told(m)) for m in modules}
+        kept = {id(m): known.get(id(m)) or (m, module_line(m)) for m in modules}
         self._known = kept
         return [text + _when(m, now) for m, text in kept.values()]
 
 
-def told(state: ModuleState) -> str:
+def module_line(state: ModuleState) -> str:
     """A module in one line: status, attempt, phase, what failed."""
     parts = [f"{one_line(state.module)}: {state.status}", f"attempt {state.attempts}"]
     if state.phase is not None:

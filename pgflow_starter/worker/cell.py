@@ -13,7 +13,7 @@ import pykka
 
 from pgflow_starter.clock import Timer
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.news import News
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.state import WorkerState
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.core.trouble import TroubleKind
@@ -26,7 +26,7 @@ from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.held_tasks import HeldTasks
 from pgflow_starter.worker.outbox import Outbox
-from pgflow_starter.worker.polling import dependents_delays, retry_delay, root_delays
+from pgflow_starter.worker.poll_intervals import dependents_delays, retry_delay, root_delays
 from pgflow_starter.worker.slots import Slots
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.world import WorkerWorld
@@ -39,7 +39,7 @@ class WorkerCell:
 
     def __init__(self, module: str, definition: FlowDefinition, slots: int, world: WorkerWorld) -> None:
         self.log = ModuleLog(logger, module, definition.slug)
-        self.failing = News()
+        self.failing = SaidOnce()
         self.troubles = Troubles(
             world.clock, world.timers, self.log, partial(world.troubled, definition.slug), lambda: self.stopping
         )
@@ -167,7 +167,7 @@ class WorkerCell:
             self.former.append(self.worker_id)
         self.begin_anew()
 
-    def left(self, worker_id: UUID) -> bool:
+    def record_stopped(self, worker_id: UUID) -> bool:
         """One of the leaving has stopped, and that was said; whether it was the present worker."""
         try:
             self.leaving.remove(worker_id)
@@ -220,7 +220,7 @@ class WorkerCell:
     def stop_claiming(self) -> None:
         """From now on; a claim under way is interrupted, on a thread of the cache. Does not wait."""
         self._giving_up = True
-        interrupt = self.claims.give_up()
+        interrupt = self.claims.begin_cancel()
         if interrupt is not None:
             self._soon(interrupt)
 

@@ -13,14 +13,14 @@ from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.news import News
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.core.task import Claimed
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.threads.cache import AGAIN_INTERVAL
+from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.threads.lane import LaneCall, Turn
-from pgflow_starter.threads.scope import PhaseScope
 from pgflow_starter.worker.claim_size import ClaimSize
 from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.crew import Crew
@@ -95,16 +95,16 @@ class Claims:
         self._closed = closed
         self._stopping = stopping
         self._size = ClaimSize(min(slots.count, world.batch_size))
-        self._slow = News()
+        self._slow = SaidOnce()
         self.next = Next.NOTHING
         self._claiming = threading.Lock()
-        self._scope = PhaseScope()
+        self._scope = InterruptScope()
         self._over = 0  # claims, but for those that were made `HERE`
         self._over_before_look = 0
 
     def reopen(self) -> None:
         """The worker's actor has begun anew."""
-        self._scope = PhaseScope()
+        self._scope = InterruptScope()
         self.next = Next.NOTHING
         if self.begun or self._world.policy.strategy is SignalStrategy.POLLING:
             self.poll_soon(Cause.DUE)
@@ -184,9 +184,9 @@ class Claims:
         except RuntimeError:  # no thread for the poll that comes next
             self._world.timers.after(AGAIN_INTERVAL, partial(self._leave, call))
 
-    def give_up(self) -> Callable[[], object] | None:
+    def begin_cancel(self) -> Callable[[], object] | None:
         """The worker ends: what interrupts a claim under way, where there is one; it may block on I/O."""
-        return self._scope.give_up()
+        return self._scope.begin_cancel()
 
     @property
     def under_way(self) -> bool:
@@ -283,7 +283,7 @@ class Claims:
     def _went_well(self, claimed: Claimed, seconds: float) -> None:
         if claimed.read:
             self._size.done(seconds)
-        if not self._size.small and self._slow.over():
+        if not self._size.small and self._slow.clear():
             self._log.info("claims are of their usual size again")
         if claimed.nobodys:
             self._log.debug("%d messages belong to no task that could be started: they are put aside", claimed.nobodys)

@@ -9,7 +9,7 @@ from pgflow_starter.core.failure import Failure, Failures
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.core.text import one_line
 from pgflow_starter.module_log import ModuleLog
-from pgflow_starter.worker.polling import retry_delay
+from pgflow_starter.worker.poll_intervals import retry_delay
 
 
 class FailureLog:

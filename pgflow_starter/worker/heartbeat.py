@@ -9,7 +9,7 @@ from typing import Any
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import error_type, reason_for_logs
-from pgflow_starter.core.news import News
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.trouble import TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import TaskStore
@@ -67,7 +67,7 @@ class HeartbeatActor(RhythmicActor):
         self._pulse = pulse
         self._retired = retired
         self._shutdown = shutdown
-        self._failing = News()
+        self._failing = SaidOnce()
 
     def on_start(self) -> None:
         self.again(self._interval, Beat())
@@ -100,7 +100,7 @@ class HeartbeatActor(RhythmicActor):
             return
         for cell in cells:
             cell.troubles.end(TroubleKind.UNHEARD)
-        if self._failing.over():
+        if self._failing.clear():
             logger.info("heartbeats go well again")
         for cell in cells:
             # One that stops says so in the very same way on the older cores.
@@ -119,5 +119,5 @@ class HeartbeatActor(RhythmicActor):
         if leaving:
             self._store.workers_stopped([worker_id for _, worker_id in leaving])
         for cell, worker_id in leaving:
-            if cell.left(worker_id):
+            if cell.record_stopped(worker_id):
                 self._retired(cell.definition.slug, DEPRECATED)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.evidence import TaskKey
-from pgflow_starter.core.news import News
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.task import Task
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.ports import TaskStore
@@ -44,7 +44,7 @@ class HeldTasks:
         self._given_back = given_back
         self._returning: dict[TaskKey, Task] = {}
         self._returned_before: set[TaskKey] = set()
-        self._no_thread, self._kept = News(), News()
+        self._no_thread, self._kept = SaidOnce(), SaidOnce()
 
     def returning(self) -> list[Task]:
         """Those that a thread is about to give back."""
@@ -68,7 +68,7 @@ class HeldTasks:
             log = self._log.warning if self._kept.note(said) else self._log.debug
             log("giving tasks back: %s", said)
         else:
-            self._kept.over()
+            self._kept.clear()
         finally:
             for task in tasks:
                 self._returning.pop(task.key, None)
@@ -76,7 +76,7 @@ class HeldTasks:
 
     def recorded(self) -> None:
         """Outcomes were written: there are threads."""
-        self._no_thread.over()
+        self._no_thread.clear()
 
     def knows_all(self, held: Iterable[Task]) -> bool:
         """Whether the worker knows all that the database holds."""

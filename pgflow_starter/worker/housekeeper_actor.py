@@ -9,7 +9,7 @@ from typing import Any
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import reason_for_logs
-from pgflow_starter.core.news import News
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.task import Task
 from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.errors import DatabaseError
@@ -70,7 +70,7 @@ class HousekeeperActor(RhythmicActor):
         self._clock = clock
         self._pulse = pulse
         self._sweep_from = 0.0
-        self._tending, self._reconciling, self._sweeping, self._looking = News(), News(), News(), News()
+        self._tending, self._reconciling, self._sweeping, self._looking = SaidOnce(), SaidOnce(), SaidOnce(), SaidOnce()
         self._workers = workers
         self._store = store
         self._rhythm = rhythm
@@ -176,7 +176,7 @@ class HousekeeperActor(RhythmicActor):
             logger.warning("%d tasks of workers that died were recovered", recovered)
             self._workers.database_back()
 
-    def _carry_out(self, duty: Callable[[], None], failing: News) -> None:
+    def _carry_out(self, duty: Callable[[], None], failing: SaidOnce) -> None:
         try:
             duty()
         except DatabaseError as error:
@@ -187,5 +187,5 @@ class HousekeeperActor(RhythmicActor):
             quiet = error.connection_lost or self._shutdown.begun or not failing.note(said)
             logger.log(logging.DEBUG if quiet else logging.WARNING, "housekeeping: %s", said)
         else:
-            if failing.over():
+            if failing.clear():
                 logger.info("housekeeping goes well again")

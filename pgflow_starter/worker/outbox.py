@@ -20,7 +20,7 @@ from math import inf
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.evidence import TaskKey
-from pgflow_starter.core.news import Breaks, News
+from pgflow_starter.core.said_once import Breaks, SaidOnce
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.module_log import ModuleLog
@@ -80,7 +80,7 @@ class Outbox:
         self._log = log
         self._troubles = OutcomeTroubles(troubles, clock)
         self._failed = failed
-        self._stalled, self._breaks = News(), Breaks()
+        self._stalled, self._breaks = SaidOnce(), Breaks()
         self._away = away
         self._lock = threading.Lock()  # around the next two lines'
         self._waiting: deque[Outcome] = deque()
@@ -153,7 +153,7 @@ class Outbox:
             finally:
                 line.writing.release()
                 if written:
-                    if self._stalled.over():
+                    if self._stalled.clear():
                         self._log.info("outcomes are written again")
                     self._settled(written)
             if not complete:
@@ -259,7 +259,7 @@ class Outbox:
                 else:
                     line.answers = min(2 * line.answers, LONGEST)
             raise Unwritten(error) from error
-        self._breaks.over()
+        self._breaks.succeeded()
         line.size, line.answers = min(2 * line.size, BATCH), 1.0
         self._troubles.go_through()
         return locked if isinstance(locked, Settled) else Settled(locked)

@@ -130,7 +130,7 @@ class WorkerActor(DispatchedActor):
             return
         if claimed is not None:
             self._lost = False
-            if cell.failing.over():
+            if cell.failing.clear():
                 cell.log.info("polling goes well again")
             since_work = self._world.clock.monotonic() - cell.claims.worked_at
             self._interval = policy.after(since_work, 0.0 if claimed.read else self._interval)

@@ -15,7 +15,7 @@ from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.worker.lookout import Lookout
-from pgflow_starter.worker.polling import PollPolicy
+from pgflow_starter.worker.poll_intervals import PollPolicy
 
 
 @dataclass(frozen=True, slots=True)

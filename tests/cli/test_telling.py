@@ -1,4 +1,4 @@
-"""What a person is shown of module states: sentences, news, and the live table."""
+"""What a person is shown of module states: sentences, changes, and the live table."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
-from pgflow_starter.cli.module_view import view_on
-from pgflow_starter.cli.telling import News, summary, told
+from pgflow_starter.cli.module_table import view_on
+from pgflow_starter.cli.telling import StatusChanges, module_line, summary
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, ModuleType, StarterStatus
 
@@ -39,33 +39,33 @@ def status(*states: ModuleState) -> StarterStatus:
 
 
 def test_a_state_is_one_sentence() -> None:
-    assert told(RETRYING, NOW) == (
+    assert module_line(RETRYING, NOW) == (
         "order (flow): retrying, attempt 1 failed in phase notify_db: the queue is [locked] [55P03],"
         " next attempt in 1.5 s"
     )
-    assert told(SUCCEEDED, NOW) == "order (flow): succeeded, attempt 2"
+    assert module_line(SUCCEEDED, NOW) == "order (flow): succeeded, attempt 2"
 
 
 def test_an_attempt_that_is_due_already_is_not_told_as_past() -> None:
-    assert told(RETRYING, NOW + timedelta(seconds=9)).endswith("next attempt in 0.0 s")
+    assert module_line(RETRYING, NOW + timedelta(seconds=9)).endswith("next attempt in 0.0 s")
 
 
-def test_news_are_another_status_or_another_failure_and_no_later_one_of_the_same() -> None:
-    news = News()
+def test_a_change_is_another_status_or_another_failure_and_no_later_one_of_the_same() -> None:
+    changes = StatusChanges()
     later = replace(RETRYING, last_error=replace(ERROR, at=NOW + timedelta(seconds=1)))
-    assert news.of(status(FRESH)) == []
-    assert news.of(status(TRYING)) == []
-    assert news.of(status(RETRYING)) == [RETRYING]
-    assert news.of(status(replace(RETRYING, attempts=2, phase=Phase.WORKER))) == []
-    assert news.of(status(later)) == []
-    assert news.of(status(SUCCEEDED)) == [SUCCEEDED]
-    assert news.of(status(SUCCEEDED)) == []
+    assert changes.of(status(FRESH)) == []
+    assert changes.of(status(TRYING)) == []
+    assert changes.of(status(RETRYING)) == [RETRYING]
+    assert changes.of(status(replace(RETRYING, attempts=2, phase=Phase.WORKER))) == []
+    assert changes.of(status(later)) == []
+    assert changes.of(status(SUCCEEDED)) == [SUCCEEDED]
+    assert changes.of(status(SUCCEEDED)) == []
 
 
-def test_modules_of_the_same_name_have_news_of_their_own() -> None:
-    news = News()
-    assert news.of(status(SUCCEEDED, FAILED)) == [SUCCEEDED, FAILED]
-    assert news.of(status(SUCCEEDED, FAILED)) == []
+def test_modules_of_the_same_name_have_changes_of_their_own() -> None:
+    changes = StatusChanges()
+    assert changes.of(status(SUCCEEDED, FAILED)) == [SUCCEEDED, FAILED]
+    assert changes.of(status(SUCCEEDED, FAILED)) == []
 
 
 def test_the_summary_counts_both_ends() -> None:
@@ -90,4 +90,4 @@ def test_anything_else_gets_a_line_for_each_change() -> None:
         view.show(status(RETRYING))
         view.show(status(RETRYING))
         view.show(status(SUCCEEDED))
-    assert screen.getvalue().splitlines() == [f"  0.00 s  {told(s, NOW)}" for s in (RETRYING, SUCCEEDED)]
+    assert screen.getvalue().splitlines() == [f"  0.00 s  {module_line(s, NOW)}" for s in (RETRYING, SUCCEEDED)]

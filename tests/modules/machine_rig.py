@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.phases import Phase, phases_of
 from pgflow_starter.core.state import ErrorClass, Identity, ModuleError, ModuleState, ModuleStatus, ModuleType
-from pgflow_starter.modules import machine as core
+from pgflow_starter.modules import machine
 from pgflow_starter.modules.machine import Machine, Step
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -24,22 +24,22 @@ def error(error_class: ErrorClass = ErrorClass.TRANSIENT, reason: str = "no") ->
 
 
 def fail(m: Machine, token: int, error_class: ErrorClass) -> Step:
-    return core.phase_failed(m, token, error(error_class), BACKOFF, 0.5, NOW)
+    return machine.phase_failed(m, token, error(error_class), BACKOFF, 0.5, NOW)
 
 
 BY_TOKEN: dict[str, Callable[[Machine, int], Step]] = {
-    "timer": lambda m, token: core.timer_fired(m, token, NOW),
-    "done": lambda m, token: core.phase_done(m, token, ORDERS, NOW),
+    "timer": lambda m, token: machine.timer_fired(m, token, NOW),
+    "done": lambda m, token: machine.phase_done(m, token, ORDERS, NOW),
     "transient": lambda m, token: fail(m, token, ErrorClass.TRANSIENT),
     "permanent": lambda m, token: fail(m, token, ErrorClass.PERMANENT),
-    "overdue": lambda m, token: core.phase_overdue(m, token, error(reason="late"), BACKOFF, 0.5, NOW),
+    "overdue": lambda m, token: machine.phase_overdue(m, token, error(reason="late"), BACKOFF, 0.5, NOW),
 }
 MESSAGES: dict[str, Callable[[Machine], Step]] = {
-    "retry": lambda m: core.begin(m, NOW),
-    "back": lambda m: core.database_back(m, NOW),
-    "lost": lambda m: core.worker_lost(m, error(reason="died"), NOW),
-    "troubled": lambda m: core.troubled(m, error(reason="stuck"), NOW),
-    "over": lambda m: core.untroubled(m, NOW),
-    "retired": lambda m: core.worker_retired(m, error(ErrorClass.PERMANENT, "deprecated"), NOW),
+    "retry": lambda m: machine.begin(m, NOW),
+    "back": lambda m: machine.database_back(m, NOW),
+    "lost": lambda m: machine.worker_lost(m, error(reason="died"), NOW),
+    "troubled": lambda m: machine.troubled(m, error(reason="stuck"), NOW),
+    "over": lambda m: machine.untroubled(m, NOW),
+    "retired": lambda m: machine.worker_retired(m, error(ErrorClass.PERMANENT, "deprecated"), NOW),
     **{name: (lambda m, send=send: send(m, m.token)) for name, send in BY_TOKEN.items()},  # type: ignore[misc]
 }

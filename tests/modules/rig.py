@@ -165,7 +165,7 @@ class Rig:
             backoff=Backoff(base=1, maximum=30, jitter=0),
             phase_timeout=PHASE_TIMEOUT,
             clock=clock,
-            unit=self.unit,
+            draw_unit=self.unit,
             timers=self.timers,
             threads=self.threads,
             dispatcher=self.dispatcher,

@@ -9,7 +9,7 @@ import pytest
 
 from pgflow_starter.core.phases import phases_of
 from pgflow_starter.core.state import ErrorClass, ModuleStatus, ModuleType
-from pgflow_starter.modules import machine as core
+from pgflow_starter.modules import machine
 from pgflow_starter.modules.machine import AttemptBegan, AttemptEnded, CancelPhase, Machine, RunPhase, Schedule, Step
 from tests.modules.machine_rig import (
     BY_TOKEN,
@@ -154,18 +154,18 @@ def test_a_stale_token_changes_nothing(state: str, message: str, age: int) -> No
 
 def test_under_notify_the_four_phases_follow_each_other() -> None:
     m, ran = replace(FIRST, phases=phases_of("notify")), []
-    m, _ = core.begin(m, NOW)
+    m, _ = machine.begin(m, NOW)
     while m.state.phase is not None:
         ran.append(m.state.phase)
-        m, _ = core.phase_done(m, m.token, None, NOW)
+        m, _ = machine.phase_done(m, m.token, None, NOW)
     assert ran == ["registry", "worker", "notify_db", "notify_register"]
     assert (m.state.status, m.state.attempts) == ("succeeded", 1)
 
 
 def test_slug_and_type_are_learned_from_a_phase_and_kept_when_others_do_not_know_them() -> None:
-    m, _ = core.phase_done(STATES["first"], 1, ORDERS, NOW)
-    m, _ = core.phase_done(m, 1, None, NOW)
-    m, _ = core.begin(m, NOW)
+    m, _ = machine.phase_done(STATES["first"], 1, ORDERS, NOW)
+    m, _ = machine.phase_done(m, 1, None, NOW)
+    m, _ = machine.begin(m, NOW)
     failed = fail(m, m.token, ErrorClass.PERMANENT)[0]
     assert [(s.slug, s.type) for s in (m.state, failed.state)] == [("orders", ModuleType.JOB)] * 2
 
@@ -173,7 +173,7 @@ def test_slug_and_type_are_learned_from_a_phase_and_kept_when_others_do_not_know
 def test_delays_grow_with_each_failure_in_a_row_and_start_anew_after_a_success() -> None:
     m, delays = FIRST, []
     for outcome in ("transient", "transient", "overdue", "transient", "done", "transient"):
-        m, _ = core.begin(m, NOW)
+        m, _ = machine.begin(m, NOW)
         m, effects = MESSAGES[outcome](m)
         m, _ = MESSAGES["done"](m)  # the thread of the one overdue, or the second phase
         delays += [e.delay for e in effects if isinstance(e, Schedule)]
@@ -230,6 +230,6 @@ def test_the_state_of_a_troubled_module_says_why_and_since_when_and_takes_no_att
         1,
         error(reason="stuck"),
     )
-    changed, _ = core.troubled(STATES["troubled"], error(reason="stuck still"), NOW)
+    changed, _ = machine.troubled(STATES["troubled"], error(reason="stuck still"), NOW)
     assert changed.state.last_error == error(reason="stuck still")
     assert after("retry", "done", "done", "troubled", "over").state.last_error is None

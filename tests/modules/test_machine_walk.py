@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pgflow_starter.core.state import (
     ModuleStatus,
 )
-from pgflow_starter.modules import machine as core
+from pgflow_starter.modules import machine
 from pgflow_starter.modules.machine import AttemptBegan, AttemptEnded, RunPhase, Schedule, Step
 from tests.modules.machine_rig import BY_TOKEN, FIRST, MESSAGES, NOW, T0
 
@@ -48,7 +48,7 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.timers)
     def a_timer_fires(self, data: st.DataObject) -> None:
         token = self.timers.pop(data.draw(st.integers(0, len(self.timers) - 1)))
-        self.apply(core.timer_fired(self.m, token, NOW))
+        self.apply(machine.timer_fired(self.m, token, NOW))
 
     @rule(result=st.sampled_from(["done", "transient", "permanent"]))
     @precondition(lambda self: self.thread is not None)
@@ -84,7 +84,7 @@ class Walk(RuleBasedStateMachine):
         if m.state.status.terminal and m.state.phase is None:
             assert not any((m.busy, m.another_asked, m.awaits_thread, m.state.next_attempt_at))
             assert (m.state.last_error is None) is (m.state.status is ModuleStatus.SUCCEEDED)
-            assert all(core.timer_fired(m, token, NOW) == (m, ()) for token in self.timers)
+            assert all(machine.timer_fired(m, token, NOW) == (m, ()) for token in self.timers)
 
     @invariant()
     def what_waits_will_go_on(self) -> None:
@@ -100,8 +100,8 @@ class Walk(RuleBasedStateMachine):
                 token, self.thread = self.thread, None
                 self.apply(BY_TOKEN["done"](self.m, token))
             elif self.m.waiting:
-                self.apply(core.timer_fired(self.m, self.m.token, NOW))
-            self.apply(core.untroubled(self.m, NOW))
+                self.apply(machine.timer_fired(self.m, self.m.token, NOW))
+            self.apply(machine.untroubled(self.m, NOW))
         assert self.m.state.status.terminal or self.begun == 0
 
 

@@ -75,7 +75,7 @@ def test_who_waits_behind_it_runs_when_there_is_a_thread(rig: Rig, monkeypatch: 
         no_thread_for_the_next_in_the_lane(patched)
         rig.advance(PHASE_TIMEOUT)
         assert rig.ended() == 1
-        eventually(lambda: rig.timers.pending > pending)  # the abandoning, to be done again, and the next attempt
+        eventually(lambda: rig.timers.pending > pending)  # the cancelling, to be done again, and the next attempt
         assert ("other", Phase.WORKER) not in rig.phases.ran
     rig.advance(AGAIN_INTERVAL)
     assert line.cancelled.wait(WAIT)

@@ -100,7 +100,7 @@ def test_a_batch_that_hangs_gives_its_place_away_and_others_go_on(square: Square
     hangs.append(square.together())
     jobs += square.enter(5)
     for job in jobs[:2]:
-        job.abandon()
+        job.cancel()
     assert all(each.cancelled.acquire(timeout=WAIT) for each in hangs)
     batch = square.together()
     batch.end()
@@ -121,8 +121,8 @@ def test_one_that_leaves_its_batch_is_no_reason_for_the_others_to_fail(square: S
     jobs = square.enter(3)
     hung.set()
     batch = square.together()
-    jobs[1].abandon()
-    jobs[1].abandon()
+    jobs[1].cancel()
+    jobs[1].cancel()
     assert not batch.cancelled.acquire(blocking=False)
     batch.end([True, False, False])
     assert ended(jobs[0]) is None
@@ -140,10 +140,10 @@ def test_however_many_are_overdue_the_batch_is_interrupted_once(square: Square) 
     hung.set()
     batch = square.together()
     for job in jobs[:-1]:
-        job.abandon()
+        job.cancel()
     assert not batch.cancelled.acquire(blocking=False)
     for job in [jobs[-1], *jobs]:
-        job.abandon()
+        job.cancel()
     assert batch.cancelled.acquire(timeout=WAIT)
     # What comes late would interrupt whoever has the connection by then.
     assert not batch.cancelled.acquire(blocking=False)
@@ -190,7 +190,7 @@ def test_to_wait_in_the_lane_to_be_alone_is_not_to_be_overdue(square: Square, re
 
     square.timers.advance(PHASE_TIMEOUT - 1)
     square.lane.run(block)
-    jobs[2].abandon()  # the place goes to another before the batch ends
+    jobs[2].cancel()  # the place goes to another before the batch ends
     assert blocked.wait(WAIT)
     batch.end([False, False])
     eventually(lambda: not square.batches.gatherer.counts().served)

@@ -1,4 +1,4 @@
-"""Batches whose jobs are abandoned, or for which there is no thread: nobody is left waiting."""
+"""Batches whose jobs are cancelled, or for which there is no thread: nobody is left waiting."""
 
 from __future__ import annotations
 
@@ -24,43 +24,43 @@ __all__ = ["a_square"]
 # Abandoned
 
 
-def test_one_that_is_abandoned_while_it_waits_is_never_begun(square: Square) -> None:
+def test_one_that_is_cancelled_while_it_waits_is_never_begun(square: Square) -> None:
     square.open(width=1)
     square.enter(1)
     first = square.together()
     jobs = square.enter(3)
-    jobs[1].abandon()
+    jobs[1].cancel()
     assert reason(jobs[1]) == "phase worker was cancelled before it began"
     first.end()
     batch = square.together()
     assert batch.names == ["m1", "m3"]
     batch.end()
     assert [ended(jobs[0]), ended(jobs[2])] == [None, None]
-    jobs[1].abandon()
+    jobs[1].cancel()
     assert told_nothing(jobs[1])
     square.settled()
 
 
-def test_all_that_wait_may_be_abandoned_before_their_batch_has_its_place(square: Square) -> None:
+def test_all_that_wait_may_be_cancelled_before_their_batch_has_its_place(square: Square) -> None:
     square.open(width=1)
     hung = threading.Event()
     square.lane.run(lambda: hung.wait(WAIT))
     jobs = square.enter(2)
     for job in jobs:
-        job.abandon()
+        job.cancel()
     assert all("before it began" in reason(job) for job in jobs)
     hung.set()
     square.settled()
     assert not square.phases.all
 
 
-def test_one_that_is_abandoned_alone_gives_its_place_in_the_lane_away(square: Square) -> None:
+def test_one_that_is_cancelled_alone_gives_its_place_in_the_lane_away(square: Square) -> None:
     square.open(width=1)
     (job,) = square.enter(1)
     square.together().end([False])
     alone = square.alone()
     (next_,) = square.enter(1)
-    job.abandon()
+    job.cancel()
     assert alone.cancelled.acquire(timeout=WAIT)
     square.together().end()
     assert ended(next_) is None
@@ -69,14 +69,14 @@ def test_one_that_is_abandoned_alone_gives_its_place_in_the_lane_away(square: Sq
     square.settled()
 
 
-def test_one_that_is_abandoned_before_its_turn_to_be_alone_is_not_run(square: Square) -> None:
+def test_one_that_is_cancelled_before_its_turn_to_be_alone_is_not_run(square: Square) -> None:
     square.open(width=1)
     jobs = [*square.enter(1)]
     first = square.together()
     jobs += square.enter(1)
     first.end([False])
     second = square.together()  # the batch keeps the place for as long as somebody waits
-    jobs[0].abandon()
+    jobs[0].cancel()
     assert reason(jobs[0]) == "phase worker was cancelled before it began"
     second.end()
     assert ended(jobs[1]) is None
@@ -84,18 +84,18 @@ def test_one_that_is_abandoned_before_its_turn_to_be_alone_is_not_run(square: Sq
     assert square.phases.alone.empty()
 
 
-def test_one_that_is_abandoned_between_the_batch_and_the_lane_is_not_run(
+def test_one_that_is_cancelled_between_the_batch_and_the_lane_is_not_run(
     square: Square, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone, moments = PhaseJob.alone, 0
 
-    def abandoned_first(job: PhaseJob, lane: Lane) -> None:
+    def cancelled_first(job: PhaseJob, lane: Lane) -> None:
         nonlocal moments
         moments += 1
-        job.abandon()
+        job.cancel()
         alone(job, lane)
 
-    monkeypatch.setattr(PhaseJob, "alone", abandoned_first)
+    monkeypatch.setattr(PhaseJob, "alone", cancelled_first)
     (job,) = square.enter(1)
     square.together().end([False])
     assert "was cancelled" in reason(job)
@@ -104,21 +104,21 @@ def test_one_that_is_abandoned_between_the_batch_and_the_lane_is_not_run(
     assert moments == 1
 
 
-def test_one_that_is_abandoned_just_as_it_enters_the_lane_gives_its_place_away(
+def test_one_that_is_cancelled_just_as_it_enters_the_lane_gives_its_place_away(
     square: Square, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     square.open(width=1)
-    in_line = PhaseJob.in_line
+    set_leave = PhaseJob.set_leave
 
     entered: list[str] = []
 
-    def abandoned_first(job: PhaseJob, leave: Callable[[], bool]) -> None:
+    def cancelled_first(job: PhaseJob, leave: Callable[[], bool]) -> None:
         entered.append(job.cell.spec.name)
         if entered == ["m0", "m0"]:  # after the batch, the lane
-            job.abandon()
-        in_line(job, leave)
+            job.cancel()
+        set_leave(job, leave)
 
-    monkeypatch.setattr(PhaseJob, "in_line", abandoned_first)
+    monkeypatch.setattr(PhaseJob, "set_leave", cancelled_first)
     jobs = square.enter(1)
     square.together().end([False])
     jobs += square.enter(1)
@@ -126,7 +126,7 @@ def test_one_that_is_abandoned_just_as_it_enters_the_lane_gives_its_place_away(
     assert ended(jobs[1]) is None
 
 
-def test_however_they_are_abandoned_each_reports_once_and_nobody_is_left(square: Square) -> None:
+def test_however_they_are_cancelled_each_reports_once_and_nobody_is_left(square: Square) -> None:
     chance = random.Random(7)
     square.open(width=3)
 
@@ -139,11 +139,11 @@ def test_however_they_are_abandoned_each_reports_once_and_nobody_is_left(square:
     jobs = [square.job(f"m{n}") for n in range(1000)]
     entered: SimpleQueue[PhaseJob | None] = SimpleQueue()
 
-    def abandon() -> None:
+    def cancel() -> None:
         while (job := entered.get(timeout=WAIT)) is not None:
-            job.abandon()
+            job.cancel()
 
-    callers = [threading.Thread(target=abandon) for _ in range(3)]
+    callers = [threading.Thread(target=cancel) for _ in range(3)]
     for caller in callers:
         caller.start()
     for job in jobs:
@@ -217,14 +217,14 @@ def test_who_waits_behind_a_hung_batch_is_served_when_there_is_a_thread_again(
         patched.setattr(square.threads, "run", no_thread)
         for job in jobs:
             with pytest.raises(RuntimeError, match="can't start"):
-                job.abandon()
+                job.cancel()
     if hung_batch_ends != "never":
         for each in hangs:
             each.end()
         assert [ended(job) for job in jobs] == [None, None]
         eventually(lambda: not square.batches.gatherer.counts().served)
     for job in jobs:
-        job.abandon()  # as whoever it raised for does
+        job.cancel()  # as whoever it raised for does
     batch = square.together()
     assert batch.names == ["m2", "m3"]
     batch.end()

@@ -20,8 +20,8 @@ from pgflow_starter.modules.phase_plan import Here, Plan
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.threads.lane import Lane
-from pgflow_starter.threads.scope import PhaseScope
 from tests.modules.rig import PHASE_TIMEOUT, WAIT, Hang, NoOutage, nothing_at_once
 
 ORDERS = Identity("orders", ModuleType.JOB)
@@ -127,7 +127,7 @@ def test_what_may_take_its_time_is_done_on_a_thread_and_may_be_overdue(desk: Des
     assert desk.phases.hang.begun.wait(WAIT)
     desk.timers.advance(PHASE_TIMEOUT)
     assert desk.told.get(timeout=WAIT) == PhaseOverdue(job)
-    job.abandon()
+    job.cancel()
     assert desk.phases.hang.cancelled.wait(WAIT)
     desk.phases.hang.let_go.set()
     assert (desk.ended(job), job.identity) == (None, ORDERS)
@@ -150,11 +150,11 @@ def test_listening_holds_no_thread_and_its_answer_ends_it(desk: Desk) -> None:
     assert desk.timers.pending == 0
 
 
-def test_listening_that_takes_too_long_ends_when_it_is_abandoned_and_the_answer_comes_too_late(desk: Desk) -> None:
+def test_listening_that_takes_too_long_ends_when_it_is_cancelled_and_the_answer_comes_too_late(desk: Desk) -> None:
     job = desk.start("notify_register")
     desk.timers.advance(PHASE_TIMEOUT)
     assert desk.told.get(timeout=WAIT) == PhaseOverdue(job)
-    job.abandon()
+    job.cancel()
     assert str(desk.ended(job)) == "phase notify_register was cancelled"
     desk.phases.waiting[0](None)
     assert desk.told_nothing()
@@ -227,14 +227,14 @@ def test_without_a_thread_for_the_timers_it_has_failed(desk: Desk, monkeypatch: 
 
 
 def test_a_scope_interrupts_once_what_may_be_interrupted() -> None:
-    scope, interrupted = PhaseScope(), []
+    scope, interrupted = InterruptScope(), []
     scope.cancel()
     with scope.interruptible(lambda: interrupted.append("late")):
         scope.cancel()
     with scope.interruptible(lambda: interrupted.append("next")):
         pass
     assert interrupted == ["late", "next"]
-    fresh = PhaseScope()
+    fresh = InterruptScope()
     with fresh.interruptible(lambda: interrupted.append("now")):
         fresh.cancel()
         fresh.cancel()

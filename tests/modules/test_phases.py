@@ -16,7 +16,7 @@ from pgflow_starter.modules.phase_plan import Here, InLane, OnOwnThread, Togethe
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.ports import CancelScope, Compiled
-from pgflow_starter.threads.scope import PhaseScope
+from pgflow_starter.threads.interrupt_scope import InterruptScope
 from tests.support.starters import echo_job
 
 AWAY = DatabaseError("refused", error_type="OperationalError", connection_lost=True)
@@ -76,7 +76,7 @@ class Desk:
                 self.stored.compiled[job.slug] = Compiled(False, job.__pgflow_definition__(), differences)
 
     def together(self) -> Sequence[bool]:
-        return self.phases.run_together(self.specs, PhaseScope())
+        return self.phases.run_together(self.specs, InterruptScope())
 
 
 @pytest.fixture

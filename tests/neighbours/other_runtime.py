@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 
-from pgflow_starter.postgres.stores.workers import MARK
+from pgflow_starter.postgres.stores.worker_rows import MARK
 
 Admin = psycopg.Connection[tuple[Any, ...]]
 

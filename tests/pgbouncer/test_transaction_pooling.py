@@ -11,7 +11,7 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.listening import proof
 from pgflow_starter.postgres.setup.install import check, install
-from pgflow_starter.postgres.stores.workers import MARK
+from pgflow_starter.postgres.stores.worker_rows import MARK
 from tests.support.planted import caught, plant
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.waiting import eventually

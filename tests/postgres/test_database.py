@@ -14,9 +14,9 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.canceller import Canceller
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.connections.limits import Limit
 from pgflow_starter.postgres.connections.pool import NAME
-from pgflow_starter.threads.scope import PhaseScope
+from pgflow_starter.postgres.connections.time_limits import TimeLimit
+from pgflow_starter.threads.interrupt_scope import InterruptScope
 from tests.support.database import opened
 from tests.support.waiting import eventually
 
@@ -51,7 +51,7 @@ def test_a_hint_is_part_of_the_message(empty_database: str) -> None:
 
 
 def test_a_scope_interrupts_the_statement_that_runs(empty_database: str) -> None:
-    scope = PhaseScope()
+    scope = InterruptScope()
     errors: list[DatabaseError] = []
     with opened(empty_database, pool_size=1) as db:
 
@@ -188,10 +188,10 @@ def test_statements_are_prepared_until_that_turns_out_not_to_work(empty_database
 def test_a_request_to_interrupt_that_comes_too_late_does_not_meet_who_has_the_connection_next(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scope, asked, over, sent = PhaseScope(), threading.Event(), threading.Event(), []
+    scope, asked, over, sent = InterruptScope(), threading.Event(), threading.Event(), []
     cancel = Canceller.cancel
 
-    def late(canceller: Canceller, limit: Limit) -> None:
+    def late(canceller: Canceller, limit: TimeLimit) -> None:
         asked.set()
         assert over.wait(10)
         cancel(canceller, limit)
@@ -214,7 +214,7 @@ def test_a_request_to_interrupt_that_comes_too_late_does_not_meet_who_has_the_co
 def test_the_end_of_a_block_waits_for_a_request_that_is_on_its_way(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scope, sending, arrive = PhaseScope(), threading.Event(), threading.Event()
+    scope, sending, arrive = InterruptScope(), threading.Event(), threading.Event()
     order: list[str] = []
 
     def cancel_safe(*_: object, **__: object) -> None:

@@ -13,9 +13,9 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections import pool as pool_module
+from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.connections.pool import CROWDED_FOR, Pool
-from pgflow_starter.postgres.connections.room import Room
 from tests.support.waiting import eventually
 
 WAIT = 20.0
@@ -41,20 +41,20 @@ class World:
         self.refusing = False
         self.connecting: Callable[[], object] = lambda: None
         self.failures: list[Exception] = []
-        self.room = Room(3, self._freed)
+        self.budget = BackendBudget(3, freed=self._freed)
         self.dead: list[Session] = []
         self.pools: list[Pool] = []
         self.pool = self.another()
 
-    def another(self, kept: int = 0) -> Pool:
-        """A pool in the same room."""
+    def another(self, reserved_for_urgent: int = 0) -> Pool:
+        """A pool that shares the budget."""
+        self.budget.reserved_for_urgent = reserved_for_urgent
         pool = Pool(
             self._connect,
-            room=self.room,
+            budget=self.budget,
             clock=self.clock,
             failed=self.failures.append,
             found_dead=self.dead.append,
-            kept=kept,
         )
         self.pools.append(pool)
         return pool
@@ -115,10 +115,10 @@ def test_it_connects_when_none_is_free_and_never_more_than_its_size(world: World
     assert world.get() is taken[1]
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_who_waits_is_served_in_turn(world: World, kept: int) -> None:
-    world.pool = world.another(kept)
-    taken, served, threads = world.take(3 - kept), list[Session | None](), []
+@pytest.mark.parametrize("reserved", [0, 1])
+def test_who_waits_is_served_in_turn(world: World, reserved: int) -> None:
+    world.pool = world.another(reserved)
+    taken, served, threads = world.take(3 - reserved), list[Session | None](), []
     for i in range(len(taken)):
         threads.append(asking(world.pool, served))
         eventually(lambda i=i: world.pool.counts().waiting == i + 1)  # type: ignore[misc]
@@ -206,10 +206,10 @@ def test_who_comes_to_wait_just_as_an_attempt_is_given_up_is_served_when_it_may_
     threads.pop().join(WAIT)
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_closing_ends_every_wait_and_what_is_in_use_when_it_is_put_back(world: World, kept: int) -> None:
-    world.pool = world.another(kept)
-    taken, served = world.take(3 - kept), list[Session | None]()
+@pytest.mark.parametrize("reserved", [0, 1])
+def test_closing_ends_every_wait_and_what_is_in_use_when_it_is_put_back(world: World, reserved: int) -> None:
+    world.pool = world.another(reserved)
+    taken, served = world.take(3 - reserved), list[Session | None]()
     threads = [asking(world.pool, served) for _ in range(2)]
     eventually(lambda: world.pool.counts().waiting == 2)
     world.pool.put(taken[0])
@@ -294,10 +294,10 @@ def test_pools_that_follow_each_other_have_no_more_connections_together_than_the
 def test_a_backend_that_was_left_behind_takes_the_place_of_a_connection_until_it_has_ended(world: World) -> None:
     conn = world.get()
     assert conn.backend is not None
-    world.room.leave_behind(conn.backend)
+    world.budget.leave_behind(conn.backend)
     world.get()
     world.get_none()
-    world.room.ended([conn.backend])
+    world.budget.ended([conn.backend])
     world.get()
 
 
@@ -305,22 +305,22 @@ def test_where_one_broke_the_idle_ones_are_left_behind_and_those_in_use_are_not(
     idle, in_use = world.take(2)
     world.pool.put(idle)
     world.pool.close(broken=True)
-    assert world.room.left_behind == (idle.backend,)
+    assert world.budget.left_behind == (idle.backend,)
     world.pool.put(in_use)
-    assert (world.room.left_behind, world.open) == ((idle.backend,), 0)
+    assert (world.budget.left_behind, world.open) == ((idle.backend,), 0)
 
 
 def test_one_connection_there_may_be_however_many_were_left_behind(world: World) -> None:
     conn = world.get()
     assert conn.backend is not None
     for number in range(5):
-        world.room.leave_behind(Backend(number, conn.backend.began))
+        world.budget.leave_behind(Backend(number, conn.backend.began))
     world.pool.put(conn)
     assert world.get() is conn
 
 
 def test_one_is_kept_for_who_is_urgent(world: World) -> None:
-    world.pool = world.another(kept=1)
+    world.pool = world.another(reserved_for_urgent=1)
     taken = world.take(2)
     world.get_none()
     urgent = world.get(urgent=True)
@@ -339,8 +339,8 @@ def test_who_is_urgent_waits_behind_one_at_most(world: World, size: int) -> None
         assert may_connect.wait(WAIT)
 
     world.connecting = wait
-    world.room.size = size
-    world.pool = world.another(kept=1)
+    world.budget.size = size
+    world.pool = world.another(reserved_for_urgent=1)
     others, urgent = list[Session | None](), list[Session | None]()
     threads = []
     for i in range(5):

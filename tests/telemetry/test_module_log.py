@@ -11,7 +11,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, DefinitionError
-from pgflow_starter.core.news import News
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.module_log import ModuleLog
 from tests.modules.rig import AWAY, Rig
 from tests.support.starters import opened
@@ -161,9 +161,9 @@ def test_a_line_is_told_by_who_says_it(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_news_are_news_once_and_again_when_they_were_over() -> None:
-    news = News()
-    assert not news.over()
+    news = SaidOnce()
+    assert not news.clear()
     assert [news.note("a"), news.note("a"), news.note("b")] == [True, False, True]
-    assert news.over()
-    assert not news.over()
+    assert news.clear()
+    assert not news.clear()
     assert news.note("b")

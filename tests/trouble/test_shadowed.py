@@ -22,9 +22,9 @@ from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres.client.starts import set_headers
+from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.connections.room import Room
 from pgflow_starter.postgres.stores import needs, pgmq, refusals, rights
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.features import detect
@@ -196,8 +196,8 @@ def end_backends(database: Database) -> None:
     """Have the probe end one that is there no more."""
     left, ended = Backend(1, ""), SimpleQueue[Any]()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Room, "left_behind", (left,))
-        patched.setattr(Room, "ended", lambda _, backends: ended.put(backends))
+        patched.setattr(BackendBudget, "left_behind", (left,))
+        patched.setattr(BackendBudget, "ended", lambda _, backends: ended.put(backends))
         database.doubt(lambda: None)
         assert set(ended.get(timeout=WAIT)) == {left}
 

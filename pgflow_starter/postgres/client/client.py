@@ -43,7 +43,7 @@ class Client:
         dropped.atexit = False
 
     @classmethod
-    def over(
+    def on_database(
         cls,
         database: Database,
         observer: MessageObserver,

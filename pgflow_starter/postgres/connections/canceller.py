@@ -9,8 +9,8 @@ from collections.abc import Callable
 import psycopg
 
 from pgflow_starter.clock import Clock
-from pgflow_starter.postgres.connections.limits import Limit
 from pgflow_starter.postgres.connections.pace import Pace
+from pgflow_starter.postgres.connections.time_limits import TimeLimit
 
 logger = logging.getLogger("pgflow_starter.database")
 
@@ -37,7 +37,7 @@ class Canceller:
         self.turn = threading.Lock()
         """One request at a time: while they are answered none has to wait for its turn to connect."""
 
-    def cancel(self, limit: Limit) -> None:
+    def cancel(self, limit: TimeLimit) -> None:
         """Ask for the end of what `limit` is on, within a few seconds; not where the database is away. Raises nothing.
 
         A request is a connection attempt, too.

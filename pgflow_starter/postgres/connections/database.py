@@ -20,16 +20,16 @@ from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import Outage
 from pgflow_starter.errors import DatabaseError, ForkedError
 from pgflow_starter.ports import CancelScope
+from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.canceller import CANCEL_TIMEOUT, Canceller
 from pgflow_starter.postgres.connections.connection import LOCK_LIMIT, SERVER_SHARE, Session, server_limits
 from pgflow_starter.postgres.connections.errors import UNPREPARED, no_thread, stale, translate
-from pgflow_starter.postgres.connections.limits import Limit, Limits
 from pgflow_starter.postgres.connections.pace import Pace
 from pgflow_starter.postgres.connections.pool import Counts, Pool
 from pgflow_starter.postgres.connections.pools import Pools
 from pgflow_starter.postgres.connections.prober import Prober
-from pgflow_starter.postgres.connections.room import Room
 from pgflow_starter.postgres.connections.server import Server
+from pgflow_starter.postgres.connections.time_limits import TimeLimit, TimeLimits
 from pgflow_starter.threads.own_thread import Died
 
 T = TypeVar("T")
@@ -58,22 +58,22 @@ class Database:
         clock: Clock,
         patience: float = 30.0,
         pace: Pace | None = None,
-        kept: int = 0,
+        reserved_for_urgent: int = 0,
     ) -> None:
         self.clock = clock
         self.patience = patience
         pace = pace or Pace(clock)
-        room = Room(pool_size)
+        budget = BackendBudget(pool_size, reserved_for_urgent=reserved_for_urgent)
 
         def closed_within(seconds: float) -> bool:
             return self._prober.closed_within(seconds)
 
         self._canceller = Canceller(pace, clock, away=lambda: self.outage, closed_within=closed_within)
-        self._limits = Limits("pgflow-database-limits", clock, self._canceller.cancel)
-        self._server = Server(conninfo, limits=self._limits, pace=pace, room=room, closed_within=closed_within)
+        self._limits = TimeLimits("pgflow-database-limits", clock, self._canceller.cancel)
+        self._server = Server(conninfo, limits=self._limits, pace=pace, budget=budget, closed_within=closed_within)
         self.redact = self._server.redact
-        self._room = room
-        self._pools = Pools(self._server, room=room, pace=pace, clock=clock, kept=kept, doubt=self._look_at_once)
+        self._budget = budget
+        self._pools = Pools(self._server, budget=budget, pace=pace, clock=clock, doubt=self._look_at_once)
         self._prober = Prober(
             clock,
             pace,
@@ -81,7 +81,7 @@ class Database:
             up=self._pools.grow_again,
             away=self._pools.away,
             ended=self._close_connections,
-            look_again=lambda: bool(room.left_behind),
+            look_again=lambda: bool(budget.left_behind),
         )
         self._owner: int | None = None
 
@@ -171,7 +171,7 @@ class Database:
         behind one other at most. Cancelling `scope` interrupts the statement that runs. The block may take `answers`
         times as long as a server may be silent (15 s, or the connection string's `tcp_user_timeout`; inf: for ever),
         and `within` seconds at most; a statement two thirds of that, and `at_server` seconds at most, then the server
-        ends it (see `Limits`). It waits `lock` seconds for a lock.
+        ends it (see `TimeLimits`). It waits `lock` seconds for a lock.
         """
         pool, conn = self._checkout(self.patience if patience is None else patience, urgent)
         seconds = min(self.limit_of(answers), within, self._limits.longest)
@@ -191,7 +191,7 @@ class Database:
             word = raised.sqlstate
             if word in UNPREPARED:
                 self._server.may_prepare = False  # a pooler that does not look like one
-            error = self._told(raised, seconds, self.clock.monotonic() - began, given_up=busy.given_up)
+            error = self._error_of_block(raised, seconds, self.clock.monotonic() - began, given_up=busy.given_up)
             direct = conn.backend is not None
             if error.connection_lost:
                 self._pools.broke(pool)
@@ -206,7 +206,7 @@ class Database:
             conn.used = True
             self._put(pool, conn, word)
 
-    def _told(self, raised: psycopg.Error, seconds: float, took: float, *, given_up: bool) -> DatabaseError:
+    def _error_of_block(self, raised: psycopg.Error, seconds: float, took: float, *, given_up: bool) -> DatabaseError:
         """The error of a block, with what is known of how it came out."""
         if given_up:
             msg = f"the server did not answer within {seconds:g} s, and was given up"
@@ -221,7 +221,7 @@ class Database:
         busy = conn.pgconn.transaction_status in (TransactionStatus.ACTIVE, TransactionStatus.UNKNOWN)
         if busy and word is None:
             # At work perhaps, and that may take as long as somebody's lock: the probe sees to its end.
-            self._room.leave_behind(conn.backend)
+            self._budget.leave_behind(conn.backend)
             self._prober.doubt()
         if conn.broken:
             self._pools.broke(pool)
@@ -288,7 +288,7 @@ class Database:
     def _look_at_once(self) -> None:
         self._prober.doubt()
 
-    def _interrupt(self, limit: Limit) -> None:
+    def _interrupt(self, limit: TimeLimit) -> None:
         """Somebody wants a block to end."""
         # First: the request to cancel, or the server's answer to it, may get lost as well.
         self._limits.shorten(limit, 2 * CANCEL_TIMEOUT)

@@ -1,9 +1,9 @@
 """`Pool`: psycopg_pool's `ConnectionPool`, which connects when we let it.
 
-It keeps the connections, serves who waits in turn, has them replaced when they are old and fewer when they are not
+It keeps the connections, serves callers in turn, has them replaced when they are old and fewer when they are not
 needed, and connects on a thread of its own, one after the other. When to connect to a server that may be away is not
 for a pool to say: each attempt of its comes by `_make`, which refuses it at once while the probe has not answered,
-where nobody waits, and where there is no room. So nothing takes the place of a connection that broke by itself.
+where nobody waits, and where the budget is spent. So nothing takes the place of a connection that broke by itself.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Session
 from pgflow_starter.postgres.connections.line import Line
-from pgflow_starter.postgres.connections.room import Room
 
 NAME = "pgflow-pool"
 """What its threads' names and its log lines begin with."""
@@ -36,7 +36,7 @@ CROWDED_FOR = 30.0
 """Seconds for which the pool stays as small as a crowded server had it."""
 
 LEAST_WAIT = 0.001
-"""Seconds that are waited at least: psycopg_pool refuses who would not wait at all what it has."""
+"""Seconds that are waited at least: psycopg_pool refuses a caller with no time to wait even a free one."""
 
 
 class Counts(NamedTuple):
@@ -52,42 +52,39 @@ class NotNowError(Exception):
 
 
 class Pool:
-    """At most as many connections as its `room`, which it may share, holds. Thread-safe; who waits is served in turn.
+    """At most as many connections as its `budget`, which it may share, allows. Thread-safe; callers are served in turn.
 
     `failed(error)` is called, on the pool's thread, when `connect` raises. Until `grow_again` the pool does not connect
     any more. `found_dead(conn)` is told of an idle connection that had ended; none of the pool is given away then until
-    it returned. `kept` connections are for urgent calls only, where there are more. Raises RuntimeError where there are
-    no two threads to be had.
+    it returned. Raises RuntimeError where there are no two threads to be had.
     """
 
     def __init__(
         self,
         connect: Callable[[], Session],
         *,
-        room: Room,
+        budget: BackendBudget,
         clock: Clock,
         failed: Callable[[Exception], object],
         found_dead: Callable[[Session], object] = lambda _: None,
-        kept: int = 0,
     ) -> None:
         self._connect = connect
-        self._room = room
+        self._budget = budget
         self._clock = clock
         self._failed = failed
         self._found_dead = found_dead
-        self._kept = kept
         self._lock = threading.RLock()  # never held while psycopg_pool, which calls us, takes its own
         self._made: set[Session] = set()
-        self._lent: dict[Session, bool] = {}  # and whether to who stood in the line
+        self._lent: dict[Session, bool] = {}  # and whether to a caller of the line
         self._held_back = self._broken = False
-        self._crowded_size = room.size
+        self._crowded_size = budget.size
         self._crowded_until = 0.0
-        self._line = Line(self._admits, clock)  # of those who are not urgent
+        self._line = Line(self._admits, clock)  # of the callers that are not urgent
         logging.getLogger("psycopg.pool").addFilter(_of_other_pools)  # the same one each time
         self._pool = _Pool(
             connection_class=_made_by(self._make),
             min_size=0,
-            max_size=room.size,
+            max_size=budget.size,
             open=True,
             name=NAME,
             max_lifetime=MAX_LIFETIME,
@@ -117,7 +114,7 @@ class Pool:
         Who is `urgent` waits behind one other at most.
         """
         deadline = self._clock.monotonic() + timeout
-        in_line = bool(self._kept) and not urgent
+        in_line = bool(self._budget.reserved_for_urgent) and not urgent
         while True:
             if in_line and not self._line.enter(deadline):
                 raise _none_came_free(timeout)
@@ -180,7 +177,7 @@ class Pool:
         self.look_again()
 
     def look_again(self) -> None:
-        """There may be room where there was none."""
+        """There may be a place where there was none."""
         self._line.look_again()
         self._grow()
 
@@ -196,13 +193,13 @@ class Pool:
 
     def _make(self) -> Session:
         """On the pool's thread. Raises NotNowError, and what `connect` raises."""
-        if not self._may_grow() or not self._room.enter():
+        if not self._may_grow() or not self._budget.take():
             raise NotNowError
         try:
             conn = self._connect()
         except Exception as error:
             self._held_back = True
-            self._room.leave()
+            self._budget.give_back()
             if not self.closed:
                 self._failed(error)
             raise
@@ -216,8 +213,8 @@ class Pool:
         """It was closed. On any thread, perhaps under psycopg_pool's lock."""
         self._made.discard(conn)
         if self._broken and conn not in self._lent:
-            self._room.leave_behind(conn.backend)
-        self._room.leave()
+            self._budget.leave_behind(conn.backend)
+        self._budget.give_back()
 
     def _grow(self) -> None:
         if self._may_grow():
@@ -225,22 +222,22 @@ class Pool:
 
     def _may_grow(self) -> bool:
         wanted = not self.closed and not self._held_back and self._requests() > 0
-        return wanted and len(self._made) < self._limit() and not self._room.full
+        return wanted and len(self._made) < self._limit() and not self._budget.full
 
     def _requests(self) -> int:
         return self._pool.get_stats()["requests_waiting"]
 
     def _admits(self, inside: int) -> bool:
         """Whether one more who is not urgent may take a connection, or be the one that waits for the next."""
-        others = self._room.occupied - len(self._made)  # those of other pools, left behind, or being made
-        free = inside <= len(self._made) and inside + others < self._limit() - self._kept
+        others = self._budget.occupied - len(self._made)  # those of other pools, left behind, or being made
+        free = inside <= len(self._made) and inside + others < self._limit() - self._budget.reserved_for_urgent
         return free or not inside or self.closed
 
     def _limit(self) -> int:
-        return self._room.size if self._clock.monotonic() >= self._crowded_until else self._crowded_size
+        return self._budget.size if self._clock.monotonic() >= self._crowded_until else self._crowded_size
 
     def _stay_at(self, size: int) -> None:
-        self._crowded_size = max(1, min(size, self._room.size))
+        self._crowded_size = max(1, min(size, self._budget.size))
         self._crowded_until = self._clock.monotonic() + CROWDED_FOR
 
 

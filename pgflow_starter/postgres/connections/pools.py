@@ -16,11 +16,11 @@ from pgflow_starter.core.classify import classify
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ErrorClass
 from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Session
 from pgflow_starter.postgres.connections.errors import crowded, no_thread
 from pgflow_starter.postgres.connections.pace import Pace
 from pgflow_starter.postgres.connections.pool import Pool
-from pgflow_starter.postgres.connections.room import Room
 from pgflow_starter.postgres.connections.server import SHUTDOWN_STATES, Server
 
 THREADS_END = 0.5
@@ -34,14 +34,13 @@ class Pools:
     """Thread-safe. `doubt()` has the probe look at once."""
 
     def __init__(
-        self, server: Server, *, room: Room, pace: Pace, clock: Clock, kept: int, doubt: Callable[[], object]
+        self, server: Server, *, budget: BackendBudget, pace: Pace, clock: Clock, doubt: Callable[[], object]
     ) -> None:
         self._server = server
-        self._room = room
-        room.freed = self._freed
+        self._budget = budget
+        budget.freed = self._freed
         self._pace = pace
         self._clock = clock
-        self._kept = kept
         self._doubt = doubt
         self._lock = threading.RLock()  # around the next two
         self._closed = False
@@ -117,11 +116,10 @@ class Pools:
 
         pool = Pool(
             self._server.sessions(lambda: not pool.closed),
-            room=self._room,
+            budget=self._budget,
             clock=self._clock,
             failed=failed,
             found_dead=lambda conn: self._found_dead(pool, conn),
-            kept=self._kept,
         )
         return pool
 

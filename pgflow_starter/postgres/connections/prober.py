@@ -61,7 +61,7 @@ class Prober:
         self._report_away = away
         self._ended = ended
         self._look_again = look_again
-        # Entered by the lock itself: see Limits.
+        # Entered by the lock itself: see TimeLimits.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._suspect = True

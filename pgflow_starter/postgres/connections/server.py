@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from pgflow_starter.errors import DatabaseError, SetupError
+from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, gated, server_limits
 from pgflow_starter.postgres.connections.conninfo import (
     CONNECT_TIMEOUT,
@@ -19,9 +20,8 @@ from pgflow_starter.postgres.connections.conninfo import (
     refuse_unreadable,
 )
 from pgflow_starter.postgres.connections.errors import translate
-from pgflow_starter.postgres.connections.limits import Limits
 from pgflow_starter.postgres.connections.pace import Pace
-from pgflow_starter.postgres.connections.room import Room
+from pgflow_starter.postgres.connections.time_limits import TimeLimits
 
 logger = logging.getLogger("pgflow_starter.database")
 
@@ -49,7 +49,13 @@ class Server:
     """False since it turned out that statements do not stay prepared."""
 
     def __init__(
-        self, conninfo: str, *, limits: Limits, pace: Pace, room: Room, closed_within: Callable[[float], bool]
+        self,
+        conninfo: str,
+        *,
+        limits: TimeLimits,
+        pace: Pace,
+        budget: BackendBudget,
+        closed_within: Callable[[float], bool],
     ) -> None:
         self.redact = Redactor(conninfo)
         self.answer_limit = answer_limit(conninfo)
@@ -58,7 +64,7 @@ class Server:
         self._options = connect_options(conninfo)
         self._limits = limits
         self._pace = pace
-        self._room = room
+        self._budget = budget
         self._closed_within = closed_within
         self._gated = gated(lambda: not closed_within(0.0))
         self._prepare_threshold: int | None = None
@@ -120,7 +126,7 @@ class Server:
     def _end_backends(self, conn: Session) -> None:
         """Have the server end the backends of connections that were given up, and see which have ended."""
         for pause in END_PAUSES:
-            left = self._room.left_behind
+            left = self._budget.left_behind
             if not left or self._closed_within(pause):
                 return
             try:
@@ -129,4 +135,4 @@ class Server:
             except psycopg.Error as error:
                 logger.debug("ending backends of ours failed: %s", type(error).__name__)
                 return
-            self._room.ended(set(left) - {Backend(row[0], row[1]) for row in rows})
+            self._budget.ended(set(left) - {Backend(row[0], row[1]) for row in rows})

@@ -9,14 +9,14 @@ from functools import partial
 
 from pgflow_starter.clock import Timers
 from pgflow_starter.core.classify import error_type, reason
-from pgflow_starter.core.news import News
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.trouble import TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError, PgflowError
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores import pgmq
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.threads.cache import ThreadCache, run_patiently
-from pgflow_starter.threads.scope import PhaseScope
+from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.worker.troubles import Troubles
 
 logger = logging.getLogger("pgflow_starter")
@@ -48,7 +48,7 @@ class ListenerErrands:
         self._troubles_of = troubles_of
         self._threads = threads
         self._timers = timers
-        self._unproven = News()
+        self._unproven = SaidOnce()
         self._lock = threading.Lock()  # around the next two lines'
         self._failed: frozenset[str] = frozenset()
         self._armed = False
@@ -56,7 +56,7 @@ class ListenerErrands:
     def prove(self, channel: str, sent: Callable[[bool], None]) -> None:
         """Send a notification to the channel; then `sent` is called with whether it could be, whatever happened.
 
-        On the thread, or on the caller's where there is none: who is never told would never ask again.
+        On a thread, or on the caller's where there is none: a caller that is never answered would never ask again.
         """
 
         def send() -> None:
@@ -71,7 +71,7 @@ class ListenerErrands:
 
         try:
             self._threads.run(send)
-            self._unproven.over()
+            self._unproven.clear()
         except RuntimeError as error:
             level = logging.WARNING if self._unproven.note("no thread") else logging.DEBUG
             logger.log(level, "a proof for the LISTEN connection could not be sent: %s", error)
@@ -113,7 +113,7 @@ class ListenerErrands:
         failed: list[str] = []
         for i, queue in enumerate(queues):
             try:
-                self._flow_store.enable_notify(queue, self._throttle_ms, PhaseScope())
+                self._flow_store.enable_notify(queue, self._throttle_ms, InterruptScope())
             except Exception as error:
                 logger.debug("%s: enabling notifications again: %s", queue, reason(error))
                 if isinstance(error, DatabaseError) and error.connection_lost:

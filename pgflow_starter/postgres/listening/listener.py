@@ -31,8 +31,8 @@ from pgflow_starter.postgres.connections.conninfo import (
     refuse_unreadable,
 )
 from pgflow_starter.postgres.connections.errors import crowded, translate
-from pgflow_starter.postgres.connections.limits import Limits
 from pgflow_starter.postgres.connections.pace import Pace
+from pgflow_starter.postgres.connections.time_limits import TimeLimits
 from pgflow_starter.postgres.listening.proof import Proof
 from pgflow_starter.postgres.listening.subscriptions import Answer, Subscriptions
 from pgflow_starter.postgres.listening.wakeup import Wakeup
@@ -86,7 +86,7 @@ class Listener:
         self._conninfo = conninfo
         self._clock = clock
         self._options = connect_options(conninfo)
-        self._limits = Limits("pgflow-listener-limits", clock)
+        self._limits = TimeLimits("pgflow-listener-limits", clock)
         self._answer_limit = answer_limit(conninfo)
         self._redact = Redactor(conninfo)
         self._gated = gated(lambda: not self._closed)

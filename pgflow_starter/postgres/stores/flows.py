@@ -24,7 +24,7 @@ from pgflow_starter.postgres.stores import needs, pgmq, refusals, rights
 from pgflow_starter.postgres.stores.features import Features, detect
 from pgflow_starter.postgres.stores.foresight import Foresight
 from pgflow_starter.postgres.stores.stored_flow import StoredFlow, shape_differences, stored_flows, verify
-from pgflow_starter.postgres.stores.workers import REGISTER_WORKERS
+from pgflow_starter.postgres.stores.worker_rows import REGISTER_WORKERS
 
 # Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.
 _CREATE_FLOW = "select count(*) from pgflow.create_flow(%s::text, %s::integer, %s::integer, %s::integer)"

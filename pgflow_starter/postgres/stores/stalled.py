@@ -10,14 +10,14 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
-from pgflow_starter.core.news import News
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.part import StorePart, on_queue
 from pgflow_starter.postgres.stores.settling import EXHAUST
-from pgflow_starter.postgres.stores.workers import OURS, STOPPED
+from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 
 logger = logging.getLogger("pgflow_starter.tasks")
 
@@ -129,7 +129,7 @@ class Stalled(StorePart):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._refused = News()
+        self._refused = SaidOnce()
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[_Key]:
         """As `TaskStore.give_back`; not those that the worker has not started."""

@@ -11,7 +11,7 @@ from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.errors import ShapeMismatchError
 from pgflow_starter.ports import Compiled
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.workers import OURS, STOPPED
+from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 
 NEIGHBOUR_HEARD = 300
 """Seconds since its last heartbeat for which another runtime's worker, which sends none while it works, has a queue."""

@@ -31,7 +31,7 @@ from pgflow_starter.postgres.stores.evidence import Looks
 from pgflow_starter.postgres.stores.inputs import FlowInputs
 from pgflow_starter.postgres.stores.settling import Settling
 from pgflow_starter.postgres.stores.stalled import Stalled
-from pgflow_starter.postgres.stores.workers import Workers
+from pgflow_starter.postgres.stores.worker_rows import WorkerRows
 
 KNOWN_ONLY = 60.0
 """Seconds for which claims read no tasks of steps that the code does not have, once they met one."""
@@ -40,7 +40,7 @@ _REPLACED_STATES = ("42883", "42P13")  # the core is another than it was when it
 _UNWIRED_STATES = (*MISSING_STATES, "23503")  # or an unknown worker
 
 
-class PostgresTaskStore(Workers, Stalled, Settling, Looks):
+class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
     """`ports.TaskStore` on a Database. Blocks on I/O; thread-safe."""
 
     def __init__(self, database: Database) -> None:

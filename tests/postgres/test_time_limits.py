@@ -11,8 +11,8 @@ import psycopg
 import pytest
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.postgres.connections import limits as module
-from pgflow_starter.postgres.connections.limits import Limits
+from pgflow_starter.postgres.connections import time_limits as module
+from pgflow_starter.postgres.connections.time_limits import TimeLimits
 from tests.support.threads import left_over, ours
 
 
@@ -37,7 +37,7 @@ def test_breaking_a_connection_is_tried_again_until_there_is_a_file_descriptor(
     monkeypatch.setattr(module, "os", descriptors)
     monkeypatch.setattr(module, "AGAIN_INTERVAL", 0.1)
     before = ours()
-    limits = Limits("pgflow-test-limits", SystemClock())
+    limits = TimeLimits("pgflow-test-limits", SystemClock())
     with psycopg.connect(empty_database, autocommit=True) as conn:
         closer = threading.Timer(0.1, limits.close)
         if closing:
@@ -70,7 +70,7 @@ class HangingClock(SystemClock):
 def test_closing_waits_for_a_second_at_most(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgflow_starter.threads.own_thread.CLOSE_TIMEOUT", 0.1)
     clock = HangingClock("pgflow-test-limits")
-    limits = Limits("pgflow-test-limits", clock)
+    limits = TimeLimits("pgflow-test-limits", clock)
     try:
         with psycopg.connect(empty_database) as conn, limits.on(conn, 60):
             assert clock.looked.wait(10)

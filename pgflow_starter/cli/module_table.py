@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.cli.options import TimedLines, is_live
-from pgflow_starter.cli.telling import News, told, until
+from pgflow_starter.cli.telling import StatusChanges, module_line, until
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
@@ -87,11 +87,11 @@ class _LiveTable:
 class _Lines(TimedLines):
     def __init__(self, console: Console, clock: Clock) -> None:
         super().__init__(console, clock)
-        self._news = News()
+        self._changes = StatusChanges()
 
     def show(self, status: StarterStatus) -> None:
-        for state in self._news.of(status):
-            self.say(told(state, self._clock.now()))
+        for state in self._changes.of(status):
+            self.say(module_line(state, self._clock.now()))
 
 
 View = _LiveTable | _Lines

@@ -1,4 +1,4 @@
-"""Workers in the database: that they are there, live, have something to do, and have stopped.
+"""`WorkerRows`: workers in the database: that they are there, live, have something to do, and have stopped.
 
 Ours say that they live whatever their tasks do; others may be silent for as long as a task takes. The core knows a
 worker by the name of an edge function, which it calls when none of its workers lives: a name that no such function can
@@ -82,7 +82,7 @@ returning w.worker_id
 """
 
 
-class Workers(StorePart):
+class WorkerRows(StorePart):
     """Of a process. Blocks on I/O; thread-safe."""
 
     def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:

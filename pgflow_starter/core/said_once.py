@@ -1,12 +1,12 @@
-"""`News`: what has been said already, so that a long outage is one line in a log and not one an attempt."""
+"""`SaidOnce`, `Breaks`: what has been said already, so that a long outage is one log line and not one an attempt."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 
 
-class News:
-    """Whether something is new. Each operation is atomic, so that two threads at worst both find it so."""
+class SaidOnce:
+    """Whether a fact is new. Each operation is atomic, so that two threads at worst both find it so."""
 
     __slots__ = ("_said",)
 
@@ -18,8 +18,8 @@ class News:
         was, self._said = self._said, fact
         return was != fact
 
-    def over(self) -> bool:
-        """Whether something was said that is over now."""
+    def clear(self) -> bool:
+        """What was said is over; whether there was something."""
         was, self._said = self._said, None
         return was is not None
 
@@ -40,6 +40,6 @@ class Breaks:
         was, self._lost = self._lost, lost
         return not away and (was or not lost)
 
-    def over(self) -> None:
-        """It went well."""
+    def succeeded(self) -> None:
+        """What may fail went well."""
         self._lost = False

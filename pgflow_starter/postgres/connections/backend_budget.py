@@ -1,4 +1,4 @@
-"""`Room`: how many backends of ours the server may hold, those included that nobody knows the end of."""
+"""`BackendBudget`: how many backends of ours the server may hold, those included that nobody knows the end of."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from collections.abc import Callable, Collection
 from pgflow_starter.postgres.connections.connection import Backend
 
 
-class Room:
+class BackendBudget:
     """For `size` connections, of all pools that follow each other. Thread-safe.
 
     A connection that was given up may leave its backend behind, for as long as somebody holds a lock. Until the server
     says that it has ended, it takes the place of a connection; but one connection there may be beside as many as there
-    is room for. `freed()` is called when there may be room where there was none.
+    are places. Of these `reserved_for_urgent`, but never all, are for urgent calls. `freed()`: one may have come free.
     """
 
-    def __init__(self, size: int, freed: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, size: int, *, reserved_for_urgent: int = 0, freed: Callable[[], object] = lambda: None) -> None:
         self.size = size
+        self.reserved_for_urgent = reserved_for_urgent
         self.freed = freed
         self._lock = threading.RLock()  # as the pool's
         self._taken = 0
@@ -42,7 +43,7 @@ class Room:
             first = not self._taken and len(self._left) <= self.size
             return not first and self.occupied >= self.size
 
-    def enter(self) -> bool:
+    def take(self) -> bool:
         """Take a place; False where there is none."""
         with self._lock:
             if self.full:
@@ -50,7 +51,7 @@ class Room:
             self._taken += 1
             return True
 
-    def leave(self) -> None:
+    def give_back(self) -> None:
         """Give a place back: its connection is closed, or was never made."""
         with self._lock:
             self._taken -= 1

@@ -1,4 +1,4 @@
-"""`Limits`: an end to waiting for a server that does not answer in time.
+"""`TimeLimits`: an end to waiting for a server that does not answer in time.
 
 Who gives up first, of one call on a connection that may take `seconds`:
 
@@ -38,7 +38,7 @@ AGAIN_INTERVAL = 1.0
 """Seconds until breaking a connection is tried again, for which there was no file descriptor."""
 
 
-class Limit:
+class TimeLimit:
     """Until when (monotonic clock) one connection may be busy, and what came of it."""
 
     __slots__ = ("_conn", "_lock", "cancel_at", "conn", "deadline", "given_up")
@@ -66,13 +66,13 @@ class Limit:
             self._conn = None
 
 
-class Limits:
+class TimeLimits:
     """The limits of a pool's or a listener's connections; a thread, from the first on. Thread-safe.
 
     `cancel(limit)` asks the server to cancel, on a thread of its own, one at a time; without it nobody is asked.
     """
 
-    def __init__(self, thread_name: str, clock: Clock, cancel: Callable[[Limit], object] | None = None) -> None:
+    def __init__(self, thread_name: str, clock: Clock, cancel: Callable[[TimeLimit], object] | None = None) -> None:
         self._thread_name = thread_name
         self._clock = clock
         self._cancel = cancel
@@ -80,11 +80,11 @@ class Limits:
         # Condition.__enter__ has taken it.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._busy: set[Limit] = set()
+        self._busy: set[TimeLimit] = set()
         self._looks_at = math.inf
         self._longest = math.inf
         self._thread = OwnThread(thread_name, self._run)
-        self._to_cancel: deque[Limit] = deque()
+        self._to_cancel: deque[TimeLimit] = deque()
         self._canceller: threading.Thread | None = None
         self._closed = False
 
@@ -99,13 +99,13 @@ class Limits:
         return len(self._busy)
 
     @contextmanager
-    def on(self, conn: Connection, seconds: float) -> Iterator[Limit]:
+    def on(self, conn: Connection, seconds: float) -> Iterator[TimeLimit]:
         """Around whatever waits for the server: `seconds` (inf: none) for all of it. The block must not close `conn`.
 
         After that the statement raises psycopg.OperationalError and the connection is broken.
         """
         now = self._clock.monotonic()
-        limit = Limit(conn, math.inf, now + min(seconds, self._longest))
+        limit = TimeLimit(conn, math.inf, now + min(seconds, self._longest))
         if self._cancel is not None:
             limit.cancel_at = now + min(seconds, self._longest) * CANCEL_SHARE
         with self._lock:
@@ -118,7 +118,7 @@ class Limits:
                 self._busy.discard(limit)
             limit.over()
 
-    def shorten(self, limit: Limit, seconds: float) -> None:
+    def shorten(self, limit: TimeLimit, seconds: float) -> None:
         """`seconds` from now at most, for somebody has asked the server to cancel."""
         with self._lock:
             limit.deadline = min(limit.deadline, self._clock.monotonic() + seconds)
@@ -197,7 +197,7 @@ class Limits:
                 self._canceller = None
 
     def _end_all_by(self, deadline: float) -> bool:
-        """Under the lock, for which who is done with a connection waits before it closes the socket. Whether it went.
+        """Under the lock, for which a thread that is done with a connection waits before it closes it. Whether it went.
 
         Where it did not, another try is due in a second.
         """

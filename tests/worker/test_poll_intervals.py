@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgflow_starter import FlowDefinition, SignalStrategy, StepDefinition
-from pgflow_starter.worker.polling import BRIDGE, QUICK, PollPolicy, dependents_delays, retry_delay, root_delays
+from pgflow_starter.worker.poll_intervals import BRIDGE, QUICK, PollPolicy, dependents_delays, retry_delay, root_delays
 
 POLLING = PollPolicy(SignalStrategy.POLLING, least=1.0, most=5.0, fallback=30.0, throttle=0.25)
 NOTIFY = PollPolicy(SignalStrategy.NOTIFY, least=1.0, most=5.0, fallback=30.0, throttle=0.25)

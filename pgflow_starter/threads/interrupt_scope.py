@@ -1,4 +1,4 @@
-"""`PhaseScope`: how what waits in a phase is interrupted."""
+"""`InterruptScope`: how a phase, a claim or a LISTEN that waits is interrupted."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class PhaseScope:
-    """Interrupts a phase wherever it said that it can be. Thread-safe."""
+class InterruptScope:
+    """Interrupts a piece of work wherever it said that it can be. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -17,7 +17,7 @@ class PhaseScope:
 
     @contextmanager
     def interruptible(self, cancel: Callable[[], object]) -> Iterator[None]:
-        """While inside, `cancel` interrupts; at once when the phase was given up already."""
+        """While inside, `cancel` interrupts; at once when the work was cancelled already."""
         with self._lock:
             self._cancel = cancel
             late = self.cancelled
@@ -30,13 +30,13 @@ class PhaseScope:
                 self._cancel = None
 
     def cancel(self) -> None:
-        """Interrupt the phase. May block for the network's time: not for an actor's or the timers' thread."""
-        interrupt = self.give_up()
+        """Interrupt the work. May block for the network's time: not for an actor's or the timers' thread."""
+        interrupt = self.begin_cancel()
         if interrupt is not None:
             interrupt()
 
-    def give_up(self) -> Callable[[], object] | None:
-        """The phase is given up. What interrupts it is returned, to be called where that may block; None: nothing.
+    def begin_cancel(self) -> Callable[[], object] | None:
+        """Mark it cancelled. What interrupts the work is returned, to be called where that may block; None: nothing.
 
         Once, however many ask: what comes late may meet the next user of the connection.
         """
