@@ -99,8 +99,8 @@ class ModuleActor(DispatchedActor):
         if self._cell.retry_wanted:
             self._cell.retry_wanted = False
             self._apply(machine.begin(self._cell.machine, self._world.clock.now()))
+        self._heed_retired_worker()  # first: one that has left is not wired again because it died of it
         self._heed_lost_worker()
-        self._heed_retired_worker()
         self._heed_trouble()
 
     def _heed_lost_worker(self) -> None:
@@ -114,8 +114,9 @@ class ModuleActor(DispatchedActor):
             self._apply(step)
 
     def _heed_retired_worker(self) -> None:
-        why, self._cell.worker_retired_why = self._cell.worker_retired_why, ""
+        why = self._cell.worker_retired_why
         if why:
+            self._cell.worker_retired_why = ""  # only what was read: it may be set on another thread at any moment
             now = self._world.clock.now()
             error = ModuleError(ErrorClass.PERMANENT, Phase.WORKER, why, "WorkerDeprecated", now)
             self._apply_and_log(machine.worker_retired(self._cell.machine, error, now))

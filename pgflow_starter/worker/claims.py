@@ -44,8 +44,9 @@ class Cause(Enum):
 class Next(Enum):
     """What the next claim waits for.
 
-    Set without a lock, so that two threads may at worst be on their way at once. No claim is lost: a thread that comes
-    serves all that was asked before, and what finds no room, or another thread claiming, has said before that it waits.
+    Set without a lock, so that several threads may at worst be on their way at once. No claim is lost: a thread that
+    comes serves all that was asked before, and what finds no room, or another thread claiming, has said before that it
+    waits.
     """
 
     NOTHING = "nobody has asked"
@@ -157,7 +158,7 @@ class Claims:
         try:
             self._world.lane.enter(call)
         except RuntimeError as error:
-            self.next = Next.NOTHING
+            self.next = Next.ROOM  # which may have been waited for before
             self.no_thread(error)
 
     def _come(self, call: LaneCall) -> bool:

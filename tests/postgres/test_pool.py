@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import psycopg
+import psycopg_pool
 import pytest
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -373,3 +374,55 @@ def test_an_idle_connection_that_the_server_has_ended_is_not_given_away(world: W
     assert world.get() is second
     assert world.dead == [first]
     assert (first.ended_by, first.closed) == ("57P01", True)
+
+
+def test_a_caller_that_comes_just_as_the_pool_closes_waits_for_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+
+    def look(_: object) -> None:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            raise psycopg_pool.PoolClosed("it was closed since the first look")
+        world.pool.close()
+
+    monkeypatch.setattr("psycopg_pool.base.BasePool._check_open_getconn", look)
+    assert world.pool.get(60) is None
+    assert looks == 2
+
+
+def test_a_connection_that_is_handed_over_as_the_pool_closes_is_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.pool.put(world.get())
+    getconn = psycopg_pool.ConnectionPool.getconn
+
+    def closing(pool: psycopg_pool.ConnectionPool[Session], timeout: float) -> Session:
+        conn = getconn(pool, timeout)
+        world.pool.close()
+        return conn
+
+    monkeypatch.setattr(psycopg_pool.ConnectionPool, "getconn", closing)
+    assert world.pool.get(60) is None
+    assert world.open == 0
+    assert world.budget.occupied == 0
+
+
+def test_a_connection_that_its_caller_came_too_late_for_is_closed_with_the_pool(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.pool.put(world.get())
+    getconn = psycopg_pool.ConnectionPool.getconn
+
+    def too_late(pool: psycopg_pool.ConnectionPool[Session], timeout: float) -> Session:
+        getconn(pool, timeout)
+        raise psycopg_pool.PoolTimeout
+
+    monkeypatch.setattr(psycopg_pool.ConnectionPool, "getconn", too_late)
+    with pytest.raises(DatabaseError, match="no connection came free"):
+        world.pool.get(0)
+    world.pool.close()
+    assert world.open == 0
+    assert world.budget.occupied == 0

@@ -38,6 +38,9 @@ CROWDED_FOR = 30.0
 LEAST_WAIT = 0.001
 """Seconds that are waited at least: psycopg_pool refuses a caller with no time to wait even a free one."""
 
+MOST_WAIT = 86_400.0
+"""Seconds that are waited at most: there is no time that is infinitely far away for it."""
+
 
 class Counts(NamedTuple):
     """Of one pool: connections, those of them that are in use, and callers who wait for one."""
@@ -120,7 +123,7 @@ class Pool:
                 raise _none_came_free(timeout)
             conn = None
             try:
-                conn = self._pool.getconn(max(deadline - self._clock.monotonic(), LEAST_WAIT))
+                conn = self._pool.getconn(min(max(deadline - self._clock.monotonic(), LEAST_WAIT), MOST_WAIT))
             except PoolClosed:
                 return None
             except PoolTimeout:
@@ -129,6 +132,9 @@ class Pool:
                 if in_line and conn is None:
                     self._line.leave()
             self._lent[conn] = in_line
+            if self.closed:  # meanwhile, and perhaps because its connections are not to be trusted
+                self.put(conn)
+                return None
             if conn.alive():
                 return conn
             conn.close()
@@ -190,6 +196,8 @@ class Pool:
         self._broken |= broken
         self._pool.close(timeout=within)
         self._line.look_again()
+        for conn in [conn for conn in list(self._made) if conn not in self._lent]:
+            conn.close()  # handed to a caller whose time was up: it was about to come back to an open pool
 
     def _make(self) -> Session:
         """On the pool's thread. Raises NotNowError, and what `connect` raises."""
@@ -242,6 +250,11 @@ class Pool:
 
 
 class _Pool(ConnectionPool[Session]):
+    def _get_ready_connection(self, timeout: float | None) -> Session | None:
+        # Under its lock, unlike the look before: a caller that came to wait after `close` would not be woken.
+        self._check_open_getconn()
+        return super()._get_ready_connection(timeout)
+
     @staticmethod
     def check_connection(conn: Session) -> None:
         """Nothing: whether it is alive is seen without asking the server, when it is given away."""
