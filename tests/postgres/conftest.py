@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from tests.postgres.pool_rig import World
 from tests.postgres.rights_rig import WORKER, Admin
 from tests.support.databases import FAST, memory_folder
 
@@ -53,3 +54,13 @@ def roomy_folder() -> Iterator[Path]:
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def world(empty_database: str) -> Iterator[World]:
+    world = World(empty_database)
+    yield world
+    for pool in world.pools:
+        pool.close()
+    for conn in world.made:
+        conn.close()
