@@ -36,9 +36,10 @@ class World:
         self.made: list[Session] = []
         self.refusing = False
         self.connecting: Callable[[], object] = lambda: None
-        self.failures: list[Exception] = []
+        self.failures: list[BaseException] = []
         self.budget = BackendBudget(3, freed=self._freed)
         self.dead: list[Session] = []
+        self.found_dead: Callable[[Session], object] = self.dead.append
         self.pools: list[Pool] = []
         self.pool = self.another()
 
@@ -50,10 +51,13 @@ class World:
             budget=self.budget,
             clock=self.clock,
             failed=self.failures.append,
-            found_dead=self.dead.append,
+            found_dead=self._ended,
         )
         self.pools.append(pool)
         return pool
+
+    def _ended(self, conn: Session) -> None:
+        self.found_dead(conn)
 
     def _freed(self) -> None:
         self.pool.look_again()

@@ -51,15 +51,20 @@ def test_after_a_failure_it_does_not_connect_until_it_is_told_to(world: World) -
     assert world.get() is world.made[0]
 
 
-def test_a_failure_of_any_kind_is_told_and_psycopg_pool_says_nothing_of_it(
-    world: World, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+def test_a_failure_of_any_kind_is_told_and_takes_no_place_and_psycopg_pool_says_nothing_of_it(
+    world: World, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     def fail() -> None:
-        raise RuntimeError("no such luck")
+        raise kind("no such luck")
 
     world.connecting = fail
     world.get_none()
-    assert [str(failure) for failure in world.failures] == ["no such luck"]
+    assert [(type(failure), str(failure)) for failure in world.failures] == [(kind, "no such luck")]
+    assert world.budget.occupied == 0
+    world.connecting = lambda: None
+    world.pool.grow_again()
+    world.get()
     assert caplog.records == []
     with ConnectionPool("host=127.0.0.1 port=1", min_size=0, max_size=1, open=True, name="theirs") as theirs:
         with pytest.raises(PoolTimeout):
@@ -111,3 +116,29 @@ def test_an_idle_connection_that_the_server_has_ended_is_not_given_away(world: W
     assert world.get() is second
     assert world.dead == [first]
     assert (first.ended_by, first.closed) == ("57P01", True)
+
+
+def test_who_has_given_up_waits_no_more(world: World) -> None:
+    taken, served = world.take(3), list[Session | None]()
+    world.get_none()
+    assert world.pool.counts().waiting == 0
+    thread = asking(world.pool, served)
+    eventually(lambda: world.pool.counts().waiting == 1)
+    world.pool.put(taken[0])
+    thread.join()
+    assert (served, world.pool.counts().waiting) == ([taken[0]], 0)
+
+
+def test_that_one_has_ended_is_told_before_its_place_is_free_and_it_is_whatever_comes_of_that(world: World) -> None:
+    conn, lent = world.get(), list[int]()
+
+    def tell(_: Session) -> None:
+        lent.append(world.pool.counts().lent)
+        raise ValueError("no")
+
+    world.pool.put(conn)
+    conn.close()
+    world.found_dead = tell
+    with pytest.raises(ValueError, match="no"):
+        world.get()
+    assert (lent, world.pool.counts().lent) == ([1], 0)

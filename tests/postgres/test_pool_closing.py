@@ -8,6 +8,7 @@ import pytest
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Session
 from tests.postgres.pool_rig import WAIT, World, asking
+from tests.starter.forks import script
 from tests.support.waiting import eventually
 
 
@@ -79,3 +80,38 @@ def test_a_connection_that_its_caller_came_too_late_for_is_closed_with_the_pool(
     world.pool.close()
     assert world.open == 0
     assert world.budget.occupied == 0
+
+
+def test_a_pool_that_is_dropped_in_a_child_touches_nothing_of_the_parents(empty_database: str) -> None:
+    script(
+        """
+import weakref
+from pgflow_starter.clock import SystemClock
+from pgflow_starter.postgres.connections.backend_budget import BackendBudget
+from pgflow_starter.postgres.connections.connection import Session
+from pgflow_starter.postgres.connections.pool import Pool
+from psycopg_pool import ConnectionPool
+
+def child():
+    global pool, conn
+    touched = []
+    ConnectionPool.__del__ = touched.append
+    dropped = weakref.ref(pool)
+    del pool, conn
+    gc.collect()
+    assert (dropped(), touched) == (None, []), (dropped(), touched)
+
+pool = Pool(
+    lambda: Session.connect(sys.argv[1], autocommit=True),
+    budget=BackendBudget(1), clock=SystemClock(), failed=lambda error: None,
+)
+conn = pool.get(20)
+pool.put(conn)
+in_child(child)
+assert pool.get(20) is conn
+assert conn.execute("select 1").fetchone() == (1,)
+pool.put(conn)
+pool.close(within=5)
+""",
+        empty_database,
+    )

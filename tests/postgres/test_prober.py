@@ -24,3 +24,13 @@ def test_one_that_raises_when_the_probe_has_answered_keeps_nobody_from_being_tol
     finally:
         prober.close()
     assert ended.wait(10)
+
+
+def test_once_it_is_closed_no_thread_is_started() -> None:
+    ended = threading.Event()
+    clock = SystemClock()
+    prober = Prober(clock, Pace(clock), probe=lambda: None, up=lambda: None, away=lambda error: True, ended=ended.set)
+    prober.close(wait=False)
+    prober.revive()
+    prober.close()  # would wait for it
+    assert not ended.is_set()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from math import inf
 from typing import Any
 
 import psycopg
@@ -12,8 +16,9 @@ import pytest
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres.connections import time_limits as module
-from pgflow_starter.postgres.connections.time_limits import TimeLimits
+from pgflow_starter.postgres.connections.time_limits import TimeLimit, TimeLimits
 from tests.support.threads import left_over, ours
+from tests.support.waiting import eventually
 
 
 class Descriptors:
@@ -83,3 +88,77 @@ def test_closing_waits_for_a_second_at_most(empty_database: str, monkeypatch: py
         clock.let_go.set()
     monkeypatch.undo()
     limits.close()
+
+
+class FailingClock(SystemClock):
+    """Ends the thread of that name when it looks, once it is told to."""
+
+    failing = False
+
+    def monotonic(self) -> float:
+        if self.failing and threading.current_thread().name == "pgflow-test-limits":
+            raise ValueError
+        return super().monotonic()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_limit_is_looked_at_also_where_the_thread_has_died(empty_database: str) -> None:
+    before, clock = ours(), FailingClock()
+    limits = TimeLimits("pgflow-test-limits", clock)
+    with psycopg.connect(empty_database) as conn:
+        with limits.on(conn, 60):
+            clock.failing = True
+            limits.shorten_all(30)
+            eventually(lambda: ours() == before)
+            clock.failing = False
+        with limits.on(conn, 30):
+            assert len(ours() - before) == 1
+    limits.close()
+
+
+RLOCK = threading.RLock
+
+
+class LeavingLock:
+    """A lock; `left` is called when a thread has released it."""
+
+    def __init__(self, left: Callable[[], object]) -> None:
+        self._lock: Any = RLOCK()
+        self._left = left
+
+    def __enter__(self) -> bool:
+        return bool(self._lock.__enter__())
+
+    def __exit__(self, *error: Any) -> None:
+        self._lock.__exit__(*error)
+        self._left()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lock, name)
+
+
+def test_what_is_due_as_the_thread_that_cancels_ends_is_cancelled_too(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, found_none, go_on = count(1), threading.Event(), threading.Event()
+    cancelled: list[TimeLimit] = []
+
+    def left() -> None:
+        if threading.current_thread().name == "pgflow-test-limits-cancel" and next(looks) == 2:
+            found_none.set()
+            go_on.wait()
+
+    monkeypatch.setattr(module, "CANCEL_SHARE", 0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "RLock", partial(LeavingLock, left))
+        limits = TimeLimits("pgflow-test-limits", SystemClock(), cancelled.append)
+    try:
+        with psycopg.connect(empty_database) as conn, limits.on(conn, 60) as first:
+            assert found_none.wait(10)
+            with limits.on(conn, 60) as second:
+                eventually(lambda: second.cancel_at == inf)
+                go_on.set()
+                eventually(lambda: cancelled == [first, second])
+    finally:
+        go_on.set()
+        limits.close()

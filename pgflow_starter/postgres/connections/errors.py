@@ -33,7 +33,7 @@ _CROWDED = (
 )
 
 
-def translate(error: Exception, redact: Callable[[str], str]) -> DatabaseError:
+def translate(error: BaseException, redact: Callable[[str], str]) -> DatabaseError:
     """The error of a statement or connection as a DatabaseError; SQLSTATE, driver class and a redacted message kept."""
     sqlstate = getattr(error, "sqlstate", None)
     diag = error.diag if isinstance(error, psycopg.Error) else None
@@ -54,7 +54,7 @@ def stale(error: DatabaseError) -> bool:
     return state.startswith(_STALE_STATES) and state not in _LOOKED_UP_STATES
 
 
-def crowded(error: Exception) -> bool:
+def crowded(error: BaseException) -> bool:
     """Whether the server answers, but has no connection to spare."""
     return getattr(error, "sqlstate", None) == "53300" or any(words in str(error) for words in _CROWDED)
 
@@ -64,7 +64,7 @@ def no_thread(error: RuntimeError) -> DatabaseError:
     return DatabaseError(f"this process has no thread to spare for the database: {error}", error_type="NoThread")
 
 
-def _message(error: Exception) -> str:
+def _message(error: BaseException) -> str:
     """The server's message, detail and hint, without the call stack that is its context; else the driver's words."""
     if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
         return str(error)
@@ -73,7 +73,7 @@ def _message(error: Exception) -> str:
     return f"{diag.message_primary}{detail}" + (f" ({diag.message_hint})" if diag.message_hint else "")
 
 
-def _lost(error: Exception, sqlstate: str | None) -> bool:
+def _lost(error: BaseException, sqlstate: str | None) -> bool:
     if not isinstance(error, psycopg.Error):
         return False
     if error.pgconn is not None:  # while connecting

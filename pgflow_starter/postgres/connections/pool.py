@@ -9,6 +9,7 @@ where nobody waits, and where the budget is spent. So nothing takes the place of
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,15 +52,15 @@ class Counts(NamedTuple):
 
 
 class NotNowError(Exception):
-    """Nothing was tried: there is to be no connection now."""
+    """There is to be no connection now."""
 
 
 class Pool:
     """At most as many connections as its `budget`, which it may share, allows. Thread-safe; callers are served in turn.
 
     `failed(error)` is called, on the pool's thread, when `connect` raises. Until `grow_again` the pool does not connect
-    any more. `found_dead(conn)` is told of an idle connection that had ended; none of the pool is given away then until
-    it returned. Raises RuntimeError where there are no two threads to be had.
+    any more. `found_dead(conn)` is told of an idle connection that had ended, before its place is anybody else's.
+    Raises RuntimeError where there are no two threads to be had.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Pool:
         *,
         budget: BackendBudget,
         clock: Clock,
-        failed: Callable[[Exception], object],
+        failed: Callable[[BaseException], object],
         found_dead: Callable[[Session], object] = lambda _: None,
     ) -> None:
         self._connect = connect
@@ -79,6 +80,7 @@ class Pool:
         self._lock = threading.RLock()  # never held while psycopg_pool, which calls us, takes its own
         self._made: set[Session] = set()
         self._lent: dict[Session, bool] = {}  # and whether to a caller of the line
+        self._asking: set[object] = set()  # the callers that are with psycopg_pool
         self._held_back = self._broken = False
         self._crowded_size = budget.size
         self._crowded_until = 0.0
@@ -118,10 +120,12 @@ class Pool:
         """
         deadline = self._clock.monotonic() + timeout
         in_line = bool(self._budget.reserved_for_urgent) and not urgent
+        caller = object()
         while True:
             if in_line and not self._line.enter(deadline):
                 raise _none_came_free(timeout)
             conn = None
+            self._asking.add(caller)
             try:
                 conn = self._pool.getconn(min(max(deadline - self._clock.monotonic(), LEAST_WAIT), MOST_WAIT))
             except PoolClosed:
@@ -129,6 +133,7 @@ class Pool:
             except PoolTimeout:
                 raise _none_came_free(timeout) from None
             finally:
+                self._asking.discard(caller)
                 if in_line and conn is None:
                     self._line.leave()
             self._lent[conn] = in_line
@@ -138,8 +143,10 @@ class Pool:
             if conn.alive():
                 return conn
             conn.close()
-            self.put(conn)
-            self._found_dead(conn)
+            try:
+                self._found_dead(conn)
+            finally:
+                self.put(conn)
 
     def put(self, conn: Session) -> None:
         """Back from `get`. One that is broken, in a transaction, too old or too many is closed."""
@@ -200,17 +207,17 @@ class Pool:
             conn.close()  # handed to a caller whose time was up: it was about to come back to an open pool
 
     def _make(self) -> Session:
-        """On the pool's thread. Raises NotNowError, and what `connect` raises."""
+        """On the pool's thread. Raises NotNowError."""
         if not self._may_grow() or not self._budget.take():
             raise NotNowError
         try:
             conn = self._connect()
-        except Exception as error:
+        except BaseException as error:
             self._held_back = True
             self._budget.give_back()
             if not self.closed:
                 self._failed(error)
-            raise
+            raise NotNowError from error  # psycopg_pool's thread would not survive a SystemExit
         self._held_back = False
         self._made.add(conn)
         conn.let_go = self._gone
@@ -233,7 +240,8 @@ class Pool:
         return wanted and len(self._made) < self._limit() and not self._budget.full
 
     def _requests(self) -> int:
-        return self._pool.get_stats()["requests_waiting"]
+        # It counts callers that have given up, until one is put back; and of ours some have just been served.
+        return min(len(self._asking), self._pool.get_stats()["requests_waiting"])
 
     def _admits(self, inside: int) -> bool:
         """Whether one more who is not urgent may take a connection, or be the one that waits for the next."""
@@ -250,6 +258,14 @@ class Pool:
 
 
 class _Pool(ConnectionPool[Session]):
+    def __init__(self, **how: Any) -> None:
+        self._process = os.getpid()
+        super().__init__(**how)
+
+    def __del__(self) -> None:
+        if self._process == os.getpid():  # else its locks may be held by threads of the parent
+            super().__del__()
+
     def _get_ready_connection(self, timeout: float | None) -> Session | None:
         # Under its lock, unlike the look before: a caller that came to wait after `close` would not be woken.
         self._check_open_getconn()

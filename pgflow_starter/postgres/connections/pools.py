@@ -106,7 +106,7 @@ class Pools:
         self._throw_away(self.current, within=THREADS_END)
 
     def _new(self) -> Pool:
-        def failed(error: Exception) -> None:
+        def failed(error: BaseException) -> None:
             # What the pool has may be good: a crowded server is there, else the probe shall tell.
             if crowded(error) and not pool.empty:
                 self._pace.give_back()

@@ -86,7 +86,8 @@ class Prober:
 
     def revive(self, died: Died | None = None) -> None:
         """As `Threaded.revive`. Idempotent."""
-        self._thread.revive(died)
+        with self._lock:
+            self._thread.revive(died, needed=not self._closed)
 
     def watch(self, back: Callable[[], object]) -> None:
         """Call `back`, on the thread, each time the database is reachable again."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 
+from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.errors import DatabaseError, SetupError
 from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, gated, server_limits
@@ -21,7 +22,7 @@ from pgflow_starter.postgres.connections.conninfo import (
 )
 from pgflow_starter.postgres.connections.errors import translate
 from pgflow_starter.postgres.connections.pace import Pace
-from pgflow_starter.postgres.connections.time_limits import TimeLimits
+from pgflow_starter.postgres.connections.time_limits import TimeLimit, TimeLimits
 
 logger = logging.getLogger("pgflow_starter.database")
 
@@ -69,6 +70,7 @@ class Server:
         self._gated = gated(lambda: not closed_within(0.0))
         self._prepare_threshold: int | None = None
         self._direct = False
+        self._said = SaidOnce()
 
     def sessions(self, wanted: Callable[[], bool]) -> Callable[[], Session]:
         """What connects, as long as that is `wanted`, to the server as the last look found it. Raises psycopg.Error."""
@@ -77,16 +79,20 @@ class Server:
 
         def connect() -> Session:
             self._pace.reserve()  # waits for nobody, but whoever comes after it does while the server does not answer
+            conn: Session | None = None
             try:
                 conn = wanted_sessions.connect(self._conninfo, **options)
-            except OSError as error:  # no file descriptor
-                raise psycopg.OperationalError(str(error)) from error
-            try:
                 with self._limits.on(conn, CONNECT_TIMEOUT):
                     conn.set_up(self.usual if direct else None)
-            except BaseException:
-                conn.close()
+            except BaseException as error:
+                if conn is not None:
+                    conn.close()
+                # The probe tells of psycopg's, and may find nothing wrong with these.
+                kind = type(error).__name__
+                if not isinstance(error, psycopg.Error) and self._said.note(kind):
+                    logger.warning("connecting failed: %s: %s", kind, translate(error, self.redact))
                 raise
+            self._said.clear()
             self._pace.give_back()
             return conn
 
@@ -99,11 +105,12 @@ class Server:
         return self._look() if error is not None and error.once_more else error
 
     def _look(self) -> DatabaseError | None:
+        limit: TimeLimit | None = None
         try:
             refuse_unreadable(self._conninfo)
             with (
                 self._gated.connect(self._conninfo, **self._options) as conn,
-                self._limits.on(conn, CONNECT_TIMEOUT),
+                self._limits.on(conn, CONNECT_TIMEOUT) as limit,
             ):
                 conn.limit_by(server_limits(CONNECT_TIMEOUT))
                 read_only, pid = conn.execute(_PROBE).fetchone() or (None, None)
@@ -118,8 +125,8 @@ class Server:
             return of_no_use(error)
         except Exception as raised:
             told = translate(raised, self.redact)
-            connected = not isinstance(raised, psycopg.Error) or raised.pgconn is None
-            told.once_more = connected and told.sqlstate in SHUTDOWN_STATES
+            cut = limit is not None and not limit.given_up and told.connection_lost
+            told.once_more = cut and told.sqlstate in (*SHUTDOWN_STATES, None)  # its last words may get lost
             return told
         return None
 

@@ -149,14 +149,13 @@ class TimeLimits:
 
     def _look_before(self, deadline: float) -> None:
         """Under the lock: the thread must look again by then."""
-        if deadline >= self._looks_at or self._closed:
+        if deadline == math.inf or self._closed:
             return
-        try:
-            self._thread.start()
-        except RuntimeError:
-            return  # no thread to be had: no limit for this one, and another try with the next
-        self._looks_at = deadline
-        self._changed.notify()
+        with suppress(RuntimeError):  # no thread to be had: no limit for this one, and another try with the next
+            self._thread.start()  # also where it has died
+        if deadline < self._looks_at:
+            self._looks_at = deadline
+            self._changed.notify()
 
     def _run(self) -> None:
         with self._lock:
@@ -176,7 +175,7 @@ class TimeLimits:
             if limit.cancel_at <= now and not self._closed:
                 limit.cancel_at = math.inf
                 self._to_cancel.append(limit)
-        if self._to_cancel and self._canceller is None:
+        if self._to_cancel and (self._canceller is None or not self._canceller.is_alive()):
             thread = threading.Thread(target=self._cancel_each, name=f"{self._thread_name}-cancel", daemon=True)
             with suppress(RuntimeError):  # no thread to be had: the connection is broken in the end
                 thread.start()
@@ -185,16 +184,13 @@ class TimeLimits:
     def _cancel_each(self) -> None:
         """On a thread that ends with the last of them."""
         assert self._cancel is not None
-        try:
-            while True:
-                with self._lock:
-                    if not self._to_cancel:
-                        return
-                    limit = self._to_cancel.popleft()
-                self._cancel(limit)
-        finally:
+        while True:
             with self._lock:
-                self._canceller = None
+                if not self._to_cancel:
+                    self._canceller = None  # before anything else may be due
+                    return
+                limit = self._to_cancel.popleft()
+            self._cancel(limit)
 
     def _end_all_by(self, deadline: float) -> bool:
         """Under the lock, for which a thread that is done with a connection waits before it closes it. Whether it went.
