@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import psycopg
 
@@ -82,12 +81,3 @@ def _lost(error: BaseException, sqlstate: str | None) -> bool:
         severity = error.diag.severity_nonlocalized or error.diag.severity
         return severity in FATAL or sqlstate.startswith(_LOST_STATES)
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-
-
-@contextmanager
-def translated(redact: Callable[[str], str]) -> Iterator[None]:
-    """Around driver calls: what they raise comes out as DatabaseError."""
-    try:
-        yield
-    except (psycopg.Error, OSError) as error:
-        raise translate(error, redact) from error

@@ -25,11 +25,17 @@ class Pace:
 
     def reserve(self) -> float:
         """Take the next turn; in how many seconds it comes."""
-        return self._take(inf) or 0.0
+        return self.reserve_within(inf) or 0.0
 
     def reserve_within(self, seconds: float) -> float | None:
         """Take the next turn where it comes within so many seconds; in how many it does, else None."""
-        return self._take(seconds)
+        with self._lock:
+            now = self._clock.monotonic()
+            turn = max(now, self._next_at)
+            if turn - now > seconds:
+                return None
+            self._next_at = turn + INTERVAL
+            return turn - now
 
     def begin(self) -> None:
         """The turn has come, perhaps late: the next attempt is as far from this one as it was to be."""
@@ -40,12 +46,3 @@ class Pace:
         """The server answered: that attempt is nobody's reason to wait."""
         with self._lock:
             self._next_at -= INTERVAL
-
-    def _take(self, within: float) -> float | None:
-        with self._lock:
-            now = self._clock.monotonic()
-            turn = max(now, self._next_at)
-            if turn - now > within:
-                return None
-            self._next_at = turn + INTERVAL
-            return turn - now

@@ -43,6 +43,11 @@ class Prober:
     there is more to be seen soon.
     """
 
+    closed = False
+    """Whether it probes no more."""
+    hurried = False
+    """Whether nobody is to wait any more."""
+
     def __init__(
         self,
         clock: Clock,
@@ -68,26 +73,15 @@ class Prober:
         self._doubters: list[Callable[[], object]] = []
         self._watchers: list[Callable[[], object]] = []
         self._asked = self._doubts = self._rounds = 0
-        self._closed = self._hurried = False
         hangs = "the connection probe hangs, in resolving a host name perhaps"
         self._thread = OwnThread("pgflow-database", self._run, hangs=hangs)
         self.outage: Outage | None = None
         self.error: DatabaseError | None = None
 
-    @property
-    def closed(self) -> bool:
-        """Whether it probes no more."""
-        return self._closed
-
-    @property
-    def hurried(self) -> bool:
-        """Whether nobody is to wait any more."""
-        return self._hurried
-
     def revive(self, died: Died | None = None) -> None:
         """As `Threaded.revive`. Idempotent."""
         with self._lock:
-            self._thread.revive(died, needed=not self._closed)
+            self._thread.revive(died, needed=not self.closed)
 
     def watch(self, back: Callable[[], object]) -> None:
         """Call `back`, on the thread, each time the database is reachable again."""
@@ -109,25 +103,25 @@ class Prober:
             self._changed.notify_all()
             came = self._rounds
             self._changed.wait_for(
-                lambda: unless() or self._closed or self._hurried or self._rounds > came,
+                lambda: unless() or self.closed or self.hurried or self._rounds > came,
                 min(patience, threading.TIMEOUT_MAX),
             )
 
     def closed_within(self, seconds: float) -> bool:
         """Wait that long; at once True when it is closed."""
         with self._lock:
-            return self._changed.wait_for(lambda: self._closed, seconds)
+            return self._changed.wait_for(lambda: self.closed, seconds)
 
     def hurry(self) -> None:
         """Nobody is to wait any more for a database that is away."""
         with self._lock:
-            self._hurried = True
+            self.hurried = True
             self._changed.notify_all()
 
     def close(self, *, wait: bool = True) -> None:
         """End the thread, also in the midst of connecting; `wait` for that up to a second. Idempotent."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
         if wait:
             self._thread.close()
@@ -144,8 +138,8 @@ class Prober:
 
     def _await_reason(self) -> bool:
         with self._lock:
-            self._changed.wait_for(lambda: self._suspect or self._closed)
-            return not self._closed
+            self._changed.wait_for(lambda: self._suspect or self.closed)
+            return not self.closed
 
     def _look(self) -> None:
         if self.closed_within(self._pace.reserve()):
@@ -178,8 +172,8 @@ class Prober:
         if error is None:
             self._up()
         else:
-            no_outage = not self._closed and not self._report_away(error)
-        if self._closed:
+            no_outage = not self.closed and not self._report_away(error)
+        if self.closed:
             return False
         with self._lock:
             was = self.outage
@@ -205,7 +199,7 @@ class Prober:
     def _idle(self, wanted: Callable[[], bool], seconds: float) -> None:
         """Until somebody wants the next look, or it is time for it."""
         with self._lock:
-            self._changed.wait_for(lambda: self._closed or wanted(), seconds)
+            self._changed.wait_for(lambda: self.closed or wanted(), seconds)
 
 
 def _tell(whom: Callable[[], object], what: str) -> None:

@@ -72,6 +72,9 @@ class TimeLimits:
     `cancel(limit)` asks the server to cancel, on a thread of its own, one at a time; without it nobody is asked.
     """
 
+    longest = math.inf
+    """Seconds that anything may take; inf unless `shorten_all` said so."""
+
     def __init__(self, thread_name: str, clock: Clock, cancel: Callable[[TimeLimit], object] | None = None) -> None:
         self._thread_name = thread_name
         self._clock = clock
@@ -82,16 +85,10 @@ class TimeLimits:
         self._changed = threading.Condition(self._lock)
         self._busy: set[TimeLimit] = set()
         self._looks_at = math.inf
-        self._longest = math.inf
         self._thread = OwnThread(thread_name, self._run)
         self._to_cancel: deque[TimeLimit] = deque()
         self._canceller: threading.Thread | None = None
         self._closed = False
-
-    @property
-    def longest(self) -> float:
-        """Seconds that anything may take; inf unless `shorten_all` said so."""
-        return self._longest
 
     @property
     def busy(self) -> int:
@@ -105,9 +102,9 @@ class TimeLimits:
         After that the statement raises psycopg.OperationalError and the connection is broken.
         """
         now = self._clock.monotonic()
-        limit = TimeLimit(conn, math.inf, now + min(seconds, self._longest))
+        limit = TimeLimit(conn, math.inf, now + min(seconds, self.longest))
         if self._cancel is not None:
-            limit.cancel_at = now + min(seconds, self._longest) * CANCEL_SHARE
+            limit.cancel_at = now + min(seconds, self.longest) * CANCEL_SHARE
         with self._lock:
             self._busy.add(limit)
             self._look_before(min(limit.cancel_at, limit.deadline))
@@ -127,7 +124,7 @@ class TimeLimits:
     def shorten_all(self, seconds: float) -> None:
         """`seconds` at most for each, those to come included."""
         with self._lock:
-            self._longest = min(self._longest, seconds)
+            self.longest = min(self.longest, seconds)
             now = self._clock.monotonic()
             for limit in self._busy:
                 limit.deadline = min(limit.deadline, now + seconds)
