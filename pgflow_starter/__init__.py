@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
-    from pgflow_starter.core.phases import Phase
-    from pgflow_starter.core.signal_strategy import SignalStrategy
+    from pgflow_starter.core.phases import Phase, SignalStrategy
+    from pgflow_starter.core.runs import RunSummary, StepSummary
     from pgflow_starter.core.state import (
         ChildInfo,
         ErrorClass,
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
         ModuleStatus,
         ModuleType,
         Outage,
-        RunSummary,
         StarterStatus,
-        StepSummary,
         WorkerState,
     )
     from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
@@ -130,7 +128,7 @@ _HOMES = (
     "core.definition",
     "core.flow",
     "core.phases",
-    "core.signal_strategy",
+    "core.runs",
     "core.state",
     "core.trouble",
     "errors",

@@ -9,8 +9,8 @@ from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.failure import LogErrors
+from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.rules import is_number
-from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.errors import StarterTerminated
 
 

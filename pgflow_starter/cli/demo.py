@@ -21,7 +21,7 @@ from pgflow_starter.cli.options import flag, stdout_console
 from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import summary
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.state import ModuleError, ModuleStatus
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.postgres.client.run import Run

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.cli.options import TimedLines, is_live, stderr_console
+from pgflow_starter.cli.options import TimedLines, live_on, stderr_console
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.text import one_line
 from pgflow_starter.postgres.client.run import Run
@@ -24,14 +24,8 @@ _COLOURS = {"created": "cyan", "started": "yellow", "completed": "green", "faile
 def run_view(run: Run, clock: Clock) -> Iterator[RunView]:
     """The view that fits standard error, for the duration of the block and one thread."""
     console = stderr_console()
-    if not is_live(console):
-        yield _Lines(console, clock)
-        return
-    # Nothing is redirected: what goes to standard output may go to a file.
-    with Live(
-        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as live:
-        yield _LiveTable(run, live, clock)
+    with live_on(console) as live:
+        yield _Lines(console, clock) if live is None else _LiveTable(run, live, clock)
 
 
 class _LiveTable:

@@ -143,13 +143,11 @@ def flow_option_problems(who: str, options: Mapping[str, object]) -> Iterator[st
 def dependency_list(who: str, depends_on: object) -> tuple[str, ...]:
     """The dependencies as a tuple. Raises TypeError for a lone string or anything that is no list of strings."""
     if isinstance(depends_on, str) or not isinstance(depends_on, Iterable):
-        msg = f"{who}: depends_on must be a list of step slugs, got {depends_on!r}"
-        raise TypeError(msg)
+        raise TypeError(f"{who}: depends_on must be a list of step slugs, got {depends_on!r}")
     names = tuple(depends_on)
     for name in names:
         if not isinstance(name, str):
-            msg = f"{who}: depends_on must hold step slugs, got {name!r}"
-            raise TypeError(msg)
+            raise TypeError(f"{who}: depends_on must hold step slugs, got {name!r}")
     return names
 
 
@@ -159,8 +157,7 @@ def _graph_problems(who: str, steps: tuple[StepDefinition, ...]) -> Iterator[str
     known: set[str] = set()
     for step in steps:
         if not isinstance(step, StepDefinition):
-            msg = f"{who}: steps must hold StepDefinition objects, got {step!r}"
-            raise TypeError(msg)
+            raise TypeError(f"{who}: steps must hold StepDefinition objects, got {step!r}")
         yield from step.problems()
         if step.slug in known:
             yield f"{who}: step {step.slug!r} is declared twice"
@@ -195,8 +192,7 @@ def _topological(who: str, steps: tuple[StepDefinition, ...]) -> tuple[StepDefin
             else:
                 later.append(step)
         if len(later) == len(waiting):
-            msg = f"{who}: the dependencies of {', '.join(map(repr, _cycle(later)))} form a cycle"
-            raise ValueError(msg)
+            raise ValueError(f"{who}: the dependencies of {', '.join(map(repr, _cycle(later)))} form a cycle")
         waiting = later
     return tuple(ordered)
 

@@ -51,8 +51,7 @@ def module_specs(flows: Iterable[Any], jobs: Iterable[Any]) -> tuple[ModuleSpec,
 
 def _list(what: str, modules: Iterable[Any]) -> list[Any]:
     if isinstance(modules, str) or not isinstance(modules, Iterable):
-        msg = f"{what} must be a list of modules, got {modules!r}"
-        raise TypeError(msg)
+        raise TypeError(f"{what} must be a list of modules, got {modules!r}")
     return list(modules)
 
 
@@ -111,25 +110,21 @@ def _load(path: str) -> Any:
     """What a dotted path names: `package.module` or `package.module:attribute.of.it`."""
     name, colon, attributes = path.partition(":")
     if not name or (colon and not attributes):
-        msg = f"{path!r} is no dotted path: write 'package.module' or 'package.module:attribute'"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{path!r} is no dotted path: write 'package.module' or 'package.module:attribute'")
     try:
         found = importlib.import_module(name)
     except Exception as error:
         split = ":".join(name.rsplit(".", 1))
         fits = isinstance(error, ImportError) and not colon and split != name
         hint = f" (for an attribute of a module write '{split}')" if fits else ""
-        msg = f"importing {path!r} raised {type(error).__name__}: {text_of(error)}{hint}"
-        raise DefinitionError(msg) from error
+        raise DefinitionError(f"importing {path!r} raised {type(error).__name__}: {text_of(error)}{hint}") from error
     for attribute in attributes.split(".") if attributes else ():
         try:
             found = getattr(found, attribute)
         except AttributeError as error:
-            msg = f"{path!r}: {name} has no attribute {attribute!r}{_held_by(found)}"
-            raise DefinitionError(msg) from error
+            raise DefinitionError(f"{path!r}: {name} has no attribute {attribute!r}{_held_by(found)}") from error
         except Exception as error:
-            msg = f"looking up {path!r} raised {type(error).__name__}: {text_of(error)}"
-            raise DefinitionError(msg) from error
+            raise DefinitionError(f"looking up {path!r} raised {type(error).__name__}: {text_of(error)}") from error
     return found
 
 

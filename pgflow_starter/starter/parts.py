@@ -9,8 +9,7 @@ from pgflow_starter.config import Settings
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.phases import phases_of
-from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.phases import SignalStrategy, phases_of
 from pgflow_starter.core.state import ModuleStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.said_once import SaidOnce
-from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.core.task import Claimed
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.module_log import ModuleLog

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.phases import SignalStrategy
 
 QUICK = 0.04
 """With the time for gathering the workers that ask, and for the claim, it comes to some fourteen polls a second."""

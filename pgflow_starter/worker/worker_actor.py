@@ -10,7 +10,7 @@ from typing import Any
 
 from pgflow_starter.clock import Timer
 from pgflow_starter.core.classify import places, reason_for_logs
-from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.supervision.dispatched import DispatchedActor

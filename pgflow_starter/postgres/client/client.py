@@ -12,7 +12,7 @@ from pgflow_starter.clock import Clock
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.core.state import RunSummary
+from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from pgflow_starter.core.state import RunSummary, StepSummary
+from pgflow_starter.core.runs import RunSummary, StepSummary
 from pgflow_starter.postgres.client.steps import moment
 from pgflow_starter.postgres.connections.connection import Connection
 
