@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition
@@ -103,8 +102,7 @@ class MessageObserver(Protocol):
         """Around a task's handler, on its thread; what it gives is to be called with what became of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(NamedTuple):
     """What compiling found: the definition in force, with the stored options, and where they differ from the code's."""
 
     created: bool

@@ -1,4 +1,4 @@
-"""`flow graph`: a flow's steps, kinds and dependencies, drawn or as Mermaid."""
+"""`flow graph`: a flow's steps, kinds and dependencies, drawn or as Mermaid, which GitHub and many editors draw."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _loaded(path: str) -> FlowDefinition:
 
 
 def _mermaid(flow: FlowDefinition) -> str:
-    """As a Mermaid flowchart, which GitHub, GitLab and many editors draw, with a newline at its end: map steps with double sides, an arrow for each dependency."""
+    """As a flowchart, with a newline at its end: map steps with double sides, an arrow for each dependency."""
     lines = ["---", f"title: {flow.slug}", "---", "flowchart TD"]
     # A step may be called `end` or `graph`, and these are words of Mermaid's.
     for step in flow.steps:

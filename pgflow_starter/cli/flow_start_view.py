@@ -50,11 +50,8 @@ class _LiveTable:
 def _table(steps: Sequence[StepRun]) -> Table:
     table = Table("step", "status", "tasks done", "took", box=box.SIMPLE_HEAD, pad_edge=False)
     for step in steps:
-        took = (
-            ""
-            if step.started_at is None or step.ended_at is None
-            else f"{(step.ended_at - step.started_at).total_seconds():.1f} s"
-        )
+        began, ended = step.started_at, step.ended_at
+        took = "" if began is None or ended is None else f"{(ended - began).total_seconds():.1f} s"
         table.add_row(Text(step.slug), Text(step.status, style=_COLOURS.get(step.status, "")), _done(step), took)
     return table
 

@@ -106,6 +106,11 @@ class FlowDefinition:
         """Seconds that a task of the step may run."""
         return self.timeout if step.timeout is None else step.timeout
 
+    def retries_of(self, step: StepDefinition) -> tuple[int, int]:
+        """How many attempts a task of the step has, and its base delay in seconds."""
+        attempts = self.max_attempts if step.max_attempts is None else step.max_attempts
+        return attempts, self.base_delay if step.base_delay is None else step.base_delay
+
 
 def _is_coroutine_function(handler: Handler) -> bool:
     try:

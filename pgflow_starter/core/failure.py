@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from pgflow_starter.core.causes import messages_of, qualified, types_and_calls, words_of
 from pgflow_starter.core.task import Outcome
@@ -22,8 +22,7 @@ class LogErrors(StrEnum):
     TYPE = "type"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """`type` is the exception's class with its module; nothing of it holds a secret.
 
     `message` may be empty. `error` is the exception itself, where all that Python's traceback of it says may be told,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import types
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
@@ -15,8 +14,7 @@ from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import DefinitionError
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleSpec:
+class ModuleSpec(NamedTuple):
     """One entry of the lists given to `start`; `key` is unique in its starter, `name` may not be.
 
     `type` is the module's own where that is known before any of its code ran, else the list's.
@@ -93,16 +91,14 @@ def definition_of(module: Any) -> FlowDefinition:
         msg = f"the definition of {module_name(module)} raised {type(error).__name__}: {text_of(error)}"
         raise DefinitionError(msg) from error
     if not callable(define):
-        msg = (
+        raise DefinitionError(
             f"{module_name(module)} is not a flow: it has no __pgflow_definition__(); pass a Flow, a job, or define it"
             f"{_held_by(found)}"
         )
-        raise DefinitionError(msg)
     if not isinstance(definition, FlowDefinition):
-        msg = (
+        raise DefinitionError(
             f"{module_name(module)}.__pgflow_definition__() returned {type(definition).__name__}, not a FlowDefinition"
         )
-        raise DefinitionError(msg)
     return definition
 
 

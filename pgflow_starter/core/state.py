@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from pgflow_starter.core.json_ready import JsonReady
@@ -36,8 +37,7 @@ class ModuleType(StrEnum):
     JOB = "job"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What the registry phase learns of a module."""
 
     slug: str

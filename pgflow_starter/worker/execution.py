@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 from pgflow_starter.core.causes import is_permanent, told_whole
 from pgflow_starter.core.definition import FlowDefinition
@@ -68,9 +67,9 @@ def storable_instead(outcome: Outcome, error: Exception) -> Outcome | None:
         return failed(outcome.task, f"the handler's output cannot be stored: {error}", type(error).__name__)
     plain = outcome.error.encode("ascii", "backslashreplace").decode()
     if plain != outcome.error:  # the database's own encoding may have no such character
-        return replace(outcome, error=plain)
+        return outcome._replace(error=plain)
     if outcome.kind is OutcomeKind.FAILED:  # the delay of its retry is more than an integer holds
-        return replace(outcome, kind=OutcomeKind.FAILED_FOR_GOOD)
+        return outcome._replace(kind=OutcomeKind.FAILED_FOR_GOOD)
     return None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -104,7 +103,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         with suppress(DatabaseError):
             self.give_back(worker_id, unknown)
         known = tuple(task for task in claimed.tasks if task.step_slug in steps)
-        return replace(claimed, tasks=known, unknown=frozenset(task.step_slug for task in unknown))
+        return claimed._replace(tasks=known, unknown=frozenset(task.step_slug for task in unknown))
 
     def _messages(
         self, conn: Connection, definition: FlowDefinition, worker_id: UUID, vt: int | None = None
@@ -159,10 +158,10 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
             if hidden or veiled:
                 messages.extend(conn, dict.fromkeys(unstarted, HIDDEN_VT if hidden else VEILED_VT))
                 nobodys = 0 if hidden else len(unstarted) - len(refused)
-                return replace(claimed, nobodys=nobodys, hidden=hidden, veiled=veiled)
+                return claimed._replace(nobodys=nobodys, hidden=hidden, veiled=veiled)
             few = 2 * len(started) < len(ids)
             nobodys, locked = messages.put_aside(conn, unstarted, refused, whole_queue=few)
-            return replace(claimed, nobodys=nobodys, locked=locked)
+            return claimed._replace(nobodys=nobodys, locked=locked)
 
         try:
             return self._database.call(put)
