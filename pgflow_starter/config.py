@@ -137,16 +137,11 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
             bad.add(name)
             yield problem
     values = {f.name: given.get(f.name, getattr(Settings(), f.name)) for f in fields(Settings)}
-    if (
-        not bad & {"min_poll_interval", "max_poll_interval"}
-        and values["min_poll_interval"] > values["max_poll_interval"]
-    ):
-        yield (
-            f"min_poll_interval must be at most max_poll_interval, got {values['min_poll_interval']!r}"
-            f" > {values['max_poll_interval']!r}"
-        )
+    shortest, longest = values["min_poll_interval"], values["max_poll_interval"]
+    if not bad & {"min_poll_interval", "max_poll_interval"} and shortest > longest:
+        yield f"min_poll_interval must be at most max_poll_interval, got {shortest!r} > {longest!r}"
     least = 3 * values["heartbeat_interval"] if "heartbeat_interval" not in bad else 0
-    if not bad & {"stale_threshold"} and not _at_least(values["stale_threshold"], least):
+    if "stale_threshold" not in bad and not _at_least(values["stale_threshold"], least):
         yield f"stale_threshold must be at least 3 * heartbeat_interval = {least!r}, got {values['stale_threshold']!r}"
 
 

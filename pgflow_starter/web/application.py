@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.errors import PgflowError
-from pgflow_starter.web.events import HEARTBEAT, LASTS, Streams, ended
+from pgflow_starter.web.events import LASTS, Streams, ended
 from pgflow_starter.web.hosts import REFUSED, answers
 from pgflow_starter.web.probes import PROBES, Probes
 from pgflow_starter.web.response import Response, json_data, text
@@ -47,17 +47,9 @@ class Application:
     says by SERVER_NAME that it listens on a loopback address, other Hosts are refused.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        clock: Clock,
-        *,
-        streams: int = STREAMS,
-        heartbeat: float = HEARTBEAT,
-        lasts: float = LASTS,
-    ) -> None:
+    def __init__(self, source: Source, clock: Clock, *, streams: int = STREAMS, lasts: float = LASTS) -> None:
         self._snapshots = Snapshots(source, clock)
-        self._streams = Streams(self._snapshots, clock, limit=streams, heartbeat=heartbeat, lasts=lasts)
+        self._streams = Streams(self._snapshots, clock, limit=streams, lasts=lasts)
         self._runs = RecentRuns(source, clock)
         probes = Probes(source, clock)
         self._probes = dict(zip(PROBES, (probes.livez, probes.readyz, probes.healthz), strict=True))
