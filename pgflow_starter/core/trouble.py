@@ -50,11 +50,10 @@ class Trouble(JsonReady):
     scope: TroubleScope
 
 
-_GONE = "something that pgflow needs is gone: `pgflow-starter db check` says what"
 _REMEDIES = {
     "42501": "`pgflow-starter db check` says what the role has not, `db grant ROLE` prints what it needs",
     "55P03": "somebody holds a lock on it (see pg_locks)",
-    **dict.fromkeys(MISSING_STATES, _GONE),
+    **dict.fromkeys(MISSING_STATES, "something that pgflow needs is gone: `pgflow-starter db check` says what"),
 }
 
 
