@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
 
 from pgflow_starter.clock import Clock
+from pgflow_starter.core.classify import classify, error_type, reason
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, ModuleStatus
 from pgflow_starter.ports import Redact
 from pgflow_starter.telemetry import events, names
-from pgflow_starter.telemetry.failures import failure
-from pgflow_starter.telemetry.moments import nanoseconds
-from pgflow_starter.telemetry.phase import OtelPhase
+from pgflow_starter.telemetry.events import failure, nanoseconds
 from pgflow_starter.telemetry.providers import Providers
 
 _ENDINGS = {
@@ -115,6 +116,34 @@ class OtelAttempt:
             return events.ERROR
         turned = state.status is ModuleStatus.RETRYING and self._before.status is not ModuleStatus.RETRYING
         return events.WARN if turned else events.INFO
+
+
+class OtelPhase:
+    """`ports.PhaseObserver`: the span of one phase."""
+
+    def __init__(self, providers: Providers, span: Span, phase: Phase, redact: Redact) -> None:
+        self._providers = providers
+        self._span = span
+        self._phase = phase
+        self._redact = redact
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """The span is current on this thread, so that the SQL's own spans are below it."""
+        token = attach(trace.set_span_in_context(self._span, Context()))
+        try:
+            yield
+        finally:
+            detach(token)
+
+    def ended(self, error: BaseException | None) -> None:
+        """The span's end."""
+        with self._providers.guard:
+            if error is not None:
+                attributes = {**failure(error_type(error)), names.ERROR_CLASS: str(classify(error, self._phase))}
+                self._span.set_attributes(attributes)
+                self._span.set_status(Status(StatusCode.ERROR, self._redact(reason(error))))
+            self._span.end()
 
 
 def facts(state: ModuleState) -> dict[str, Any]:

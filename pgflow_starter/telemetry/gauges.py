@@ -43,7 +43,8 @@ class Gauges:
 
     def open(self) -> None:
         """Told of from now on. Raises what the provider raises."""
-        _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
+        key = id(self)
+        _live[key] = weakref.ref(self, lambda _: _live.pop(key, None))
         if self._provider is None:
             _install_globally()
         else:
@@ -81,10 +82,6 @@ class Gauges:
         """Whether all its modules are terminal, and somebody sees to them."""
         status = self.status()
         return status is not None and status.ready and not self._terminated
-
-
-def _forget(key: int, _: object) -> None:
-    _live.pop(key, None)
 
 
 @cache

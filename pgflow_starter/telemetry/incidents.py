@@ -14,8 +14,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type
 from pgflow_starter.telemetry import events, names
-from pgflow_starter.telemetry.failures import failure
-from pgflow_starter.telemetry.moments import nanoseconds
+from pgflow_starter.telemetry.events import failure, nanoseconds
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
 
