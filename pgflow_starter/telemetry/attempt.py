@@ -77,7 +77,9 @@ class OtelAttempt:
         with providers.guard:
             attributes = facts(state)
             error = state.last_error
+            body = f"{state.module}: attempt {state.attempts} succeeded"
             if error is not None:
+                body = f"{state.module}: attempt {state.attempts} failed in phase {error.phase}: {error.reason}"
                 attributes[names.PHASE] = str(error.phase)
                 attributes.update(failure(error.error_type))
                 attributes[names.ERROR_CLASS] = str(error.error_class)
@@ -91,7 +93,7 @@ class OtelAttempt:
                 self._span,
                 at=nanoseconds(self._clock),
                 severity=self._severity(state),
-                body=_body(state),
+                body=body,
             )
             self._span.end()
         with providers.guard:
@@ -156,10 +158,3 @@ def facts(state: ModuleState) -> dict[str, Any]:
         names.MODULE_STATUS: str(state.status),
         names.ATTEMPT: state.attempts,
     }
-
-
-def _body(state: ModuleState) -> str:
-    error = state.last_error
-    if error is None:
-        return f"{state.module}: attempt {state.attempts} succeeded"
-    return f"{state.module}: attempt {state.attempts} failed in phase {error.phase}: {error.reason}"

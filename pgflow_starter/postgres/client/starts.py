@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -20,8 +19,8 @@ from pgflow_starter.postgres.client.callers_transaction import callers_transacti
 from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.run import COLUMNS, FIND, Run, RunReader, run_of
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.features import on_queue
 from pgflow_starter.postgres.stores.flows import compile_flow
-from pgflow_starter.postgres.stores.part import on_queue
 
 logger = logging.getLogger("pgflow_starter.client")
 
@@ -151,8 +150,7 @@ class Starts:
                     raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(NamedTuple):
     """What is to be started, and for whom."""
 
     client: RunReader

@@ -15,7 +15,7 @@ from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.part import StorePart, on_queue
+from pgflow_starter.postgres.stores.features import StorePart, on_queue
 from pgflow_starter.postgres.stores.settling import EXHAUST
 from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.claiming import WIRED
-from pgflow_starter.postgres.stores.part import StorePart
+from pgflow_starter.postgres.stores.features import StorePart
 
 MARK = "pgflow_starter:"
 """Before the slug, as the function's name. A colon is in no name of an edge function."""
