@@ -29,10 +29,7 @@ class Gauges:
     """One starter's. Reads what is published and asks nobody, so that looking never waits. Thread-safe."""
 
     def __init__(
-        self,
-        meter_provider: Any,
-        status: Callable[[], StarterStatus],
-        workers: Callable[[], Sequence[WorkerState]],
+        self, meter_provider: Any, status: Callable[[], StarterStatus], workers: Callable[[], Sequence[WorkerState]]
     ) -> None:
         """`status` and `workers` are bound methods; the object that they belong to is not kept alive."""
         self._provider = meter_provider
@@ -101,7 +98,6 @@ def _install(provider: Any) -> None:
     meter.create_observable_up_down_counter(
         names.METRIC_ACTIVE, [partial(_active, mine)], "{task}", "Tasks that were claimed and have not ended."
     )
-
     meter.create_observable_gauge(
         names.METRIC_TROUBLE, [partial(_trouble, mine)], "{worker}", "Workers that are kept from claiming or recording."
     )

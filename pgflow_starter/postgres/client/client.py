@@ -115,12 +115,7 @@ class Client:
         return self.start_flow(job, input, run_id=run_id, connection=connection)
 
     def start_flows(
-        self,
-        flow: Any,
-        inputs: Iterable[Any],
-        *,
-        run_ids: Iterable[UUID | str] | None = None,
-        connection: Any = None,
+        self, flow: Any, inputs: Iterable[Any], *, run_ids: Iterable[UUID | str] | None = None, connection: Any = None
     ) -> list[Run]:
         """Start a run of a flow for each input, in one statement: all of them or none. The runs, in that order.
 
@@ -144,12 +139,7 @@ class Client:
         return [by_id[run_id] for run_id in chosen]
 
     def enqueue_many(
-        self,
-        job: Any,
-        inputs: Iterable[Any],
-        *,
-        run_ids: Iterable[UUID | str] | None = None,
-        connection: Any = None,
+        self, job: Any, inputs: Iterable[Any], *, run_ids: Iterable[UUID | str] | None = None, connection: Any = None
     ) -> list[Run]:
         """Send a message to a job for each input. Otherwise as `start_flows`."""
         return self.start_flows(job, inputs, run_ids=run_ids, connection=connection)

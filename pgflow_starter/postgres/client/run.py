@@ -46,7 +46,6 @@ select r.run_id::text, r.flow_slug, r.status, extract(epoch from r.started_at)::
 from (select * from pgflow.runs order by started_at desc limit %s) r
 order by r.started_at desc
 """
-_LIMIT_TIME = "select set_config('statement_timeout', %s, true)"
 
 
 class RunReader(Protocol):
@@ -137,7 +136,7 @@ def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
 def recent_runs(conn: Connection, limit: int, seconds: float) -> tuple[RunSummary, ...]:
     """The runs that began last, the newest first; the server gives up after `seconds`. Raises psycopg's errors."""
     with conn.pipeline(), conn.transaction():
-        conn.execute(_LIMIT_TIME, (f"{int(seconds * 1000)}ms",))
+        conn.execute("select set_config('statement_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
         cursor: Any = conn.execute(_RECENT, (limit,))
     found: list[RunSummary] = []
     for run_id, slug, status, started_at, ended_at, steps in cursor.fetchall():

@@ -141,8 +141,7 @@ class Detected:
 
     def __call__(self, conn: Connection) -> Features:
         """It, looked at the first time."""
-        features = self._features
-        return self.anew(conn) if features is None else features
+        return self._features or self.anew(conn)
 
     def anew(self, conn: Connection) -> Features:
         """The same, looked at in any case."""
@@ -164,6 +163,9 @@ class StorePart:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._detected = Detected()
+
+    def _rows(self, statement: str, parameters: Any, *, urgent: bool = False) -> list[Any]:
+        return self._database.call(lambda conn: conn.execute(statement, parameters).fetchall(), urgent=urgent)
 
 
 @cache

@@ -133,12 +133,7 @@ def slugs(conn: Connection) -> list[str]:
 
 
 def missing(
-    conn: Connection,
-    uses: Sequence[Use],
-    slugs: Sequence[str] = (),
-    *,
-    role: str | None = None,
-    whole: bool = False,
+    conn: Connection, uses: Sequence[Use], slugs: Sequence[str] = (), *, role: str | None = None, whole: bool = False
 ) -> list[Right]:
     """The rights that the role (None: who asks) surely needs and has not, on what is there; on `whole` tables, or else
     on some column. Raises psycopg's errors.

@@ -64,13 +64,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         return self._of_known_steps(definition, worker_id, claimed)
 
     def _claimed(
-        self,
-        definition: FlowDefinition,
-        worker_id: UUID,
-        quantity: int,
-        scope: CancelScope,
-        answers: float,
-        claim: Any,
+        self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float, claim: Any
     ) -> Claimed:
         """One of the ways to claim, and what it came to."""
 

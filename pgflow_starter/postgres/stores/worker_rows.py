@@ -112,9 +112,7 @@ class WorkerRows(StorePart):
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
         """As `TaskStore.heartbeat`. Waits for nobody else's."""
-        rows: list[Any] = self._database.call(
-            lambda conn: conn.execute(_HEARTBEAT, (list(workers),)).fetchall(), urgent=True
-        )
+        rows = self._rows(_HEARTBEAT, (list(workers),), urgent=True)
         return {worker for worker, deprecated in rows if deprecated}
 
     def keep_young(self, workers: Sequence[UUID]) -> None:
