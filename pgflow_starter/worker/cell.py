@@ -89,7 +89,7 @@ class WorkerCell:
             self.claim_troubles,
             worker_id=lambda: self.worker_id,
             tell=self.tell,
-            closed=lambda: self.draining or self.stopping,
+            closed=lambda: self.draining or self.stopping or self.claims.unwired,
             stopping=lambda: self.stopping,
         )
         self.ref: pykka.ActorRef[Any] | None = None
@@ -162,7 +162,8 @@ class WorkerCell:
         self.troubles.end(*TroubleKind)
 
     def hand_over(self) -> None:
-        """From now on it is another worker; what the former one had claimed may still be under way."""
+        """From now on it is another worker, which claims nothing until `wire`; the former's tasks may be under way."""
+        self.claims.unwired = True  # first: the new one is not in the database yet
         if not self.has_left:
             self.former.append(self.worker_id)
         self.begin_anew()

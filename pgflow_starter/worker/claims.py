@@ -205,7 +205,7 @@ class Claims:
         None when there is no slot, or another thread is at it: then a poll is asked for as soon as there is reason to.
         Raises DatabaseError, UnknownFlowError.
         """
-        if self.unwired or self._closed():
+        if self._closed():
             return None
         if self.next is Next.NOTHING:
             self.next = Next.ROOM  # said first: a slot that comes free after the count asks for a poll
