@@ -177,7 +177,7 @@ class Client:
         Waits up to `patience` seconds for the database, and as long again for its answer. Raises PgflowError.
         """
         self._calls.database.check_process()
-        return self._calls.elsewhere(lambda: self._recent(limit, patience))
+        return self._calls.off_main(lambda: self._recent(limit, patience))
 
     def _recent(self, limit: int, patience: float) -> tuple[RunSummary, ...]:
         try:
@@ -185,11 +185,11 @@ class Client:
                 lambda conn: recent_runs(conn, limit, patience), patience=patience, lock=patience
             )
         except DatabaseError as error:
-            raise self._calls.told(error) from error
+            raise self._calls.callers_error(error) from error
 
     def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
         self._calls.database.check_process()
-        return self._calls.elsewhere(
+        return self._calls.off_main(
             lambda: self._calls.resending(lambda conn: conn.execute(query, parameters).fetchall())
         )
 

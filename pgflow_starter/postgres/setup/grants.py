@@ -68,7 +68,7 @@ def _refuse_unless_done(
     lacking = rights.missing(connection, uses, slugs, role=name, whole=True)
     left = [right for right in lacking if not right.granted]
     if left:
-        raise SetupError(_refused(connection, left[0].owner, refusals.told(left, name, quoted)))
+        raise SetupError(_refused(connection, left[0].owner, refusals.missing_text(left, name, quoted)))
 
 
 def _refused(connection: Connection, owner: str, problem: str) -> str:
