@@ -5,7 +5,6 @@ Everything happens on its own thread, one message at a time; children only `tell
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,18 @@ import pykka
 
 from pgflow_starter.clock import Clock, SystemClock
 from pgflow_starter.ports import ActorObserver
-from pgflow_starter.supervision.actor import Actor, described
+from pgflow_starter.supervision.actor import Actor, described, tell
 from pgflow_starter.supervision.children import Child, Children
 from pgflow_starter.supervision.errors import ChildStartError, RestartIntensityExceededError
-from pgflow_starter.supervision.intensity import RestartWindow
 from pgflow_starter.supervision.link import Link
-from pgflow_starter.supervision.specs import ChildSpec, Restart, SupervisorFlags, restarted_with, to_restart
+from pgflow_starter.supervision.specs import (
+    ChildSpec,
+    Restart,
+    RestartWindow,
+    SupervisorFlags,
+    restarted_with,
+    to_restart,
+)
 from pgflow_starter.supervision.tree import Tree
 
 logger = logging.getLogger("pgflow_starter.supervision")
@@ -120,8 +125,7 @@ class Restarter(Actor):
         child_id, me = child.id, self.actor_ref
 
         def on_down(link: Link, reason: BaseException | None) -> None:
-            with contextlib.suppress(pykka.ActorDeadError):
-                me.tell(ChildDown(child_id, link, reason))
+            tell(me, ChildDown(child_id, link, reason))
 
         return self._children.start(child, self._check_not_abandoned, on_down)
 
@@ -183,8 +187,7 @@ class Restarter(Actor):
                         "%s: restarting %s failed: %s", self._id, member.id, _why(error), extra=self._fields(member.id)
                     )
                     member.restarting = True
-                    with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile
-                        self.actor_ref.tell(TryAgain(member.id, error))
+                    tell(self.actor_ref, TryAgain(member.id, error))  # unless it was abandoned meanwhile
                     return
                 if self._observer is not None:
                     self._call("observer", partial(self._observer.restarted, self._id, member.id))

@@ -18,6 +18,7 @@ from pgflow_starter.core.state import WorkerState
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.module_log import ModuleLog
+from pgflow_starter.supervision.actor import tell
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, run_patiently
 from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.claims import Cause, Claims
@@ -137,15 +138,7 @@ class WorkerCell:
 
     def tell(self, message: object) -> None:
         """Send to the current incarnation; lost on a dead one, whose successor polls anyway."""
-        if self.ref is not None:
-            try:
-                self.ref.tell(message)
-            except pykka.ActorDeadError:
-                return
-
-    def later(self, delay: float, message: object) -> Timer:
-        """Send it in `delay` seconds."""
-        return self._world.timers.after(delay, partial(self.tell, message))
+        tell(self.ref, message)
 
     def wire(self) -> None:
         """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""

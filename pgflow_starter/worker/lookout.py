@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 from uuid import UUID
@@ -81,25 +82,18 @@ class Lookout:
                 _tell(partial(worker.no_thread, error))
 
     def _look(self, batch: Batch[Looking]) -> None:
-        try:
-            self._seen = len(batch.items)
-            self._look_for_all(batch.items)
-        finally:
-            self.gatherer.end(batch)
-            self._expect()
-
-    def _look_for_all(self, workers: Sequence[Looking]) -> None:
+        self._seen = len(batch.items)
         seen: Sequence[float | None] = ()
-        if len(workers) > 1:  # else it claims at once
-            try:
-                seen = self._store.look([worker.wired_as for worker in workers])
-            except Exception:
-                seen = ()  # each finds out by itself what is wrong with its own
-        for worker, visible_in in zip(workers, seen or [0.0] * len(workers), strict=True):
+        if self._seen > 1:  # else it claims at once
+            with suppress(Exception):  # each finds out by itself what is wrong with its own
+                seen = self._store.look([worker.wired_as for worker in batch.items])
+        for worker, visible_in in zip(batch.items, seen or [0.0] * len(batch.items), strict=True):
             if visible_in is None or visible_in > 0:
                 _tell(partial(worker.saw_nothing, visible_in))
             else:
                 _tell(worker.poll_soon)
+        self.gatherer.end(batch)
+        self._expect()
 
 
 def _tell(call: Callable[[], object]) -> None:
