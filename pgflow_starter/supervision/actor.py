@@ -12,6 +12,7 @@ import logging
 import threading
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import pykka
@@ -22,6 +23,7 @@ from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.supervision.inbox import Answer, Inbox, fail, reply
 from pgflow_starter.supervision.link import AbandonedError, Link
+from pgflow_starter.threads.cache import call_logged
 
 logger = logging.getLogger("pgflow_starter.actors")
 
@@ -179,10 +181,8 @@ class Actor(pykka.ThreadingActor):
             self.actor_stopped.set()
             self.actor_inbox.close(ended=False)
             if reason is not None and started:
-                try:
-                    self.on_failure(type(reason), reason, reason.__traceback__)
-                except BaseException:
-                    logger.exception("on_failure of %s raised", self)
+                failing = partial(self.on_failure, type(reason), reason, reason.__traceback__)
+                call_logged(failing, logger, f"on_failure of {self}")
         finally:
             self.actor_inbox.close(ended=True)
             if self._link is not None:

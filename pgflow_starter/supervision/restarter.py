@@ -28,6 +28,7 @@ from pgflow_starter.supervision.specs import (
     to_restart,
 )
 from pgflow_starter.supervision.tree import Tree
+from pgflow_starter.threads.cache import call_logged
 
 logger = logging.getLogger("pgflow_starter.supervision")
 
@@ -137,9 +138,9 @@ class Restarter(Actor):
         logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason), extra=self._fields(child_id))
         restarting = to_restart(child.spec.restart, reason is not None)
         if self._watcher is not None:
-            self._call("watcher", partial(self._watcher, child_id, reason))
+            call_logged(partial(self._watcher, child_id, reason), logger, f"{self._id}: the watcher")
         if self._observer is not None:
-            self._call("observer", partial(self._observer.died, self._id, child_id, reason, restarting=restarting))
+            self._tell_observer(partial(self._observer.died, self._id, child_id, reason, restarting=restarting))
         if restarting:
             self._restart(child, reason)
         else:
@@ -148,11 +149,8 @@ class Restarter(Actor):
     def _fields(self, child_id: str) -> dict[str, str]:
         return {"pgflow_supervisor": self._id, "pgflow_actor": child_id}
 
-    def _call(self, what: str, call: Callable[[], object]) -> None:
-        try:
-            call()
-        except BaseException:
-            logger.exception("%s: the %s raised", self._id, what)
+    def _tell_observer(self, call: Callable[[], object]) -> None:
+        call_logged(call, logger, f"{self._id}: the observer")
 
     def _keeps(self, child: Child) -> bool:
         """Whether a child that ended for good stays known, to be started again by a call."""
@@ -190,7 +188,7 @@ class Restarter(Actor):
                     tell(self.actor_ref, TryAgain(member.id, error))  # unless it was abandoned meanwhile
                     return
                 if self._observer is not None:
-                    self._call("observer", partial(self._observer.restarted, self._id, member.id))
+                    self._tell_observer(partial(self._observer.restarted, self._id, member.id))
 
     def _terminate(self, children: Sequence[Child]) -> None:
         self._children.stop(children)

@@ -133,12 +133,12 @@ class ThreadCache:
             return inbox.get()  # a call was handed over just as the time was up
 
 
-def call_logged(call: Callable[[], object], log: logging.Logger) -> None:
-    """Make the call on this thread; what it raises, whatever that is, is logged."""
+def call_logged(call: Callable[[], object], log: logging.Logger, what: str = "") -> None:
+    """Make the call on this thread; what it raises, whatever that is, is logged: that `what` (the call) raised."""
     try:
         call()
     except BaseException:
-        log.exception("a call on %s raised", threading.current_thread().name)
+        log.exception("%s raised", what or f"a call on {threading.current_thread().name}")
 
 
 @contextmanager
