@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
-from pgflow_starter.core.failure import LogErrors
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.errors import StarterTerminated
+
+
+class LogErrors(StrEnum):
+    """How much a log and a span say of a task that failed; see `Failures`."""
+
+    FULL = "full"
+    TYPE = "type"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.evidence import Evidence, TaskKey
-from pgflow_starter.core.failure import Failure
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, Outage
-from pgflow_starter.core.task import Claimed, Outcome, Task
+
+if TYPE_CHECKING:  # loaded with the first worker
+    from pgflow_starter.core.evidence import Evidence, TaskKey
+    from pgflow_starter.core.failure import RecordOutcome
+    from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
 class CancelScope(Protocol):
@@ -81,10 +83,6 @@ class ListenObserver(Protocol):
 
     def reconnected(self) -> None:
         """It is listening again."""
-
-
-RecordOutcome = Callable[[Outcome, Failure | None], None]
-"""To be called with a task's outcome, and what may be told of it where it is a failure."""
 
 
 class MessageObserver(Protocol):

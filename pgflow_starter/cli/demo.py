@@ -28,7 +28,8 @@ from pgflow_starter.postgres.client.run import Run
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.setup.admin import queue_lock
 from pgflow_starter.postgres.setup.install import install
-from pgflow_starter.starter import Starter, start
+from pgflow_starter.starter.handle import Starter
+from pgflow_starter.starter.start import start
 
 LOCK_TIMEOUT = "2s"
 READY_WITHIN = 30.0

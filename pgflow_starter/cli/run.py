@@ -22,7 +22,8 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.core.state import ModuleStatus, StarterStatus
 from pgflow_starter.errors import StarterStopped
-from pgflow_starter.starter import Starter, start
+from pgflow_starter.starter.handle import Starter
+from pgflow_starter.starter.start import start
 from pgflow_starter.web import parse_address, serve
 
 logger = logging.getLogger("pgflow_starter.cli")

@@ -51,7 +51,7 @@ class Runtime:
         parts = self.parts = Parts(conninfo, specs, settings, stopped)
         self.settings = settings
         self.clock, self.shutdown, self.tree = parts.clock, parts.shutdown, parts.tree
-        self.board, self.client = parts.board, parts.client
+        self.board = parts.board
         self._ended = False
         self._done = threading.Lock()
         self._done.acquire()
@@ -81,8 +81,7 @@ class Runtime:
     def _tell_started(self, tell: Callable[[], None]) -> None:
         tell()
         self.board.announce_if_empty()
-        if self.parts.listener is not None:
-            self.parts.errands.watch(self.parts.listener.queues, self.settings.notify_fallback_interval)
+        self.parts.watch_listener()
 
     def stop(self, timeout: float) -> None:
         """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""
@@ -164,7 +163,7 @@ class Runtime:
         parts.incidents.closed()
         parts.timers.close()
         parts.tree.close()
-        parts.client.close()
+        parts.close_client()
         if parts.listener is not None:
             parts.listener.close()
         parts.database.close()

@@ -22,10 +22,9 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type
-from pgflow_starter.core.failure import Failure
+from pgflow_starter.core.failure import Failure, RecordOutcome
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.core.text import one_line
-from pgflow_starter.ports import RecordOutcome
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.failures import failure as failure_attributes
 from pgflow_starter.telemetry.moments import NANOSECONDS, nanoseconds
