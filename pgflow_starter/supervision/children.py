@@ -55,8 +55,6 @@ class Children:
         self.abandoned = 0
         """How many threads of children did not end in time."""
 
-    # --- which they are ---------------------------------------------------------------------------------------------
-
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._by_id.values()))
 
@@ -101,8 +99,6 @@ class Children:
     def infos(self) -> tuple[ChildInfo, ...]:
         """What others may know of each."""
         return tuple(ChildInfo(c.id, self._supervisor_id, str(c.spec.type), c.restarts, c.alive) for c in self)
-
-    # --- their incarnations -----------------------------------------------------------------------------------------
 
     def start(
         self, child: Child, check: Callable[[], None], on_down: Callable[[Link, BaseException | None], None]

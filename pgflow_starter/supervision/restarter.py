@@ -19,14 +19,7 @@ from pgflow_starter.supervision.actor import Actor, described, tell
 from pgflow_starter.supervision.children import Child, Children
 from pgflow_starter.supervision.errors import ChildStartError, RestartIntensityExceededError
 from pgflow_starter.supervision.link import Link
-from pgflow_starter.supervision.specs import (
-    ChildSpec,
-    Restart,
-    RestartWindow,
-    SupervisorFlags,
-    restarted_with,
-    to_restart,
-)
+from pgflow_starter.supervision.specs import ChildSpec, Restart, RestartWindow, SupervisorFlags, restarted_with
 from pgflow_starter.supervision.tree import Tree
 from pgflow_starter.threads.cache import call_logged
 
@@ -85,8 +78,6 @@ class Restarter(Actor):
     def name(self) -> str:
         return f"pgflow-supervisor-{self._id}"
 
-    # --- life -------------------------------------------------------------------------------------------------------
-
     def on_start(self) -> None:
         self._tree.enter(self._id, self.actor_ref, self._children.infos)
         for child in self._children:
@@ -120,8 +111,6 @@ class Restarter(Actor):
                 return super().on_receive(message)
         return None
 
-    # --- inside -----------------------------------------------------------------------------------------------------
-
     def _start(self, child: Child) -> pykka.ActorRef[Any]:
         child_id, me = child.id, self.actor_ref
 
@@ -136,7 +125,7 @@ class Restarter(Actor):
             return  # one that was terminated on purpose, or abandoned
         child.ref = child.link = None
         logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason), extra=self._fields(child_id))
-        restarting = to_restart(child.spec.restart, reason is not None)
+        restarting = child.spec.restart.follows(abnormal=reason is not None)
         if self._watcher is not None:
             call_logged(partial(self._watcher, child_id, reason), logger, f"{self._id}: the watcher")
         if self._observer is not None:

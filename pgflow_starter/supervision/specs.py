@@ -20,6 +20,10 @@ class Restart(StrEnum):
     TRANSIENT = "transient"
     TEMPORARY = "temporary"
 
+    def follows(self, *, abnormal: bool) -> bool:
+        """Whether a child that ended is started again."""
+        return self is Restart.PERMANENT or (self is Restart.TRANSIENT and abnormal)
+
 
 class Strategy(StrEnum):
     """Who is restarted along with a child that died."""
@@ -149,8 +153,3 @@ def restarted_with(strategy: Strategy, ids: Sequence[str], failed: str) -> list[
     if strategy is Strategy.ONE_FOR_ONE:
         return [failed]
     return list(ids) if strategy is Strategy.ONE_FOR_ALL else list(ids[ids.index(failed) :])
-
-
-def to_restart(restart: Restart, abnormal: bool) -> bool:
-    """Whether a child that ended is started again."""
-    return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and abnormal)

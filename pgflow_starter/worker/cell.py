@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -110,6 +110,7 @@ class WorkerCell:
         self._trailing: Timer | None = None
         self._root_delays = root_delays(definition)
         self._world = world
+        self._soon = partial(run_patiently, world.threads, world.timers)
 
     def adopt(self, ref: pykka.ActorRef[Any]) -> None:
         """A new incarnation of the actor."""
@@ -274,6 +275,3 @@ class WorkerCell:
         """Some outcomes could not be written: try again then, or when this worker would poll."""
         pause = min(self._world.policy.least, AGAIN_INTERVAL) if seconds is None else seconds
         self._world.timers.after(pause, partial(self._soon, self.outbox.flush))
-
-    def _soon(self, call: Callable[[], object]) -> None:
-        run_patiently(self._world.threads, self._world.timers, call)
