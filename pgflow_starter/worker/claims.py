@@ -57,7 +57,7 @@ class Next(Enum):
 class Claims:
     """Of one worker; they outlive its actor, to which `tell` says how claiming went. Thread-safe.
 
-    `closed` says that it claims no more, `stopping` that its end sees to the rest.
+    `closed` says that it claims no more, or not yet, `stopping` that its end sees to the rest.
     """
 
     def __init__(
