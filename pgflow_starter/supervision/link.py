@@ -8,14 +8,11 @@ import threading
 import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import pykka
 
 from pgflow_starter.errors import PgflowError
-
-if TYPE_CHECKING:
-    from pgflow_starter.supervision.actor import Actor
 
 logger = logging.getLogger("pgflow_starter.actors")
 
@@ -24,6 +21,21 @@ _parent_link: contextvars.ContextVar[Link | None] = contextvars.ContextVar("pgfl
 
 class AbandonedError(PgflowError):
     """The actor did not end in time: its supervisor waits no longer, and it ends as soon as its thread comes back."""
+
+
+class Linked(Protocol):
+    """What a link asks of its actor, on the supervisor's thread: see `Actor`."""
+
+    actor_urn: str
+
+    def cancel(self) -> None:
+        """Interrupt what may be waiting."""
+
+    def stop(self) -> None:
+        """End, behind the messages that wait."""
+
+    def abandon(self) -> None:
+        """Be fenced off."""
 
 
 class Link:
@@ -36,7 +48,7 @@ class Link:
         self._on_down = on_down
         self._started: SimpleQueue[BaseException | None] = SimpleQueue()
         self._ended = threading.Event()
-        self._actor: weakref.ref[Actor] | None = None
+        self._actor: weakref.ref[Linked] | None = None
         self._urn = ""
         self._abandoned = False
         self.begun = False
@@ -49,7 +61,7 @@ class Link:
         """The link under which the actor that is being made on this thread is started, if any."""
         return _parent_link.get()
 
-    def attach(self, actor: Actor) -> None:
+    def attach(self, actor: Linked) -> None:
         """On the thread that makes the actor. Raises AbandonedError when the supervisor waits for it no longer."""
         self._actor = weakref.ref(actor)
         self._urn = actor.actor_urn
@@ -133,5 +145,5 @@ class Link:
         finally:
             self._ended.set()
 
-    def _living(self) -> Actor | None:
+    def _living(self) -> Linked | None:
         return None if self._actor is None else self._actor()
