@@ -158,7 +158,7 @@ class Client:
         Waits up to `patience` seconds for the database, and as long again for its answer. Raises PgflowError.
         """
         self._calls.database.check_process()
-        return self._calls.elsewhere(lambda: self._recent(limit, patience))
+        return self._calls.off_main(lambda: self._recent(limit, patience))
 
     def _recent(self, limit: int, patience: float) -> tuple[RunSummary, ...]:
         try:
@@ -166,13 +166,13 @@ class Client:
                 lambda conn: recent_runs(conn, limit, patience), patience=patience, lock=patience
             )
         except DatabaseError as error:
-            raise self._calls.told(error) from error
+            raise self._calls.callers_error(error) from error
 
     def _rows(self, query: str, run_id: UUID | str) -> list[Any]:
         """What the query finds of that run, one row at least. Raises RunNotFoundError, ValueError, PgflowError."""
         chosen = _uuid(run_id)
         self._calls.database.check_process()
-        rows: list[Any] = self._calls.elsewhere(
+        rows: list[Any] = self._calls.off_main(
             lambda: self._calls.resending(lambda conn: conn.execute(query, ([str(chosen)],)).fetchall())
         )
         if not rows:

@@ -86,7 +86,7 @@ class Starts:
         with self._observer.sending(slug, run_ids) as headers:
             given = _Given(client, slug, inputs, run_ids, headers, connection is not None)
             if connection is None:
-                return self._calls.elsewhere(partial(self._pooled, given, definition))
+                return self._calls.off_main(partial(self._pooled, given, definition))
             with callers_transaction(connection) as conn:
                 return self._in_transaction(conn, given, definition)
 
@@ -96,7 +96,7 @@ class Starts:
         except UnknownFlowError:
             if definition is None:
                 raise
-            self._calls.elsewhere(partial(self._compile, definition))
+            self._calls.off_main(partial(self._compile, definition))
             try:
                 return self._runs(conn, given)
             except UnknownFlowError:

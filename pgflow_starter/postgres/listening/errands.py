@@ -19,7 +19,7 @@ from pgflow_starter.threads.cache import ThreadCache, run_patiently
 from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.worker.troubles import Troubles
 
-logger = logging.getLogger("pgflow_starter")
+logger = logging.getLogger("pgflow_starter.listener")
 
 AGAIN_INTERVAL = 1.0
 """Seconds until enabling notifications again is tried again."""

@@ -52,7 +52,7 @@ def grants(conninfo: str, role: str, *, apply: bool = False, work_only: bool = F
             lacking = rights.missing(connection, uses, slugs, role=role, whole=True)
             left = [right for right in lacking if not right.granted]
             if left:
-                raise SetupError(_refused(connection, left[0].owner, refusals.told(left, *found)))
+                raise SetupError(_refused(connection, left[0].owner, refusals.missing_text(left, *found)))
         return script
 
 
