@@ -65,20 +65,20 @@ def _done(step: StepRun) -> str:
 class _Lines(TimedLines):
     def __init__(self, console: Console, clock: Clock) -> None:
         super().__init__(console, clock)
-        self._told: dict[str, str] = {}
+        self._last: dict[str, str] = {}
 
     def show(self, steps: Sequence[StepRun]) -> None:
         for step in steps:
             done = _done(step)
             self._tell(step.slug, f"{step.slug}: {step.status}" + (f", {done} tasks done" if done else ""))
-        self._told.pop("", None)
+        self._last.pop("", None)
 
     def away(self, reason: str) -> None:
         self._tell("", one_line(reason))
 
     def _tell(self, slug: str, line: str) -> None:
-        if self._told.get(slug) != line:
-            self._told[slug] = line
+        if self._last.get(slug) != line:
+            self._last[slug] = line
             self.say(line)
 
 

@@ -36,7 +36,7 @@ def is_permanent(error: BaseException) -> bool:
         return False
 
 
-def told_whole(error: BaseException) -> Iterator[str]:
+def words_and_calls(error: BaseException) -> Iterator[str]:
     """Its own line and the last calls of its traceback; then, indented, each that it holds or came from alike.
 
     Raises what somebody's own class raises when it is asked for these.

@@ -15,7 +15,7 @@ from pgflow_starter.core.state import ChildInfo, WorkerState
 from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
 from pgflow_starter.starter.parts import Parts
 from pgflow_starter.starter.tree import ROOT_ID, root
-from pgflow_starter.supervision.link import Link, start_linked
+from pgflow_starter.supervision.link import Link
 from pgflow_starter.threads.cache import run_patiently
 
 logger = logging.getLogger("pgflow_starter")
@@ -68,7 +68,7 @@ class Runtime:
         try:
             parts.database.revive()
             parts.dispatcher.start()
-            self.root = start_linked(root(parts, self.children), self._link, wait=False)
+            self.root = self._link.start(root(parts, self.children), wait=False)
             run_patiently(parts.threads, parts.timers, partial(self._tell_started, tell))
         except BaseException:
             # No thread to be had, or a signal's exception: nobody will ever stop it.

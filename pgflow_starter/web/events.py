@@ -64,7 +64,7 @@ class Stream:
         self._disconnected = disconnected or bool
         self._heartbeat = HEARTBEAT if disconnected else BLIND_HEARTBEAT
         self._release: Callable[[], None] | None = release
-        self._told: Facts | None = None
+        self._facts: Facts | None = None
         self._spoke_at = 0.0
         self._ends_at = streams.clock.monotonic() + streams.lasts
         self._ended = False
@@ -75,7 +75,7 @@ class Stream:
     def __next__(self) -> bytes:
         streams = self._streams
         while not self._ended:
-            if self._told is not None and streams.closing.wait(LOOK_EVERY):
+            if self._facts is not None and streams.closing.wait(LOOK_EVERY):
                 break
             if self._disconnected():
                 break
@@ -93,9 +93,9 @@ class Stream:
             release()
 
     def _news(self) -> str | None:
-        streams, before = self._streams, self._told
+        streams, before = self._streams, self._facts
         try:
-            facts = self._told = streams.snapshots.look()
+            facts = self._facts = streams.snapshots.look()
         except PgflowError as error:
             self._ended = True
             return f"event: ended\ndata: {json.dumps(ended(error))}\n\n"

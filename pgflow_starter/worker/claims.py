@@ -57,7 +57,7 @@ class Next(Enum):
 class Claims:
     """Of one worker; they outlive its actor, to which `tell` says how claiming went. Thread-safe.
 
-    `closed` says that it claims no more, `stopping` that its end sees to the rest.
+    `closed` says that it claims no more, or not yet, `stopping` that its end sees to the rest.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class Claims:
         None when there is no slot, or another thread is at it: then a poll is asked for as soon as there is reason to.
         Raises DatabaseError, UnknownFlowError.
         """
-        if self.unwired or self._closed():
+        if self._closed():
             return None
         if self.next is Next.NOTHING:
             self.next = Next.ROOM  # said first: a slot that comes free after the count asks for a poll

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from pgflow_starter.core.causes import is_permanent, told_whole
+from pgflow_starter.core.causes import is_permanent, words_and_calls
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import error_text, to_json
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
@@ -76,7 +76,7 @@ def storable_instead(outcome: Outcome, error: Exception) -> Outcome | None:
 def _whole_text(error: BaseException) -> str:
     """The exception's own line first, the last frames of its traceback, then the exceptions within it."""
     try:
-        parts = told_whole(error)
+        parts = words_and_calls(error)
         return error_text(next(parts), parts)
     except BaseException:  # an exception whose own methods raise
         return type(error).__name__

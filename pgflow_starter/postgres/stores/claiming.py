@@ -16,9 +16,9 @@ from psycopg import sql
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.features import Features
+from pgflow_starter.postgres.stores.features import Features, of_queue
 from pgflow_starter.postgres.stores.inputs import VERSION
-from pgflow_starter.postgres.stores.put_aside import Aside, of_queue
+from pgflow_starter.postgres.stores.put_aside import Aside
 from pgflow_starter.postgres.stores.row_security import guarded
 from pgflow_starter.postgres.stores.worker_rows import WIRED
 

@@ -13,7 +13,7 @@ from psycopg import sql
 from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.part import StorePart
+from pgflow_starter.postgres.stores.features import StorePart
 from pgflow_starter.postgres.stores.row_security import guarded
 
 SAMPLE = 400

@@ -14,7 +14,7 @@ from uuid import UUID
 from psycopg import sql
 
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.part import StorePart
+from pgflow_starter.postgres.stores.features import StorePart
 
 MARK = "pgflow_starter:"
 """Before the slug, as the function's name. A colon is in no name of an edge function."""
@@ -112,9 +112,7 @@ class WorkerRows(StorePart):
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
         """As `TaskStore.heartbeat`. Waits for nobody else's."""
-        rows: list[Any] = self._database.call(
-            lambda conn: conn.execute(_HEARTBEAT, (list(workers),)).fetchall(), urgent=True
-        )
+        rows = self._rows(_HEARTBEAT, (list(workers),), urgent=True)
         return {worker for worker, deprecated in rows if deprecated}
 
     def keep_young(self, workers: Sequence[UUID]) -> None:
