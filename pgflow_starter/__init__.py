@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
-    from pgflow_starter.core.phases import Phase
-    from pgflow_starter.core.signal_strategy import SignalStrategy
+    from pgflow_starter.core.phases import Phase, SignalStrategy
+    from pgflow_starter.core.runs import RunSummary, StepSummary
     from pgflow_starter.core.state import (
         ChildInfo,
         ErrorClass,
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
         ModuleStatus,
         ModuleType,
         Outage,
-        RunSummary,
         StarterStatus,
-        StepSummary,
         WorkerState,
     )
     from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
@@ -53,8 +51,11 @@ if TYPE_CHECKING:
     from pgflow_starter.modules.module_actor import ModuleActor
     from pgflow_starter.postgres.client.run import Run
     from pgflow_starter.postgres.client.steps import StepRun
-    from pgflow_starter.starter import Starter, StarterProxy, child_spec, start, starter_of
+    from pgflow_starter.starter.child import child_spec, starter_of
     from pgflow_starter.starter.client import PgflowClient
+    from pgflow_starter.starter.handle import Starter
+    from pgflow_starter.starter.proxy import StarterProxy
+    from pgflow_starter.starter.start import start
     from pgflow_starter.starter.starter_actor import StarterActor
     from pgflow_starter.supervision.supervisor import SupervisorActor
     from pgflow_starter.telemetry.json_formatter import JsonFormatter
@@ -120,27 +121,33 @@ __all__ = [
     "starter_of",
 ]
 
-# Where the names live: imported when the first is asked for, so that pytest's plugin loads little. The driver first: it
-# imports a lot, and deep within our own imports that takes 10 ms more, for there the interpreter's stack grows with
-# many a single call. Then all of a starter, for `start` is to return at once.
+# Where the names live: looked through in this order until a name is found, so that what only defines flows loads
+# little, and what only starts runs no starter. The driver first of the larger ones: it imports a lot, and deep within
+# our own imports that takes 10 ms more, for there the interpreter's stack grows with many a single call.
+_OF_CLIENT = {
+    "PgflowClient": "starter.client",
+    "Run": "postgres.client.run",
+    "RunSummary": "core.runs",
+    "StepRun": "postgres.client.steps",
+    "StepSummary": "core.runs",
+}
 _HOMES = (
-    "postgres.connections.connection",
-    "starter",
-    "core.backoff",
-    "core.definition",
+    "errors",
     "core.flow",
+    "core.definition",
     "core.phases",
-    "core.signal_strategy",
     "core.state",
     "core.trouble",
-    "errors",
-    "modules.module_actor",
-    "postgres.client.run",
-    "postgres.client.steps",
-    "starter.client",
-    "starter.starter_actor",
-    "supervision.supervisor",
+    "core.backoff",
     "telemetry.json_formatter",
+    "postgres.connections.connection",
+    "starter.start",
+    "starter.handle",
+    "starter.proxy",
+    "starter.child",
+    "starter.starter_actor",
+    "modules.module_actor",
+    "supervision.supervisor",
     "worker.context",
 )
 
@@ -151,7 +158,8 @@ if not TYPE_CHECKING:  # a type checker knows the names that there are
         if name not in __all__:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        homes = [import_module(f"{__name__}.{home}") for home in _HOMES]
+        candidates = [_OF_CLIENT[name]] if name in _OF_CLIENT else _HOMES
+        homes = (import_module(f"{__name__}.{home}") for home in candidates)
         value = globals()[name] = next(getattr(home, name) for home in homes if hasattr(home, name))
         return value
 

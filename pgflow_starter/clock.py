@@ -17,14 +17,12 @@ _LONGEST = 3600.0
 
 
 class SystemClock:
-    """The system's clocks. Thread-safe."""
+    """The system's own `Clock`."""
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back."""
         return time.monotonic()
 
     def now(self) -> datetime:
-        """The wall clock, in UTC."""
         return datetime.now(UTC)
 
 

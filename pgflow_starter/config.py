@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
-from pgflow_starter.core.failure import LogErrors
+from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.rules import is_number
-from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.errors import StarterTerminated
+
+
+class LogErrors(StrEnum):
+    """How much a log and a span say of a task that failed; see `Failures`."""
+
+    FULL = "full"
+    TYPE = "type"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,16 +144,11 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
             bad.add(name)
             yield problem
     values = {f.name: given.get(f.name, getattr(Settings(), f.name)) for f in fields(Settings)}
-    if (
-        not bad & {"min_poll_interval", "max_poll_interval"}
-        and values["min_poll_interval"] > values["max_poll_interval"]
-    ):
-        yield (
-            f"min_poll_interval must be at most max_poll_interval, got {values['min_poll_interval']!r}"
-            f" > {values['max_poll_interval']!r}"
-        )
+    shortest, longest = values["min_poll_interval"], values["max_poll_interval"]
+    if not bad & {"min_poll_interval", "max_poll_interval"} and shortest > longest:
+        yield f"min_poll_interval must be at most max_poll_interval, got {shortest!r} > {longest!r}"
     least = 3 * values["heartbeat_interval"] if "heartbeat_interval" not in bad else 0
-    if not bad & {"stale_threshold"} and not _at_least(values["stale_threshold"], least):
+    if "stale_threshold" not in bad and not _at_least(values["stale_threshold"], least):
         yield f"stale_threshold must be at least 3 * heartbeat_interval = {least!r}, got {values['stale_threshold']!r}"
 
 

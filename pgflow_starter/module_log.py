@@ -10,7 +10,7 @@ _CALLER = 3
 
 
 class ModuleLog:
-    """Writes to `logger`, with the module's name and, once it is known, its slug. Thread-safe.
+    """Writes to `logger` as `logging` does, with the module's name and, once it is known, its slug. Thread-safe.
 
     The fields of each record are `pgflow_module`, `pgflow_slug` and what else is given as `fields`.
     """
@@ -23,19 +23,15 @@ class ModuleLog:
         self.slug = slug
 
     def debug(self, message: str, *args: object, **fields: object) -> None:
-        """As `logging` does it."""
         self._log(logging.DEBUG, message, args, None, fields)
 
     def info(self, message: str, *args: object, **fields: object) -> None:
-        """As `logging` does it."""
         self._log(logging.INFO, message, args, None, fields)
 
     def warning(self, message: str, *args: object, exc_info: BaseException | None = None, **fields: object) -> None:
-        """As `logging` does it."""
         self._log(logging.WARNING, message, args, exc_info, fields)
 
     def error(self, message: str, *args: object, exc_info: BaseException | None = None, **fields: object) -> None:
-        """As `logging` does it."""
         self._log(logging.ERROR, message, args, exc_info, fields)
 
     def _log(

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.evidence import Evidence, TaskKey
-from pgflow_starter.core.failure import Failure
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, Outage
-from pgflow_starter.core.task import Claimed, Outcome, Task
+
+if TYPE_CHECKING:  # loaded with the first worker
+    from pgflow_starter.core.evidence import Evidence, TaskKey
+    from pgflow_starter.core.failure import RecordOutcome
+    from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
 class CancelScope(Protocol):
@@ -83,10 +84,6 @@ class ListenObserver(Protocol):
         """It is listening again."""
 
 
-RecordOutcome = Callable[[Outcome, Failure | None], None]
-"""To be called with a task's outcome, and what may be told of it where it is a failure."""
-
-
 class MessageObserver(Protocol):
     """Watches messages. Must be quick and never raise by itself; called from many threads."""
 
@@ -103,8 +100,7 @@ class MessageObserver(Protocol):
         """Around a task's handler, on its thread; what it gives is to be called with what became of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(NamedTuple):
     """What compiling found: the definition in force, with the stored options, and where they differ from the code's."""
 
     created: bool

@@ -21,14 +21,15 @@ from pgflow_starter.cli.options import flag, stdout_console
 from pgflow_starter.cli.signals import Signals, handled
 from pgflow_starter.cli.telling import summary
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.state import ModuleError, ModuleStatus
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.postgres.client.run import Run
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.setup.admin import queue_lock
 from pgflow_starter.postgres.setup.install import install
-from pgflow_starter.starter import Starter, start
+from pgflow_starter.starter.handle import Starter
+from pgflow_starter.starter.start import start
 
 LOCK_TIMEOUT = "2s"
 READY_WITHIN = 30.0

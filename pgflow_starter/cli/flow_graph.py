@@ -1,4 +1,4 @@
-"""`flow graph`: a flow's steps, kinds and dependencies, drawn or as Mermaid."""
+"""`flow graph`: a flow's steps, kinds and dependencies, drawn or as Mermaid, which GitHub and many editors draw."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.cli.flow_drawing import Row, drawing
-from pgflow_starter.cli.flow_mermaid import mermaid
 from pgflow_starter.cli.options import option, stdout_console
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.modules import definition_of
@@ -45,7 +44,7 @@ def graph(module: str, form: str | None) -> None:
     flow = _loaded(module)
     console = stdout_console()
     if (form or ("terminal" if console.is_terminal else "mermaid")) == "mermaid":
-        click.echo(mermaid(flow), nl=False)
+        click.echo(_mermaid(flow), nl=False)
         return
     click.echo(_headline(flow))
     console.print(_table(flow, console))
@@ -60,6 +59,18 @@ def _loaded(path: str) -> FlowDefinition:
         raise
     except BaseException as error:  # SystemExit, or the module's own
         raise DefinitionError(f"importing {path!r} raised {type(error).__name__}: {text_of(error)}") from None
+
+
+def _mermaid(flow: FlowDefinition) -> str:
+    """As a flowchart, with a newline at its end: map steps with double sides, an arrow for each dependency."""
+    lines = ["---", f"title: {flow.slug}", "---", "flowchart TD"]
+    # A step may be called `end` or `graph`, and these are words of Mermaid's.
+    for step in flow.steps:
+        label = f'["{step.slug}"]'
+        lines.append(f"    step_{step.slug}{f'[{label}]' if step.kind is StepKind.MAP else label}")
+    for step in flow.steps:
+        lines += [f"    step_{slug} --> step_{step.slug}" for slug in step.depends_on]
+    return "\n".join((*lines, ""))
 
 
 def _headline(flow: FlowDefinition) -> str:

@@ -20,6 +20,7 @@ from pgflow_starter.cli.options import checked, dsn_option, json_line, json_opti
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.run import Run
@@ -163,17 +164,8 @@ def _look(client: PgflowClient, run: Run, view: RunView, signals: Signals) -> No
 
 
 def _run_fields(run: Run) -> dict[str, Any]:
-    return {
-        "id": str(run.id),
-        "flow_slug": run.flow_slug,
-        "status": run.status,
-        "input": run.input,
-        "output": run.output,
-        "error": run.error,
-        "started_at": None if run.started_at is None else run.started_at.isoformat(),
-        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
-        "notes": list(run.notes),
-    }
+    names = ("id", "flow_slug", "status", "input", "output", "error", "started_at", "ended_at", "notes")
+    return {name: json_ready(getattr(run, name)) for name in names}
 
 
 def _end(run: Run, wait: float | None) -> None:

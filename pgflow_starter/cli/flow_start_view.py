@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.cli.options import TimedLines, is_live, stderr_console
+from pgflow_starter.cli.options import TimedLines, live_on, stderr_console
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.text import one_line
 from pgflow_starter.postgres.client.run import Run
@@ -24,14 +24,8 @@ _COLOURS = {"created": "cyan", "started": "yellow", "completed": "green", "faile
 def run_view(run: Run, clock: Clock) -> Iterator[RunView]:
     """The view that fits standard error, for the duration of the block and one thread."""
     console = stderr_console()
-    if not is_live(console):
-        yield _Lines(console, clock)
-        return
-    # Nothing is redirected: what goes to standard output may go to a file.
-    with Live(
-        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
-    ) as live:
-        yield _LiveTable(run, live, clock)
+    with live_on(console) as live:
+        yield _Lines(console, clock) if live is None else _LiveTable(run, live, clock)
 
 
 class _LiveTable:
@@ -56,11 +50,8 @@ class _LiveTable:
 def _table(steps: Sequence[StepRun]) -> Table:
     table = Table("step", "status", "tasks done", "took", box=box.SIMPLE_HEAD, pad_edge=False)
     for step in steps:
-        took = (
-            ""
-            if step.started_at is None or step.ended_at is None
-            else f"{(step.ended_at - step.started_at).total_seconds():.1f} s"
-        )
+        began, ended = step.started_at, step.ended_at
+        took = "" if began is None or ended is None else f"{(ended - began).total_seconds():.1f} s"
         table.add_row(Text(step.slug), Text(step.status, style=_COLOURS.get(step.status, "")), _done(step), took)
     return table
 
@@ -74,20 +65,20 @@ def _done(step: StepRun) -> str:
 class _Lines(TimedLines):
     def __init__(self, console: Console, clock: Clock) -> None:
         super().__init__(console, clock)
-        self._told: dict[str, str] = {}
+        self._last: dict[str, str] = {}
 
     def show(self, steps: Sequence[StepRun]) -> None:
         for step in steps:
             done = _done(step)
             self._tell(step.slug, f"{step.slug}: {step.status}" + (f", {done} tasks done" if done else ""))
-        self._told.pop("", None)
+        self._last.pop("", None)
 
     def away(self, reason: str) -> None:
         self._tell("", one_line(reason))
 
     def _tell(self, slug: str, line: str) -> None:
-        if self._told.get(slug) != line:
-            self._told[slug] = line
+        if self._last.get(slug) != line:
+            self._last[slug] = line
             self.say(line)
 
 

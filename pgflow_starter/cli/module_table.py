@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.cli.options import TimedLines, is_live
+from pgflow_starter.cli.options import TimedLines, live_on
 from pgflow_starter.cli.telling import StatusChanges, module_line, until
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.phases import Phase
@@ -32,11 +32,8 @@ _COLOURS = {
 @contextmanager
 def view_on(console: Console, clock: Clock) -> Iterator[View]:
     """The view that fits what the console writes to, for the duration of the block and one thread."""
-    if not is_live(console):
-        yield _Lines(console, clock)
-        return
-    with Live(console=console, auto_refresh=False) as live:
-        yield _LiveTable(live, clock)
+    with live_on(console) as live:
+        yield _Lines(console, clock) if live is None else _LiveTable(live, clock)
 
 
 def module_table(status: StarterStatus, now: datetime) -> Table:

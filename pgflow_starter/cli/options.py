@@ -7,10 +7,12 @@ import math
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.live import Live
 from rich.text import Text
 
 from pgflow_starter.clock import Clock
@@ -115,9 +117,13 @@ def stderr_console() -> Console:
     return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
-def is_live(console: Console) -> bool:
-    """Whether a picture can change in place there."""
-    return console.is_terminal and not console.is_dumb_terminal
+def live_on(console: Console) -> AbstractContextManager[Live | None]:
+    """A picture there that changes in place, gone at its end beside the output; None where there can be none."""
+    if not console.is_terminal or console.is_dumb_terminal:
+        return nullcontext()
+    # Beside the output nothing is redirected: what goes to standard output may go to a file.
+    out = not console.stderr
+    return Live(console=console, auto_refresh=False, transient=not out, redirect_stdout=out, redirect_stderr=out)
 
 
 class TimedLines:

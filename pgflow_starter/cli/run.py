@@ -19,10 +19,11 @@ from pgflow_starter.cli.options import Seconds, checked, dsn_option, flag, optio
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import summary
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.state import ModuleStatus, StarterStatus
 from pgflow_starter.errors import StarterStopped
-from pgflow_starter.starter import Starter, start
+from pgflow_starter.starter.handle import Starter
+from pgflow_starter.starter.start import start
 from pgflow_starter.web import parse_address, serve
 
 logger = logging.getLogger("pgflow_starter.cli")

@@ -145,12 +145,12 @@ class _Connections(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
         self._made = made
 
     def do_open(self, http_class: Any, req: urllib.request.Request, **options: Any) -> http.client.HTTPResponse:
-        def told(host: str, /, **options: Any) -> http.client.HTTPConnection:
+        def connect(host: str, /, **options: Any) -> http.client.HTTPConnection:
             connection: http.client.HTTPConnection = http_class(host, **options)
             self._made(connection)
             return connection
 
-        return super().do_open(told, req, **options)
+        return super().do_open(connect, req, **options)
 
 
 def parse(given: str) -> StatusUrl:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.cli.module_table import module_error, module_table
-from pgflow_starter.cli.options import TimedLines, is_live
+from pgflow_starter.cli.options import TimedLines, live_on
 from pgflow_starter.cli.status_answer import Answer, WorkerLine
 from pgflow_starter.cli.status_url import StatusUrl
 from pgflow_starter.cli.telling import StatusChanges, module_line
@@ -27,11 +27,8 @@ _WORKER_COLOURS = {"running": "green", "draining": "yellow", "lost": "red", "stu
 @contextmanager
 def status_view(url: StatusUrl, console: Console, clock: Clock) -> Iterator[StatusView]:
     """The view that fits the console, for the duration of the block and one thread."""
-    if not is_live(console):
-        yield _Lines(url, console, clock)
-        return
-    with Live(console=console, auto_refresh=False) as live:
-        yield _LiveTable(url, live)
+    with live_on(console) as live:
+        yield _Lines(url, console, clock) if live is None else _LiveTable(url, live)
 
 
 def picture(url: StatusUrl, answer: Answer) -> RenderableType:

@@ -37,8 +37,7 @@ class Backoff:
     def delay(self, attempt: int, unit: float) -> float:
         """Seconds before retry `attempt` (from 1, however large), for a `unit` drawn from [0, 1)."""
         if attempt < 1:
-            msg = f"attempt counts from 1, got {attempt!r}"
-            raise ValueError(msg)
+            raise ValueError(f"attempt counts from 1, got {attempt!r}")
         try:
             term = min(math.ldexp(self.base, attempt - 1), self.maximum)
         except OverflowError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from linecache import getlines
 from textwrap import indent
+from typing import NamedTuple
 
 from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import PermanentError
@@ -18,8 +18,7 @@ LAST_FRAMES = 3
 """Frames of a traceback that are told."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Within:
+class _Within(NamedTuple):
     """An exception in another, in words, and how deep."""
 
     error: BaseException
@@ -37,7 +36,7 @@ def is_permanent(error: BaseException) -> bool:
         return False
 
 
-def told_whole(error: BaseException) -> Iterator[str]:
+def words_and_calls(error: BaseException) -> Iterator[str]:
     """Its own line and the last calls of its traceback; then, indented, each that it holds or came from alike.
 
     Raises what somebody's own class raises when it is asked for these.

@@ -106,6 +106,11 @@ class FlowDefinition:
         """Seconds that a task of the step may run."""
         return self.timeout if step.timeout is None else step.timeout
 
+    def retries_of(self, step: StepDefinition) -> tuple[int, int]:
+        """How many attempts a task of the step has, and its base delay in seconds."""
+        attempts = self.max_attempts if step.max_attempts is None else step.max_attempts
+        return attempts, self.base_delay if step.base_delay is None else step.base_delay
+
 
 def _is_coroutine_function(handler: Handler) -> bool:
     try:
@@ -143,13 +148,11 @@ def flow_option_problems(who: str, options: Mapping[str, object]) -> Iterator[st
 def dependency_list(who: str, depends_on: object) -> tuple[str, ...]:
     """The dependencies as a tuple. Raises TypeError for a lone string or anything that is no list of strings."""
     if isinstance(depends_on, str) or not isinstance(depends_on, Iterable):
-        msg = f"{who}: depends_on must be a list of step slugs, got {depends_on!r}"
-        raise TypeError(msg)
+        raise TypeError(f"{who}: depends_on must be a list of step slugs, got {depends_on!r}")
     names = tuple(depends_on)
     for name in names:
         if not isinstance(name, str):
-            msg = f"{who}: depends_on must hold step slugs, got {name!r}"
-            raise TypeError(msg)
+            raise TypeError(f"{who}: depends_on must hold step slugs, got {name!r}")
     return names
 
 
@@ -159,8 +162,7 @@ def _graph_problems(who: str, steps: tuple[StepDefinition, ...]) -> Iterator[str
     known: set[str] = set()
     for step in steps:
         if not isinstance(step, StepDefinition):
-            msg = f"{who}: steps must hold StepDefinition objects, got {step!r}"
-            raise TypeError(msg)
+            raise TypeError(f"{who}: steps must hold StepDefinition objects, got {step!r}")
         yield from step.problems()
         if step.slug in known:
             yield f"{who}: step {step.slug!r} is declared twice"
@@ -195,8 +197,7 @@ def _topological(who: str, steps: tuple[StepDefinition, ...]) -> tuple[StepDefin
             else:
                 later.append(step)
         if len(later) == len(waiting):
-            msg = f"{who}: the dependencies of {', '.join(map(repr, _cycle(later)))} form a cycle"
-            raise ValueError(msg)
+            raise ValueError(f"{who}: the dependencies of {', '.join(map(repr, _cycle(later)))} form a cycle")
         waiting = later
     return tuple(ordered)
 

@@ -34,18 +34,15 @@ def _plain(value: Any, path: str, above: tuple[int, ...]) -> Any:
         return _plain(value.value, path, above)
     if isinstance(value, str):
         if "\x00" in value or not _encodable(value):
-            msg = f"{path} holds a NUL character or a lone surrogate, which PostgreSQL's jsonb cannot store"
-            raise ValueError(msg)
+            raise ValueError(f"{path} holds a NUL character or a lone surrogate, which PostgreSQL's jsonb cannot store")
         return str(value)
     if isinstance(value, int):
         if value.bit_length() > _INT_BITS:
-            msg = f"{path} is an int of more than 4,200 digits, which Python does not write out"
-            raise ValueError(msg)
+            raise ValueError(f"{path} is an int of more than 4,200 digits, which Python does not write out")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
-            msg = f"{path} is {value!r}, which JSON cannot express"
-            raise ValueError(msg)
+            raise ValueError(f"{path} is {value!r}, which JSON cannot express")
         return float(value)
     if isinstance(value, dt.datetime | dt.date | dt.time):
         return value.isoformat()
@@ -56,26 +53,22 @@ def _plain(value: Any, path: str, above: tuple[int, ...]) -> Any:
 
 def _container(value: Any, path: str, above: tuple[int, ...]) -> Any:
     if id(value) in above:
-        msg = f"{path} contains itself"
-        raise ValueError(msg)
+        raise ValueError(f"{path} contains itself")
     inside = (*above, id(value))
     if len(inside) > 200:
-        msg = f"{path} is nested more than 200 deep"
-        raise ValueError(msg)
+        raise ValueError(f"{path} is nested more than 200 deep")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name), f"{path}.{f.name}", inside) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {_key(k, path): _plain(v, f"{path}[{k!r}]", inside) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v, f"{path}[{i}]", inside) for i, v in enumerate(value)]
-    msg = f"{path} is a {type(value).__name__}, which is not JSON"
-    raise ValueError(msg)
+    raise ValueError(f"{path} is a {type(value).__name__}, which is not JSON")
 
 
 def _key(key: Any, path: str) -> str:
     if not isinstance(key, str):
-        msg = f"{path} has the key {key!r}, and JSON objects have string keys"
-        raise ValueError(msg)
+        raise ValueError(f"{path} has the key {key!r}, and JSON objects have string keys")
     return str(_plain(key, f"a key of {path}", ()))
 
 

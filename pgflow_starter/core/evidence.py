@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
 TaskKey: TypeAlias = tuple[UUID, str, int]
 """A task's run, step and index."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(NamedTuple):
     """Of the `queued` tasks that were looked at, those whose message is gone, or cannot be seen where it is `hidden`.
 
     `lost_tasks` has some of these; `whole`: all there are were looked at. `overdue` ones have a message that has been

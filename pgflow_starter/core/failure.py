@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import StrEnum
+from typing import NamedTuple
 
 from pgflow_starter.core.causes import messages_of, qualified, types_and_calls, words_of
 from pgflow_starter.core.task import Outcome
@@ -15,15 +14,7 @@ LONGEST = 10_000
 """Characters of a message, or of a traceback, that are told."""
 
 
-class LogErrors(StrEnum):
-    """How much is told: a message, and a traceback's lines of source, may quote what the task was about."""
-
-    FULL = "full"
-    TYPE = "type"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """`type` is the exception's class with its module; nothing of it holds a secret.
 
     `message` may be empty. `error` is the exception itself, where all that Python's traceback of it says may be told,
@@ -44,11 +35,18 @@ class Failure:
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
-class Failures:
-    """Makes them, as `log_errors` says; `redact` takes the secrets out of a text. Immutable, thread-safe."""
+RecordOutcome = Callable[[Outcome, Failure | None], None]
+"""To be called with a task's outcome, and what may be told of it where it is a failure."""
 
-    def __init__(self, log_errors: LogErrors, redact: Callable[[str], str]) -> None:
-        self._full = log_errors is LogErrors.FULL
+
+class Failures:
+    """Makes them; `redact` takes the secrets out of a text. Immutable, thread-safe.
+
+    Not in `full` they have no message and no lines of source, for these may quote what the task was about.
+    """
+
+    def __init__(self, full: bool, redact: Callable[[str], str]) -> None:
+        self._full = full
         self._redact = redact
 
     def of(self, outcome: Outcome, error: BaseException | None = None) -> Failure:

@@ -100,10 +100,9 @@ class Flow:
         Without `array` it goes over the flow's input, which then must be an array. Otherwise as `step`.
         """
         if array is not None and not isinstance(array, str):
-            msg = (
+            raise TypeError(
                 f"flow {self.slug!r}: array must be a step slug, got {array!r} (declare with parentheses: @flow.map())"
             )
-            raise TypeError(msg)
         return self._declare(
             slug,
             StepKind.MAP,

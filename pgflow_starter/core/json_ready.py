@@ -1,4 +1,4 @@
-"""Snapshots as data that `json.dumps` takes."""
+"""`JsonReady`: snapshots as data that `json.dumps` takes."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def json_ready(value: Any) -> Any:
     if is_dataclass(value):
         return {f.name: json_ready(getattr(value, f.name)) for f in fields(value)}
     return value
+
+
+class JsonReady:
+    """A dataclass that tells itself."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON-ready data; times in ISO 8601."""
+        data: dict[str, Any] = json_ready(self)
+        return data

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 import types
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
@@ -15,8 +14,7 @@ from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import DefinitionError
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleSpec:
+class ModuleSpec(NamedTuple):
     """One entry of the lists given to `start`; `key` is unique in its starter, `name` may not be.
 
     `type` is the module's own where that is known before any of its code ran, else the list's.
@@ -51,8 +49,7 @@ def module_specs(flows: Iterable[Any], jobs: Iterable[Any]) -> tuple[ModuleSpec,
 
 def _list(what: str, modules: Iterable[Any]) -> list[Any]:
     if isinstance(modules, str) or not isinstance(modules, Iterable):
-        msg = f"{what} must be a list of modules, got {modules!r}"
-        raise TypeError(msg)
+        raise TypeError(f"{what} must be a list of modules, got {modules!r}")
     return list(modules)
 
 
@@ -94,16 +91,14 @@ def definition_of(module: Any) -> FlowDefinition:
         msg = f"the definition of {module_name(module)} raised {type(error).__name__}: {text_of(error)}"
         raise DefinitionError(msg) from error
     if not callable(define):
-        msg = (
+        raise DefinitionError(
             f"{module_name(module)} is not a flow: it has no __pgflow_definition__(); pass a Flow, a job, or define it"
             f"{_held_by(found)}"
         )
-        raise DefinitionError(msg)
     if not isinstance(definition, FlowDefinition):
-        msg = (
+        raise DefinitionError(
             f"{module_name(module)}.__pgflow_definition__() returned {type(definition).__name__}, not a FlowDefinition"
         )
-        raise DefinitionError(msg)
     return definition
 
 
@@ -111,25 +106,21 @@ def _load(path: str) -> Any:
     """What a dotted path names: `package.module` or `package.module:attribute.of.it`."""
     name, colon, attributes = path.partition(":")
     if not name or (colon and not attributes):
-        msg = f"{path!r} is no dotted path: write 'package.module' or 'package.module:attribute'"
-        raise DefinitionError(msg)
+        raise DefinitionError(f"{path!r} is no dotted path: write 'package.module' or 'package.module:attribute'")
     try:
         found = importlib.import_module(name)
     except Exception as error:
         split = ":".join(name.rsplit(".", 1))
         fits = isinstance(error, ImportError) and not colon and split != name
         hint = f" (for an attribute of a module write '{split}')" if fits else ""
-        msg = f"importing {path!r} raised {type(error).__name__}: {text_of(error)}{hint}"
-        raise DefinitionError(msg) from error
+        raise DefinitionError(f"importing {path!r} raised {type(error).__name__}: {text_of(error)}{hint}") from error
     for attribute in attributes.split(".") if attributes else ():
         try:
             found = getattr(found, attribute)
         except AttributeError as error:
-            msg = f"{path!r}: {name} has no attribute {attribute!r}{_held_by(found)}"
-            raise DefinitionError(msg) from error
+            raise DefinitionError(f"{path!r}: {name} has no attribute {attribute!r}{_held_by(found)}") from error
         except Exception as error:
-            msg = f"looking up {path!r} raised {type(error).__name__}: {text_of(error)}"
-            raise DefinitionError(msg) from error
+            raise DefinitionError(f"looking up {path!r} raised {type(error).__name__}: {text_of(error)}") from error
     return found
 
 

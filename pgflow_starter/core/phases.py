@@ -1,10 +1,15 @@
-"""`Phase`: the steps of a registration, and which of them a signal strategy needs."""
+"""`Phase`: the steps of a registration, and which of them a `SignalStrategy` needs."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from pgflow_starter.core.signal_strategy import SignalStrategy
+
+class SignalStrategy(StrEnum):
+    """How a worker learns of messages."""
+
+    POLLING = "polling"
+    NOTIFY = "notify"
 
 
 class Phase(StrEnum):

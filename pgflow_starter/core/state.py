@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import NamedTuple
 from uuid import UUID
 
-from pgflow_starter.core.json_ready import json_ready
+from pgflow_starter.core.json_ready import JsonReady
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.trouble import Trouble
 
@@ -37,8 +37,7 @@ class ModuleType(StrEnum):
     JOB = "job"
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """What the registry phase learns of a module."""
 
     slug: str
@@ -53,7 +52,7 @@ class ErrorClass(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ModuleError:
+class ModuleError(JsonReady):
     """Why an attempt failed. `reason` is one line without secrets; `error_type` the SQLSTATE or exception class."""
 
     error_class: ErrorClass
@@ -62,14 +61,9 @@ class ModuleError:
     error_type: str
     at: datetime
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready data; the time in ISO 8601."""
-        data: dict[str, Any] = json_ready(self)
-        return data
-
 
 @dataclass(frozen=True, slots=True)
-class ModuleState:
+class ModuleState(JsonReady):
     """One module at one moment. `attempts` counts attempts begun; times are UTC."""
 
     module: str
@@ -82,11 +76,6 @@ class ModuleState:
     next_attempt_at: datetime | None
     updated_at: datetime
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready data; times in ISO 8601."""
-        data: dict[str, Any] = json_ready(self)
-        return data
-
 
 @dataclass(frozen=True, slots=True)
 class Outage:
@@ -97,7 +86,7 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
-class StarterStatus:
+class StarterStatus(JsonReady):
     """All modules at one moment. `ready_at` is the first turn to ready; `outage` tells that the database is away."""
 
     ready: bool
@@ -106,11 +95,6 @@ class StarterStatus:
     ready_at: datetime | None
     modules: tuple[ModuleState, ...]
     outage: Outage | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready data; times in ISO 8601."""
-        data: dict[str, Any] = json_ready(self)
-        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,26 +130,3 @@ class WorkerState:
     abandoned: int
     draining: bool
     trouble: Trouble | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepSummary:
-    """One step of a run; `tasks` and how many of them are open, None while that is not known."""
-
-    slug: str
-    status: str
-    tasks: int | None
-    remaining: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """A run and where its steps stand, in the flow's order; no inputs, no outputs. Times and notes are as a `Run`'s."""
-
-    id: UUID
-    flow_slug: str
-    status: str
-    started_at: datetime | None
-    ended_at: datetime | None
-    steps: tuple[StepSummary, ...]
-    notes: tuple[str, ...] = ()

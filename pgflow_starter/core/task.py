@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgflow_starter.core.evidence import TaskKey
@@ -28,8 +27,7 @@ class LazyJson:
         return self._decoded[0]  # of the threads that asked first at once, the first one's
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """One claimed task. `input` is in the one shape that handlers see, whatever the core; `attempt` counts from 1.
 
     Nothing in it is another task's, for handlers may change what they are given. `flow_input` is data or `LazyJson`.
@@ -54,8 +52,7 @@ class Task:
         return self.run_id, self.step_slug, self.task_index
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """What a claim came to: how many messages were read, and the tasks of those that there was something to do for.
 
     `visible_in` is in how many seconds the next message becomes visible, where none was and one will be. `nobodys`
@@ -88,8 +85,7 @@ class OutcomeKind(StrEnum):
     IGNORED = "ignored"
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
+class Ignored(NamedTuple):
     """Where a task and its run stand whose outcome pgflow ignored; None for what is in the database no more."""
 
     task: str | None
@@ -115,8 +111,7 @@ class Ignored:
         return f"the task is {self.task}"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a task: its output as JSON text, or the error's type and the text that is stored with it."""
 
     task: Task

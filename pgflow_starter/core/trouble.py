@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from pgflow_starter.core.json_ready import json_ready
+from pgflow_starter.core.json_ready import JsonReady
 from pgflow_starter.errors import MISSING_STATES
 
 LASTING = 10.0
@@ -38,7 +37,7 @@ class TroubleScope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(JsonReady):
     """One trouble of a worker. `reason` is one line with what to do about it and no secrets; `since` is in UTC.
 
     `error_type` is the SQLSTATE, else the exception's class; empty where no error says so.
@@ -50,18 +49,11 @@ class Trouble:
     error_type: str
     scope: TroubleScope
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON-ready data; the time in ISO 8601."""
-        data: dict[str, Any] = json_ready(self)
-        return data
 
-
-_LOCKED = "somebody holds a lock on it (see pg_locks)"
-_GONE = "something that pgflow needs is gone: `pgflow-starter db check` says what"
 _REMEDIES = {
     "42501": "`pgflow-starter db check` says what the role has not, `db grant ROLE` prints what it needs",
-    "55P03": _LOCKED,
-    **dict.fromkeys(MISSING_STATES, _GONE),
+    "55P03": "somebody holds a lock on it (see pg_locks)",
+    **dict.fromkeys(MISSING_STATES, "something that pgflow needs is gone: `pgflow-starter db check` says what"),
 }
 
 

@@ -37,10 +37,12 @@ class Board:
         self._reachability = reachability
         self._on_ready = on_ready
         self._lock = threading.Lock()
-        self._started_at = clock.now()
+        self._started_at = now = clock.now()
         self._turned = clock.monotonic()
         self._ready_at: datetime | None = None
-        self._states = [_initial(spec, self._started_at) for spec in specs]
+        self._states = [
+            ModuleState(s.name, None, s.type, ModuleStatus.PENDING, 0, None, None, None, now) for s in specs
+        ]
         self.cells = tuple(
             ModuleCell(spec, Machine(state, phases)) for spec, state in zip(specs, self._states, strict=True)
         )
@@ -166,10 +168,6 @@ class Board:
         open_ = [s for s in self._states if not s.status.terminal]
         shown = "; ".join(_described(s, now) for s in open_)
         return f"not ready after {timeout:g} s: {len(open_)} of {len(self._states)} modules are not terminal: {shown}"
-
-
-def _initial(spec: ModuleSpec, now: datetime) -> ModuleState:
-    return ModuleState(spec.name, None, spec.type, ModuleStatus.PENDING, 0, None, None, None, now)
 
 
 def _described(state: ModuleState, now: datetime) -> str:

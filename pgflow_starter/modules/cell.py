@@ -13,6 +13,7 @@ from pgflow_starter.core.state import ModuleStatus
 from pgflow_starter.modules.machine import Machine
 from pgflow_starter.modules.messages import ModuleMessage
 from pgflow_starter.ports import AttemptObserver
+from pgflow_starter.supervision.actor import tell
 
 
 @dataclass(eq=False, slots=True)
@@ -33,9 +34,4 @@ class ModuleCell:
 
     def tell(self, message: ModuleMessage) -> None:
         """Send to the current incarnation; a dead one's successor finds on this cell what it missed."""
-        ref = self.ref
-        if ref is not None:
-            try:
-                ref.tell(message)
-            except pykka.ActorDeadError:
-                return
+        tell(self.ref, message)

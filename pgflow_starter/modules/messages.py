@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
 class Begin:
     """To itself: begin, or go on where the last incarnation ended."""
 
@@ -32,12 +31,10 @@ class RetryDue:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
 class CellChanged:
     """The cell says something new, or the trouble of the module's worker has lasted for a while, or is over."""
 
 
-@dataclass(frozen=True, slots=True)
 class DatabaseBack:
     """The database is reachable again."""
 

@@ -14,14 +14,7 @@ from pgflow_starter.errors import DatabaseError, PhaseTimeoutError
 from pgflow_starter.modules import machine
 from pgflow_starter.modules.attempt_log import log_began, log_turned
 from pgflow_starter.modules.cell import ModuleCell
-from pgflow_starter.modules.messages import (
-    Begin,
-    CellChanged,
-    DatabaseBack,
-    PhaseOverdue,
-    PhaseReported,
-    RetryDue,
-)
+from pgflow_starter.modules.messages import Begin, CellChanged, DatabaseBack, PhaseOverdue, PhaseReported, RetryDue
 from pgflow_starter.modules.phase_job import PhaseJob
 from pgflow_starter.modules.world import ModuleWorld
 from pgflow_starter.supervision.dispatched import DispatchedActor

@@ -58,7 +58,7 @@ class RegistrationPhases:
             case Phase.NOTIFY_DB:
                 slug = self._slug(spec)
                 if self._flow_store.notifies(slug, self._throttle_ms):
-                    return Here(_nothing)
+                    return Here(lambda: None)  # all is so already
                 return InLane(partial(self._flow_store.enable_notify, slug, self._throttle_ms))
             case Phase.NOTIFY_REGISTER:
                 return Listen(partial(self._listen, spec))
@@ -125,7 +125,3 @@ class RegistrationPhases:
             log = ModuleLog(logger, spec.name, slug)
             log.warning("flow %r: %s; the database wins", slug, "; ".join(compiled.differences))
         return compiled.definition
-
-
-def _nothing() -> None:
-    """All is so already."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus, WorkerState
-from pgflow_starter.starter.client import PgflowClient
 from pgflow_starter.starter.per_process import RuntimeFinder
 from pgflow_starter.starter.proxy import StarterProxy
 from pgflow_starter.starter.runtime import Runtime
+
+if TYPE_CHECKING:
+    from pgflow_starter.starter.client import PgflowClient
 
 
 class Starter:
@@ -40,7 +42,7 @@ class Starter:
     @property
     def client(self) -> PgflowClient:
         """Starts runs and asks for them, over this starter's connections."""
-        return self._checked().client
+        return self._checked().parts.client
 
     def status(self) -> StarterStatus:
         """All modules now, a snapshot. Never waits."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 from pgflow_starter.clock import SystemClock, uniform_unit
-from pgflow_starter.config import Settings
+from pgflow_starter.config import LogErrors, Settings
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
-from pgflow_starter.core.phases import phases_of
-from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.phases import SignalStrategy, phases_of
 from pgflow_starter.core.state import ModuleStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
@@ -23,26 +25,24 @@ from pgflow_starter.modules.world import ModuleWorld
 from pgflow_starter.postgres.connections.conninfo import Redactor
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.pace import Pace
-from pgflow_starter.postgres.listening.errands import ListenerErrands
-from pgflow_starter.postgres.listening.listener import Listener
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
-from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.shutdown import Shutdown
-from pgflow_starter.starter.client import PgflowClient
 from pgflow_starter.supervision.tree import Tree
 from pgflow_starter.telemetry.gauges import Gauges
 from pgflow_starter.telemetry.incidents import OtelIncidents
-from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.timers import TimerThread
-from pgflow_starter.worker.lookout import Lookout
-from pgflow_starter.worker.poll_intervals import PollPolicy
 from pgflow_starter.worker.workers import Workers
-from pgflow_starter.worker.world import WorkerWorld
+
+if TYPE_CHECKING:  # nearly a half of all: loaded with the first worker, the first call for the client, under notify
+    from pgflow_starter.postgres.listening.listener import Listener
+    from pgflow_starter.starter.client import PgflowClient
+    from pgflow_starter.telemetry.messages import OtelMessages
+    from pgflow_starter.worker.world import WorkerWorld
 
 
 class Parts:
@@ -63,11 +63,12 @@ class Parts:
         self.tree = Tree()
         self.shutdown = Shutdown()
         self.redact = Redactor(conninfo, settings.listen_conninfo)
-        providers = Providers(self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider)
+        providers = self._providers = Providers(
+            self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider
+        )
         self.guard = providers.guard
         self.observer = OtelObserver(providers, self.clock, self.redact)
         self.incidents = OtelIncidents(providers, self.observer, self.clock)
-        self._messages = OtelMessages(providers, self.clock)
         pace = Pace(self.clock)
         self.database = Database(
             conninfo,
@@ -81,29 +82,44 @@ class Parts:
         self.board = Board(specs, phases, self.clock, self.database, self.observer.ready)
         self.registry = FlowRegistry(specs)
         self.gauges = Gauges(settings.meter_provider, self.board.status, self.worker_states)
-        self.client = PgflowClient.on_database(
-            self.database, self._messages, self.clock, self._definition_of_slug, self._wake_worker, self._error_at_end
-        )
+        self._client: PgflowClient | None = None
+        self._making_client = threading.RLock()  # a signal handler may ask on top of the one that makes it
         self.timers = TimerThread(self.clock)
         self.threads = ThreadCache("pgflow-thread")
         self.dispatcher = Dispatcher(self.threads, self.timers, self.clock)
         self.lane = Lane(self.threads, settings.pool_size)
         self._flow_store = PostgresFlowStore(self.database, self.clock)
-        self.task_store = PostgresTaskStore(self.database)
         self._throttle_ms = round(settings.notify_throttle * 1000)
-        self.workers = self._make_workers()
-        self.errands = ListenerErrands(
-            self.database,
-            self._flow_store,
-            self._throttle_ms,
-            self.workers.wake,
-            self.workers.troubles_of,
-            self.threads,
-            self.timers,
+        self.workers = Workers(
+            self.tree, self._flow_store, self._make_worker_world, settings.max_concurrency, settings.phase_timeout
         )
+        self.watch_listener: Callable[[], object] = lambda: None
+        """Begin to look for queues that do not notify any more."""
         notified = settings.signal_strategy is SignalStrategy.NOTIFY
         self.listener = self._make_listener(conninfo, pace) if notified else None
         self.module_world = self._make_module_world()
+
+    @property
+    def client(self) -> PgflowClient:
+        """Starts runs and reads them, over the starter's connections. Made when it is first asked for."""
+        if self._client is None:
+            from pgflow_starter.starter.client import PgflowClient
+
+            with self._making_client:
+                self._client = self._client or PgflowClient.on_database(
+                    self.database,
+                    self._make_messages(),
+                    self.clock,
+                    self._definition_of_slug,
+                    self._wake_worker,
+                    self._error_at_end,
+                )
+        return self._client
+
+    def close_client(self) -> None:
+        """End the waits of its callers, if there ever was a client."""
+        if self._client is not None:
+            self._client.close()
 
     def worker_states(self) -> tuple[WorkerState, ...]:
         """The workers of this process. Never waits."""
@@ -143,6 +159,10 @@ class Parts:
         if self.listener is None or self._throttle_ms:  # else its notification was sent before we came to know
             self.workers.wake(slug)
 
+    def _may_have_ended(self, run_ids: Iterable[UUID]) -> None:
+        if self._client is not None:  # else nobody waits for a run
+            self._client.may_have_ended(run_ids)
+
     def _error_at_end(self) -> PgflowError:
         """What a call of the client raises that met the end."""
         try:
@@ -165,41 +185,66 @@ class Parts:
     # --- the larger parts -------------------------------------------------------------------------------------------
 
     def _make_listener(self, conninfo: str, pace: Pace) -> Listener:
+        from pgflow_starter.postgres.listening.errands import ListenerErrands
+        from pgflow_starter.postgres.listening.listener import Listener
+
+        errands = ListenerErrands(
+            self.database,
+            self._flow_store,
+            self._throttle_ms,
+            self.workers.wake,
+            self.workers.troubles_of,
+            self.threads,
+            self.timers,
+        )
         own = self.settings.listen_conninfo
-        return Listener(
+        listener = Listener(
             own or conninfo,
             self.clock,
             reachability=self.database if own in (None, conninfo) else None,
             pace=pace,
-            notify=self.errands.prove,
-            reconnected=self.errands.enable_again,
+            notify=errands.prove,
+            reconnected=errands.enable_again,
             observer=self.incidents,
         )
+        self.watch_listener = partial(errands.watch, listener.queues, self.settings.notify_fallback_interval)
+        return listener
 
-    def _make_workers(self) -> Workers:
-        s = self.settings
+    def _make_messages(self) -> OtelMessages:
+        from pgflow_starter.telemetry.messages import OtelMessages
+
+        return OtelMessages(self._providers, self.clock)
+
+    def _make_worker_world(self) -> WorkerWorld:
+        """Of the first worker."""
+        from pgflow_starter.core.failure import Failures
+        from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
+        from pgflow_starter.worker.lookout import Lookout
+        from pgflow_starter.worker.poll_intervals import PollPolicy
+        from pgflow_starter.worker.world import WorkerWorld
+
+        s, store = self.settings, PostgresTaskStore(self.database)
         policy = PollPolicy(
             s.signal_strategy, s.min_poll_interval, s.max_poll_interval, s.notify_fallback_interval, s.notify_throttle
         )
-        world = WorkerWorld(
-            self.task_store,
-            self._messages,
+        return WorkerWorld(
+            store,
+            self._make_messages(),
             self.clock,
             self.timers,
             self.threads,
             self.dispatcher,
             self.lane,
-            Lookout(self.task_store, self.lane, self.timers, policy.least),
+            Lookout(store, self.lane, self.timers, policy.least),
             policy,
             s.batch_size,
             self.shutdown,
-            self.client.may_have_ended,
+            self._may_have_ended,
             self._worker_troubled,
             self._flow_store.differences,
-            Failures(s.log_errors, self.redact),
+            Failures(s.log_errors is LogErrors.FULL, self.redact),
             self._database_away,
         )
-        return Workers(self.tree, self._flow_store, world, s.max_concurrency, s.phase_timeout)
 
     def _make_module_world(self) -> ModuleWorld:
         s = self.settings

@@ -15,7 +15,7 @@ from pgflow_starter.core.state import ChildInfo, WorkerState
 from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
 from pgflow_starter.starter.parts import Parts
 from pgflow_starter.starter.tree import ROOT_ID, root
-from pgflow_starter.supervision.link import Link, start_linked
+from pgflow_starter.supervision.link import Link
 from pgflow_starter.threads.cache import run_patiently
 
 logger = logging.getLogger("pgflow_starter")
@@ -51,7 +51,7 @@ class Runtime:
         parts = self.parts = Parts(conninfo, specs, settings, stopped)
         self.settings = settings
         self.clock, self.shutdown, self.tree = parts.clock, parts.shutdown, parts.tree
-        self.board, self.client = parts.board, parts.client
+        self.board = parts.board
         self._ended = False
         self._done = threading.Lock()
         self._done.acquire()
@@ -68,7 +68,7 @@ class Runtime:
         try:
             parts.database.revive()
             parts.dispatcher.start()
-            self.root = start_linked(root(parts, self.children), self._link, wait=False)
+            self.root = self._link.start(root(parts, self.children), wait=False)
             run_patiently(parts.threads, parts.timers, partial(self._tell_started, tell))
         except BaseException:
             # No thread to be had, or a signal's exception: nobody will ever stop it.
@@ -81,8 +81,7 @@ class Runtime:
     def _tell_started(self, tell: Callable[[], None]) -> None:
         tell()
         self.board.announce_if_empty()
-        if self.parts.listener is not None:
-            self.parts.errands.watch(self.parts.listener.queues, self.settings.notify_fallback_interval)
+        self.parts.watch_listener()
 
     def stop(self, timeout: float) -> None:
         """Begin to stop; tasks get `timeout` seconds. Returns at once. Idempotent."""
@@ -164,7 +163,7 @@ class Runtime:
         parts.incidents.closed()
         parts.timers.close()
         parts.tree.close()
-        parts.client.close()
+        parts.close_client()
         if parts.listener is not None:
             parts.listener.close()
         parts.database.close()

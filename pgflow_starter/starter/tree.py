@@ -49,7 +49,7 @@ def root_children(parts: Parts, which_children: Callable[[], tuple[ChildInfo, ..
     rhythm = Rhythm(
         heartbeat=settings.heartbeat_interval, recovery=settings.recovery_interval, stale=settings.stale_threshold
     )
-    of_housekeepers = parts.workers, parts.task_store, parts.clock, parts.timers
+    of_housekeepers = parts.workers, parts.clock, parts.timers
     return [
         _guardian("timers", parts.timers),
         _guardian("database", parts.database),

@@ -11,12 +11,7 @@ its `reason`. A child must only ever `tell` its supervisor.
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ChildInfo
 from pgflow_starter.supervision.actor import Actor
-from pgflow_starter.supervision.errors import (
-    ChildStartError,
-    Refusal,
-    RestartIntensityExceededError,
-    SupervisionError,
-)
+from pgflow_starter.supervision.errors import ChildStartError, Refusal, RestartIntensityExceededError, SupervisionError
 from pgflow_starter.supervision.link import AbandonedError
 from pgflow_starter.supervision.specs import ChildSpec, ChildType, Restart, Strategy, SupervisorFlags
 from pgflow_starter.supervision.supervisor import DynamicSupervisorActor, SupervisorActor

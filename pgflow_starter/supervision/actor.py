@@ -10,7 +10,9 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import pykka
@@ -21,6 +23,7 @@ from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.supervision.inbox import Answer, Inbox, fail, reply
 from pgflow_starter.supervision.link import AbandonedError, Link
+from pgflow_starter.threads.cache import call_logged
 
 logger = logging.getLogger("pgflow_starter.actors")
 
@@ -97,23 +100,34 @@ class Actor(pykka.ThreadingActor):
             raise
 
     def _actor_loop(self) -> None:
-        started = False
+        if not self._set_out():
+            return
         try:
-            self._begin()
-            started = True
-            while (envelope := self._next()) is not None:
+            while (envelope := self._accept(self.actor_inbox.get())) is not None:
                 self._serve(envelope)
+        except BaseException as error:
+            self._die(error, started=True)
+        else:
+            self._leave()
+
+    def _set_out(self) -> bool:
+        try:
+            self._check_not_abandoned()
+            self.on_start()
+            self._tell_started(None)
+        except BaseException as error:
+            self._die(error, started=False)
+            return False
+        return True
+
+    def _leave(self) -> None:
+        try:
             self._check_not_abandoned()
             self._stop()
         except BaseException as error:
-            self._die(error, started)
+            self._die(error, started=True)
         else:
-            self._end(None, started)
-
-    def _begin(self) -> None:
-        self._check_not_abandoned()
-        self.on_start()
-        self._tell_started(None)
+            self._end(None, started=True)
 
     def _die(self, error: BaseException, started: bool) -> None:
         try:
@@ -127,10 +141,6 @@ class Actor(pykka.ThreadingActor):
         if self.actor_stopped.is_set():
             msg = f"{self} is abandoned"
             raise AbandonedError(msg)
-
-    def _next(self) -> Envelope[Any] | None:
-        """Wait for the next message to carry out; None when the actor is to end."""
-        return self._accept(self.actor_inbox.get())
 
     def _accept(self, envelope: Envelope[Any]) -> Envelope[Any] | None:
         """The message, if it is to be carried out; None when the actor is to end."""
@@ -171,7 +181,8 @@ class Actor(pykka.ThreadingActor):
             self.actor_stopped.set()
             self.actor_inbox.close(ended=False)
             if reason is not None and started:
-                self._fail(reason)
+                failing = partial(self.on_failure, type(reason), reason, reason.__traceback__)
+                call_logged(failing, logger, f"on_failure of {self}")
         finally:
             self.actor_inbox.close(ended=True)
             if self._link is not None:
@@ -181,15 +192,16 @@ class Actor(pykka.ThreadingActor):
         if self.registered:  # the registry is a list: with thousands in it looking for one takes time
             pykka.ActorRegistry.unregister(self.actor_ref)
 
-    def _fail(self, reason: BaseException) -> None:
-        try:
-            self.on_failure(type(reason), reason, reason.__traceback__)
-        except BaseException:
-            logger.exception("on_failure of %s raised", self)
-
     def _tell_started(self, error: BaseException | None) -> None:
         if self._link is not None:
             self._link.tell_started(error)
+
+
+def tell(ref: pykka.ActorRef[Any] | None, message: object) -> None:
+    """Send the message to the actor; it is lost on one that has ended, and where there is none."""
+    if ref is not None:
+        with suppress(pykka.ActorDeadError):
+            ref.tell(message)
 
 
 def described(error: BaseException) -> str:

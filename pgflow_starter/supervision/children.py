@@ -16,8 +16,8 @@ import pykka
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import ChildInfo
 from pgflow_starter.supervision.errors import Refusal, SupervisionError
-from pgflow_starter.supervision.link import Link, start_linked
-from pgflow_starter.supervision.specs import ChildSpec, ChildType, check_children
+from pgflow_starter.supervision.link import Link
+from pgflow_starter.supervision.specs import ChildSpec, check_children
 
 logger = logging.getLogger("pgflow_starter.supervision")
 
@@ -54,8 +54,6 @@ class Children:
         self._by_id = {spec.id: Child(spec) for spec in check_children(specs)}
         self.abandoned = 0
         """How many threads of children did not end in time."""
-
-    # --- which they are ---------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Child]:
         return iter(list(self._by_id.values()))
@@ -102,19 +100,6 @@ class Children:
         """What others may know of each."""
         return tuple(ChildInfo(c.id, self._supervisor_id, str(c.spec.type), c.restarts, c.alive) for c in self)
 
-    def counts(self) -> dict[str, int]:
-        """OTP's four counts: specs, active, supervisors, workers; and `abandoned` threads."""
-        supervisors = sum(c.spec.type is ChildType.SUPERVISOR for c in self)
-        return {
-            "specs": len(self._by_id),
-            "active": sum(c.alive for c in self),
-            "supervisors": supervisors,
-            "workers": len(self._by_id) - supervisors,
-            "abandoned": self.abandoned,
-        }
-
-    # --- their incarnations -----------------------------------------------------------------------------------------
-
     def start(
         self, child: Child, check: Callable[[], None], on_down: Callable[[Link, BaseException | None], None]
     ) -> pykka.ActorRef[Any]:
@@ -123,7 +108,7 @@ class Children:
         try:
             # Now that the link can be found: a supervisor that is abandoned later takes this incarnation with it.
             check()
-            ref = start_linked(child.spec.start, link)
+            ref = link.start(child.spec.start)
         except BaseException:
             if link.running:  # what `start` made before it failed is no supervisor's child
                 link.stop()

@@ -42,14 +42,6 @@ class DispatchedActor(Actor):
         if self._context.run(self._set_out):
             self._yield_turn()
 
-    def _set_out(self) -> bool:
-        try:
-            self._begin()
-        except BaseException as error:
-            self._die(error, started=False)
-            return False
-        return True
-
     def _summon(self) -> None:
         """A message came. The thread that has the turn looks for more after giving it back: none is overlooked."""
         self._dispatcher.put(self._take_turn)
@@ -78,12 +70,3 @@ class DispatchedActor(Actor):
             self._die(error, started=True)
             return False
         return True
-
-    def _leave(self) -> None:
-        try:
-            self._check_not_abandoned()
-            self._stop()
-        except BaseException as error:
-            self._die(error, started=True)
-        else:
-            self._end(None, started=True)

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import pykka
-
-from pgflow_starter.supervision.actor import Actor
+from pgflow_starter.supervision.actor import Actor, tell
 from pgflow_starter.threads.own_thread import Threaded
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadDied:
-    """The guarded thread ended without having been closed."""
-
-    error: BaseException
-
-
 class GuardianActor(Actor):
-    """Has the part's thread started, and dies with it: the supervisor's restart revives both."""
+    """Has the part's thread started, and dies of what it is told that the thread died of: a restart revives both."""
 
     def __init__(self, part_name: str, part: Threaded) -> None:
         super().__init__()
@@ -31,13 +21,9 @@ class GuardianActor(Actor):
         return f"pgflow-guardian-{self._part_name}"
 
     def on_start(self) -> None:
-        self._part.revive(self._tell_died)
+        self._part.revive(partial(tell, self.actor_ref))
 
     def on_receive(self, message: Any) -> Any:
-        if isinstance(message, ThreadDied):
-            raise message.error
+        if isinstance(message, BaseException):
+            raise message
         return super().on_receive(message)
-
-    def _tell_died(self, error: BaseException) -> None:
-        with suppress(pykka.ActorDeadError):
-            self.actor_ref.tell(ThreadDied(error))

@@ -1,4 +1,4 @@
-"""`Link`: between one incarnation of an actor and its supervisor, and starting an actor under one."""
+"""`Link`: between one incarnation of an actor and its supervisor."""
 
 from __future__ import annotations
 
@@ -86,9 +86,25 @@ class Link:
             if not started:
                 self.tell_started(reason)
 
-    def leads_to(self, ref: object) -> bool:
-        """Whether `ref` is that of the actor that took this link when it was made, and that actor was started."""
-        return isinstance(ref, pykka.ActorRef) and ref.actor_urn == self._urn and self.begun
+    def start(self, start: Callable[[], Any], *, wait: bool = True) -> pykka.ActorRef[Any]:
+        """Start an actor under this link and, if `wait`, wait until its `on_start` has returned.
+
+        Raises what `start`, the constructor or `on_start` raised, TypeError for what is no actor of ours. Should the
+        link's actor run all the same, it is the caller's to end.
+        """
+        token = _parent_link.set(self)
+        try:
+            ref: pykka.ActorRef[Any] = start()
+        finally:
+            _parent_link.reset(token)
+        # It must be the actor that took this link when it was made, and be started.
+        if not (isinstance(ref, pykka.ActorRef) and ref.actor_urn == self._urn and self.begun):
+            msg = f"a supervised child must be started as a pgflow_starter.supervision.Actor, got {ref!r}"
+            raise TypeError(msg)
+        error = self._started.get() if wait else None
+        if error is not None:
+            raise error
+        return ref
 
     @property
     def ended(self) -> bool:
@@ -99,10 +115,6 @@ class Link:
     def running(self) -> bool:
         """Whether it was started, and neither it nor its thread has ended."""
         return self.begun and (self.thread is None or self.thread.is_alive()) and not self.ended
-
-    def wait_started(self) -> BaseException | None:
-        """Wait until `on_start` has returned; what it raised, if it did: then the incarnation has ended, too."""
-        return self._started.get()
 
     def wait_ended(self, timeout: float | None) -> bool:
         """Wait until the incarnation has ended or is abandoned; False when `timeout` seconds were not enough."""
@@ -135,23 +147,3 @@ class Link:
 
     def _living(self) -> Linked | None:
         return None if self._actor is None else self._actor()
-
-
-def start_linked(start: Callable[[], Any], link: Link, *, wait: bool = True) -> pykka.ActorRef[Any]:
-    """Start an actor under `link` and, if `wait`, wait until its `on_start` has returned.
-
-    Raises what `start`, the constructor or `on_start` raised, TypeError for what is no actor of ours. Should the link's
-    actor run all the same, it is the caller's to end.
-    """
-    token = _parent_link.set(link)
-    try:
-        ref: pykka.ActorRef[Any] = start()
-    finally:
-        _parent_link.reset(token)
-    if not link.leads_to(ref):
-        msg = f"a supervised child must be started as a pgflow_starter.supervision.Actor, got {ref!r}"
-        raise TypeError(msg)
-    error = link.wait_started() if wait else None
-    if error is not None:
-        raise error
-    return ref

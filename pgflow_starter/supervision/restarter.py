@@ -5,7 +5,6 @@ Everything happens on its own thread, one message at a time; children only `tell
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,13 +15,13 @@ import pykka
 
 from pgflow_starter.clock import Clock, SystemClock
 from pgflow_starter.ports import ActorObserver
-from pgflow_starter.supervision.actor import Actor, described
+from pgflow_starter.supervision.actor import Actor, described, tell
 from pgflow_starter.supervision.children import Child, Children
 from pgflow_starter.supervision.errors import ChildStartError, RestartIntensityExceededError
-from pgflow_starter.supervision.intensity import RestartWindow
 from pgflow_starter.supervision.link import Link
-from pgflow_starter.supervision.specs import ChildSpec, Restart, SupervisorFlags, restarted_with, to_restart
+from pgflow_starter.supervision.specs import ChildSpec, Restart, RestartWindow, SupervisorFlags, restarted_with
 from pgflow_starter.supervision.tree import Tree
+from pgflow_starter.threads.cache import call_logged
 
 logger = logging.getLogger("pgflow_starter.supervision")
 
@@ -79,8 +78,6 @@ class Restarter(Actor):
     def name(self) -> str:
         return f"pgflow-supervisor-{self._id}"
 
-    # --- life -------------------------------------------------------------------------------------------------------
-
     def on_start(self) -> None:
         self._tree.enter(self._id, self.actor_ref, self._children.infos)
         for child in self._children:
@@ -114,14 +111,11 @@ class Restarter(Actor):
                 return super().on_receive(message)
         return None
 
-    # --- inside -----------------------------------------------------------------------------------------------------
-
     def _start(self, child: Child) -> pykka.ActorRef[Any]:
         child_id, me = child.id, self.actor_ref
 
         def on_down(link: Link, reason: BaseException | None) -> None:
-            with contextlib.suppress(pykka.ActorDeadError):
-                me.tell(ChildDown(child_id, link, reason))
+            tell(me, ChildDown(child_id, link, reason))
 
         return self._children.start(child, self._check_not_abandoned, on_down)
 
@@ -131,11 +125,11 @@ class Restarter(Actor):
             return  # one that was terminated on purpose, or abandoned
         child.ref = child.link = None
         logger.warning("%s: child %s died: %s", self._id, child_id, _why(reason), extra=self._fields(child_id))
-        restarting = to_restart(child.spec.restart, reason is not None)
+        restarting = child.spec.restart.follows(abnormal=reason is not None)
         if self._watcher is not None:
-            self._call("watcher", partial(self._watcher, child_id, reason))
+            call_logged(partial(self._watcher, child_id, reason), logger, f"{self._id}: the watcher")
         if self._observer is not None:
-            self._call("observer", partial(self._observer.died, self._id, child_id, reason, restarting=restarting))
+            self._tell_observer(partial(self._observer.died, self._id, child_id, reason, restarting=restarting))
         if restarting:
             self._restart(child, reason)
         else:
@@ -144,11 +138,8 @@ class Restarter(Actor):
     def _fields(self, child_id: str) -> dict[str, str]:
         return {"pgflow_supervisor": self._id, "pgflow_actor": child_id}
 
-    def _call(self, what: str, call: Callable[[], object]) -> None:
-        try:
-            call()
-        except BaseException:
-            logger.exception("%s: the %s raised", self._id, what)
+    def _tell_observer(self, call: Callable[[], object]) -> None:
+        call_logged(call, logger, f"{self._id}: the observer")
 
     def _keeps(self, child: Child) -> bool:
         """Whether a child that ended for good stays known, to be started again by a call."""
@@ -183,11 +174,10 @@ class Restarter(Actor):
                         "%s: restarting %s failed: %s", self._id, member.id, _why(error), extra=self._fields(member.id)
                     )
                     member.restarting = True
-                    with contextlib.suppress(pykka.ActorDeadError):  # abandoned meanwhile
-                        self.actor_ref.tell(TryAgain(member.id, error))
+                    tell(self.actor_ref, TryAgain(member.id, error))  # unless it was abandoned meanwhile
                     return
                 if self._observer is not None:
-                    self._call("observer", partial(self._observer.restarted, self._id, member.id))
+                    self._tell_observer(partial(self._observer.restarted, self._id, member.id))
 
     def _terminate(self, children: Sequence[Child]) -> None:
         self._children.stop(children)

@@ -1,9 +1,10 @@
-"""Child specifications and restart strategies, in OTP's words and with OTP's defaults."""
+"""Child specifications, restart strategies and restart intensity, in OTP's words and with OTP's defaults."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -18,6 +19,10 @@ class Restart(StrEnum):
     PERMANENT = "permanent"
     TRANSIENT = "transient"
     TEMPORARY = "temporary"
+
+    def follows(self, *, abnormal: bool) -> bool:
+        """Whether a child that ended is started again."""
+        return self is Restart.PERMANENT or (self is Restart.TRANSIENT and abnormal)
 
 
 class Strategy(StrEnum):
@@ -111,6 +116,26 @@ class SupervisorFlags:
         object.__setattr__(self, "strategy", Strategy(self.strategy))
 
 
+class RestartWindow:
+    """Counts the restarts of one supervisor in a sliding window of `max_seconds` (monotonic, given by the caller).
+
+    As in OTP: the restart that makes more than `max_restarts` within the window is one too many. Not thread-safe:
+    a supervisor owns it.
+    """
+
+    def __init__(self, max_restarts: int, max_seconds: float) -> None:
+        self.max_restarts = max_restarts
+        self.max_seconds = max_seconds
+        self._at: deque[float] = deque()
+
+    def admit(self, now: float) -> bool:
+        """Count a restart at `now`; False when that is one too many."""
+        self._at.append(now)
+        while self._at and now - self._at[0] > self.max_seconds:
+            self._at.popleft()
+        return len(self._at) <= self.max_restarts
+
+
 def check_children(specs: Iterable[ChildSpec]) -> tuple[ChildSpec, ...]:
     """The specs as a tuple. Raises ValueError for ids that occur twice, TypeError for what is no spec."""
     children = tuple(specs)
@@ -128,8 +153,3 @@ def restarted_with(strategy: Strategy, ids: Sequence[str], failed: str) -> list[
     if strategy is Strategy.ONE_FOR_ONE:
         return [failed]
     return list(ids) if strategy is Strategy.ONE_FOR_ALL else list(ids[ids.index(failed) :])
-
-
-def to_restart(restart: Restart, abnormal: bool) -> bool:
-    """Whether a child that ended is started again."""
-    return restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and abnormal)

@@ -16,7 +16,7 @@ from pgflow_starter.supervision.actor import described
 from pgflow_starter.supervision.children import Child
 from pgflow_starter.supervision.errors import ChildStartError, SupervisionError
 from pgflow_starter.supervision.restarter import Restarter
-from pgflow_starter.supervision.specs import ChildSpec, Strategy
+from pgflow_starter.supervision.specs import ChildSpec, ChildType, Strategy
 
 logger = logging.getLogger("pgflow_starter.supervision")
 
@@ -81,7 +81,15 @@ class SupervisorActor(Restarter):
 
     def count_children(self) -> dict[str, int]:
         """OTP's four counts: specs, active, supervisors, workers; and `abandoned` threads."""
-        return self._children.counts()
+        children = list(self._children)
+        supervisors = sum(child.spec.type is ChildType.SUPERVISOR for child in children)
+        return {
+            "specs": len(children),
+            "active": sum(child.alive for child in children),
+            "supervisors": supervisors,
+            "workers": len(children) - supervisors,
+            "abandoned": self._children.abandoned,
+        }
 
     def _start_as_asked(self, child: Child) -> pykka.ActorRef[Any]:
         try:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
 
 from pgflow_starter.clock import Clock
+from pgflow_starter.core.classify import classify, error_type, reason
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, ModuleStatus
 from pgflow_starter.ports import Redact
 from pgflow_starter.telemetry import events, names
-from pgflow_starter.telemetry.failures import failure
-from pgflow_starter.telemetry.moments import nanoseconds
-from pgflow_starter.telemetry.phase import OtelPhase
+from pgflow_starter.telemetry.events import failure, nanoseconds
 from pgflow_starter.telemetry.providers import Providers
 
 _ENDINGS = {
@@ -76,7 +77,9 @@ class OtelAttempt:
         with providers.guard:
             attributes = facts(state)
             error = state.last_error
+            body = f"{state.module}: attempt {state.attempts} succeeded"
             if error is not None:
+                body = f"{state.module}: attempt {state.attempts} failed in phase {error.phase}: {error.reason}"
                 attributes[names.PHASE] = str(error.phase)
                 attributes.update(failure(error.error_type))
                 attributes[names.ERROR_CLASS] = str(error.error_class)
@@ -90,7 +93,7 @@ class OtelAttempt:
                 self._span,
                 at=nanoseconds(self._clock),
                 severity=self._severity(state),
-                body=_body(state),
+                body=body,
             )
             self._span.end()
         with providers.guard:
@@ -117,6 +120,34 @@ class OtelAttempt:
         return events.WARN if turned else events.INFO
 
 
+class OtelPhase:
+    """`ports.PhaseObserver`: the span of one phase."""
+
+    def __init__(self, providers: Providers, span: Span, phase: Phase, redact: Redact) -> None:
+        self._providers = providers
+        self._span = span
+        self._phase = phase
+        self._redact = redact
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """The span is current on this thread, so that the SQL's own spans are below it."""
+        token = attach(trace.set_span_in_context(self._span, Context()))
+        try:
+            yield
+        finally:
+            detach(token)
+
+    def ended(self, error: BaseException | None) -> None:
+        """The span's end."""
+        with self._providers.guard:
+            if error is not None:
+                attributes = {**failure(error_type(error)), names.ERROR_CLASS: str(classify(error, self._phase))}
+                self._span.set_attributes(attributes)
+                self._span.set_status(Status(StatusCode.ERROR, self._redact(reason(error))))
+            self._span.end()
+
+
 def facts(state: ModuleState) -> dict[str, Any]:
     """What a module's state says, as attributes."""
     known = {names.MODULE_SLUG: state.slug} if state.slug is not None else {}
@@ -127,10 +158,3 @@ def facts(state: ModuleState) -> dict[str, Any]:
         names.MODULE_STATUS: str(state.status),
         names.ATTEMPT: state.attempts,
     }
-
-
-def _body(state: ModuleState) -> str:
-    error = state.last_error
-    if error is None:
-        return f"{state.module}: attempt {state.attempts} succeeded"
-    return f"{state.module}: attempt {state.attempts} failed in phase {error.phase}: {error.reason}"

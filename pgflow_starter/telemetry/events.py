@@ -1,11 +1,12 @@
 """`Events`: every event goes through here, as an event of its span and, unless it is an exception, as a log record
-with the same attributes.
+with the same attributes; and how a moment and a failure are told.
 
 OpenTelemetry is about to have events as log records only, by an API that is private still: a change of it is met here.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,15 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 from opentelemetry.util.types import AttributeValue
 
+from pgflow_starter.clock import Clock
 from pgflow_starter.telemetry import names
 
 INFO, WARN, ERROR = SeverityNumber.INFO, SeverityNumber.WARN, SeverityNumber.ERROR
+
+NANOSECONDS = 1_000_000_000
+"""In a second."""
+
+_SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 
 
 class Events:
@@ -55,3 +62,14 @@ class Events:
                 attributes=dict(attributes),
                 event_name=name,
             )
+
+
+def nanoseconds(clock: Clock) -> int:
+    """Now, since 1970."""
+    return int(clock.now().timestamp() * NANOSECONDS)
+
+
+def failure(kind: str) -> dict[str, str]:
+    """A failure's attributes: its type, an SQLSTATE or a class, and the database's answer where it is one."""
+    attributes = {names.ERROR_TYPE: kind}
+    return {**attributes, names.DB_STATUS: kind} if _SQLSTATE.fullmatch(kind) else attributes

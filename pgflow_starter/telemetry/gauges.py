@@ -29,10 +29,7 @@ class Gauges:
     """One starter's. Reads what is published and asks nobody, so that looking never waits. Thread-safe."""
 
     def __init__(
-        self,
-        meter_provider: Any,
-        status: Callable[[], StarterStatus],
-        workers: Callable[[], Sequence[WorkerState]],
+        self, meter_provider: Any, status: Callable[[], StarterStatus], workers: Callable[[], Sequence[WorkerState]]
     ) -> None:
         """`status` and `workers` are bound methods; the object that they belong to is not kept alive."""
         self._provider = meter_provider
@@ -43,7 +40,8 @@ class Gauges:
 
     def open(self) -> None:
         """Told of from now on. Raises what the provider raises."""
-        _live[id(self)] = weakref.ref(self, partial(_forget, id(self)))
+        key = id(self)
+        _live[key] = weakref.ref(self, lambda _: _live.pop(key, None))
         if self._provider is None:
             _install_globally()
         else:
@@ -83,10 +81,6 @@ class Gauges:
         return status is not None and status.ready and not self._terminated
 
 
-def _forget(key: int, _: object) -> None:
-    _live.pop(key, None)
-
-
 @cache
 def _install_globally() -> None:
     # Once: what stands in for a global provider keeps every meter that it is asked for.
@@ -104,7 +98,6 @@ def _install(provider: Any) -> None:
     meter.create_observable_up_down_counter(
         names.METRIC_ACTIVE, [partial(_active, mine)], "{task}", "Tasks that were claimed and have not ended."
     )
-
     meter.create_observable_gauge(
         names.METRIC_TROUBLE, [partial(_trouble, mine)], "{worker}", "Workers that are kept from claiming or recording."
     )

@@ -14,8 +14,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type
 from pgflow_starter.telemetry import events, names
-from pgflow_starter.telemetry.failures import failure
-from pgflow_starter.telemetry.moments import nanoseconds
+from pgflow_starter.telemetry.events import failure, nanoseconds
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
 
@@ -55,7 +54,9 @@ class OtelIncidents:
                 severity=events.ERROR,
                 body=f"{supervisor}: {actor} died of {kind}",
             )
-            self._give_up(actor)
+            # Of a supervisor that died nobody is restarted: its successor starts them anew.
+            for key in [k for k in list(self._restarting) if k[0] == actor]:
+                self._restarting.pop(key).end()
             if restarting:
                 self._restarting[supervisor, actor] = span
             else:
@@ -81,11 +82,6 @@ class OtelIncidents:
         with self._providers.guard:
             while self._restarting:
                 self._restarting.popitem()[1].end()
-
-    def _give_up(self, supervisor: str) -> None:
-        """Of a supervisor that died nobody is restarted: its successor starts them anew."""
-        for key in [k for k in list(self._restarting) if k[0] == supervisor]:
-            self._restarting.pop(key).end()
 
     # --- LISTEN -----------------------------------------------------------------------------------------------------
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from opentelemetry import metrics
-from opentelemetry.metrics import Counter, Histogram
+from opentelemetry.metrics import Histogram
 
 from pgflow_starter.telemetry import names
 
@@ -18,38 +17,30 @@ LONG = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.
 """For what waits for a database: an attempt may take `phase_timeout`, a start as long as an outage."""
 
 
-@dataclass(frozen=True, slots=True)
 class Instruments:
     """Thread-safe, as OpenTelemetry's are. Durations are seconds."""
 
-    attempt: Histogram
-    startup: Histogram
-    process: Histogram
-    restarts: Counter
-    wakeups: Counter
+    def __init__(self, meter_provider: Any) -> None:
+        meter = metrics.get_meter(names.SCOPE, meter_provider=meter_provider)
+
+        def seconds(name: str, description: str, bounds: tuple[float, ...]) -> Histogram:
+            return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=bounds)
+
+        self.attempt = seconds(names.METRIC_ATTEMPT, "Duration of a module's attempt to register.", LONG)
+        self.startup = seconds(names.METRIC_STARTUP, "From the start until every module was terminal.", LONG)
+        self.process = seconds(names.METRIC_PROCESS, "Duration of processing a message.", SECONDS)
+        self.restarts = meter.create_counter(names.METRIC_RESTARTS, "{restart}", "Actors that were started again.")
+        self.wakeups = meter.create_counter(
+            names.METRIC_WAKEUPS, "{wakeup}", "Workers told that there may be messages."
+        )
 
 
 def instruments_of(meter_provider: Any) -> Instruments:
     """Those of a provider; None: the global one, also where that is set later."""
-    return _globally() if meter_provider is None else _made(meter_provider)
+    return _globally() if meter_provider is None else Instruments(meter_provider)
 
 
 @cache
 def _globally() -> Instruments:
     # Once: what stands in for a global provider keeps each meter that it is asked for, for as long as the process.
-    return _made(None)
-
-
-def _made(meter_provider: Any) -> Instruments:
-    meter = metrics.get_meter(names.SCOPE, meter_provider=meter_provider)
-
-    def seconds(name: str, description: str, bounds: tuple[float, ...]) -> Histogram:
-        return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=bounds)
-
-    return Instruments(
-        attempt=seconds(names.METRIC_ATTEMPT, "Duration of a module's attempt to register.", LONG),
-        startup=seconds(names.METRIC_STARTUP, "From the start until every module was terminal.", LONG),
-        process=seconds(names.METRIC_PROCESS, "Duration of processing a message.", SECONDS),
-        restarts=meter.create_counter(names.METRIC_RESTARTS, "{restart}", "Actors that were started again."),
-        wakeups=meter.create_counter(names.METRIC_WAKEUPS, "{wakeup}", "Workers told that there may be messages."),
-    )
+    return Instruments(None)

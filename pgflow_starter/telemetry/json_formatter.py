@@ -25,14 +25,14 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
-        line: dict[str, Any] = {
+        line: dict[str, Any] = {k: v for k, v in record.__dict__.items() if k not in _USUAL and v is not None}
+        line |= {
             "timestamp": _moment(record),
             "level": record.levelname,
             "logger": record.name,
             "message": _message(record),
+            **_span(),
         }
-        line = {**_fields(record), **line}
-        line.update(_span())
         if record.exc_info:
             line["exception"] = self._traceback(record)
         if record.stack_info:
@@ -70,10 +70,6 @@ def _stack(record: logging.LogRecord) -> str:
         return str(record.stack_info)
     except Exception:
         return _shown(record.stack_info)
-
-
-def _fields(record: logging.LogRecord) -> dict[str, Any]:
-    return {k: v for k, v in record.__dict__.items() if k not in _USUAL and v is not None}
 
 
 def _span() -> dict[str, str]:

@@ -10,26 +10,24 @@ follow: they carry none, and what ties their spans to the run is its id.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type
-from pgflow_starter.core.failure import Failure
+from pgflow_starter.core.failure import Failure, RecordOutcome
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
 from pgflow_starter.core.text import one_line
-from pgflow_starter.ports import RecordOutcome
 from pgflow_starter.telemetry import names
-from pgflow_starter.telemetry.failures import failure as failure_attributes
-from pgflow_starter.telemetry.moments import NANOSECONDS, nanoseconds
-from pgflow_starter.telemetry.propagation import context_of, headers_of
+from pgflow_starter.telemetry.events import NANOSECONDS, nanoseconds
+from pgflow_starter.telemetry.events import failure as failure_attributes
 from pgflow_starter.telemetry.providers import Providers
 
 _no_headers: AbstractContextManager[None] = nullcontext()
@@ -75,7 +73,7 @@ class OtelMessages:
             span = self._providers.tracer.start_span(
                 names.SPAN_SEND.format(queue), None, SpanKind.PRODUCER, {**_facts(queue, "send"), **_runs(run_ids)}
             )
-            headers = headers_of(span)
+            headers = _headers_of(span)
         token = attach(trace.set_span_in_context(span)) if headers is not None else None
         try:
             yield headers
@@ -157,8 +155,7 @@ class OtelMessages:
             self._providers.events.exception(attributes, span, at=nanoseconds(self._clock))
 
 
-@dataclass(frozen=True, slots=True)
-class _Received:
+class _Received(NamedTuple):
     """A claim's span, and who sent what it got, by headers."""
 
     context: trace.SpanContext
@@ -168,11 +165,21 @@ class _Received:
 _NOTHING_RECEIVED = _Received(trace.INVALID_SPAN_CONTEXT, {})
 
 
+def _headers_of(span: Span) -> str | None:
+    """The headers, a JSON object, with which others find the span; None where it is in no trace."""
+    carried: dict[str, str] = {}
+    if span.get_span_context().is_valid:
+        propagate.inject(carried, trace.set_span_in_context(span))
+    return json.dumps(carried) if carried else None
+
+
 def _sender(headers: str | None) -> Context:
-    try:
-        return context_of(headers)
-    except (ValueError, RecursionError):  # somebody else's, who may put there what they like
-        return Context()
+    """The sender's context; an empty one where there is none."""
+    with suppress(ValueError, RecursionError):  # somebody else's, who may put there what they like
+        found = None if headers is None else json.loads(headers)
+        if isinstance(found, dict):
+            return propagate.extract({k: v for k, v in found.items() if isinstance(v, str)}, Context())
+    return Context()
 
 
 def _failed(span: Span, kind: str, description: str | None = None) -> None:

@@ -25,7 +25,7 @@ from pgflow_starter.core.state import ModuleState, ModuleStatus
 from pgflow_starter.ports import AttemptObserver, Redact
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.attempt import OtelAttempt, Unheard, facts
-from pgflow_starter.telemetry.moments import NANOSECONDS, nanoseconds
+from pgflow_starter.telemetry.events import NANOSECONDS, nanoseconds
 from pgflow_starter.telemetry.providers import Providers
 
 ATTEMPTS_IN_ONE_TRACE = 16
@@ -59,7 +59,7 @@ class OtelObserver:
                 self._root = trace.set_span_in_context(span, Context())
                 end = nanoseconds(self._clock)
                 return lambda: self._end(span, end)
-        return _nothing
+        return lambda: None
 
     def _end(self, span: Span, at: int) -> None:
         with self._providers.guard:
@@ -113,10 +113,6 @@ class OtelObserver:
             body = f"ready after {seconds:.3g} s"
             providers.events.tell(names.EVENT_READY, attributes, span, at=end, body=body)
             span.end(end)
-
-
-def _nothing() -> None:
-    """There is no span."""
 
 
 def _links(*contexts: object | None) -> list[Link]:

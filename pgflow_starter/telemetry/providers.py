@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,9 @@ from opentelemetry import _logs, metrics, trace
 from pgflow_starter.clock import Clock
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.events import Events
-from pgflow_starter.telemetry.guard import Guard
 from pgflow_starter.telemetry.instruments import Instruments, instruments_of
+
+logger = logging.getLogger("pgflow_starter.telemetry")
 
 LOOK_INTERVAL = 0.5
 """Seconds in which a global provider that is set later is noticed."""
@@ -43,6 +45,27 @@ class Providers:
     def heard(self) -> bool:
         """Whether anybody hears anything."""
         return bool(self.traces or self.metrics or self.logs)
+
+
+class Guard:
+    """Around calls of OpenTelemetry's: what they raise is logged, each class of error once. Thread-safe, reentrant.
+
+    One for everybody who tells of the same starter, for one broken provider fails them all.
+    """
+
+    def __init__(self) -> None:
+        self._logged: set[type[BaseException]] = set()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        if kind is None or not issubclass(kind, (Exception, SystemExit)):
+            return False
+        if kind not in self._logged:
+            self._logged.add(kind)
+            logger.error("telling OpenTelemetry failed, which is said once", exc_info=error)
+        return True
 
 
 class Audience:

@@ -39,6 +39,5 @@ if not TYPE_CHECKING:  # a type checker knows the names that there are
     def __getattr__(name: str) -> Any:
         home = {"EmbeddedPostgres": "embedded.server", "install": "setup.install"}.get(name)
         if home is None:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg)
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"pgflow_starter.postgres.{home}"), name)

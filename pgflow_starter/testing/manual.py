@@ -115,5 +115,4 @@ class ManualTimers:
 
 def _refuse_going_back(seconds: float) -> None:
     if not (math.isfinite(seconds) and seconds >= 0):
-        msg = f"seconds must be a number of at least 0, got {seconds!r}"
-        raise ValueError(msg)
+        raise ValueError(f"seconds must be a number of at least 0, got {seconds!r}")

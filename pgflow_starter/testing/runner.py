@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
-from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
+from pgflow_starter.core.definition import FlowDefinition, StepKind
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import LazyJson, OutcomeKind, Task
@@ -110,7 +110,7 @@ class _Runner:
             self._complete(task, outcome.output_json)
             return
         task.errors.append(outcome.error)
-        attempts, base_delay = self._retries(task.step.definition)
+        attempts, base_delay = self._definition.retries_of(task.step.definition)
         if outcome.kind is OutcomeKind.FAILED and len(task.started_at) < attempts:
             self._send(task, base_delay * 2 ** len(task.started_at))
         else:
@@ -124,14 +124,6 @@ class _Runner:
         flow_input = value if root else LazyJson(self._flow_input)
         slug, attempt = self._definition.slug, len(task.started_at)
         return Task(self._run_id, slug, step.slug, task.index, task.msg_id, attempt, value, flow_input)
-
-    def _retries(self, step: StepDefinition) -> tuple[int, int]:
-        """How many attempts a task of the step has, and its base delay."""
-        flow = self._definition
-        return (
-            flow.max_attempts if step.max_attempts is None else step.max_attempts,
-            flow.base_delay if step.base_delay is None else step.base_delay,
-        )
 
     def _complete(self, task: TaskProgress, output: str) -> None:
         task.output = output

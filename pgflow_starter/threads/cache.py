@@ -112,10 +112,7 @@ class ThreadCache:
     def _serve(self, inbox: _Inbox) -> None:
         try:
             while (call := self._next(inbox)) is not None:
-                try:
-                    call()
-                except BaseException:
-                    logger.exception("a call on %s raised", threading.current_thread().name)
+                call_logged(call, logger)
                 call = None
                 with self._lock:
                     if self._closed:
@@ -134,6 +131,14 @@ class ThreadCache:
                     self._idle.remove(inbox)
                     return None
             return inbox.get()  # a call was handed over just as the time was up
+
+
+def call_logged(call: Callable[[], object], log: logging.Logger, what: str = "") -> None:
+    """Make the call on this thread; what it raises, whatever that is, is logged: that `what` (the call) raised."""
+    try:
+        call()
+    except BaseException:
+        log.exception("%s raised", what or f"a call on {threading.current_thread().name}")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from pgflow_starter.clock import Clock, Timers
-from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.cache import ThreadCache, call_logged
 
 logger = logging.getLogger("pgflow_starter.actors")
 
@@ -74,10 +74,7 @@ class Dispatcher:
             self._since[me] = self._clock.monotonic()
             if len(self._since) >= self._count:  # the next call has to wait for one of them
                 self._watch()
-            try:
-                call()
-            except BaseException:
-                logger.exception("a call on %s raised", threading.current_thread().name)
+            call_logged(call, logger)
             call = None  # an actor that has ended is not kept
             del self._since[me]
             if self._count > WIDTH and self._superfluous():

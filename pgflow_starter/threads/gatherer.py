@@ -8,6 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
+from pgflow_starter.threads.cache import call_logged, logger
 from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.threads.lane import Lane, LaneCall, Turn
 
@@ -44,7 +45,7 @@ class Counts(NamedTuple):
 class Gatherer(Generic[T]):
     """An item that comes while others are served waits, and is then served with all that wait. Thread-safe.
 
-    A batch that takes too long delays no item but its own. What `serve` raises, the lane logs.
+    A batch that takes too long delays no item but its own. What `serve` raises is logged.
     """
 
     def __init__(self, lane: Lane, serve: Callable[[Batch[T]], object], turn: Turn = Turn.BEGINS) -> None:
@@ -123,13 +124,11 @@ class Gatherer(Generic[T]):
 
     def _serve_in(self, batch: Batch[T]) -> None:
         while self._filled(batch):
-            try:
-                self._serve(batch)
-            finally:
-                with self._lock:
-                    for item in batch.items:
-                        if self._batches.get(item) is batch:  # it may have come again, and be in another by now
-                            del self._batches[item]
+            call_logged(partial(self._serve, batch), logger)  # whatever it raises, the next are served in this place
+            with self._lock:
+                for item in batch.items:
+                    if self._batches.get(item) is batch:  # it may have come again, and be in another by now
+                        del self._batches[item]
 
     def _filled(self, batch: Batch[T]) -> bool:
         with self._lock:

@@ -29,14 +29,9 @@ class InterruptScope:
             with self._lock:
                 self._cancel = None
 
-    def cancel(self) -> None:
-        """Interrupt the work. May block for the network's time: not for an actor's or the timers' thread."""
-        interrupt = self.begin_cancel()
-        if interrupt is not None:
-            interrupt()
-
     def begin_cancel(self) -> Callable[[], object] | None:
-        """Mark it cancelled. What interrupts the work is returned, to be called where that may block; None: nothing.
+        """Mark it cancelled. What interrupts the work is returned, to be called where that may block (for the
+        network's time: not on an actor's or the timers' thread); None: nothing.
 
         Once, however many ask: what comes late may meet the next user of the connection.
         """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -10,9 +9,7 @@ from contextlib import suppress
 from enum import IntEnum
 from functools import partial
 
-from pgflow_starter.threads.cache import ThreadCache, ThreadsClosedError
-
-logger = logging.getLogger("pgflow_starter.threads")
+from pgflow_starter.threads.cache import ThreadCache, ThreadsClosedError, call_logged, logger
 
 
 class Turn(IntEnum):
@@ -135,10 +132,7 @@ class Lane:
                     if entry is None:
                         self._free += 1
                         return
-            try:
-                entry.call()
-            except BaseException:
-                logger.exception("a call on %s raised", threading.current_thread().name)
+            call_logged(entry.call, logger)
             with self._lock:
                 if entry.left:
                     return

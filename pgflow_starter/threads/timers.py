@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from pgflow_starter.clock import Clock
+from pgflow_starter.threads.cache import call_logged
 from pgflow_starter.threads.own_thread import Died, OwnThread
 
 logger = logging.getLogger("pgflow_starter.timers")
@@ -91,10 +92,7 @@ class TimerThread:
             if call is None:
                 continue
             timed.call = None
-            try:
-                call()
-            except BaseException:
-                logger.exception("a timed call raised")
+            call_logged(call, logger, "a timed call")
 
     def await_due(self) -> TimedCall | None:
         """On the thread: wait for the next call that is due; None when closed."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from http import HTTPStatus
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.errors import PgflowError
-from pgflow_starter.web.assets import assets
-from pgflow_starter.web.events import HEARTBEAT, LASTS, Streams, ended
+from pgflow_starter.web.events import LASTS, Streams, ended
 from pgflow_starter.web.hosts import REFUSED, answers
 from pgflow_starter.web.probes import PROBES, Probes
 from pgflow_starter.web.response import Response, json_data, text
@@ -29,6 +29,14 @@ RETRY_AFTER = 15
 """Seconds after which it is worth asking for a stream again."""
 
 _METHODS = ("GET", "HEAD")
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/schema+json",
+    ".svg": "image/svg+xml",
+}
+_PLACES = {"page.html": "/", "status.schema.json": "/status/schema", "runs.schema.json": "/runs/schema"}
 
 
 class Application:
@@ -39,21 +47,13 @@ class Application:
     says by SERVER_NAME that it listens on a loopback address, other Hosts are refused.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        clock: Clock,
-        *,
-        streams: int = STREAMS,
-        heartbeat: float = HEARTBEAT,
-        lasts: float = LASTS,
-    ) -> None:
+    def __init__(self, source: Source, clock: Clock, *, streams: int = STREAMS, lasts: float = LASTS) -> None:
         self._snapshots = Snapshots(source, clock)
-        self._streams = Streams(self._snapshots, clock, limit=streams, heartbeat=heartbeat, lasts=lasts)
+        self._streams = Streams(self._snapshots, clock, limit=streams, lasts=lasts)
         self._runs = RecentRuns(source, clock)
         probes = Probes(source, clock)
         self._probes = dict(zip(PROBES, (probes.livez, probes.readyz, probes.healthz), strict=True))
-        self._assets = assets()
+        self._assets = _assets()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -123,3 +123,15 @@ def _to_folder(script_name: str) -> Response:
     """From the mount point to the folder that the page's addresses are relative to."""
     own_name = script_name.rpartition("/")[2].encode("latin-1", "replace")
     return text(HTTPStatus.PERMANENT_REDIRECT, "the page is here", Location=f"./{quote(own_name)}/")
+
+
+def _assets() -> dict[str, Response]:
+    """The page's files, as answers, by their paths below the application. Reads them once from the package."""
+    found: dict[str, Response] = {}
+    for folder in ("page", "schemas"):
+        for file in (files("pgflow_starter.web") / folder).iterdir():
+            name = file.name
+            content_type = _TYPES.get(name[name.rfind(".") :])
+            if content_type is not None:
+                found[_PLACES.get(name, f"/{name}")] = Response(HTTPStatus.OK, content_type, file.read_bytes())
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Callable
 from typing import Self
@@ -36,20 +35,9 @@ AGAIN = "event: again\ndata: this stream has lasted long enough; open another\n\
 class Streams:
     """The streams that are open: `limit` at most, for each holds a thread of the server. Thread-safe."""
 
-    def __init__(
-        self,
-        snapshots: Snapshots,
-        clock: Clock,
-        *,
-        limit: int,
-        look_every: float = LOOK_EVERY,
-        heartbeat: float = HEARTBEAT,
-        lasts: float = math.inf,
-    ) -> None:
+    def __init__(self, snapshots: Snapshots, clock: Clock, *, limit: int, lasts: float) -> None:
         self.snapshots = snapshots
         self.clock = clock
-        self.look_every = look_every
-        self.heartbeat = heartbeat
         self.lasts = lasts
         self.closing = threading.Event()
         self._free = threading.Semaphore(limit)
@@ -74,9 +62,9 @@ class Stream:
     def __init__(self, streams: Streams, disconnected: Callable[[], bool] | None, release: Callable[[], None]) -> None:
         self._streams = streams
         self._disconnected = disconnected or bool
-        self._heartbeat = streams.heartbeat if disconnected else min(streams.heartbeat, BLIND_HEARTBEAT)
+        self._heartbeat = HEARTBEAT if disconnected else BLIND_HEARTBEAT
         self._release: Callable[[], None] | None = release
-        self._told: Facts | None = None
+        self._facts: Facts | None = None
         self._spoke_at = 0.0
         self._ends_at = streams.clock.monotonic() + streams.lasts
         self._ended = False
@@ -87,7 +75,7 @@ class Stream:
     def __next__(self) -> bytes:
         streams = self._streams
         while not self._ended:
-            if self._told is not None and streams.closing.wait(streams.look_every):
+            if self._facts is not None and streams.closing.wait(LOOK_EVERY):
                 break
             if self._disconnected():
                 break
@@ -105,9 +93,9 @@ class Stream:
             release()
 
     def _news(self) -> str | None:
-        streams, before = self._streams, self._told
+        streams, before = self._streams, self._facts
         try:
-            facts = self._told = streams.snapshots.look()
+            facts = self._facts = streams.snapshots.look()
         except PgflowError as error:
             self._ended = True
             return f"event: ended\ndata: {json.dumps(ended(error))}\n\n"

@@ -37,7 +37,7 @@ class Probes:
         if status.ready:
             return text(HTTPStatus.OK, "\n".join(["ready", *self._failed(status)]))
         headline = f"not ready: {len(open_)} of {len(status.modules)} modules are not terminal"
-        return self._refused(headline, open_, status)
+        return self._refused([headline], open_, status)
 
     def healthz(self) -> Response:
         """Whether a module succeeded, no worker is lost, and none can do no work for a while."""
@@ -57,12 +57,10 @@ class Probes:
         said = [] if status.healthy else [f"none of {len(status.modules)} modules has succeeded"]
         said += [f"{len(missing)} worker{'s are' if len(missing) > 1 else ' is'} lost"] if missing else []
         said += [f"{len(stuck)} worker{'s' if len(stuck) > 1 else ''} can do no work"] if stuck else []
-        return self._refused(f"not healthy: {', '.join(said)}", unwell, status, missing + stuck)
+        return self._refused([f"not healthy: {', '.join(said)}", *missing, *stuck], unwell, status)
 
-    def _refused(
-        self, headline: str, modules: list[ModuleState], status: StarterStatus, missing: list[str] | None = None
-    ) -> Response:
-        lines = [headline, *(missing or ()), *self._module_lines(modules)]
+    def _refused(self, said: list[str], modules: list[ModuleState], status: StarterStatus) -> Response:
+        lines = [*said, *self._module_lines(modules)]
         if status.outage is not None:
             lines.append(f"database: away since {_at(status.outage.since)}: {one_line(status.outage.reason)}")
         return text(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(lines))

@@ -9,7 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from pgflow_starter.clock import Clock
-from pgflow_starter.core.state import RunSummary
+from pgflow_starter.core.json_ready import json_ready
+from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.web.source import Source
@@ -34,9 +35,9 @@ class Listing:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data, as `runs.schema.json` describes it."""
         return {
-            "as_of": None if self.as_of is None else self.as_of.isoformat(),
+            "as_of": json_ready(self.as_of),
             "error": self.error,
-            "runs": [_run(r) for r in self.runs],
+            "runs": [json_ready(r) for r in self.runs],
         }
 
 
@@ -77,15 +78,3 @@ class RecentRuns:
 
     def _is_fresh(self, listing: Listing) -> bool:
         return listing.asked_at is not None and self._clock.monotonic() - listing.asked_at < FRESH_FOR
-
-
-def _run(run: RunSummary) -> dict[str, Any]:
-    return {
-        "id": str(run.id),
-        "flow_slug": run.flow_slug,
-        "status": run.status,
-        "started_at": None if run.started_at is None else run.started_at.isoformat(),
-        "ended_at": None if run.ended_at is None else run.ended_at.isoformat(),
-        "steps": [{"slug": s.slug, "status": s.status, "tasks": s.tasks, "remaining": s.remaining} for s in run.steps],
-        "notes": list(run.notes),
-    }

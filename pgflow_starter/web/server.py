@@ -95,8 +95,7 @@ def serve(starter: Source, address: str) -> Server:
     try:
         import waitress.server  # noqa: F401 - to see whether it is there
     except ImportError:
-        msg = f"serving the page needs the extra web: {installing('web')}"
-        raise MissingExtraError(msg) from None
+        raise MissingExtraError(f"serving the page needs the extra web: {installing('web')}") from None
     return serve_application(Application(starter, SystemClock(), streams=STREAMS, lasts=math.inf), bind(where))
 
 

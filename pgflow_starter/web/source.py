@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.state import ChildInfo, RunSummary, StarterStatus, WorkerState
+from pgflow_starter.core.runs import RunSummary
+from pgflow_starter.core.state import ChildInfo, StarterStatus, WorkerState
 
 
 class Runs(Protocol):
@@ -24,12 +25,6 @@ class Source(Protocol):
 
     def status(self) -> StarterStatus:
         """All modules now."""
-
-    def ready(self) -> bool:
-        """Whether every module is terminal."""
-
-    def healthy(self) -> bool:
-        """Whether a module succeeded."""
 
     def workers(self) -> tuple[WorkerState, ...]:
         """The workers of this process."""

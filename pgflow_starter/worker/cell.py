@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,6 +18,7 @@ from pgflow_starter.core.state import WorkerState
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.module_log import ModuleLog
+from pgflow_starter.supervision.actor import tell
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, run_patiently
 from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.claims import Cause, Claims
@@ -89,7 +90,7 @@ class WorkerCell:
             self.claim_troubles,
             worker_id=lambda: self.worker_id,
             tell=self.tell,
-            closed=lambda: self.draining or self.stopping,
+            closed=lambda: self.draining or self.stopping or self.claims.unwired,
             stopping=lambda: self.stopping,
         )
         self.ref: pykka.ActorRef[Any] | None = None
@@ -109,6 +110,7 @@ class WorkerCell:
         self._trailing: Timer | None = None
         self._root_delays = root_delays(definition)
         self._world = world
+        self._soon = partial(run_patiently, world.threads, world.timers)
 
     def adopt(self, ref: pykka.ActorRef[Any]) -> None:
         """A new incarnation of the actor."""
@@ -137,15 +139,7 @@ class WorkerCell:
 
     def tell(self, message: object) -> None:
         """Send to the current incarnation; lost on a dead one, whose successor polls anyway."""
-        if self.ref is not None:
-            try:
-                self.ref.tell(message)
-            except pykka.ActorDeadError:
-                return
-
-    def later(self, delay: float, message: object) -> Timer:
-        """Send it in `delay` seconds."""
-        return self._world.timers.after(delay, partial(self.tell, message))
+        tell(self.ref, message)
 
     def wire(self) -> None:
         """The flow and the worker are in the database: it may poll. Before its actor is started, or after."""
@@ -162,7 +156,8 @@ class WorkerCell:
         self.troubles.end(*TroubleKind)
 
     def hand_over(self) -> None:
-        """From now on it is another worker; what the former one had claimed may still be under way."""
+        """From now on it is another worker, which claims nothing until `wire`; the former's tasks may be under way."""
+        self.claims.unwired = True  # first: the new one is not in the database yet
         if not self.has_left:
             self.former.append(self.worker_id)
         self.begin_anew()
@@ -280,6 +275,3 @@ class WorkerCell:
         """Some outcomes could not be written: try again then, or when this worker would poll."""
         pause = min(self._world.policy.least, AGAIN_INTERVAL) if seconds is None else seconds
         self._world.timers.after(pause, partial(self._soon, self.outbox.flush))
-
-    def _soon(self, call: Callable[[], object]) -> None:
-        run_patiently(self._world.threads, self._world.timers, call)

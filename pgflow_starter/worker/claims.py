@@ -13,8 +13,8 @@ from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.said_once import SaidOnce
-from pgflow_starter.core.signal_strategy import SignalStrategy
 from pgflow_starter.core.task import Claimed
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.module_log import ModuleLog
@@ -57,7 +57,7 @@ class Next(Enum):
 class Claims:
     """Of one worker; they outlive its actor, to which `tell` says how claiming went. Thread-safe.
 
-    `closed` says that it claims no more, `stopping` that its end sees to the rest.
+    `closed` says that it claims no more, or not yet, `stopping` that its end sees to the rest.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class Claims:
         None when there is no slot, or another thread is at it: then a poll is asked for as soon as there is reason to.
         Raises DatabaseError, UnknownFlowError.
         """
-        if self.unwired or self._closed():
+        if self._closed():
             return None
         if self.next is Next.NOTHING:
             self.next = Next.ROOM  # said first: a slot that comes free after the count asks for a poll

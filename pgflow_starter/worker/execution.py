@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
-from pgflow_starter.core.causes import is_permanent, told_whole
+from pgflow_starter.core.causes import is_permanent, words_and_calls
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import error_text, to_json
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
@@ -68,16 +67,16 @@ def storable_instead(outcome: Outcome, error: Exception) -> Outcome | None:
         return failed(outcome.task, f"the handler's output cannot be stored: {error}", type(error).__name__)
     plain = outcome.error.encode("ascii", "backslashreplace").decode()
     if plain != outcome.error:  # the database's own encoding may have no such character
-        return replace(outcome, error=plain)
+        return outcome._replace(error=plain)
     if outcome.kind is OutcomeKind.FAILED:  # the delay of its retry is more than an integer holds
-        return replace(outcome, kind=OutcomeKind.FAILED_FOR_GOOD)
+        return outcome._replace(kind=OutcomeKind.FAILED_FOR_GOOD)
     return None
 
 
 def _whole_text(error: BaseException) -> str:
     """The exception's own line first, the last frames of its traceback, then the exceptions within it."""
     try:
-        parts = told_whole(error)
+        parts = words_and_calls(error)
         return error_text(next(parts), parts)
     except BaseException:  # an exception whose own methods raise
         return type(error).__name__

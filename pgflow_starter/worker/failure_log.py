@@ -35,7 +35,7 @@ class FailureLog:
     def _write(self, outcome: Outcome, failure: Failure) -> None:
         task, step = outcome.task, self._definition.step(outcome.task.step_slug)
         assert step is not None  # a claim gives back what is another code's
-        attempts = self._definition.max_attempts if step.max_attempts is None else step.max_attempts
+        attempts, _ = self._definition.retries_of(step)
         delay = retry_delay(self._definition, step, task.attempt) if outcome.kind is OutcomeKind.FAILED else None
         which = f"{task.step_slug}[{task.task_index}]" if step.kind == StepKind.MAP else task.step_slug
         fields = {

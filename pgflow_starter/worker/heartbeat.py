@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.trouble import TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import TaskStore
 from pgflow_starter.shutdown import Shutdown
-from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.rhythmic import RhythmicActor
 from pgflow_starter.worker.workers import Workers
+
+if TYPE_CHECKING:
+    from pgflow_starter.worker.cell import WorkerCell
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
 
@@ -27,7 +27,6 @@ DEPRECATED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Beat:
     """Time for heartbeats."""
 
@@ -51,7 +50,6 @@ class HeartbeatActor(RhythmicActor):
     def __init__(
         self,
         workers: Workers,
-        store: TaskStore,
         clock: Clock,
         timers: Timers,
         interval: float,
@@ -61,7 +59,6 @@ class HeartbeatActor(RhythmicActor):
     ) -> None:
         super().__init__(timers)
         self._workers = workers
-        self._store = store
         self._clock = clock
         self._interval = interval
         self._pulse = pulse
@@ -85,7 +82,7 @@ class HeartbeatActor(RhythmicActor):
         cells = self._workers.cells()
         ids = [worker_id for cell in cells for worker_id in cell.worker_ids if worker_id not in cell.leaving]
         try:
-            deprecated = self._store.heartbeat(ids) if ids else set()
+            deprecated = self._workers.store.heartbeat(ids) if ids else set()
             self._let_leave(cells)
         except DatabaseError as error:
             if self._shutdown.begun:
@@ -117,7 +114,7 @@ class HeartbeatActor(RhythmicActor):
     def _let_leave(self, cells: Sequence[WorkerCell]) -> None:
         leaving = [(cell, worker_id) for cell in cells for worker_id in list(cell.leaving)]
         if leaving:
-            self._store.workers_stopped([worker_id for _, worker_id in leaving])
+            self._workers.store.workers_stopped([worker_id for _, worker_id in leaving])
         for cell, worker_id in leaving:
             if cell.record_stopped(worker_id):
                 self._retired(cell.definition.slug, DEPRECATED)

@@ -5,35 +5,33 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.said_once import SaidOnce
-from pgflow_starter.core.task import Task
 from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import TaskStore
 from pgflow_starter.shutdown import Shutdown
-from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.heartbeat import Pulse
 from pgflow_starter.worker.rhythmic import RhythmicActor
 from pgflow_starter.worker.workers import Workers
 
+if TYPE_CHECKING:
+    from pgflow_starter.core.task import Task
+    from pgflow_starter.worker.cell import WorkerCell
+
 logger = logging.getLogger("pgflow_starter.housekeeping")
 
 
-@dataclass(frozen=True, slots=True)
 class Tend:
     """Time to see to our own workers' tasks and ends."""
 
 
-@dataclass(frozen=True, slots=True)
 class Sweep:
     """Time to look for stalled tasks."""
 
 
-@dataclass(frozen=True, slots=True)
 class Look:
     """Time to look for what no claim will find."""
 
@@ -59,7 +57,6 @@ class HousekeeperActor(RhythmicActor):
     def __init__(
         self,
         workers: Workers,
-        store: TaskStore,
         clock: Clock,
         timers: Timers,
         rhythm: Rhythm,
@@ -72,7 +69,6 @@ class HousekeeperActor(RhythmicActor):
         self._sweep_from = 0.0
         self._tending, self._reconciling, self._sweeping, self._looking = SaidOnce(), SaidOnce(), SaidOnce(), SaidOnce()
         self._workers = workers
-        self._store = store
         self._rhythm = rhythm
         self._shutdown = shutdown
 
@@ -102,12 +98,12 @@ class HousekeeperActor(RhythmicActor):
         cells = self._workers.cells()
         ids = [worker_id for cell in cells for worker_id in cell.worker_ids]
         if ids:
-            self._store.keep_young(ids)
+            self._workers.store.keep_young(ids)
         self._each(cells, self._tend_one)
 
     def _tend_one(self, cell: WorkerCell) -> None:
         for worker_id in cell.former:
-            if worker_id not in cell.leaving and not self._store.started_by([worker_id]):
+            if worker_id not in cell.leaving and not self._workers.store.started_by([worker_id]):
                 cell.leaving.append(worker_id)
         # What the database holds for it and it does not know is nobody's when it is gone.
         if (
@@ -129,7 +125,7 @@ class HousekeeperActor(RhythmicActor):
             if cell.troubles.of(TroubleKind.UNSTARTED) is not None
         }
         try:
-            found = self._store.evidence(list(cells), lost, doubted)
+            found = self._workers.store.evidence(list(cells), lost, doubted)
         except DatabaseError as error:
             if not error.connection_lost:
                 for cell in cells.values():
@@ -145,7 +141,7 @@ class HousekeeperActor(RhythmicActor):
         if not cells:
             return
         held: dict[WorkerCell, list[Task]] = {}
-        for worker_id, task in self._store.started_by(list(cells)):
+        for worker_id, task in self._workers.store.started_by(list(cells)):
             held.setdefault(cells[worker_id], []).append(task)
         self._each(list(dict.fromkeys(cells.values())), lambda cell: cell.reconcile(held.get(cell, ())))
 
@@ -171,7 +167,7 @@ class HousekeeperActor(RhythmicActor):
             return
         slugs = [cell.definition.slug for cell in cells]
         own = [worker_id for cell in cells for worker_id in cell.worker_ids]
-        recovered = self._store.recover_stalled(slugs, own, self._rhythm.stale)
+        recovered = self._workers.store.recover_stalled(slugs, own, self._rhythm.stale)
         if recovered:
             logger.warning("%d tasks of workers that died were recovered", recovered)
             self._workers.database_back()

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Protocol
 from uuid import UUID
 
 from pgflow_starter.clock import Timers
 from pgflow_starter.ports import TaskStore
+from pgflow_starter.threads.cache import call_logged
 from pgflow_starter.threads.gatherer import Batch, Gatherer
 from pgflow_starter.threads.lane import Lane, Turn
 
@@ -21,6 +23,9 @@ logger = logging.getLogger("pgflow_starter.workers")
 
 GATHERING = 0.02
 """Seconds at most that a worker which asks waits for others to ask as well."""
+
+TELLING = "telling a worker what was seen in its queue"
+"""What it makes of it is no business of the others': they have asked, and will not ask again."""
 
 QUEUES_A_SECOND = 1000
 """Queues at most into which a process looks: where many workers are quick at a time, each is a little less so."""
@@ -78,33 +83,18 @@ class Lookout:
             self.gatherer.pump()
         except RuntimeError as error:
             for worker in self.gatherer.drop_all():
-                _tell(partial(worker.no_thread, error))
+                call_logged(partial(worker.no_thread, error), logger, TELLING)
 
     def _look(self, batch: Batch[Looking]) -> None:
-        try:
-            self._seen = len(batch.items)
-            self._look_for_all(batch.items)
-        finally:
-            self.gatherer.end(batch)
-            self._expect()
-
-    def _look_for_all(self, workers: Sequence[Looking]) -> None:
+        self._seen = len(batch.items)
         seen: Sequence[float | None] = ()
-        if len(workers) > 1:  # else it claims at once
-            try:
-                seen = self._store.look([worker.wired_as for worker in workers])
-            except Exception:
-                seen = ()  # each finds out by itself what is wrong with its own
-        for worker, visible_in in zip(workers, seen or [0.0] * len(workers), strict=True):
+        if self._seen > 1:  # else it claims at once
+            with suppress(Exception):  # each finds out by itself what is wrong with its own
+                seen = self._store.look([worker.wired_as for worker in batch.items])
+        for worker, visible_in in zip(batch.items, seen or [0.0] * len(batch.items), strict=True):
             if visible_in is None or visible_in > 0:
-                _tell(partial(worker.saw_nothing, visible_in))
+                call_logged(partial(worker.saw_nothing, visible_in), logger, TELLING)
             else:
-                _tell(worker.poll_soon)
-
-
-def _tell(call: Callable[[], object]) -> None:
-    """What one worker makes of it is no business of the others': they have asked, and will not ask again."""
-    try:
-        call()
-    except BaseException:
-        logger.exception("telling a worker what was seen in its queue raised")
+                call_logged(worker.poll_soon, logger, TELLING)
+        self.gatherer.end(batch)
+        self._expect()

@@ -13,7 +13,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from itertools import islice
 from math import inf
 
@@ -281,7 +280,7 @@ class Outbox:
         for outcome, why in ignored:
             log, task = self._log.info if why.usual else self._log.warning, outcome.task
             log("the outcome of step %s of run %s was ignored: %s", task.step_slug, task.run_id, why)
-        return {id(outcome): replace(outcome, kind=OutcomeKind.IGNORED) for outcome, _ in ignored}
+        return {id(outcome): outcome._replace(kind=OutcomeKind.IGNORED) for outcome, _ in ignored}
 
     def _take_out(self, outcomes: Sequence[Outcome]) -> None:
         """Under the lock: these wait no more. They are told apart by what they are, not by what they are like."""

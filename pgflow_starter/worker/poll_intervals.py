@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.phases import SignalStrategy
 
 QUICK = 0.04
 """With the time for gathering the workers that ask, and for the claim, it comes to some fourteen polls a second."""
@@ -61,8 +61,7 @@ class PollPolicy:
 
 def retry_delay(definition: FlowDefinition, step: StepDefinition, attempt: int) -> float | None:
     """When a task that failed in its `attempt` is visible again, by pgflow's rule; None when it has no attempt left."""
-    attempts = definition.max_attempts if step.max_attempts is None else step.max_attempts
-    base = definition.base_delay if step.base_delay is None else step.base_delay
+    attempts, base = definition.retries_of(step)
     if attempt >= attempts:
         return None
     return min(base * 2.0 ** min(attempt, 60), _LONGEST) + _SETTLE_MARGIN

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pykka
+from functools import partial
 
 from pgflow_starter.clock import Timers
-from pgflow_starter.supervision.actor import Actor
+from pgflow_starter.supervision.actor import Actor, tell
 
 
 class RhythmicActor(Actor):
@@ -17,12 +17,4 @@ class RhythmicActor(Actor):
 
     def again(self, delay: float, message: object) -> None:
         """Send it to this actor in `delay` seconds."""
-        ref = self.actor_ref
-
-        def tell() -> None:
-            try:
-                ref.tell(message)
-            except pykka.ActorDeadError:
-                return
-
-        self._timers.after(delay, tell)
+        self._timers.after(delay, partial(tell, self.actor_ref, message))

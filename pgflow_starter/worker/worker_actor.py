@@ -6,11 +6,12 @@ and tell it how claiming went. What must survive its crash is on its `WorkerCell
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pgflow_starter.clock import Timer
 from pgflow_starter.core.classify import places, reason_for_logs
-from pgflow_starter.core.signal_strategy import SignalStrategy
+from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.supervision.dispatched import DispatchedActor
@@ -145,7 +146,7 @@ class WorkerActor(DispatchedActor):
         self._token += 1
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = cell.later(self._interval, PollDue(self._token))
+        self._timer = self._world.timers.after(self._interval, partial(cell.tell, PollDue(self._token)))
 
     def _failed(self, error: BaseException | None) -> None:
         """The database's fault, or ours, or one message's: another worker would meet it as well, so this one lives."""

@@ -6,18 +6,20 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import CancelScope, FlowStore
+from pgflow_starter.ports import CancelScope, FlowStore, TaskStore
 from pgflow_starter.supervision.specs import ChildSpec
 from pgflow_starter.supervision.tree import Tree
-from pgflow_starter.worker.cell import WorkerCell
-from pgflow_starter.worker.troubles import Troubles
-from pgflow_starter.worker.worker_actor import WorkerActor
-from pgflow_starter.worker.world import WorkerWorld
+
+if TYPE_CHECKING:  # loaded with the first worker
+    from pgflow_starter.worker.cell import WorkerCell
+    from pgflow_starter.worker.troubles import Troubles
+    from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter.workers")
 
@@ -27,10 +29,19 @@ SUPERVISOR_ID = "workers"
 class Workers:
     """Workers by slug. Thread-safe."""
 
-    def __init__(self, tree: Tree, flow_store: FlowStore, world: WorkerWorld, slots: int, call_timeout: float) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        flow_store: FlowStore,
+        make_world: Callable[[], WorkerWorld],
+        slots: int,
+        call_timeout: float,
+    ) -> None:
         self._tree = tree
         self._flow_store = flow_store
-        self._world = world
+        self._make_world = make_world
+        self._made_world: WorkerWorld | None = None
+        self._making_world = threading.Lock()
         self._slots = slots
         self._call_timeout = call_timeout
         self._lock = threading.Lock()
@@ -40,6 +51,11 @@ class Workers:
         """All of them."""
         # Without the lock: a signal handler may ask on top of the thread that holds it.
         return list(self._cells.values())
+
+    @property
+    def store(self) -> TaskStore:
+        """What the database holds of them."""
+        return self._world().store
 
     def ensure(self, module: str, definition: FlowDefinition, scope: CancelScope) -> None:
         """Register the worker of that module's flow in the database and start it; one that runs is left as it is.
@@ -118,7 +134,7 @@ class Workers:
             unsaid += [why] if why else []
         try:
             if worker_ids:
-                self._world.store.workers_stopped(worker_ids)
+                self.store.workers_stopped(worker_ids)
         except DatabaseError as error:
             unsaid.append(reason_for_logs(error))
         else:
@@ -138,10 +154,20 @@ class Workers:
         """The child specs of all workers there are, for a supervisor that is started again."""
         return [self._spec(cell) for cell in self.cells()]
 
+    def _world(self) -> WorkerWorld:
+        with self._making_world:
+            if self._made_world is None:
+                self._made_world = self._make_world()
+            return self._made_world
+
     def _new_cell(self, module: str, definition: FlowDefinition) -> WorkerCell:
-        return WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world)
+        from pgflow_starter.worker.cell import WorkerCell
+
+        return WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world())
 
     def _spec(self, cell: WorkerCell) -> ChildSpec:
-        start: Callable[[], object] = partial(WorkerActor.start, cell, self._world)
+        from pgflow_starter.worker.worker_actor import WorkerActor
+
+        start: Callable[[], object] = partial(WorkerActor.start, cell, self._world())
         # How long a worker may take to stop is decided by the shutdown's deadline, which it keeps itself.
         return ChildSpec(cell.definition.slug, start, shutdown=float("inf"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgflow_starter import PermanentError, TransientError
-from pgflow_starter.core.causes import is_permanent, told_whole
+from pgflow_starter.core.causes import is_permanent, words_and_calls
 from pgflow_starter.core.classify import classify
 from pgflow_starter.core.encoding import error_text
 from pgflow_starter.core.phases import Phase
@@ -22,7 +22,7 @@ def raised(error: BaseException, cause: BaseException | None = None, context: Ba
 
 
 def told(error: BaseException) -> str:
-    parts = told_whole(error)
+    parts = words_and_calls(error)
     return error_text(next(parts), parts)
 
 

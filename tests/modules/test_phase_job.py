@@ -23,6 +23,7 @@ from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.threads.lane import Lane
 from tests.modules.rig import PHASE_TIMEOUT, WAIT, Hang, NoOutage, nothing_at_once
+from tests.support.threads import interrupt
 
 ORDERS = Identity("orders", ModuleType.JOB)
 
@@ -228,15 +229,15 @@ def test_without_a_thread_for_the_timers_it_has_failed(desk: Desk, monkeypatch: 
 
 def test_a_scope_interrupts_once_what_may_be_interrupted() -> None:
     scope, interrupted = InterruptScope(), []
-    scope.cancel()
+    interrupt(scope)
     with scope.interruptible(lambda: interrupted.append("late")):
-        scope.cancel()
+        interrupt(scope)
     with scope.interruptible(lambda: interrupted.append("next")):
         pass
     assert interrupted == ["late", "next"]
     fresh = InterruptScope()
     with fresh.interruptible(lambda: interrupted.append("now")):
-        fresh.cancel()
-        fresh.cancel()
-    fresh.cancel()
+        interrupt(fresh)
+        interrupt(fresh)
+    interrupt(fresh)
     assert interrupted[2:] == ["now"]

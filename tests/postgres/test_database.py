@@ -21,6 +21,7 @@ from pgflow_starter.postgres.connections.pool import NAME
 from pgflow_starter.postgres.connections.time_limits import TimeLimit
 from pgflow_starter.threads.interrupt_scope import InterruptScope
 from tests.support.database import opened
+from tests.support.threads import interrupt
 from tests.support.waiting import eventually
 
 
@@ -69,7 +70,7 @@ def test_a_scope_interrupts_the_statement_that_runs(empty_database: str) -> None
         thread.start()
         with opened(empty_database) as other:
             eventually(lambda: _sleeping(other))
-        scope.cancel()
+        interrupt(scope)
         thread.join(10)
         assert errors[0].sqlstate == "57014"
         with db.connection() as conn:
@@ -202,7 +203,7 @@ def test_a_request_to_interrupt_that_comes_too_late_does_not_meet_who_has_the_co
     monkeypatch.setattr(Canceller, "cancel", late)
     monkeypatch.setattr(psycopg.Connection, "cancel_safe", lambda *_, **__: sent.append(1))
     with opened(database, pool_size=1) as db:
-        asking = threading.Thread(target=scope.cancel)
+        asking = threading.Thread(target=interrupt, args=(scope,))
         with db.connection(scope) as conn:
             asking.start()
             assert asked.wait(10)
@@ -227,7 +228,7 @@ def test_the_end_of_a_block_waits_for_a_request_that_is_on_its_way(
 
     with opened(database, pool_size=1) as db:
         monkeypatch.setattr(psycopg.Connection, "cancel_safe", cancel_safe)
-        canceller = threading.Thread(target=scope.cancel)
+        canceller = threading.Thread(target=interrupt, args=(scope,))
 
         def use() -> None:
             with db.connection(scope) as conn:

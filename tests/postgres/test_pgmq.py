@@ -26,7 +26,7 @@ def test_enabling_is_idempotent_and_skipped_when_it_is_so_already(queue: str) ->
         assert pgmq.enable_notify(conn, QUEUE, 250)
         assert not pgmq.enable_notify(conn, QUEUE, 250)
         assert pgmq.enable_notify(conn, QUEUE, 0)
-        pgmq.disable_notify(conn, QUEUE)
+        conn.execute("select pgmq.disable_notify_insert(%s)", (QUEUE,))
         assert pgmq.enable_notify(conn, QUEUE, 0)
 
 

@@ -273,9 +273,7 @@ def test_the_housekeeper_begins_nothing_any_more_once_the_starter_stops() -> Non
     rhythm, shutdown = Rhythm(heartbeat=1, recovery=1, stale=1), Shutdown()
     cells = [Ending(lambda: shutdown.begin(clock.monotonic())) for _ in range(2)]
     workers = SimpleNamespace(cells=lambda: cells)
-    housekeeper = HousekeeperActor(
-        cast("Any", workers), cast("Any", None), clock, ManualTimers(), rhythm, Pulse(), shutdown
-    )
+    housekeeper = HousekeeperActor(cast("Any", workers), clock, ManualTimers(), rhythm, Pulse(), shutdown)
     for message in (Tend(), Sweep(), Look()):
         housekeeper.on_receive(message)  # there is no store that it might ask
     assert [cell.tended for cell in cells] == [True, False]

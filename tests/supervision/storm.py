@@ -22,7 +22,7 @@ from pgflow_starter.supervision import (
     SupervisorFlags,
     SystemClock,
 )
-from pgflow_starter.supervision.link import Link, start_linked
+from pgflow_starter.supervision.link import Link
 from tests.supervision.world import PATIENCE
 
 IDS = "abcdef"
@@ -80,7 +80,7 @@ class Storm:
         start = partial(cls.start, "storm", [self._spec(i) for i in IDS], clock=SystemClock(), flags=flags)
         self.link = Link(lambda link, reason: None)
         self.calm.set()
-        self.ref = start_linked(start, self.link)
+        self.ref = self.link.start(start)
         self.calm.clear()
 
     def may_fail(self, where: str) -> None:

@@ -17,7 +17,7 @@ from pgflow_starter.supervision import (
     SupervisorActor,
     SupervisorFlags,
 )
-from pgflow_starter.supervision.specs import check_children, restarted_with, to_restart
+from pgflow_starter.supervision.specs import check_children, restarted_with
 from pgflow_starter.testing import ManualClock
 
 
@@ -145,4 +145,4 @@ def test_who_is_restarted_with_whom(strategy: Strategy, failed: str, restarted: 
     ],
 )
 def test_which_ends_lead_to_a_restart(restart: Restart, abnormal: bool, again: bool) -> None:
-    assert to_restart(restart, abnormal) is again
+    assert restart.follows(abnormal=abnormal) is again

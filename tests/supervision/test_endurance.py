@@ -56,7 +56,7 @@ def test_two_hundred_crashes_leave_no_thread(stage: Stage, strategy: Strategy) -
 @pytest.mark.filterwarnings("ignore")
 def test_dead_incarnations_are_not_kept(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pgflow_starter.supervision.actor.logger.disabled", True)  # pytest keeps what is logged
-    monkeypatch.setattr("pgflow_starter.supervision.SupervisorActor._call", lambda *_: None)
+    monkeypatch.setattr("pgflow_starter.supervision.restarter.call_logged", lambda *_: None)
     top = stage.supervise(stage.worker("a"), max_restarts=CRASHES)
     dead = []
     for _ in range(20):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgflow_starter.supervision import RestartIntensityExceededError, Strategy
-from pgflow_starter.supervision.intensity import RestartWindow
+from pgflow_starter.supervision.specs import RestartWindow
 from tests.supervision.world import Journal, Stage
 
 

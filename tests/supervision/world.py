@@ -20,7 +20,7 @@ from pgflow_starter.supervision import (
     SupervisorFlags,
 )
 from pgflow_starter.supervision.dispatched import DispatchedActor
-from pgflow_starter.supervision.link import Link, start_linked
+from pgflow_starter.supervision.link import Link
 from pgflow_starter.testing import ManualClock
 from pgflow_starter.threads.dispatcher import Dispatcher
 
@@ -200,7 +200,7 @@ class Supervised:
     def __init__(self, stage: Stage, start: Callable[[], Any]) -> None:
         self._stage = stage
         self.link = Link(lambda link, reason: None)
-        self.ref = start_linked(start, self.link)
+        self.ref = self.link.start(start)
 
     def ask(self, method: str, *args: Any) -> pykka.Future[Any]:
         return self.ref.ask(ProxyCall(attr_path=(method,), args=args, kwargs={}), block=False)

@@ -1,10 +1,12 @@
-"""Which of our threads are there, and waiting for their end."""
+"""Which of our threads are there, waiting for their end, and interrupting what one of them does."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Collection
+
+from pgflow_starter.threads.interrupt_scope import InterruptScope
 
 
 def ours() -> set[threading.Thread]:
@@ -19,3 +21,10 @@ def left_over(before: Collection[threading.Thread], timeout: float) -> list[str]
     for thread in new:
         thread.join(max(0.0, deadline - time.monotonic()))
     return sorted(thread.name for thread in new if thread.is_alive())
+
+
+def interrupt(scope: InterruptScope) -> None:
+    """Interrupt what runs within the scope, from this thread."""
+    interrupts = scope.begin_cancel()
+    if interrupts is not None:
+        interrupts()

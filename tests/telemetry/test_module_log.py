@@ -116,7 +116,7 @@ def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: py
     with opened(database, jobs=[job]) as (starter, runtime):
         starter.await_ready(WAIT)
         (cell,) = runtime.parts.workers.cells()
-        store = runtime.parts.task_store
+        store = runtime.parts.workers.store
         failing: dict[str, Any] = {"claim": store.claim, "settle": store.settle}
         failures: Counter[str] = Counter()
 

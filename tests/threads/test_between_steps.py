@@ -45,7 +45,7 @@ def test_after_its_end_the_timers_thread_makes_no_call_that_it_had_taken(timers:
         timers.close()
         late.put(not made.is_set())
 
-    with Between(TimerThread, "timed.call = None", "call()") as pair:
+    with Between(TimerThread, "timed.call = None", "call_logged(") as pair:
         timers.after(0, made.set)
         pair.reached()
         pair.beside(close)

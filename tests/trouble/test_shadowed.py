@@ -152,7 +152,6 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
             set_headers(conn, "seldom", [again], "{}")
             look_at_rights(conn)
             conn.execute(server_limits(1).setting())
-            pgmq.disable_notify(conn, "seldom")
             pgmq.notify(conn, "nobody")
 
         database.call(seldom)

@@ -14,6 +14,7 @@ from pgflow_starter import StarterStopped, web
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.testing import ManualClock
 from pgflow_starter.web import Application
+from pgflow_starter.web import events as events_module
 from pgflow_starter.web.events import BLIND_HEARTBEAT, HEARTBEAT, LASTS, Streams
 from pgflow_starter.web.server import STREAMS, THREADS
 from pgflow_starter.web.snapshot import Snapshots
@@ -53,9 +54,12 @@ def test_a_stream_begins_with_the_status_and_tells_each_change() -> None:
         assert told(reader) == ["succeeded"]
 
 
-def test_what_has_not_changed_is_not_told_again_but_a_heartbeat_says_that_it_lasts() -> None:
+def test_what_has_not_changed_is_not_told_again_but_a_heartbeat_says_that_it_lasts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events_module, "BLIND_HEARTBEAT", 0.5)
     stage = Stage(modules=(module("order"),))
-    app = Application(stage, SystemClock(), heartbeat=0.5)
+    app = Application(stage, SystemClock())
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/events", "wsgi.multithread": True}
     events: Any = app(environ, lambda status, headers, exc_info=None: lambda data: None)
     first = next(events)
@@ -105,9 +109,12 @@ def test_readers_that_go_leave_their_places_to_the_next() -> None:
                     eventually(lambda: place_at(server.url, open_), 3, "a place")
 
 
-def test_where_only_writing_finds_out_that_a_reader_has_gone_it_is_done_often() -> None:
+def test_where_only_writing_finds_out_that_a_reader_has_gone_it_is_done_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events_module, "LOOK_EVERY", 0.001)
     clock = ManualClock()
-    streams = Streams(Snapshots(Stage(), clock), clock, limit=2, look_every=0.001)
+    streams = Streams(Snapshots(Stage(), clock), clock, limit=2, lasts=math.inf)
     gone = iter([False, False, True, False])
     told, blind = streams.open(lambda: next(gone)), streams.open(None)
     assert told is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -90,4 +89,4 @@ def lost(_: Sequence[Outcome]) -> DatabaseError:
 
 
 def of_run(run: UUID, number: int) -> Outcome:
-    return Outcome(replace(task(number), run_id=run), OutcomeKind.COMPLETED, str(number))
+    return Outcome(task(number)._replace(run_id=run), OutcomeKind.COMPLETED, str(number))

@@ -13,7 +13,7 @@ import pytest
 
 from pgflow_starter import FlowDefinition, StepDefinition
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.failure import Failures, LogErrors
+from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.task import Outcome, Task
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.telemetry.messages import OtelMessages
@@ -86,7 +86,7 @@ class Rig:
             self.outbox,
             held,
             world,
-            FailureLog(definition, log, Failures(LogErrors.FULL, str)),
+            FailureLog(definition, log, Failures(full=True, redact=str)),
             hanging=self.hanging.release,
             landed=self.landed.release,
         )

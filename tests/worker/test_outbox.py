@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -20,7 +19,7 @@ WAIT = 10.0
 
 def test_of_runs_that_are_parked_for_longer_and_for_shorter_each_is_asked_for_by_itself() -> None:
     rig = Rig()
-    outcomes = [replace(completed(n), task=replace(task(n), run_id=UUID(int=n))) for n in (1, 2)]
+    outcomes = [completed(n)._replace(task=task(n)._replace(run_id=UUID(int=n))) for n in (1, 2)]
     rig.store.locked = {UUID(int=1), UUID(int=2)}
     rig.put(outcomes[0])
     for _ in range(3):
@@ -112,7 +111,7 @@ def test_what_the_server_does_not_answer_in_time_is_written_in_smaller_parts_and
 
 def test_what_the_driver_has_no_form_for_fails_its_own_task_only() -> None:
     rig = Rig()
-    bad = replace(completed(1), output_json="€")
+    bad = completed(1)._replace(output_json="€")
     rig.store.refuse = lambda batch: UnicodeEncodeError("latin-1", "€", 0, 1, "no") if "€" in str(batch) else None
     for outcome in (completed(0), bad, completed(2)):
         rig.outbox.add(outcome)

@@ -34,12 +34,12 @@ class Calls:
         self.closed = True
         self.threads.close()
 
-    def elsewhere(self, call: Callable[[], T]) -> T:
+    def off_main(self, call: Callable[[], T]) -> T:
         """Not on the main thread, where a signal handler may raise. Raises PgflowError where there is no thread."""
         try:
             return self.threads(call)
         except NoThreadError as error:
-            raise self.told(no_thread(error)) from error
+            raise self.callers_error(no_thread(error)) from error
 
     def resending(self, call: Callable[[Connection], T], *, answers: float = 1.0) -> T:
         """Call on a connection; again while somebody's lock keeps it waiting, and once more when the connection broke.
@@ -61,9 +61,9 @@ class Calls:
                     resend = False
                     continue
                 error.unknown = unknown
-                raise (with_remedy(error) if unknown else self.told(error)) from error
+                raise (with_remedy(error) if unknown else self.callers_error(error)) from error
 
-    def told(self, error: DatabaseError) -> PgflowError:
+    def callers_error(self, error: DatabaseError) -> PgflowError:
         """The error with its remedy; where it is the end of the starter that made it, that."""
         return self.end() if self.closed and self._ended is not None else with_remedy(error)
 

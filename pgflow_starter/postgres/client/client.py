@@ -12,13 +12,12 @@ from pgflow_starter.clock import Clock
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.core.state import RunSummary
+from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.endings import Endings
-from pgflow_starter.postgres.client.recent import recent_runs
-from pgflow_starter.postgres.client.run import FIND, Run, run_of
+from pgflow_starter.postgres.client.run import FIND, Run, recent_runs, run_of
 from pgflow_starter.postgres.client.starts import Starts, unknown_flow
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.client.waits import Waits
@@ -116,12 +115,7 @@ class Client:
         return self.start_flow(job, input, run_id=run_id, connection=connection)
 
     def start_flows(
-        self,
-        flow: Any,
-        inputs: Iterable[Any],
-        *,
-        run_ids: Iterable[UUID | str] | None = None,
-        connection: Any = None,
+        self, flow: Any, inputs: Iterable[Any], *, run_ids: Iterable[UUID | str] | None = None, connection: Any = None
     ) -> list[Run]:
         """Start a run of a flow for each input, in one statement: all of them or none. The runs, in that order.
 
@@ -145,31 +139,18 @@ class Client:
         return [by_id[run_id] for run_id in chosen]
 
     def enqueue_many(
-        self,
-        job: Any,
-        inputs: Iterable[Any],
-        *,
-        run_ids: Iterable[UUID | str] | None = None,
-        connection: Any = None,
+        self, job: Any, inputs: Iterable[Any], *, run_ids: Iterable[UUID | str] | None = None, connection: Any = None
     ) -> list[Run]:
         """Send a message to a job for each input. Otherwise as `start_flows`."""
         return self.start_flows(job, inputs, run_ids=run_ids, connection=connection)
 
     def run(self, run_id: UUID | str) -> Run:
         """The run of that id. Raises RunNotFoundError, ValueError for what is no UUID, PgflowError."""
-        chosen = _uuid(run_id)
-        rows = self._rows(FIND, ([str(chosen)],))
-        if not rows:
-            raise _no_run(chosen)
-        return run_of(rows[0], self)
+        return run_of(self._rows(FIND, run_id)[0], self)
 
     def steps(self, run_id: UUID | str) -> tuple[StepRun, ...]:
         """As `Run.steps`, of the run of that id. Raises RunNotFoundError, PgflowError."""
-        chosen = _uuid(run_id)
-        rows = self._rows(STEPS, (str(chosen),))
-        if not rows:
-            raise _no_run(chosen)
-        return tuple(step_of(row) for row in rows)
+        return tuple(step_of(row) for row in self._rows(STEPS, run_id))
 
     def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> tuple[RunSummary, ...]:
         """The `limit` runs that began last, in this database, the newest first.
@@ -177,7 +158,7 @@ class Client:
         Waits up to `patience` seconds for the database, and as long again for its answer. Raises PgflowError.
         """
         self._calls.database.check_process()
-        return self._calls.elsewhere(lambda: self._recent(limit, patience))
+        return self._calls.off_main(lambda: self._recent(limit, patience))
 
     def _recent(self, limit: int, patience: float) -> tuple[RunSummary, ...]:
         try:
@@ -185,13 +166,18 @@ class Client:
                 lambda conn: recent_runs(conn, limit, patience), patience=patience, lock=patience
             )
         except DatabaseError as error:
-            raise self._calls.told(error) from error
+            raise self._calls.callers_error(error) from error
 
-    def _rows(self, query: str, parameters: tuple[Any, ...]) -> list[Any]:
+    def _rows(self, query: str, run_id: UUID | str) -> list[Any]:
+        """What the query finds of that run, one row at least. Raises RunNotFoundError, ValueError, PgflowError."""
+        chosen = _uuid(run_id)
         self._calls.database.check_process()
-        return self._calls.elsewhere(
-            lambda: self._calls.resending(lambda conn: conn.execute(query, parameters).fetchall())
+        rows: list[Any] = self._calls.off_main(
+            lambda: self._calls.resending(lambda conn: conn.execute(query, ([str(chosen)],)).fetchall())
         )
+        if not rows:
+            raise RunNotFoundError(f"there is no run {chosen}")
+        return rows
 
     def _resolve(self, flow: Any) -> tuple[str, FlowDefinition | None]:
         if isinstance(flow, str):
@@ -225,7 +211,3 @@ def _uuid(run_id: UUID | str) -> UUID:
     except (ValueError, AttributeError, TypeError):
         msg = f"run_id must be a UUID, got {run_id!r}"
         raise ValueError(msg) from None
-
-
-def _no_run(run_id: UUID) -> RunNotFoundError:
-    return RunNotFoundError(f"there is no run {run_id}")

@@ -85,5 +85,5 @@ class Endings:
         except DatabaseError as error:
             passing = error.connection_lost or error.sqlstate in _PASSING_STATES or error.error_type in _PASSING_TYPES
             if not passing or self._calls.closed:
-                raise self._calls.told(error) from error
+                raise self._calls.callers_error(error) from error
             return None

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -20,8 +19,8 @@ from pgflow_starter.postgres.client.callers_transaction import callers_transacti
 from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.run import COLUMNS, FIND, Run, RunReader, run_of
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.features import on_queue
 from pgflow_starter.postgres.stores.flows import compile_flow
-from pgflow_starter.postgres.stores.part import on_queue
 
 logger = logging.getLogger("pgflow_starter.client")
 
@@ -87,7 +86,7 @@ class Starts:
         with self._observer.sending(slug, run_ids) as headers:
             given = _Given(client, slug, inputs, run_ids, headers, connection is not None)
             if connection is None:
-                return self._calls.elsewhere(partial(self._pooled, given, definition))
+                return self._calls.off_main(partial(self._pooled, given, definition))
             with callers_transaction(connection) as conn:
                 return self._in_transaction(conn, given, definition)
 
@@ -97,7 +96,7 @@ class Starts:
         except UnknownFlowError:
             if definition is None:
                 raise
-            self._calls.elsewhere(partial(self._compile, definition))
+            self._calls.off_main(partial(self._compile, definition))
             try:
                 return self._runs(conn, given)
             except UnknownFlowError:
@@ -151,8 +150,7 @@ class Starts:
                     raise
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(NamedTuple):
     """What is to be started, and for whom."""
 
     client: RunReader

@@ -26,7 +26,7 @@ select s.step_slug, s.status,
        extract(epoch from coalesce(s.completed_at, s.failed_at,
                                    (to_jsonb(s) ->> 'skipped_at'::text)::timestamptz))::float8
 from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
-where s.run_id = %s order by d.step_index
+where s.run_id = any(%s::uuid[]) order by d.step_index
 """
 """The rows of a run's steps, for `step_of`. Older cores have no `skipped_at`."""
 

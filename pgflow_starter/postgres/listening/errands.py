@@ -19,7 +19,7 @@ from pgflow_starter.threads.cache import ThreadCache, run_patiently
 from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.worker.troubles import Troubles
 
-logger = logging.getLogger("pgflow_starter")
+logger = logging.getLogger("pgflow_starter.listener")
 
 AGAIN_INTERVAL = 1.0
 """Seconds until enabling notifications again is tried again."""
@@ -120,7 +120,10 @@ class ListenerErrands:
                     failed += queues[i:]
                     break
                 failed.append(queue)
-                self._tell_silent(queue, reason(error), error_type(error))
+                kind = error_type(error)
+                why = f"enabling that failed: {with_remedy(reason(error), kind)}"
+                told = f"inserts into the queue notify nobody, and {why}"
+                self._troubles_of(queue).begin(TroubleKind.NOT_NOTIFIED, told, error_type=kind)
             else:
                 self._troubles_of(queue).end(TroubleKind.NOT_NOTIFIED)
                 self._wake(queue)
@@ -130,10 +133,6 @@ class ListenerErrands:
             self._armed = self._armed or arm
         if arm:
             self._timers.after(AGAIN_INTERVAL, self._try_again)
-
-    def _tell_silent(self, queue: str, why: str, kind: str) -> None:
-        told = f"inserts into the queue notify nobody, and enabling that failed: {with_remedy(why, kind)}"
-        self._troubles_of(queue).begin(TroubleKind.NOT_NOTIFIED, told, error_type=kind)
 
     def _try_again(self) -> None:
         with self._lock:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 from pgflow_starter.errors import PgflowError
@@ -16,14 +15,14 @@ logger = logging.getLogger("pgflow_starter.listener")
 Answer = Callable[[PgflowError | None], object]
 
 
-@dataclass(eq=False, slots=True)
 class Subscription:
     """One queue: whom its notifications wake, and who waits until LISTEN is in force."""
 
-    wake: Callable[[], object]
-    channel: str
-    in_force: bool = False
-    waiting: list[Answer] = field(default_factory=list)
+    def __init__(self, wake: Callable[[], object], channel: str) -> None:
+        self.wake = wake
+        self.channel = channel
+        self.in_force = False
+        self.waiting: list[Answer] = []
 
 
 class Subscriptions:

@@ -10,8 +10,8 @@ import os
 import tarfile
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.setup.npm import pack
@@ -23,8 +23,7 @@ INTEGRITY = "sha512-ElLPkKGPjttBsjlLJfn4CcMeiFwtuUhUNuFADwhQjdrg+netkeONY12oxcbP
 _MIGRATIONS = "package/dist/supabase/migrations/"
 
 
-@dataclass(frozen=True)
-class Migration:
+class Migration(NamedTuple):
     """One migration file of the core."""
 
     name: str
@@ -48,7 +47,7 @@ def migrations() -> tuple[Migration, ...]:
                 found.append(Migration(name, content.read().decode()))
     if not found:
         raise SetupError(f"{PACKAGE} holds no migrations")
-    return tuple(sorted(found, key=lambda migration: migration.name))
+    return tuple(sorted(found))
 
 
 def cache_file() -> Path | None:

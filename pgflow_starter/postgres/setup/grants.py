@@ -48,7 +48,11 @@ def grants(conninfo: str, role: str, *, apply: bool = False, work_only: bool = F
         script = _script(connection, uses, needed, *found)
         if apply:
             _carry_out(connection, [right for right in needed if not right.granted], found[1])
-            _refuse_unless_done(connection, uses, slugs, *found)
+            # A GRANT of what one may not grant is no error to the server, if one has rights there oneself.
+            lacking = rights.missing(connection, uses, slugs, role=role, whole=True)
+            left = [right for right in lacking if not right.granted]
+            if left:
+                raise SetupError(_refused(connection, left[0].owner, refusals.missing_text(left, *found)))
         return script
 
 
@@ -59,16 +63,6 @@ def _carry_out(connection: Connection, lacking: Sequence[Right], quoted: str) ->
                 connection.execute(statement.encode())
         except psycopg.errors.InsufficientPrivilege as error:
             raise SetupError(_refused(connection, owner, f"{error.diag.message_primary}: {statement}")) from None
-
-
-def _refuse_unless_done(
-    connection: Connection, uses: Sequence[Use], slugs: Sequence[str], name: str, quoted: str
-) -> None:
-    """A GRANT of what one may not grant is no error to the server, if one has rights there oneself."""
-    lacking = rights.missing(connection, uses, slugs, role=name, whole=True)
-    left = [right for right in lacking if not right.granted]
-    if left:
-        raise SetupError(_refused(connection, left[0].owner, refusals.told(left, name, quoted)))
 
 
 def _refused(connection: Connection, owner: str, problem: str) -> str:

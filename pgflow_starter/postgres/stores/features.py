@@ -1,14 +1,17 @@
-"""What the pgflow core and the pgmq in a database can do, read from its catalog and never from a version."""
+"""What the pgflow core and the pgmq in a database can do, read from its catalog and never from a version; and what goes
+by that: the parts of a task store, and statements on the table of a queue."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from pgflow_starter.errors import DatabaseError, NotInstalledError
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.database import Database
 
 INSTALL = "run `pgflow-starter db install`"
 
@@ -69,8 +72,7 @@ class Catalog:
         return any(f == function and must <= count and a[:count] == given for f, a, must in self._signatures)
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
+class Features(NamedTuple):
     """What is there.
 
     `flow_input`: `start_tasks` returns it; `headers`: pgmq's messages have some; `conditional_read`: pgmq's `read`
@@ -139,8 +141,7 @@ class Detected:
 
     def __call__(self, conn: Connection) -> Features:
         """It, looked at the first time."""
-        features = self._features
-        return self.anew(conn) if features is None else features
+        return self._features or self.anew(conn)
 
     def anew(self, conn: Connection) -> Features:
         """The same, looked at in any case."""
@@ -154,3 +155,26 @@ class Detected:
     def forget(self) -> None:
         """The core may have been replaced under us."""
         self._features = None
+
+
+class StorePart:
+    """A part of a task store: a Database, and what the core and the pgmq in it were found to do."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._detected = Detected()
+
+    def _rows(self, statement: str, parameters: Any, *, urgent: bool = False) -> list[Any]:
+        return self._database.call(lambda conn: conn.execute(statement, parameters).fetchall(), urgent=urgent)
+
+
+@cache
+def on_queue(statement: str, slug: str, features: Features | None = None) -> str:
+    """The statement on the table of that flow's queue; `features` where it has `{of_queue}`."""
+    parts = {} if features is None else {"of_queue": of_queue(features)}
+    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{slug}"), **parts).as_string()
+
+
+def of_queue(features: Features) -> sql.SQL:
+    """Of a task `t`: that it is the queue's, where tasks have queues; there the index is of queue and message."""
+    return sql.SQL(" and t.queue_name = %(queue)s" if features.tasks_have_queues else "")

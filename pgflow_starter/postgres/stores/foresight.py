@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pgflow_starter.clock import Clock
 
@@ -15,8 +14,7 @@ MAX_AGE = 1.0
 """Seconds for which what was read counts: others may change it, as they may right after it was read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known(Generic[Value]):
+class Known(NamedTuple, Generic[Value]):
     """What was read, None for what is not there; and when, on the monotonic clock."""
 
     value: Value | None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from pgflow_starter.core.definition import StepDefinition, StepKind
@@ -27,8 +26,7 @@ _BY_RUN = object()
 _GONE = "its run is in the database no more"
 
 
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
+class _Unreadable(NamedTuple):
     why: str
 
 
@@ -101,13 +99,9 @@ def _handed(step: StepDefinition | None, given: Any, flow_input: str | None) -> 
         return None
     if step.kind == StepKind.SINGLE and flow_input is None and "run" in given:  # the older cores' shape: no step may be
         return given["run"]  # called so
-    if _root(step) and flow_input is not None:
+    if step.kind == StepKind.SINGLE and not step.depends_on and flow_input is not None:
         return _decoded(flow_input)
     return _BY_RUN
-
-
-def _root(step: StepDefinition) -> bool:
-    return step.kind == StepKind.SINGLE and not step.depends_on
 
 
 def _task_of(queue: str, step: StepDefinition | None, row: Any, given: Any, flow_input: Any) -> Task:

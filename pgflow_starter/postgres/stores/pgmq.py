@@ -1,4 +1,4 @@
-"""pgmq's notifications: enable, disable, and whether they are as wanted."""
+"""pgmq's notifications: enable, and whether they are as wanted."""
 
 from __future__ import annotations
 
@@ -45,7 +45,6 @@ from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
 where c.oid = pg_catalog.to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || %s::text))::oid
   and t.tgname = 'trigger_notify_queue_insert_listeners' and t.tgenabled not in ('O', 'A')
 """
-_DISABLE = "select pgmq.disable_notify_insert(%(queue)s::text)"
 
 
 def channel(queue: str) -> str:
@@ -89,11 +88,3 @@ def throttles(conn: Connection, queues: Sequence[str]) -> dict[str, int]:
     """The milliseconds between the notifications of those of these queues that notify."""
     rows: list[Any] = conn.execute(_THROTTLES, (list(queues),)).fetchall()
     return dict(rows)
-
-
-def disable_notify(conn: Connection, queue: str) -> None:
-    """Let inserts notify no more."""
-    with conn.transaction():
-        conn.execute(LIMIT_LOCKS)
-        conn.execute(_LOCK_QUEUE, {"queue": queue})
-        conn.execute(_DISABLE, {"queue": queue})

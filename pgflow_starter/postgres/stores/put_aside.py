@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
-from psycopg import sql
-
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.features import Features
+from pgflow_starter.postgres.stores.features import Features, on_queue
 
 REFUSED_VT, LONGEST_REFUSED_VT = 2, 300
 """Seconds that messages whose task cannot be started are left alone at most: nearly all of a queue's, or a few."""
@@ -83,8 +80,6 @@ with free as materialized (
 update pgmq.{queue} q set vt = clock_timestamp() + pg_catalog.make_interval(secs => free.seconds)
 from free where q.msg_id = free.msg_id
 """
-# Where tasks have queues, the index is of queue and message.
-_OF_QUEUE = " and t.queue_name = %(queue)s"
 
 
 class Aside:
@@ -106,25 +101,14 @@ class Aside:
         longest = REFUSED_VT if whole_queue else LONGEST_REFUSED_VT
         given: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "longest": longest, "most": AT_ONCE}
         given |= {"ids": list(unstarted), "refused": list(refused)}
-        row: Any = conn.execute(_statement(_PUT_ASIDE, self.queue, self._features), given).fetchone()
+        row: Any = conn.execute(on_queue(_PUT_ASIDE, self.queue, self._features), given).fetchone()
         nobodys, locked = row
         if whole_queue:
-            row = conn.execute(_statement(_PUT_ALL_ASIDE, self.queue, self._features), given).fetchone()
+            row = conn.execute(on_queue(_PUT_ALL_ASIDE, self.queue, self._features), given).fetchone()
             nobodys += row[0]
         return nobodys, locked
 
     def extend(self, conn: Connection, seconds: dict[int, int]) -> None:
         """Have these messages invisible for so many seconds; those that somebody has locked stay as they are."""
         given = {"ids": list(seconds), "seconds": list(seconds.values())}
-        conn.execute(_statement(_EXTEND, self.queue, self._features), given)
-
-
-@cache
-def _statement(statement: str, queue: str, features: Features) -> str:
-    table = sql.Identifier(f"q_{queue}")
-    return sql.SQL(statement).format(queue=table, of_queue=of_queue(features)).as_string()
-
-
-def of_queue(features: Features) -> sql.SQL:
-    """Of a task `t`: that it is the queue's, where tasks have queues."""
-    return sql.SQL(_OF_QUEUE if features.tasks_have_queues else "")
+        conn.execute(on_queue(_EXTEND, self.queue, self._features), given)

@@ -26,7 +26,7 @@ def refuse_missing(conn: Connection, lacking: Sequence[Right]) -> None:
     if lacking:
         role = rights.role_of(conn)
         assert role is not None
-        raise MissingRightsError(told(lacking, *role))
+        raise MissingRightsError(missing_text(lacking, *role))
 
 
 def refuse_denied(conn: Connection, error: psycopg.Error, uses: Sequence[Use], slug: str | None) -> NoReturn:
@@ -44,7 +44,7 @@ def refuse_denied(conn: Connection, error: psycopg.Error, uses: Sequence[Use], s
     if not named or role is None:
         msg = f"{said}: no right on it that a worker needs was found missing; one on single columns does not do"
         raise MissingRightsError(msg)
-    raise MissingRightsError(f"{said}, and rights on single columns of it do not do: {told(named, *role)}")
+    raise MissingRightsError(f"{said}, and rights on single columns of it do not do: {missing_text(named, *role)}")
 
 
 def _is_stored(conn: Connection, slug: str | None) -> bool:
@@ -54,7 +54,7 @@ def _is_stored(conn: Connection, slug: str | None) -> bool:
         return True
 
 
-def told(lacking: Sequence[Right], name: str, quoted: str) -> str:
+def missing_text(lacking: Sequence[Right], name: str, quoted: str) -> str:
     """In one line: what is missing for the role, and the statements that mend it."""
     problems = problems_of(lacking, name, quoted)
     more = len(problems) - MENTIONED

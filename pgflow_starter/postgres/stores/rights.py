@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.needs import (
-    FUNCTIONS,
-    HARMLESS,
-    IN_BODIES,
-    QUEUE_TABLES,
-    SCHEMAS,
-    TABLES,
-    THROTTLE,
-    Kind,
-    Use,
-)
+from pgflow_starter.postgres.stores import needs
+from pgflow_starter.postgres.stores.needs import Kind, Use
 from pgflow_starter.postgres.stores.row_security import REFUSED, WHO
 
 # Of a role: each right on what is there, whether the role has it, and whether row level security refuses it for
@@ -111,8 +101,7 @@ where rolname::text = coalesce(%s::text, current_user::text)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Right:
+class Right(NamedTuple):
     """One right on one thing, named as SQL does; `slug` of whose queue it is. `hidden`: row level security refuses it
     for certain. `owner`: of the thing."""
 
@@ -144,12 +133,7 @@ def slugs(conn: Connection) -> list[str]:
 
 
 def missing(
-    conn: Connection,
-    uses: Sequence[Use],
-    slugs: Sequence[str] = (),
-    *,
-    role: str | None = None,
-    whole: bool = False,
+    conn: Connection, uses: Sequence[Use], slugs: Sequence[str] = (), *, role: str | None = None, whole: bool = False
 ) -> list[Right]:
     """The rights that the role (None: who asks) surely needs and has not, on what is there; on `whole` tables, or else
     on some column. Raises psycopg's errors.
@@ -160,7 +144,7 @@ def missing(
     if not lacking:
         return []
     callers = {str(row[0]) for row in conn.execute(_WITH_CALLERS_RIGHTS).fetchall()}
-    owners = {key for functions, keys in IN_BODIES if callers.isdisjoint(functions) for key in keys}
+    owners = {key for functions, keys in needs.IN_BODIES if callers.isdisjoint(functions) for key in keys}
     return [right for right in lacking if right.key not in owners]
 
 
@@ -184,29 +168,31 @@ def _rights(
     conn: Connection, uses: Sequence[Use], slugs: Sequence[str], role: str | None, *, every: bool, whole: bool
 ) -> list[Right]:
     tables = [
-        (*table.split("."), privileges, use, None) for use in uses for table, privileges in TABLES.get(use, {}).items()
+        (*table.split("."), privileges, use, None)
+        for use in uses
+        for table, privileges in needs.TABLES.get(use, {}).items()
     ]
     tables += [
         ("pgmq", f"{prefix}_{slug.lower()}", privileges, use, slug)
         for use in uses
-        for prefix, privileges in QUEUE_TABLES.get(use, {}).items()
+        for prefix, privileges in needs.QUEUE_TABLES.get(use, {}).items()
         for slug in slugs
     ]
     if "work" in uses:
-        tables += [(*THROTTLE, slug) for slug in ([None] if every else slugs)]
-    schemas = [(name, privilege, use) for use in uses for name, privilege in SCHEMAS.get(use, {}).items()]
+        tables += [(*needs.THROTTLE, slug) for slug in ([None] if every else slugs)]
+    schemas = [(name, privilege, use) for use in uses for name, privilege in needs.SCHEMAS.get(use, {}).items()]
     given: dict[str, Any] = {"role": role, "all": every, "single": not whole, "asked": list(uses)}
     given |= _columns(("schemas", "tables", "privileges", "uses", "slugs"), tables)
     given |= _columns(("in_schemas", "schema_privileges", "schema_uses"), schemas)
     rows: list[Any] = conn.execute(_RIGHTS, given).fetchall()
     rows += _closed_functions(conn, uses, role, every=every)
     rights = [Right(*row) for row in rows]
-    rights = [replace(r, hidden=False) if r.hidden and r.key in HARMLESS else r for r in rights]
+    rights = [r._replace(hidden=False) if r.hidden and r.key in needs.HARMLESS else r for r in rights]
     return rights if every else [right for right in rights if not right.granted or right.hidden]
 
 
 def _closed_functions(conn: Connection, uses: Sequence[Use], role: str | None, *, every: bool) -> list[Any]:
-    functions = [(name, use) for use in uses for name in FUNCTIONS[use]]
+    functions = [(name, use) for use in uses for name in needs.FUNCTIONS[use]]
     names = [name.partition(".")[2] for name, _ in functions]
     if conn.execute(_CLOSED, (names,)).fetchone() != (True,):
         return []

@@ -9,7 +9,7 @@ from typing import Any
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.part import StorePart, on_queue
+from pgflow_starter.postgres.stores.features import StorePart, on_queue
 
 _GIVEN = """
 unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])

@@ -15,7 +15,7 @@ from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.part import StorePart, on_queue
+from pgflow_starter.postgres.stores.features import StorePart, on_queue
 from pgflow_starter.postgres.stores.settling import EXHAUST
 from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 
@@ -136,19 +136,14 @@ class Stalled(StorePart):
         given: set[_Key] = set()
         for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
             keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in group])
-            keys["worker"] = worker_id
-            statement = on_queue(_GIVE_BACK, slug)
-            rows: list[Any] = self._database.call(
-                lambda conn, s=statement, k=keys: conn.execute(s, k).fetchall()  # type: ignore[misc]
-            )
-            given.update(rows)
+            given.update(self._rows(on_queue(_GIVE_BACK, slug), {**keys, "worker": worker_id}))
         return given
 
     def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
         """As `TaskStore.started_by`."""
-        rows: list[Any] = self._database.call(lambda conn: conn.execute(_STARTED_BY, (list(workers),)).fetchall())
         return [
-            (worker, Task(run, slug, step, index, msg, 0, None, None)) for worker, run, slug, step, index, msg in rows
+            (worker, Task(run, slug, step, index, msg, 0, None, None))
+            for worker, run, slug, step, index, msg in self._rows(_STARTED_BY, (list(workers),))
         ]
 
     def recover_stalled(self, slugs: Collection[str], own: Collection[UUID], stale_threshold: float) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -19,14 +18,8 @@ from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import QUERY_CANCELED, Database
 from pgflow_starter.postgres.connections.errors import translate
-from pgflow_starter.postgres.stores.claiming import (
-    HIDDEN_VT,
-    SINGLY_VT,
-    VEILED_VT,
-    VT_MARGIN,
-    Messages,
-    of_one_message,
-)
+from pgflow_starter.postgres.stores import claiming
+from pgflow_starter.postgres.stores.claiming import Messages, of_one_message
 from pgflow_starter.postgres.stores.evidence import Looks
 from pgflow_starter.postgres.stores.inputs import FlowInputs
 from pgflow_starter.postgres.stores.settling import Settling
@@ -70,13 +63,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         return self._of_known_steps(definition, worker_id, claimed)
 
     def _claimed(
-        self,
-        definition: FlowDefinition,
-        worker_id: UUID,
-        quantity: int,
-        scope: CancelScope,
-        answers: float,
-        claim: Any,
+        self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float, claim: Any
     ) -> Claimed:
         """One of the ways to claim, and what it came to."""
 
@@ -104,7 +91,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         with suppress(DatabaseError):
             self.give_back(worker_id, unknown)
         known = tuple(task for task in claimed.tasks if task.step_slug in steps)
-        return replace(claimed, tasks=known, unknown=frozenset(task.step_slug for task in unknown))
+        return claimed._replace(tasks=known, unknown=frozenset(task.step_slug for task in unknown))
 
     def _messages(
         self, conn: Connection, definition: FlowDefinition, worker_id: UUID, vt: int | None = None
@@ -118,10 +105,10 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         """Read, and then start each task by itself, for one of them cannot be."""
 
         def read(conn: Connection) -> list[Any]:
-            return self._messages(conn, definition, worker_id, SINGLY_VT).read(conn, quantity)
+            return self._messages(conn, definition, worker_id, claiming.SINGLY_VT).read(conn, quantity)
 
         def start(message: int, headers: str | None, conn: Connection) -> tuple[Task, ...]:
-            messages = self._messages(conn, definition, worker_id, SINGLY_VT)
+            messages = self._messages(conn, definition, worker_id, claiming.SINGLY_VT)
             with self._wired(conn, messages):
                 rows = messages.start(conn, message, headers)
             return self._tasks(conn, messages, definition, rows)[3]
@@ -157,12 +144,12 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
             messages = Messages(definition, worker_id, self._detected(conn))
             hidden, veiled = messages.hidden(conn)
             if hidden or veiled:
-                messages.extend(conn, dict.fromkeys(unstarted, HIDDEN_VT if hidden else VEILED_VT))
+                messages.extend(conn, dict.fromkeys(unstarted, claiming.HIDDEN_VT if hidden else claiming.VEILED_VT))
                 nobodys = 0 if hidden else len(unstarted) - len(refused)
-                return replace(claimed, nobodys=nobodys, hidden=hidden, veiled=veiled)
+                return claimed._replace(nobodys=nobodys, hidden=hidden, veiled=veiled)
             few = 2 * len(started) < len(ids)
             nobodys, locked = messages.put_aside(conn, unstarted, refused, whole_queue=few)
-            return replace(claimed, nobodys=nobodys, locked=locked)
+            return claimed._replace(nobodys=nobodys, locked=locked)
 
         try:
             return self._database.call(put)
@@ -180,7 +167,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         steps = {s.slug: s for s in definition.steps}
         try:
             if not messages.each_its_own_vt:
-                vts = {r[3]: definition.timeout_of(steps[r[1]]) + VT_MARGIN for r in started if r[1] in steps}
+                vts = {r[3]: definition.timeout_of(steps[r[1]]) + claiming.VT_MARGIN for r in started if r[1] in steps}
                 other = {message: seconds for message, seconds in vts.items() if seconds != messages.vt}
                 if other:
                     messages.extend(conn, other)

@@ -14,8 +14,7 @@ from uuid import UUID
 from psycopg import sql
 
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.claiming import WIRED
-from pgflow_starter.postgres.stores.part import StorePart
+from pgflow_starter.postgres.stores.features import StorePart
 
 MARK = "pgflow_starter:"
 """Before the slug, as the function's name. A colon is in no name of an edge function."""
@@ -28,6 +27,13 @@ STOPPED = "coalesce((pg_catalog.to_jsonb(w) ->> 'stopped_at'::text)::timestamptz
 
 LOOK_LOCK = 0.1
 """Seconds that a look into many queues waits for one that somebody has locked: each claims by itself then."""
+
+# Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
+WIRED = """
+exists (select from pgflow.workers where worker_id = {worker})
+and exists (select from pgflow.flows where flow_slug = {queue})
+and exists (select from pgmq.meta where queue_name::text = {queue})
+"""
 
 # Workers' rows, marked as `OURS`; again is no harm, and one that was stopped is a worker anew.
 REGISTER_WORKERS = f"""
@@ -106,9 +112,7 @@ class WorkerRows(StorePart):
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
         """As `TaskStore.heartbeat`. Waits for nobody else's."""
-        rows: list[Any] = self._database.call(
-            lambda conn: conn.execute(_HEARTBEAT, (list(workers),)).fetchall(), urgent=True
-        )
+        rows = self._rows(_HEARTBEAT, (list(workers),), urgent=True)
         return {worker for worker, deprecated in rows if deprecated}
 
     def keep_young(self, workers: Sequence[UUID]) -> None:
