@@ -73,7 +73,7 @@ class Server:
         self._said = SaidOnce()
 
     def sessions(self, wanted: Callable[[], bool]) -> Callable[[], Session]:
-        """What connects, as long as that is `wanted`, to the server as the last look found it. Raises whatever comes."""
+        """What connects, as long as that is `wanted`, to the server as the last look found it. Raises anything."""
         wanted_sessions, direct = gated(wanted), self._direct
         options = {**self._options, "prepare_threshold": self._prepare_threshold}
 
