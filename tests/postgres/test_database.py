@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import pytest
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.canceller import Canceller
-from pgflow_starter.postgres.connections.connection import ServerLimits, Session
+from pgflow_starter.postgres.connections.connection import Session
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.pool import NAME
 from pgflow_starter.postgres.connections.time_limits import TimeLimit
@@ -286,20 +285,3 @@ def test_what_is_wrong_with_us_and_not_with_the_database_is_told_once_until_it_g
             in_use.enter_context(db.connection())
     told = [r.getMessage() for r in caplog.records if r.name == "pgflow_starter.database"]
     assert told == ["connecting failed: TypeError: no such luck"] * 2
-
-
-def test_a_probe_whose_connection_somebody_ends_is_no_outage_where_the_next_one_is_answered(
-    empty_database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    limit_by = Session.limit_by
-
-    def cut(conn: Session, limits: ServerLimits | None) -> None:
-        monkeypatch.setattr(Session, "limit_by", limit_by)
-        with socket.socket(fileno=os.dup(conn.fileno())) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
-        limit_by(conn, limits)
-
-    monkeypatch.setattr(Session, "limit_by", cut)
-    with opened(empty_database) as db, db.connection() as conn:
-        assert conn.execute("select 1").fetchone() == (1,)
-    assert caplog.records == []
