@@ -21,6 +21,13 @@ class LogErrors(StrEnum):
     TYPE = "type"
 
 
+class FastLaneUse(StrEnum):
+    """Whether the fast lane may be used."""
+
+    AUTO = "auto"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The settings of a starter; all times in seconds. Made by `settings_from`, which checks them."""
@@ -59,6 +66,9 @@ class Settings:
     log_errors: LogErrors = LogErrors.FULL
     """What the log and the span of a failing task say: `full`, with message and traceback, or `type`, the exception's
     type and where it was raised, without message and source lines, for these may quote what the task was about."""
+    fast_lane: FastLaneUse = FastLaneUse.AUTO
+    """`auto`: set-based statements do what the core's functions do, where these are ones that they were proven to
+    equal; `off`: the core's functions always."""
     lazy: bool = False
     """Start at the first call, once in each process that makes one: for servers that fork."""
     on_terminate: Callable[[StarterTerminated], object] | None = None
@@ -84,6 +94,11 @@ _NUMBERS: dict[str, tuple[float, float, bool]] = {
     "stale_threshold": (0.0, _DAY, True),
     "shutdown_timeout": (0.0, _DAY, False),
 }
+_WORDS: dict[str, type[StrEnum]] = {
+    "signal_strategy": SignalStrategy,
+    "log_errors": LogErrors,
+    "fast_lane": FastLaneUse,
+}
 _PROVIDERS = {"tracer_provider": "get_tracer", "meter_provider": "get_meter", "logger_provider": "get_logger"}
 _COUNTS: dict[str, tuple[int, int]] = {
     "pool_size": (1, 1000),
@@ -97,8 +112,7 @@ def settings_from(conninfo: object, given: dict[str, Any]) -> Settings:
     problems = list(_problems(conninfo, given))
     if problems:
         raise ValueError("; ".join(problems))
-    words = {"signal_strategy": SignalStrategy, "log_errors": LogErrors}
-    return Settings(**{**given, **{name: kind(given[name]) for name, kind in words.items() if name in given}})
+    return Settings(**{**given, **{name: kind(given[name]) for name, kind in _WORDS.items() if name in given}})
 
 
 def bounds(name: str) -> str:
@@ -124,10 +138,9 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
         yield f"conninfo must be a libpq connection string or URI, got {type(conninfo).__name__}"
     if given.get("listen_conninfo") is not None and not isinstance(given["listen_conninfo"], str):
         yield f"listen_conninfo must be a libpq connection string or URI, got {type(given['listen_conninfo']).__name__}"
-    if given.get("signal_strategy", "polling") not in tuple(SignalStrategy):
-        yield f"signal_strategy must be 'polling' or 'notify', got {given['signal_strategy']!r}"
-    if given.get("log_errors", "full") not in tuple(LogErrors):
-        yield f"log_errors must be 'full' or 'type', got {given['log_errors']!r}"
+    for name, kind in _WORDS.items():
+        if given.get(name, next(iter(kind))) not in tuple(kind):
+            yield f"{name} must be {' or '.join(map(repr, map(str, kind)))}, got {given[name]!r}"
     if given.get("on_terminate") is not None and not callable(given["on_terminate"]):
         yield f"on_terminate must be a function of one argument, got {given['on_terminate']!r}"
     if not isinstance(given.get("lazy", False), bool):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgflow_starter.clock import SystemClock, uniform_unit
-from pgflow_starter.config import LogErrors, Settings
+from pgflow_starter.config import FastLaneUse, LogErrors, Settings
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import SignalStrategy, phases_of
@@ -89,6 +89,7 @@ class Parts:
         self.dispatcher = Dispatcher(self.threads, self.timers, self.clock)
         self.lane = Lane(self.threads, settings.pool_size)
         self._flow_store = PostgresFlowStore(self.database, self.clock)
+        self._fast_lane = settings.fast_lane is FastLaneUse.AUTO
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self.workers = Workers(
             self.tree, self._flow_store, self._make_worker_world, settings.max_concurrency, settings.phase_timeout
@@ -113,6 +114,7 @@ class Parts:
                     self._definition_of_slug,
                     self._wake_worker,
                     self._error_at_end,
+                    fast_lane=self._fast_lane,
                 )
         return self._client
 
@@ -223,7 +225,7 @@ class Parts:
         from pgflow_starter.worker.poll_intervals import PollPolicy
         from pgflow_starter.worker.world import WorkerWorld
 
-        s, store = self.settings, PostgresTaskStore(self.database)
+        s, store = self.settings, PostgresTaskStore(self.database, fast_lane=self._fast_lane)
         policy = PollPolicy(
             s.signal_strategy, s.min_poll_interval, s.max_poll_interval, s.notify_fallback_interval, s.notify_throttle
         )

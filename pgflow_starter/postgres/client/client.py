@@ -22,6 +22,7 @@ from pgflow_starter.postgres.client.starts import Starts, unknown_flow
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.client.waits import Waits
 from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 
 CLIENT_POOL_SIZE = 4
 
@@ -37,7 +38,7 @@ class Client:
             msg = f"conninfo must be a libpq connection string or URI, got {type(conninfo).__name__}"
             raise ValueError(msg)
         database = Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=clock, patience=patience)
-        self._setup(Calls(database), observer, clock, lambda _: None, lambda _: None)
+        self._setup(Calls(database), observer, clock, lambda _: None, lambda _: None, True)
         dropped = self._dropped = weakref.finalize(self, _dropped, self._calls)
         dropped.atexit = False
 
@@ -50,6 +51,8 @@ class Client:
         definitions: Callable[[str], FlowDefinition | None],
         started: Callable[[str], None],
         ended: Callable[[], PgflowError],
+        *,
+        fast_lane: bool,
     ) -> Self:
         """A client over a starter's pool.
 
@@ -57,7 +60,7 @@ class Client:
         was started and committed. `ended` makes what calls raise that meet the starter's end.
         """
         client = cls.__new__(cls)
-        Client._setup(client, Calls(database, ended), observer, clock, definitions, started)
+        Client._setup(client, Calls(database, ended), observer, clock, definitions, started, fast_lane)
         return client
 
     def _setup(
@@ -67,10 +70,11 @@ class Client:
         clock: Clock,
         definitions: Callable[[str], FlowDefinition | None],
         started: Callable[[str], None],
+        fast_lane: bool,
     ) -> None:
         self._calls = calls
         self._definitions = definitions
-        self._starts = Starts(calls, observer, started)
+        self._starts = Starts(calls, observer, started, FastLane(wanted=fast_lane))
         self._dropped = None
         self._waits = Waits(clock)
         self._endings = Endings(calls, self._waits, clock)

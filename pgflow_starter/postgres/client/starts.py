@@ -19,6 +19,7 @@ from pgflow_starter.postgres.client.callers_transaction import callers_transacti
 from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.run import COLUMNS, FIND, Run, RunReader, run_of
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import on_queue
 from pgflow_starter.postgres.stores.flows import compile_flow
 
@@ -64,8 +65,11 @@ where msg_id in (select message_id from pgflow.step_tasks where run_id = any(%s:
 class Starts:
     """Starts the runs of one client. `started(slug)` is told when some were started and committed. Thread-safe."""
 
-    def __init__(self, calls: Calls, observer: MessageObserver, started: Callable[[str], None]) -> None:
+    def __init__(
+        self, calls: Calls, observer: MessageObserver, started: Callable[[str], None], fast_lane: FastLane
+    ) -> None:
         self._calls = calls
+        self._fast_lane = fast_lane
         self._observer = observer
         self._started = started
 
@@ -137,7 +141,7 @@ class Starts:
         while True:
             tries -= 1
             try:
-                rows = _start(conn, given)
+                rows = self._start(conn, given)
                 return [run_of(rows[run_id], given.client, committed=not given.callers) for run_id in given.run_ids]
             except psycopg.errors.UniqueViolation as error:
                 # Another call has just started one of them: the next statement sees it, unless it sees the past only.
@@ -148,6 +152,34 @@ class Starts:
             except _AGAIN:
                 if given.callers or not tries:
                     raise
+
+    def _start(self, conn: Connection, given: _Given) -> dict[UUID, Any]:
+        """The rows of all, those that were there included, by id. Raises UnknownFlowError, PgflowError."""
+        parameters = {"slug": given.slug, "inputs": list(given.inputs), "run_ids": [str(r) for r in given.run_ids]}
+        idle = conn.info.transaction_status == TransactionStatus.IDLE
+        by_itself = idle and given.headers is None and len(given.run_ids) == 1
+        # In a transaction of the caller's: a savepoint, for a run_id that is taken must not end it.
+        with nullcontext() if by_itself else conn.transaction():
+            rows = self._start_fast(conn, parameters) if len(given.run_ids) > 1 else {}
+            if len(rows) < len(given.run_ids):
+                rows |= _by_id(conn.execute(_START, parameters).fetchall())
+            if given.headers is not None and rows:
+                set_headers(conn, given.slug, list(rows), given.headers)
+            # Those that have failed already, of their first steps' conditions, are read again for why.
+            again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
+            return rows | _found(conn, given.slug, again) if again else rows
+
+    def _start_fast(self, conn: Connection, parameters: dict[str, Any]) -> dict[UUID, Any]:
+        try:
+            with conn.transaction():
+                return _by_id(self._fast_lane.start(conn, **parameters, columns=COLUMNS.format(error="null")))
+        except psycopg.errors.UniqueViolation:
+            raise
+        except psycopg.Error as error:
+            if error.sqlstate is None:
+                raise
+            self._fast_lane.forget()
+            return {}  # the core's functions say what it is
 
 
 class _Given(NamedTuple):
@@ -180,21 +212,6 @@ def _unknown(error: DatabaseError, run_ids: Sequence[UUID]) -> OutcomeUnknownErr
     )
     told.run_ids = tuple(run_ids)
     return told
-
-
-def _start(conn: Connection, given: _Given) -> dict[UUID, Any]:
-    """The rows of all, those that were there included, by id. Raises UnknownFlowError, PgflowError."""
-    parameters = {"slug": given.slug, "inputs": list(given.inputs), "run_ids": [str(r) for r in given.run_ids]}
-    idle = conn.info.transaction_status == TransactionStatus.IDLE
-    by_itself = idle and given.headers is None and len(given.run_ids) == 1
-    # In a transaction of the caller's: a savepoint, for a run_id that is taken must not end it.
-    with nullcontext() if by_itself else conn.transaction():
-        rows = _by_id(conn.execute(_START, parameters).fetchall())
-        if given.headers is not None and rows:
-            set_headers(conn, given.slug, list(rows), given.headers)
-        # Those that have failed already, of their first steps' conditions, are read again for why.
-        again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
-        return rows | _found(conn, given.slug, again) if again else rows
 
 
 def _found(conn: Connection, slug: str, run_ids: Sequence[UUID]) -> dict[UUID, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import StorePart, on_queue
+from pgflow_starter.postgres.stores.free_runs import FREE, IS_FREE, columns
 
 _GIVEN = """
 unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
@@ -34,16 +37,6 @@ select array(select r.run_id from pgflow.runs r
         from {_GIVEN} join free using (run_id),
             lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb) t)
 """  # noqa: S608 - constants
-# What is free is decided once, for all statements of the transaction: a run that somebody releases in between would
-# have its tasks failed, but not for good.
-_FREE = """
-with free as materialized (
-    select run_id from pgflow.runs where run_id = any(%(all_runs)s::uuid[]) order by run_id for update skip locked
-)
-select array(select r.run_id from pgflow.runs r
-             where r.run_id = any(%(all_runs)s::uuid[]) and r.run_id not in (select run_id from free)),
-       set_config('pgflow_starter.free', coalesce((select string_agg(run_id::text, ',') from free), ''), true)
-"""
 # The same for outcomes of which something else was locked: a step's state, the task, its message.
 _ALL_FREE = """
 with free as materialized (
@@ -74,17 +67,16 @@ select array(select r.run_id from pgflow.runs r
              where r.run_id = any(%(all_runs)s::uuid[]) and r.run_id not in (select run_id from all_free)),
        set_config('pgflow_starter.free', coalesce((select string_agg(run_id::text, ',') from all_free), ''), true)
 """
-_IS_FREE = "o.run_id = any(string_to_array(nullif(current_setting('pgflow_starter.free'), ''), ',')::uuid[])"
 _RUN = "(select r.status from pgflow.runs r where r.run_id = o.run_id)"
 _COMPLETE_FREE = f"""
 select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, {_RUN})) filter (where {_COMPLETED} is not true)
 from {_GIVEN},
-    lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb) t where {_IS_FREE}
+    lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb) t where {IS_FREE}
 """  # noqa: S608 - constants
 _FAIL_FREE = f"""
 select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, {_RUN})) filter (where {_FAILED} is not true)
 from {_GIVEN},
-    lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, o.text) t where {_IS_FREE}
+    lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, o.text) t where {IS_FREE}
 """  # noqa: S608 - constants
 # Leaves tasks no attempt, so that fail_task fails them for good.
 EXHAUST = """
@@ -95,15 +87,57 @@ from pgflow.steps s join pgflow.flows f using (flow_slug),
 where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug and t.status = 'started'
   and t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.task_index
 """
-_EXHAUST_FREE = f"{EXHAUST} and {_IS_FREE}"
+_EXHAUST_FREE = f"{EXHAUST} and {IS_FREE}"
 
 
 class Settling(StorePart):
     """Writes outcomes. Blocks on I/O; thread-safe."""
 
+    _fast_lane: FastLane
+
     def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
-        """As `TaskStore.settle`, in one transaction and one round trip: all that are not locked or nothing."""
+        """As `TaskStore.settle`, in one transaction and one round trip: all that are not locked or nothing.
+
+        What the fast lane leaves to the core's functions is written after it, each run in a transaction of its own.
+        """
         ordered = sorted(outcomes, key=lambda o: (o.task.run_id, o.task.step_slug, o.task.task_index))
+        if not careful:
+            try:
+                found = self._database.call(partial(self._settle_fast, ordered), answers=answers)
+            except DatabaseError as error:
+                if error.connection_lost or error.timed_out:
+                    raise
+                self._fast_lane.forget()
+            else:
+                if found is not None and len(found[1]) < len(ordered):
+                    return self._settle_rest(*found, answers)
+        return self._settle_by_core(ordered, answers, careful)
+
+    def _settle_fast(self, outcomes: Sequence[Outcome], conn: Connection) -> tuple[Settled, list[Outcome]] | None:
+        """By the fast lane: what came of it, and the outcomes that it left; None where it is off."""
+        found = self._fast_lane.settle(conn, outcomes)
+        if found is None:
+            return None
+        row, written = found
+        settled = _settled(outcomes, row, [])
+        done = written.union(map(id, settled), (id(outcome) for outcome, _ in settled.ignored))
+        return settled, [outcome for outcome in outcomes if id(outcome) not in done]
+
+    def _settle_rest(self, settled: Settled, rest: Sequence[Outcome], answers: float) -> Settled:
+        """What was settled, together with the rest; a run of which that fails is left as if somebody had locked it."""
+        locked, ignored = list(settled), list(settled.ignored)
+        for _, run in groupby(rest, key=lambda outcome: outcome.task.run_id):
+            outcomes = list(run)
+            try:
+                part = self._settle_by_core(outcomes, answers, careful=False)
+            except DatabaseError:  # to be raised when it is tried again by itself
+                locked += outcomes
+            else:
+                locked += part
+                ignored += part.ignored
+        return Settled(locked, ignored)
+
+    def _settle_by_core(self, ordered: Sequence[Outcome], answers: float, careful: bool) -> Settled:
         if not careful:
             try:
                 return self._database.call(partial(_settle, ordered), answers=answers)
@@ -111,14 +145,14 @@ class Settling(StorePart):
                 if not error.locked:
                     raise
         # Something of one of them is locked, or a table is: then this fails as well.
-        find = on_queue(_ALL_FREE, outcomes[0].task.flow_slug)
+        find = on_queue(_ALL_FREE, ordered[0].task.flow_slug)
         return self._database.call(partial(_settle_found, ordered, find), answers=answers)
 
 
 def _settle(outcomes: Sequence[Outcome], conn: Connection) -> Settled:
     if any(o.kind is not OutcomeKind.COMPLETED for o in outcomes):
-        return _settle_found(outcomes, _FREE, conn)
-    row: Any = conn.execute(_COMPLETE, _columns(outcomes)).fetchone()
+        return _settle_found(outcomes, FREE, conn)
+    row: Any = conn.execute(_COMPLETE, columns(outcomes)).fetchone()
     return _settled(outcomes, row, [(outcomes, row[2])])
 
 
@@ -129,24 +163,14 @@ def _settle_found(outcomes: Sequence[Outcome], find: str, conn: Connection) -> S
     for_good = [o for o in failed if o.kind is OutcomeKind.FAILED_FOR_GOOD]
     written: list[tuple[Sequence[Outcome], Any]] = []
     with conn.pipeline(), conn.transaction():
-        found = conn.execute(find, {f"all_{name}": column for name, column in _columns(outcomes).items()})
+        found = conn.execute(find, columns(outcomes, "all_"))
         if completed:
-            written.append((completed, conn.execute(_COMPLETE_FREE, _columns(completed))))
+            written.append((completed, conn.execute(_COMPLETE_FREE, columns(completed))))
         if for_good:
-            conn.execute(_EXHAUST_FREE, _columns(for_good))
+            conn.execute(_EXHAUST_FREE, columns(for_good))
         if failed:
-            written.append((failed, conn.execute(_FAIL_FREE, _columns(failed))))
+            written.append((failed, conn.execute(_FAIL_FREE, columns(failed))))
     return _settled(outcomes, found.fetchone(), [(part, cursor.fetchone()[0]) for part, cursor in written])
-
-
-def _columns(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    tasks = [o.task for o in outcomes]
-    return {
-        "runs": [t.run_id for t in tasks],
-        "steps": [t.step_slug for t in tasks],
-        "indexes": [t.task_index for t in tasks],
-        "texts": [o.output_json if o.kind is OutcomeKind.COMPLETED else o.error for o in outcomes],
-    }
 
 
 def _settled(outcomes: Sequence[Outcome], row: Any, ignored: Sequence[tuple[Sequence[Outcome], Any]]) -> Settled:

@@ -21,6 +21,7 @@ from pgflow_starter.postgres.connections.errors import translate
 from pgflow_starter.postgres.stores import claiming
 from pgflow_starter.postgres.stores.claiming import Messages, of_one_message
 from pgflow_starter.postgres.stores.evidence import Looks
+from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.inputs import FlowInputs
 from pgflow_starter.postgres.stores.settling import Settling
 from pgflow_starter.postgres.stores.stalled import Stalled
@@ -36,8 +37,9 @@ _UNWIRED_STATES = (*MISSING_STATES, "23503")  # or an unknown worker
 class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
     """`ports.TaskStore` on a Database. Blocks on I/O; thread-safe."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, fast_lane: bool = True) -> None:
         super().__init__(database)
+        self._fast_lane = FastLane(wanted=fast_lane)
         self._known_only: dict[str, float] = {}
         self._inputs = FlowInputs()
 
@@ -188,6 +190,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
             yield
         except psycopg.Error as error:
             self._detected.forget()
+            self._fast_lane.forget()
             if error.sqlstate in _UNWIRED_STATES and messages.unwired(conn):
                 raise _unwired(messages.queue) from error
             raise

@@ -1,0 +1,102 @@
+"""Which cores the fast lane stands in for: by what their functions and tables are, never by a version."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pgflow_starter.postgres.connections.connection import Connection
+
+_FUNCTIONS = (
+    "calculate_retry_delay",
+    "cascade_complete_taskless_steps",
+    "complete_task",
+    "fail_task",
+    "maybe_complete_run",
+    "start_flow",
+    "start_ready_steps",
+)
+"""Those that it stands in for, with all that they call in the core."""
+
+_TABLES = ("deps", "flows", "runs", "step_states", "step_tasks", "steps")
+
+# `prosrc` as it is, and all else that decides what a call does; of the tables the columns with their defaults, and the
+# names of the constraints: what a constraint says can only refuse, and what is refused goes to the core's functions.
+_LOOK = """
+with function as materialized (
+    select p.oid, p.proname::text as name, p.xmin::text as version,
+           pg_catalog.md5(pg_catalog.concat_ws('|', p.proname, p.proargnames::text, p.proretset, p.prosecdef,
+               p.proconfig::text, l.lanname, p.prosrc)) as digest
+    from pg_catalog.pg_proc p
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    join pg_catalog.pg_language l on l.oid = p.prolang
+    where n.nspname = 'pgflow' and p.proname = any(%(functions)s::text[])
+), relation as materialized (
+    select c.oid, c.relname::text as name, c.xmin::text as version, c.relkind, c.relrowsecurity, c.relhasrules,
+           c.relhassubclass or c.relispartition as inherits
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'pgflow' and c.relname = any(%(tables)s::text[])
+)
+select (select pg_catalog.md5(pg_catalog.string_agg(digest, ',' order by digest)) from function),
+       (select pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws('|', r.name, a.attname, a.attnotnull,
+                   pg_catalog.format_type(a.atttypid, a.atttypmod), pg_catalog.pg_get_expr(d.adbin, d.adrelid)),
+                   ',' order by r.name, a.attnum))
+        from relation r
+        join pg_catalog.pg_attribute a on a.attrelid = r.oid and a.attnum > 0 and not a.attisdropped
+        left join pg_catalog.pg_attrdef d on d.adrelid = r.oid and d.adnum = a.attnum),
+       (select pg_catalog.md5(pg_catalog.string_agg(pg_catalog.concat_ws('|', r.name, k.conname, k.contype), ','
+                   order by r.name, k.conname, k.contype))
+        from relation r join pg_catalog.pg_constraint k on k.conrelid = r.oid
+        where k.contype in ('c', 'f', 'p', 'u', 'x')),
+       array(select pg_catalog.concat_ws(' ', 'trigger', t.tgname, 'on', r.name)
+             from relation r join pg_catalog.pg_trigger t on t.tgrelid = r.oid where not t.tgisinternal
+             union all select 'row level security on ' || name from relation where relrowsecurity
+             union all select 'rules on ' || name from relation where relhasrules
+             union all select 'partitions of ' || name from relation where inherits or relkind <> 'r'
+             order by 1),
+       array(select oid from function order by oid), array(select oid from relation order by oid),
+       (select pg_catalog.string_agg(version, ',' order by oid) from function),
+       (select pg_catalog.string_agg(version, ',' order by oid) from relation)
+"""
+
+GUARD = """
+(select pg_catalog.string_agg(p.xmin::text, ',' order by p.oid) from pg_catalog.pg_proc p
+ where p.oid = any(%(lane_functions)s::oid[])) = %(lane_functions_were)s
+and (select pg_catalog.string_agg(c.xmin::text, ',' order by c.oid) from pg_catalog.pg_class c
+     where c.oid = any(%(lane_tables)s::oid[])) = %(lane_tables_were)s
+and not exists (select from pg_catalog.pg_trigger t
+                where t.tgrelid = any(%(lane_tables)s::oid[]) and not t.tgisinternal)
+"""
+"""Whether all is as it was when it was looked at: in each statement, for DDL comes at any time."""
+
+_PROVEN = {
+    ("FUNCTIONS", "COLUMNS", "CONSTRAINTS"): "0.8.1",
+}
+"""The cores on which histories of random flows came to the same rows by both: the digests of their functions, columns
+and constraints."""
+
+
+class Core(NamedTuple):
+    """A core that is known: `guard` are the parameters of `GUARD`."""
+
+    version: str
+    guard: dict[str, Any]
+
+
+def look(conn: Connection) -> Core | str:
+    """The core there is, or why the fast lane is off for it. Raises psycopg's errors."""
+    row: Any = conn.execute(_LOOK, {"functions": list(_FUNCTIONS), "tables": list(_TABLES)}).fetchone()
+    digests, others, functions, tables, functions_were, tables_were = row[:3], row[3], *row[4:]
+    version = _PROVEN.get(tuple(digests))
+    if version is None:
+        return "this core's functions or tables are none that it was proven to equal"
+    if others:
+        return f"there is more on the core's tables than the core: {', '.join(others)}"
+    return Core(
+        version,
+        {
+            "lane_functions": functions,
+            "lane_tables": tables,
+            "lane_functions_were": functions_were,
+            "lane_tables_were": tables_were,
+        },
+    )

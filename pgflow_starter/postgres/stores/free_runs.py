@@ -1,0 +1,35 @@
+"""Which runs of some outcomes are free to be changed: this transaction locks them, and waits for nobody's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pgflow_starter.core.task import Outcome, OutcomeKind
+
+# What is free is decided once, for all statements of the transaction: a run that somebody releases in between would
+# have its tasks failed, but not for good.
+FREE = """
+with free as materialized (
+    select run_id from pgflow.runs where run_id = any(%(all_runs)s::uuid[]) order by run_id for update skip locked
+)
+select array(select r.run_id from pgflow.runs r
+             where r.run_id = any(%(all_runs)s::uuid[]) and r.run_id not in (select run_id from free)),
+       set_config('pgflow_starter.free', coalesce((select string_agg(run_id::text, ',') from free), ''), true)
+"""
+"""The runs that somebody else has locked, and those that are free, after which `IS_FREE` goes."""
+
+IS_FREE = "o.run_id = any(string_to_array(nullif(current_setting('pgflow_starter.free'), ''), ',')::uuid[])"
+"""Of an outcome `o`: that its run was free. For the statements that follow in the transaction."""
+
+
+def columns(outcomes: Sequence[Outcome], prefix: str = "") -> dict[str, Any]:
+    """The outcomes as parameters of a statement."""
+    tasks = [o.task for o in outcomes]
+    found = {
+        "runs": [t.run_id for t in tasks],
+        "steps": [t.step_slug for t in tasks],
+        "indexes": [t.task_index for t in tasks],
+        "texts": [o.output_json if o.kind is OutcomeKind.COMPLETED else o.error for o in outcomes],
+    }
+    return {prefix + name: column for name, column in found.items()}
