@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ErrorClass, Identity, ModuleError, ModuleState, ModuleStatus
 
 
-@dataclass(frozen=True, slots=True)
-class RunPhase:
+class RunPhase(NamedTuple):
     """Effect: run the phase as it is planned and report with the token."""
 
     phase: Phase
@@ -35,23 +35,20 @@ class CancelPhase:
     """Effect: interrupt the running phase; it took too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """Effect: send a due message with the token after `delay` seconds."""
 
     delay: float
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptBegan:
+class AttemptBegan(NamedTuple):
     """Effect: tell that an attempt began."""
 
     state: ModuleState
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(NamedTuple):
     """Effect: tell how the attempt ended; `delay` seconds until the next where one is scheduled."""
 
     state: ModuleState
