@@ -124,7 +124,8 @@ __all__ = [
 # Where the names live: looked through in this order until a name is found, so that what only defines flows loads
 # little, and what only starts runs no starter. The driver first of the larger ones: it imports a lot, and deep within
 # our own imports that takes 10 ms more, for there the interpreter's stack grows with many a single call.
-_OF_CLIENT = {
+_BY_THEMSELVES = {
+    "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",
     "RunSummary": "core.runs",
@@ -139,7 +140,6 @@ _HOMES = (
     "core.state",
     "core.trouble",
     "core.backoff",
-    "telemetry.json_formatter",
     "postgres.connections.connection",
     "starter.start",
     "starter.handle",
@@ -158,7 +158,7 @@ if not TYPE_CHECKING:  # a type checker knows the names that there are
         if name not in __all__:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        candidates = [_OF_CLIENT[name]] if name in _OF_CLIENT else _HOMES
+        candidates = [_BY_THEMSELVES[name]] if name in _BY_THEMSELVES else _HOMES
         homes = (import_module(f"{__name__}.{home}") for home in candidates)
         value = globals()[name] = next(getattr(home, name) for home in homes if hasattr(home, name))
         return value

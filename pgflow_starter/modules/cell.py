@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pykka
@@ -16,21 +15,21 @@ from pgflow_starter.ports import AttemptObserver
 from pgflow_starter.supervision.actor import tell
 
 
-@dataclass(eq=False, slots=True)
 class ModuleCell:
     """What belongs to one module and outlives each incarnation of its actor. Only that actor writes it."""
 
-    spec: ModuleSpec
-    machine: Machine
-    ref: pykka.ActorRef[Any] | None = None
-    job: Any = None
-    attempt: AttemptObserver | None = None
-    retry_wanted: bool = False
-    asked: object | None = None
-    worker_deaths: list[str] = field(default_factory=list)
-    worker_retired_why: str = ""
-    logged: tuple[ModuleStatus, object] | None = None
-    breaks: Breaks = field(default_factory=Breaks)
+    def __init__(self, spec: ModuleSpec, machine: Machine) -> None:
+        self.spec = spec
+        self.machine = machine
+        self.ref: pykka.ActorRef[Any] | None = None
+        self.job: Any = None
+        self.attempt: AttemptObserver | None = None
+        self.retry_wanted = False
+        self.asked: object | None = None
+        self.worker_deaths: list[str] = []
+        self.worker_retired_why = ""
+        self.logged: tuple[ModuleStatus, object] | None = None
+        self.breaks = Breaks()
 
     def tell(self, message: ModuleMessage) -> None:
         """Send to the current incarnation; a dead one's successor finds on this cell what it missed."""

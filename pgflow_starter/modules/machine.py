@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ErrorClass, Identity, ModuleError, ModuleState, ModuleStatus
 
 
-@dataclass(frozen=True, slots=True)
-class RunPhase:
+class RunPhase(NamedTuple):
     """Effect: run the phase as it is planned and report with the token."""
 
     phase: Phase
@@ -35,23 +35,20 @@ class CancelPhase:
     """Effect: interrupt the running phase; it took too long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """Effect: send a due message with the token after `delay` seconds."""
 
     delay: float
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptBegan:
+class AttemptBegan(NamedTuple):
     """Effect: tell that an attempt began."""
 
     state: ModuleState
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded:
+class AttemptEnded(NamedTuple):
     """Effect: tell how the attempt ended; `delay` seconds until the next where one is scheduled."""
 
     state: ModuleState
@@ -61,8 +58,7 @@ class AttemptEnded:
 Effect = RunPhase | CancelPhase | Schedule | AttemptBegan | AttemptEnded
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(NamedTuple):
     """Everything that a module's registration is, apart from the thread that runs a phase."""
 
     state: ModuleState
@@ -88,16 +84,16 @@ Step = tuple[Machine, tuple[Effect, ...]]
 def begin(m: Machine, now: datetime, first: Phase | None = None) -> Step:
     """Start an attempt at once, from phase `first` (default: the first); one more follows if one is running already."""
     if m.troubled:
-        m = replace(m, state=replace(m.state, phase=None), troubled=False, rewiring=True)
+        m = m._replace(state=replace(m.state, phase=None), troubled=False, rewiring=True)
     if m.state.phase is not None:
-        return replace(m, another_asked=True), ()
+        return m._replace(another_asked=True), ()
     if m.busy:
-        return _await_hung(replace(m, awaits_thread=True), now), ()
+        return _await_hung(m._replace(awaits_thread=True), now), ()
     phase = first or m.phases[0]
     state = replace(m.state, attempts=m.state.attempts + 1, phase=phase, next_attempt_at=None, updated_at=now)
     token = m.token + 1
-    started = replace(
-        m, state=state, token=token, busy=True, another_asked=False, awaits_thread=False, outage_over=False
+    started = m._replace(
+        state=state, token=token, busy=True, another_asked=False, awaits_thread=False, outage_over=False
     )
     return started, (AttemptBegan(state), RunPhase(phase, token))
 
@@ -116,14 +112,14 @@ def phase_done(m: Machine, token: int, identity: Identity | None, now: datetime)
     if m.state.phase is None:
         return _thread_ended(m, now)
     if identity is not None:
-        m = replace(m, state=replace(m.state, slug=identity.slug, type=identity.type))
+        m = m._replace(state=replace(m.state, slug=identity.slug, type=identity.type))
     position = m.phases.index(m.state.phase) + 1
     if position < len(m.phases):
         phase = m.phases[position]
         state = replace(m.state, phase=phase, updated_at=now)
-        return replace(m, state=state), (RunPhase(phase, token),)
+        return m._replace(state=state), (RunPhase(phase, token),)
     state = replace(m.state, status=ModuleStatus.SUCCEEDED, phase=None, last_error=None, updated_at=now)
-    succeeded = replace(m, state=state, failures=0, busy=False, rewiring=False)
+    succeeded = m._replace(state=state, failures=0, busy=False, rewiring=False)
     return _once_more(succeeded, (AttemptEnded(state),), now)
 
 
@@ -133,16 +129,16 @@ def phase_failed(m: Machine, token: int, error: ModuleError, backoff: Backoff, u
         return m, ()
     if m.state.phase is None:
         return _thread_ended(m, now)
-    return _fail(replace(m, busy=False), error, backoff, unit, now)
+    return _fail(m._replace(busy=False), error, backoff, unit, now)
 
 
 def phase_overdue(m: Machine, token: int, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
     """The running phase took longer than it may. Its thread counts as busy until it reports."""
     if token != m.token or m.state.phase is None or m.troubled:
         return m, ()
-    failed, effects = _fail(replace(m, another_asked=False), error, backoff, unit, now)
+    failed, effects = _fail(m._replace(another_asked=False), error, backoff, unit, now)
     if m.another_asked:  # asked for meanwhile: as soon as the hung thread has ended
-        failed = _await_hung(replace(failed, awaits_thread=True), now)
+        failed = _await_hung(failed._replace(awaits_thread=True), now)
     return failed, (CancelPhase(), *effects)
 
 
@@ -154,7 +150,7 @@ def database_back(m: Machine, now: datetime) -> Step:
     if m.troubled:
         return m, ()
     if m.state.phase is not None:
-        return replace(m, outage_over=True), ()
+        return m._replace(outage_over=True), ()
     return begin(m, now) if m.waiting else (m, ())
 
 
@@ -163,11 +159,11 @@ def worker_lost(m: Machine, error: ModuleError, now: datetime) -> Step:
     m, _ = untroubled(m, now)
     succeeded = m.state.status is ModuleStatus.SUCCEEDED
     if m.state.phase is not None:
-        return replace(m, another_asked=True, rewiring=m.rewiring or succeeded), ()
+        return m._replace(another_asked=True, rewiring=m.rewiring or succeeded), ()
     if not succeeded:
         return m, ()
     lost = replace(m.state, status=ModuleStatus.RETRYING, last_error=error, updated_at=now)
-    return begin(replace(m, state=lost, rewiring=True), now, first=Phase.WORKER)
+    return begin(m._replace(state=lost, rewiring=True), now, first=Phase.WORKER)
 
 
 def worker_retired(m: Machine, error: ModuleError, now: datetime) -> Step:
@@ -176,7 +172,7 @@ def worker_retired(m: Machine, error: ModuleError, now: datetime) -> Step:
     if m.state.status is not ModuleStatus.SUCCEEDED or m.state.phase is not None:
         return m, ()  # an attempt under way starts another worker
     ended = replace(m.state, status=ModuleStatus.FAILED_PERMANENT, last_error=error, updated_at=now)
-    return replace(m, state=ended), ()
+    return m._replace(state=ended), ()
 
 
 def troubled(m: Machine, error: ModuleError, now: datetime) -> Step:
@@ -186,7 +182,7 @@ def troubled(m: Machine, error: ModuleError, now: datetime) -> Step:
     if m.troubled and m.state.last_error == error:
         return m, ()
     state = replace(m.state, status=ModuleStatus.RETRYING, phase=Phase.WORKER, last_error=error, updated_at=now)
-    return replace(m, state=state, troubled=True), ()
+    return m._replace(state=state, troubled=True), ()
 
 
 def untroubled(m: Machine, now: datetime) -> Step:
@@ -194,7 +190,7 @@ def untroubled(m: Machine, now: datetime) -> Step:
     if not m.troubled:
         return m, ()
     state = replace(m.state, status=ModuleStatus.SUCCEEDED, phase=None, last_error=None, updated_at=now)
-    return replace(m, state=state, troubled=False), ()
+    return m._replace(state=state, troubled=False), ()
 
 
 def _fail(m: Machine, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
@@ -203,10 +199,10 @@ def _fail(m: Machine, error: ModuleError, backoff: Backoff, unit: float, now: da
     failed = replace(m.state, phase=None, last_error=error, updated_at=now)
     if error.error_class is ErrorClass.PERMANENT:
         failed = replace(failed, status=ModuleStatus.FAILED_PERMANENT)
-        return _once_more(replace(m, state=failed, failures=0), (AttemptEnded(failed),), now)
+        return _once_more(m._replace(state=failed, failures=0), (AttemptEnded(failed),), now)
     delay = 0.0 if m.outage_over else backoff.delay(m.failures + 1, unit)
     failed = replace(failed, status=ModuleStatus.RETRYING, next_attempt_at=now + timedelta(seconds=delay))
-    ended = replace(m, failures=m.failures + 1, state=failed)
+    ended = m._replace(failures=m.failures + 1, state=failed)
     if m.another_asked:
         return _once_more(ended, (AttemptEnded(failed, 0.0),), now)
     return ended, (AttemptEnded(failed, delay), Schedule(delay, m.token))
@@ -222,7 +218,7 @@ def _once_more(m: Machine, effects: tuple[Effect, ...], now: datetime) -> Step:
 
 def _thread_ended(m: Machine, now: datetime) -> Step:
     """The thread of a phase that had been given up is free at last."""
-    freed = replace(m, busy=False)
+    freed = m._replace(busy=False)
     return begin(freed, now) if m.awaits_thread else (freed, ())
 
 
@@ -231,4 +227,4 @@ def _await_hung(m: Machine, now: datetime) -> Machine:
     if error is None or not m.waiting or m.state.next_attempt_at is None:
         return m
     explained = replace(error, reason=f"{error.reason}; the next attempt begins when it has ended")
-    return replace(m, state=replace(m.state, last_error=explained, next_attempt_at=None, updated_at=now))
+    return m._replace(state=replace(m.state, last_error=explained, next_attempt_at=None, updated_at=now))

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Begin:
     """To itself: begin, or go on where the last incarnation ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseReported:
+class PhaseReported(NamedTuple):
     """A phase has ended; its result is in `job`."""
 
     job: Any
 
 
-@dataclass(frozen=True, slots=True)
-class PhaseOverdue:
+class PhaseOverdue(NamedTuple):
     """A phase has run for `phase_timeout`."""
 
     job: Any
 
 
-@dataclass(frozen=True, slots=True)
-class RetryDue:
+class RetryDue(NamedTuple):
     """The backoff timer of the attempt with that token fired."""
 
     token: int

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import Phase
@@ -12,15 +11,13 @@ from pgflow_starter.core.state import Identity
 from pgflow_starter.ports import CancelScope
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
+class Here(NamedTuple):
     """On the actor's own thread: nothing has to be waited for. The call tells which module it is, once known."""
 
     call: Callable[[], Identity | None]
 
 
-@dataclass(frozen=True, slots=True)
-class OnThread:
+class OnThread(NamedTuple):
     """On some other thread, where its scope interrupts it."""
 
     call: Callable[[CancelScope], Identity | None]
@@ -38,8 +35,7 @@ class Together(OnThread):
     """With those of other modules in one go; by its call, in a place of the lane, where that cannot be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(NamedTuple):
     """By the listener: `call` does not wait; the callback that it gets is called once, perhaps on another thread."""
 
     call: Callable[[Callable[[BaseException | None], object]], object]

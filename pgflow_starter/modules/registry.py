@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
@@ -12,8 +13,7 @@ from pgflow_starter.core.modules import ModuleSpec, same_module
 from pgflow_starter.errors import SlugTakenError
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(NamedTuple):
     """A module and the definition it gave, with the kind of its list where it had none."""
 
     spec: ModuleSpec

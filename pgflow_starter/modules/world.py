@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.backoff import Backoff
@@ -18,8 +18,7 @@ from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.threads.lane import Lane
 
 
-@dataclass(frozen=True, slots=True)
-class ModuleWorld:
+class ModuleWorld(NamedTuple):
     """What the module actors of a starter share.
 
     `trouble_of(slug, lasting)` says what keeps its worker from all work, or has for a while; `away` tells an outage.

@@ -11,6 +11,7 @@ from uuid import UUID
 from pgflow_starter.clock import SystemClock, uniform_unit
 from pgflow_starter.config import FastLaneUse, LogErrors, Settings
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import SignalStrategy, phases_of
 from pgflow_starter.core.state import ModuleStatus, WorkerState
@@ -26,23 +27,26 @@ from pgflow_starter.postgres.connections.conninfo import Redactor
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.pace import Pace
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.supervision.tree import Tree
 from pgflow_starter.telemetry.gauges import Gauges
 from pgflow_starter.telemetry.incidents import OtelIncidents
+from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.timers import TimerThread
+from pgflow_starter.worker.lookout import Lookout
+from pgflow_starter.worker.poll_intervals import PollPolicy
 from pgflow_starter.worker.workers import Workers
+from pgflow_starter.worker.world import WorkerWorld
 
-if TYPE_CHECKING:  # nearly a half of all: loaded with the first worker, the first call for the client, under notify
+if TYPE_CHECKING:  # a fifth of all: loaded with the first call for the client, and under notify
     from pgflow_starter.postgres.listening.listener import Listener
     from pgflow_starter.starter.client import PgflowClient
-    from pgflow_starter.telemetry.messages import OtelMessages
-    from pgflow_starter.worker.world import WorkerWorld
 
 
 class Parts:
@@ -63,10 +67,9 @@ class Parts:
         self.tree = Tree()
         self.shutdown = Shutdown()
         self.redact = Redactor(conninfo, settings.listen_conninfo)
-        providers = self._providers = Providers(
-            self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider
-        )
+        providers = Providers(self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider)
         self.guard = providers.guard
+        self._messages = OtelMessages(providers, self.clock)
         self.observer = OtelObserver(providers, self.clock, self.redact)
         self.incidents = OtelIncidents(providers, self.observer, self.clock)
         pace = Pace(self.clock)
@@ -92,7 +95,7 @@ class Parts:
         self._fast_lane = settings.fast_lane is FastLaneUse.AUTO
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self.workers = Workers(
-            self.tree, self._flow_store, self._make_worker_world, settings.max_concurrency, settings.phase_timeout
+            self.tree, self._flow_store, self._make_worker_world(), settings.max_concurrency, settings.phase_timeout
         )
         self.watch_listener: Callable[[], object] = lambda: None
         """Begin to look for queues that do not notify any more."""
@@ -109,7 +112,7 @@ class Parts:
             with self._making_client:
                 self._client = self._client or PgflowClient.on_database(
                     self.database,
-                    self._make_messages(),
+                    self._messages,
                     self.clock,
                     self._definition_of_slug,
                     self._wake_worker,
@@ -212,26 +215,14 @@ class Parts:
         self.watch_listener = partial(errands.watch, listener.queues, self.settings.notify_fallback_interval)
         return listener
 
-    def _make_messages(self) -> OtelMessages:
-        from pgflow_starter.telemetry.messages import OtelMessages
-
-        return OtelMessages(self._providers, self.clock)
-
     def _make_worker_world(self) -> WorkerWorld:
-        """Of the first worker."""
-        from pgflow_starter.core.failure import Failures
-        from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
-        from pgflow_starter.worker.lookout import Lookout
-        from pgflow_starter.worker.poll_intervals import PollPolicy
-        from pgflow_starter.worker.world import WorkerWorld
-
         s, store = self.settings, PostgresTaskStore(self.database, fast_lane=self._fast_lane)
         policy = PollPolicy(
             s.signal_strategy, s.min_poll_interval, s.max_poll_interval, s.notify_fallback_interval, s.notify_throttle
         )
         return WorkerWorld(
             store,
-            self._make_messages(),
+            self._messages,
             self.clock,
             self.timers,
             self.threads,

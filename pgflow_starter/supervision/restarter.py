@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pykka
 
@@ -26,8 +25,7 @@ from pgflow_starter.threads.cache import call_logged
 logger = logging.getLogger("pgflow_starter.supervision")
 
 
-@dataclass(frozen=True, slots=True)
-class ChildDown:
+class ChildDown(NamedTuple):
     """To the supervisor: the incarnation behind `link` has ended."""
 
     child_id: str
@@ -35,8 +33,7 @@ class ChildDown:
     reason: BaseException | None
 
 
-@dataclass(frozen=True, slots=True)
-class TryAgain:
+class TryAgain(NamedTuple):
     """To itself: a restart failed for `reason`, try again, letting calls that wait in between."""
 
     child_id: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import error_type, reason_for_logs
@@ -12,11 +12,9 @@ from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.trouble import TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.shutdown import Shutdown
+from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.rhythmic import RhythmicActor
 from pgflow_starter.worker.workers import Workers
-
-if TYPE_CHECKING:
-    from pgflow_starter.worker.cell import WorkerCell
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
 

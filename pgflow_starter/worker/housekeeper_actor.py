@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.said_once import SaidOnce
+from pgflow_starter.core.task import Task
 from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.shutdown import Shutdown
+from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.heartbeat import Pulse
 from pgflow_starter.worker.rhythmic import RhythmicActor
 from pgflow_starter.worker.workers import Workers
-
-if TYPE_CHECKING:
-    from pgflow_starter.core.task import Task
-    from pgflow_starter.worker.cell import WorkerCell
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
 
@@ -40,8 +37,7 @@ LOOK_INTERVAL = 2.0
 """Seconds between two of these: a module whose queue was purged is not ready within 15."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rhythm:
+class Rhythm(NamedTuple):
     """How often, in seconds; and how old a heartbeat is that makes its worker's tasks stalled."""
 
     heartbeat: float

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pgflow_starter.core.task import Claimed
 
 
-@dataclass(frozen=True, slots=True)
-class Polled:
+class Polled(NamedTuple):
     """A thread has claimed tasks, or failed to."""
 
     claimed: Claimed | None = None
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PollDue:
+class PollDue(NamedTuple):
     """The timer of the last poll fired; stale unless it carries the newest token."""
 
     token: int

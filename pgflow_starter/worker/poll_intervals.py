@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.phases import SignalStrategy
@@ -20,8 +20,7 @@ _SETTLE_MARGIN = 0.01
 _LONGEST = 86_400.0
 
 
-@dataclass(frozen=True, slots=True)
-class PollPolicy:
+class PollPolicy(NamedTuple):
     """How often an idle worker polls.
 
     Polling: `QUICK` while there was work within the last `BRIDGE` seconds, or `least` where that is less or longer than

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.text import one_line
@@ -20,8 +20,7 @@ LONGEST = 1000
 """Characters of a reason: one holds the statement that mends it."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(NamedTuple):
     trouble: Trouble
     began: float
 

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
@@ -15,11 +14,10 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import CancelScope, FlowStore, TaskStore
 from pgflow_starter.supervision.specs import ChildSpec
 from pgflow_starter.supervision.tree import Tree
-
-if TYPE_CHECKING:  # loaded with the first worker
-    from pgflow_starter.worker.cell import WorkerCell
-    from pgflow_starter.worker.troubles import Troubles
-    from pgflow_starter.worker.world import WorkerWorld
+from pgflow_starter.worker.cell import WorkerCell
+from pgflow_starter.worker.troubles import Troubles
+from pgflow_starter.worker.worker_actor import WorkerActor
+from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter.workers")
 
@@ -29,19 +27,10 @@ SUPERVISOR_ID = "workers"
 class Workers:
     """Workers by slug. Thread-safe."""
 
-    def __init__(
-        self,
-        tree: Tree,
-        flow_store: FlowStore,
-        make_world: Callable[[], WorkerWorld],
-        slots: int,
-        call_timeout: float,
-    ) -> None:
+    def __init__(self, tree: Tree, flow_store: FlowStore, world: WorkerWorld, slots: int, call_timeout: float) -> None:
         self._tree = tree
         self._flow_store = flow_store
-        self._make_world = make_world
-        self._made_world: WorkerWorld | None = None
-        self._making_world = threading.Lock()
+        self._world = world
         self._slots = slots
         self._call_timeout = call_timeout
         self._lock = threading.Lock()
@@ -55,7 +44,7 @@ class Workers:
     @property
     def store(self) -> TaskStore:
         """What the database holds of them."""
-        return self._world().store
+        return self._world.store
 
     def ensure(self, module: str, definition: FlowDefinition, scope: CancelScope) -> None:
         """Register the worker of that module's flow in the database and start it; one that runs is left as it is.
@@ -154,20 +143,10 @@ class Workers:
         """The child specs of all workers there are, for a supervisor that is started again."""
         return [self._spec(cell) for cell in self.cells()]
 
-    def _world(self) -> WorkerWorld:
-        with self._making_world:
-            if self._made_world is None:
-                self._made_world = self._make_world()
-            return self._made_world
-
     def _new_cell(self, module: str, definition: FlowDefinition) -> WorkerCell:
-        from pgflow_starter.worker.cell import WorkerCell
-
-        return WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world())
+        return WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world)
 
     def _spec(self, cell: WorkerCell) -> ChildSpec:
-        from pgflow_starter.worker.worker_actor import WorkerActor
-
-        start: Callable[[], object] = partial(WorkerActor.start, cell, self._world())
+        start: Callable[[], object] = partial(WorkerActor.start, cell, self._world)
         # How long a worker may take to stop is decided by the shutdown's deadline, which it keeps itself.
         return ChildSpec(cell.definition.slug, start, shutdown=float("inf"))

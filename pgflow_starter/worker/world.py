@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from pgflow_starter.clock import Clock, Timers
@@ -18,8 +18,7 @@ from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.poll_intervals import PollPolicy
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerWorld:
+class WorkerWorld(NamedTuple):
     """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database.
 
     `troubled(slug)` is called when a worker's trouble has lasted, or is over. `differences` says how a stored flow's

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -153,7 +152,7 @@ def test_a_stale_token_changes_nothing(state: str, message: str, age: int) -> No
 
 
 def test_under_notify_the_four_phases_follow_each_other() -> None:
-    m, ran = replace(FIRST, phases=phases_of("notify")), []
+    m, ran = FIRST._replace(phases=phases_of("notify")), []
     m, _ = machine.begin(m, NOW)
     while m.state.phase is not None:
         ran.append(m.state.phase)

@@ -101,10 +101,18 @@ def test_who_comes_to_wait_just_as_an_attempt_is_given_up_is_served_when_it_may_
     threads.pop().join(WAIT)
 
 
+def test_the_connection_that_was_used_last_is_given_away_first(world: World) -> None:
+    """So that few are in use, whose backends have their plans and caches already."""
+    first, second, third = world.take(3)
+    for conn in (second, first, third):
+        world.pool.put(conn)
+    assert [world.get(), world.get()] == [third, first]
+
+
 def test_an_idle_connection_that_the_server_has_ended_is_not_given_away(world: World, empty_database: str) -> None:
     first, second = world.take(2)
-    world.pool.put(first)
     world.pool.put(second)
+    world.pool.put(first)
     with psycopg.connect(empty_database, autocommit=True) as admin:
         admin.execute("select pg_terminate_backend(%s)", (first.info.backend_pid,))
         eventually(

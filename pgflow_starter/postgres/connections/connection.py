@@ -13,8 +13,7 @@ import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import psycopg
 from psycopg import sql
@@ -54,8 +53,7 @@ _SQLSTATE = re.compile(rb"C([0-9A-Z]{5})")
 _PEEKED = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
+class ServerLimits(NamedTuple):
     """What the server puts up with, in milliseconds as it takes them; 0 is for ever."""
 
     statement: int
@@ -71,8 +69,7 @@ def server_limits(seconds: float, lock: float = LOCK_LIMIT) -> ServerLimits:
     return ServerLimits(0 if math.isinf(seconds) else max(1, int(seconds * SERVER_SHARE * 1000)), int(lock * 1000))
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(NamedTuple):
     """The process that serves a connection: its id, and when it began, for ids come again."""
 
     pid: int

@@ -269,6 +269,7 @@ class _Pool(ConnectionPool[Session]):
     def _get_ready_connection(self, timeout: float | None) -> Session | None:
         # Under its lock, unlike the look before: a caller that came to wait after `close` would not be woken.
         self._check_open_getconn()
+        self._pool.rotate()  # the one that was used last: the fewer are in use, the warmer the server's caches are
         return super()._get_ready_connection(timeout)
 
     @staticmethod

@@ -124,8 +124,9 @@ class Listener:
             waits = not closed and self._queues.want(queue, wake, done)
             if waits:
                 self._thread.start()
-                self._wakeup.send()
-        if not waits:
+        if waits:
+            self._wakeup.send()  # without the lock: the next caller would wait for what may make this one wait
+        else:
             done(_is_closed() if closed else None)
 
     def queues(self) -> Sequence[str]:
