@@ -107,6 +107,8 @@ def _table(inventory: Inventory) -> Table:
     table.add_row("PostgreSQL", inventory.server_version, "")
     table.add_row("pgmq", _judged(pgmq[inventory.pgmq], inventory.pgmq_problem), _features("pgmq", inventory))
     table.add_row("pgflow core", _judged(core, inventory.pgflow_problem), _features("pgflow", inventory))
+    if inventory.fast_lane is not None:
+        table.add_row("fast lane", inventory.fast_lane, "")
     return table
 
 

@@ -79,6 +79,12 @@ class History:
         """From the flow's making on."""
         for side in (self.core, self.fast):
             side.do("select pgflow.create_flow(%s, 3, 1, 60)", self.slug)
+            side.do(
+                "insert into pgflow.workers (worker_id, queue_name, function_name) values (%s, %s, '')"
+                " on conflict (worker_id) do nothing",
+                self.worker,
+                self.slug,
+            )
             for step in self.steps.values():
                 kind = "map" if step.is_map else "single"
                 side.do(
@@ -182,7 +188,7 @@ class History:
         mapped = not step.is_map and any(s.is_map and task.step_slug in s.needs for s in self.steps.values())
         least = 0 if self.rarely() else 1
         array = st.lists(st.integers(0, 9), min_size=least, max_size=20)
-        values = st.sampled_from((None, 1, "x", {"k": [1]}, []))
+        values: Any = st.sampled_from((None, 1, "x", {"k": [1]}, []))
         return Outcome(task, OutcomeKind.COMPLETED, json.dumps(self.draw(array if mapped and least else values)))
 
     def by_function(self, side: Side, outcome: Outcome) -> None:

@@ -22,7 +22,8 @@ SINCE_THEN = 5.0
 """Seconds: to that, a message's time until it is visible is the same on both sides."""
 
 EVENTS = """
-create table realtime.events (id bigint primary key generated always as identity, payload jsonb, event text, topic text);
+create table realtime.events
+    (id bigint primary key generated always as identity, payload jsonb, event text, topic text);
 create or replace function realtime.send(payload jsonb, event text, topic text, private boolean default true)
 returns void language sql as
 'insert into realtime.events (payload, event, topic) values (payload, event, topic)';

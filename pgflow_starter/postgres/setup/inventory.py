@@ -8,6 +8,7 @@ from typing import Literal
 from pgflow_starter.errors import NotInstalledError
 from pgflow_starter.postgres.setup.admin import Connection, limited, session
 from pgflow_starter.postgres.stores import needs, refusals, rights
+from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
 from pgflow_starter.postgres.stores.features import INSTALL, Catalog, detect
 
 _PGMQ_FUNCTIONS = ("archive", "create", "read", "send", "set_vt")
@@ -67,6 +68,8 @@ class Inventory:
     notes: tuple[str, ...] = ()
     core: str | None = None
     """The versions of the pgflow core that have what there is: it tells none itself."""
+    fast_lane: str | None = None
+    """Whether set-based statements may stand in for the core's functions, and why not; None where nothing can run."""
     role: str | None = field(default=None, compare=False)
     """Who asked, where its rights were looked at."""
     rights_problems: tuple[str, ...] = ()
@@ -110,8 +113,10 @@ def _with_rights(connection: Connection, found: Inventory) -> Inventory:
         for use, cannot in _OPTIONAL_USES.items()
         if (optional := [right for right in lacking if right.use == use])
     ]
+    seen = look(connection)
     return replace(
         found,
+        fast_lane=f"on, for core {seen.version}" if isinstance(seen, Core) else f"off: {seen}",
         role=role[0],
         rights_problems=tuple(refusals.problems_of(missing, *role)),
         notes=(*found.notes, *notes),

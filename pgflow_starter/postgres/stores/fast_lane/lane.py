@@ -72,9 +72,9 @@ class FastLane:
             }
         written = set[int]()
         for statement, answer in answers.items():
-            runs, unchanged, *_ = answer.fetchone() or (None, False)
-            if not unchanged:
+            row: Any = answer.fetchone()
+            if not row[1]:
                 self.forget()
-            common = set(runs or ())
+            common = set(row[0] or ())
             written.update(id(o) for o in parts[statement] if o.task.run_id in common)
         return free.fetchone(), written

@@ -35,19 +35,21 @@ with step as materialized (
            case when deps_count = 0 then tasks end
     from state
 ), task as materialized (
-    select s.run_id, s.n, s.step_slug, s.delay, i as task_index,
-           row_number() over (partition by s.delay order by s.n, s.step_slug, i) as of_delay
-    from state s, generate_series(0, s.tasks - 1) i where s.deps_count = 0
+    select t.*, row_number() over (partition by t.batch order by t.n, t.step_slug, t.task_index) as i
+    from (select s.run_id, s.n, s.step_slug, s.delay, task_index,
+                 case when (select count(distinct delay) from state where deps_count = 0) > 1
+                      then dense_rank() over (order by s.n, s.step_slug) else 0 end as batch
+          from state s, generate_series(0, s.tasks - 1) task_index where s.deps_count = 0) t
 ), sent as materialized (
-    select b.delay, m.i as of_delay, m.msg_id
-    from (select delay, pg_catalog.array_agg(pg_catalog.jsonb_build_object(
+    select b.batch, m.i, m.msg_id
+    from (select batch, delay, pg_catalog.array_agg(pg_catalog.jsonb_build_object(
               'flow_slug', %(slug)s::text, 'run_id', run_id, 'step_slug', step_slug, 'task_index', task_index)
-              order by of_delay) as messages
-          from task group by delay) b,
+              order by i) as messages
+          from task group by batch, delay order by batch) b,
          lateral pgmq.send_batch(%(slug)s::text, b.messages, b.delay) with ordinality as m(msg_id, i)
 ), new_task as (
     insert into pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, message_id)
-    select %(slug)s::text, t.run_id, t.step_slug, t.task_index, s.msg_id from task t join sent s using (delay, of_delay)
+    select %(slug)s::text, t.run_id, t.step_slug, t.task_index, s.msg_id from task t join sent s using (batch, i)
 ), event as materialized (
     select c.n, 1 as k, c.run_id, '' as step_slug,
            pg_catalog.jsonb_build_object('event_type', 'run:started', 'run_id', c.run_id, 'flow_slug', %(slug)s::text,
