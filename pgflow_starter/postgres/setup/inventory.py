@@ -68,7 +68,7 @@ class Inventory:
     notes: tuple[str, ...] = ()
     core: str | None = None
     """The versions of the pgflow core that have what there is: it tells none itself."""
-    fast_lane: str | None = None
+    fast_lane: str | None = field(default=None, compare=False)
     """Whether set-based statements may stand in for the core's functions, and why not; None where nothing can run."""
     role: str | None = field(default=None, compare=False)
     """Who asked, where its rights were looked at."""

@@ -25,7 +25,7 @@ with outcome as materialized (
 ), step as materialized (
     select o.run_id, o.step_slug, s.flow_slug, p.step_type, count(*) as ended, max(o.n) as n,
            s.status, s.remaining_tasks, s.initial_tasks,
-           count(distinct o.task_index) as tasks,
+           pg_catalog.count(distinct o.task_index) as tasks,
            (pg_catalog.array_agg(o.output order by o.n))[1] as output
     from outcome o
     join pgflow.step_states s on s.run_id = o.run_id and s.step_slug = o.step_slug
@@ -142,13 +142,13 @@ with outcome as materialized (
     select e.n, 1 as k, e.run_id, e.step_slug,
            pg_catalog.jsonb_build_object('event_type', 'step:completed', 'run_id', e.run_id, 'step_slug', e.step_slug,
                'status', 'completed', 'output', e.output, 'completed_at', now()) as payload,
-           concat('step:', e.step_slug, ':completed') as name
+           pg_catalog.concat('step:', e.step_slug, ':completed') as name
     from result e
     union all
     select s.n, 2, s.run_id, s.step_slug,
            pg_catalog.jsonb_build_object('event_type', 'step:started', 'run_id', s.run_id, 'step_slug', s.step_slug,
                'status', 'started', 'started_at', now(), 'remaining_tasks', s.tasks, 'remaining_deps', 0),
-           concat('step:', s.step_slug, ':started')
+           pg_catalog.concat('step:', s.step_slug, ':started')
     from started s
     union all
     select f.n, 3, f.run_id, '',
@@ -158,7 +158,7 @@ with outcome as materialized (
     from run_end f
 ), told as materialized (
     select count(*) as n from (
-        select realtime.send(e.payload, e.name, concat('pgflow:run:', e.run_id), false)
+        select realtime.send(e.payload, e.name, pg_catalog.concat('pgflow:run:', e.run_id), false)
         from (select * from event order by n, k, step_slug) e) x
 ), archived as materialized (
     select pgmq.archive(%(queue)s::text, m.ids)
@@ -169,8 +169,9 @@ select (select pg_catalog.array_agg(run_id) from common), (select yes from uncha
        case when (select count(*) from task) = (select count(*) from outcome join common using (run_id))
              and (select count(*) from state) = (select count(*) from step join common using (run_id))
              and (select count(*) from child_state) = (select count(*) from child join common using (run_id))
-             and (select count(*) from run) = (select count(distinct run_id) from ended join common using (run_id))
-            then (select n from told) else concat('changed meanwhile', (select n from told))::integer end,
+             and (select count(*) from run)
+                 = (select pg_catalog.count(distinct run_id) from ended join common using (run_id))
+            then (select n from told) else pg_catalog.concat('changed meanwhile', (select n from told))::integer end,
        (select count(*) from archived)
 """  # noqa: S608 - constants
 """The runs that it completed tasks of, all of their outcomes here; those that are not among them are left as they were.

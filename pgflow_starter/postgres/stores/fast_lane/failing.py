@@ -52,7 +52,7 @@ with outcome as materialized (
     select o.n, 1 as k, o.run_id,
            pg_catalog.jsonb_build_object('event_type', 'step:failed', 'run_id', o.run_id, 'step_slug', o.step_slug,
                'status', 'failed', 'error_message', o.error, 'failed_at', now()) as payload,
-           concat('step:', o.step_slug, ':failed') as name
+           pg_catalog.concat('step:', o.step_slug, ':failed') as name
     from todo o where o.for_good
     union all
     select o.n, 2, o.run_id,
@@ -62,7 +62,7 @@ with outcome as materialized (
     from todo o where o.for_good
 ), told as materialized (
     select count(*) as n from (
-        select realtime.send(e.payload, e.name, concat('pgflow:run:', e.run_id), false)
+        select realtime.send(e.payload, e.name, pg_catalog.concat('pgflow:run:', e.run_id), false)
         from (select * from event order by n, k) e) x
 ), retried as materialized (
     select count(*) as n from (
@@ -78,7 +78,7 @@ select (select pg_catalog.array_agg(run_id) from common), (select yes from uncha
        case when (select count(*) from task) = (select count(*) from todo)
              and (select count(*) from state) = (select count(*) from todo where for_good)
              and (select count(*) from run) = (select count(*) from todo where for_good)
-            then (select n from told) else concat('changed meanwhile', (select n from told))::integer end,
+            then (select n from told) else pg_catalog.concat('changed meanwhile', (select n from told))::integer end,
        (select n from retried), (select count(*) from archived)
 """  # noqa: S608 - constants
 """As `COMPLETE`, of outcomes that are failures."""

@@ -37,8 +37,8 @@ with step as materialized (
 ), task as materialized (
     select t.*, row_number() over (partition by t.batch order by t.n, t.step_slug, t.task_index) as i
     from (select s.run_id, s.n, s.step_slug, s.delay, task_index,
-                 case when (select count(distinct delay) from state where deps_count = 0) > 1
-                      then dense_rank() over (order by s.n, s.step_slug) else 0 end as batch
+                 case when (select pg_catalog.count(distinct delay) from state where deps_count = 0) > 1
+                      then pg_catalog.dense_rank() over (order by s.n, s.step_slug) else 0 end as batch
           from state s, generate_series(0, s.tasks - 1) task_index where s.deps_count = 0) t
 ), sent as materialized (
     select b.batch, m.i, m.msg_id
@@ -61,11 +61,11 @@ with step as materialized (
     select s.n, 2, s.run_id, s.step_slug,
            pg_catalog.jsonb_build_object('event_type', 'step:started', 'run_id', s.run_id, 'step_slug', s.step_slug,
                'status', 'started', 'started_at', now(), 'remaining_tasks', s.tasks, 'remaining_deps', 0),
-           concat('step:', s.step_slug, ':started')
+           pg_catalog.concat('step:', s.step_slug, ':started')
     from state s where s.deps_count = 0
 ), told as materialized (
     select count(*) as n from (
-        select realtime.send(e.payload, e.name, concat('pgflow:run:', e.run_id), false)
+        select realtime.send(e.payload, e.name, pg_catalog.concat('pgflow:run:', e.run_id), false)
         from (select * from event order by n, k, step_slug) e) x
 )
 select {{columns}} from run r, told where told.n is not null
