@@ -7,7 +7,7 @@ from typing import Any
 
 import pgflow_starter as pgflow
 from tests.cores.stand_in import Admin, attempts, has
-from tests.support.starters import await_state, echo_job, running
+from tests.support.starters import await_state, echo_job, opened, running
 from tests.support.waiting import eventually
 
 
@@ -45,11 +45,13 @@ def test_a_worker_that_is_deprecated_claims_no_more_and_ends_what_it_has(
         release.wait()
         return message
 
-    with running(database, jobs=[asked], heartbeat_interval=0.05) as starter:
+    with opened(database, jobs=[asked], heartbeat_interval=0.05) as (starter, runtime):
         run = starter.client.enqueue(asked, "begun")
         assert entered.wait(20)
         admin.execute("update pgflow.workers set deprecated_at = now()")
         eventually(lambda: starter.workers()[0].draining)
+        (cell,) = runtime.parts.workers.cells()
+        eventually(lambda: not cell.claims.under_way)  # one that began before may take what is sent now
         starter.client.enqueue(asked, "too late")
         release.set()
         assert run.wait(20).result == "begun"

@@ -122,9 +122,8 @@ class Listener:
         with self._lock:
             closed = self._closed
             waits = not closed and self._queues.want(queue, wake, done)
-            if waits:
-                self._thread.start()
         if waits:
+            self._thread.start()
             self._wakeup.send()  # without the lock: the next caller would wait for what may make this one wait
         else:
             done(_is_closed() if closed else None)
