@@ -10,14 +10,13 @@ from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE
 from pgflow_starter.postgres.stores.fast_lane.failing import FAIL
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
-from pgflow_starter.postgres.stores.fast_lane.starting import START
+from pgflow_starter.postgres.stores.fast_lane.starting import START, START_JOB
 from pgflow_starter.postgres.stores.free_runs import FREE, columns
 
-# Plans that hold for any size of batch and of table, made once a connection; compiling them would take longer than they
-# do. Read by the statements that follow in the transaction.
+# Plans that hold for tables of any size, made when they may be empty; behind a pooler, to compile them would take longer
+# than they do. For the statements that follow in the transaction.
 PLANS = """
-select set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
-       set_config('enable_seqscan', 'off', true)
+select set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
 """
 
 
@@ -27,6 +26,8 @@ class FastLane:
     def __init__(self, *, wanted: bool = True) -> None:
         self._wanted = wanted
         self._seen: Core | str | None = None
+        self._flows = set[str]()
+        """Slugs of flows that are more than a job."""
 
     def core(self, conn: Connection) -> Core | None:
         """The core that it stands in for, None where it is off. Raises psycopg's errors."""
@@ -39,6 +40,7 @@ class FastLane:
     def forget(self) -> None:
         """The core may be another by now."""
         self._seen = None
+        self._flows.clear()
 
     def start(
         self, conn: Connection, slug: str, run_ids: Sequence[str], inputs: Sequence[str], columns: str
@@ -47,8 +49,17 @@ class FastLane:
         core = self.core(conn)
         if core is None:
             return []
-        parameters = {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
-        return conn.execute(START.format(columns=columns), parameters).fetchall()
+        single = len(run_ids) == 1
+        if single and slug not in self._flows:
+            one = {"slug": slug, "run_id": run_ids[0], "input": inputs[0], **core.guard}
+            rows: list[Any] = conn.execute(START_JOB.format(columns=columns), one, prepare=True).fetchall()
+            if rows:
+                return rows
+        many = {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
+        rows = conn.execute(START.format(columns=columns), many, prepare=True).fetchall()
+        if single and rows:
+            self._flows.add(slug)
+        return rows
 
     def settle(self, conn: Connection, outcomes: Sequence[Outcome]) -> tuple[Any, set[int]] | None:
         """Write those of the outcomes that are common, in one transaction and one round trip; None where it is off.
