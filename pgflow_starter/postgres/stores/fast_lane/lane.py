@@ -14,10 +14,11 @@ from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
 from pgflow_starter.postgres.stores.fast_lane.starting import START
 from pgflow_starter.postgres.stores.free_runs import FREE, columns
 
-# Plans that hold for tables of any size, made when they may be empty; behind a pooler they are made each time, and to
-# compile them would take longer than they do. For the statements that follow in the transaction.
+# Plans that hold for any size of batch and of table, made once a connection; behind a pooler, where they are made each
+# time, to compile them would take longer than they do. For the statements that follow in the transaction.
 PLANS = """
-select set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
+select set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
+       set_config('jit', 'off', true)
 """
 
 
