@@ -8,6 +8,7 @@ from typing import Any
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE
+from pgflow_starter.postgres.stores.fast_lane.dialects import DIALECTS
 from pgflow_starter.postgres.stores.fast_lane.failing import FAIL
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
 from pgflow_starter.postgres.stores.fast_lane.starting import START
@@ -19,6 +20,15 @@ PLANS = """
 select set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
        set_config('enable_seqscan', 'off', true)
 """
+
+_SETTLING = {
+    dialect: {
+        COMPLETE.format(**dialect._asdict()): OutcomeKind.COMPLETED,
+        FAIL.format(**dialect._asdict()): OutcomeKind.FAILED,
+    }
+    for dialect in DIALECTS
+}
+"""The statements in each dialect, with the outcomes that they are for, in their order."""
 
 
 class FastLane:
@@ -48,7 +58,8 @@ class FastLane:
         if core is None:
             return []
         parameters = {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
-        return conn.execute(START.format(columns=columns), parameters).fetchall()
+        statement = START.format(columns=columns, **core.dialect._asdict())
+        return conn.execute(statement, parameters).fetchall()
 
     def settle(self, conn: Connection, outcomes: Sequence[Outcome]) -> tuple[Any, set[int]] | None:
         """Write those of the outcomes that are common, in one transaction and one round trip; None where it is off.
@@ -58,7 +69,7 @@ class FastLane:
         core = self.core(conn)
         if core is None:
             return None
-        kinds = {COMPLETE: OutcomeKind.COMPLETED, FAIL: OutcomeKind.FAILED}
+        kinds = _SETTLING[core.dialect]
         parts = {statement: [o for o in outcomes if o.kind is kind] for statement, kind in kinds.items()}
         with conn.pipeline(), conn.transaction():
             conn.execute(PLANS)
