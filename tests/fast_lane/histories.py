@@ -12,6 +12,7 @@ from uuid import UUID
 import psycopg
 
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.free_runs import columns
 from tests.fast_lane.flows import INPUTS, VALUES, flow
 from tests.fast_lane.rows import differences, rows
@@ -47,7 +48,7 @@ class History:
         self.core, self.fast = core, fast
         self.steps = {step.slug: step for step in flow(random, conditions=core.has_conditions)}
         self.fails = random.choice((0, 5, 20))
-        self.lane = fast.lane
+        self.lane = FastLane()
         self.worker = UUID(int=7)
         self.by_lane = self.by_core = 0
 

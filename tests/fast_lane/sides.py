@@ -8,7 +8,6 @@ from typing import Any
 
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, digests, look
-from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from tests.fast_lane.rows import EVENTS
 
 SLUG = "f"
@@ -39,7 +38,6 @@ class Side:
 
     def __init__(self, conn: Connection) -> None:
         self.conn = conn
-        self.lane = FastLane()
         self.has_conditions = bool(
             self.do("select 1 from information_schema.columns where column_name = 'required_input_pattern'")
         )
