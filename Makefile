@@ -9,6 +9,7 @@ BENCH_ARGS ?=
 CHAOS_SECONDS ?= 300
 N ?= 10
 SEED ?=
+HISTORIES ?= 20000
 
 # FOR=3.13 is how test-all tells its runs apart.
 FOR ?=
@@ -19,7 +20,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTEST_ARGS
 
-.PHONY: help demo test test-all test-repeat test-browser test-pgbouncer lint docs dist-check bench bench-full chaos clean venv
+.PHONY: help demo test test-all test-repeat test-browser test-pgbouncer lint docs dist-check bench bench-full chaos prove clean venv
 .DELETE_ON_ERROR:
 
 help:
@@ -35,6 +36,7 @@ help:
 	@echo 'make bench           the most of the measurements, in five minutes; BENCH_ARGS="--only starting" for some'
 	@echo 'make bench-full      all of them, with five repetitions and long outages: more than half an hour'
 	@echo 'make chaos           everything is broken under load for CHAOS_SECONDS=300; SEED= repeats a run'
+	@echo 'make prove           HISTORIES=20000 of random flows by the fast lane and by the core: no row may differ; SEED= repeats'
 	@echo 'make clean           removes what the others made'
 
 demo: $(STAMP)
@@ -91,6 +93,9 @@ bench-full: $(STAMP)
 
 chaos: $(STAMP)
 	@$(VENV_PYTHON) -m tests.chaos --seconds '$(CHAOS_SECONDS)' $(if $(SEED),--seed '$(SEED)')
+
+prove: $(STAMP)
+	@$(VENV_PYTHON) -m tests.fast_lane.prove --histories '$(HISTORIES)' --processes '$(PROCESSES)' $(if $(SEED),--seed '$(SEED)')
 
 venv: $(STAMP)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from hypothesis import strategies as st
 
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
-from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
+from pgflow_starter.postgres.stores.free_runs import columns
+from tests.fast_lane.flows import INPUTS, VALUES, flow
+from tests.fast_lane.rows import differences, rows
+from tests.fast_lane.sides import SLUG, Side
 
 QUANTITIES = (1, 3, 10, 50)
 ROUNDS = 40
@@ -21,76 +24,47 @@ ROUNDS = 40
 
 COLUMNS = "r.run_id"
 
-
-@dataclass(frozen=True)
-class Step:
-    """A step of a flow: `is_map`, and the steps that it depends on."""
-
-    slug: str
-    is_map: bool
-    needs: Sequence[str]
-    attempts: int
-    delay: int
-
-
-@dataclass(frozen=True)
-class Side:
-    """One of the two databases."""
-
-    conn: Connection
-
-    def do(self, query: str, *parameters: Any) -> list[Any]:
-        """Its rows, if it has any."""
-        cursor = self.conn.execute(query, parameters)
-        return cursor.fetchall() if cursor.description else []
+# As the fast lane does it: first what was completed, in the order of the outcomes.
+_BY_FUNCTIONS = {
+    OutcomeKind.COMPLETED: "pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb)",
+    OutcomeKind.FAILED: "pgflow.fail_task(o.run_id, o.step_slug, o.task_index, o.text)",
+}
+_GIVEN = """
+unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
+    with ordinality as o(run_id, step_slug, task_index, text, n)
+"""
 
 
 class Crash(Exception):  # noqa: N818 - of a history's own, caught where it is raised
     """The process died before it could commit."""
 
 
-@st.composite
-def flows(draw: st.DrawFn) -> list[Step]:
-    """One to eight steps; a job in every third."""
-    steps = list[Step]()
-    for n in range(draw(st.sampled_from((1, 1, 1, 2, 3, 4, 5, 6, 8)))):
-        before = [step.slug for step in steps]
-        is_map = draw(st.integers(0, 2)) == 0
-        most = 1 if is_map else 3
-        needs = draw(st.lists(st.sampled_from(before), max_size=most, unique=True)) if before else []
-        slug = f"{draw(st.sampled_from('zmwa'))}{n}"
-        steps.append(Step(slug, is_map, needs, draw(st.integers(1, 3)), draw(st.sampled_from((0, 0, 0, 600)))))
-    return steps
-
-
 class History:
-    """One history of one flow on both sides, which `draw` makes up as it goes."""
+    """One history of one flow on both sides, which `random` makes up as it goes."""
 
-    def __init__(self, slug: str, steps: Sequence[Step], draw: Callable[..., Any], core: Side, fast: Side) -> None:
-        self.slug = slug
-        self.steps = {step.slug: step for step in steps}
-        self.draw = draw
+    def __init__(self, random: Random, core: Side, fast: Side) -> None:
+        self.slug = SLUG
+        self.random = random
         self.core, self.fast = core, fast
+        self.steps = {step.slug: step for step in flow(random, conditions=core.has_conditions)}
+        self.fails = random.choice((0, 5, 20))
         self.lane = FastLane()
         self.worker = UUID(int=7)
         self.by_lane = self.by_core = 0
 
+    def differences(self) -> list[str]:
+        """What is not the same on both sides once it is over, and gone then."""
+        try:
+            self.play()
+            return differences(*(rows(side.conn, self.slug) for side in (self.core, self.fast)))
+        finally:
+            self.core.clear()
+            self.fast.clear()
+
     def play(self) -> None:
         """From the flow's making on."""
         for side in (self.core, self.fast):
-            side.do("select pgflow.create_flow(%s, 3, 1, 60)", self.slug)
-            side.do(
-                "insert into pgflow.workers (worker_id, queue_name, function_name) values (%s, %s, '')"
-                " on conflict (worker_id) do nothing",
-                self.worker,
-                self.slug,
-            )
-            for step in self.steps.values():
-                kind = "map" if step.is_map else "single"
-                side.do(
-                    "select pgflow.add_step(%s, %s, %s::text[], %s, 1, null, %s, %s)",
-                    *(self.slug, step.slug, list(step.needs), step.attempts, step.delay, kind),
-                )
+            self._make(side)
         self.start()
         for _ in range(ROUNDS):
             self.claim()
@@ -99,28 +73,43 @@ class History:
                 return
             self.settle(started)
 
+    def _make(self, side: Side) -> None:
+        with side.conn.pipeline():
+            side.do("select pgflow.create_flow(%s, 3, 1, 60)", self.slug)
+            side.do(
+                "insert into pgflow.workers (worker_id, queue_name, function_name) values (%s, %s, '')",
+                *(self.worker, self.slug),
+            )
+            for step in self.steps.values():
+                more = "".join(f", {name} => %s" for name in step.conditions)
+                side.do(
+                    f"select pgflow.add_step(%s, %s, %s::text[], %s, 1, null, %s, %s{more})",
+                    *(self.slug, step.slug, list(step.needs), step.attempts, step.delay),
+                    *("map" if step.is_map else "single", *step.conditions.values()),
+                )
+
     def start(self) -> None:
         """Some runs, at once."""
         root_map = any(step.is_map and not step.needs for step in self.steps.values())
-        run_ids = [str(UUID(int=n + 1)) for n in range(self.draw(st.integers(1, 4)))]
-        array = st.lists(st.integers(0, 9), min_size=0 if self.rarely() else 1, max_size=20)
-        inputs = [json.dumps(self.draw(array if root_map else st.sampled_from(({"a": 1}, None, [])))) for _ in run_ids]
+        run_ids = [str(UUID(int=n + 1)) for n in range(self.random.randint(1, 4))]
+        least = 0 if self.rarely() else 1
+        inputs = [json.dumps(self.array(least) if root_map else self.random.choice(INPUTS)) for _ in run_ids]
         if root_map and self.rarely():
             inputs[0] = "{}"
         with self.fast.conn.transaction():
-            rows = self.lane.start(self.fast.conn, self.slug, run_ids, inputs, COLUMNS)
-        done = {str(row[0]) for row in rows}
+            found = self.lane.start(self.fast.conn, self.slug, run_ids, inputs, COLUMNS)
+        done = {str(row[0]) for row in found}
         with self.core.conn.transaction():
             for run_id, text in zip(run_ids, inputs, strict=True):
                 if run_id in done:
                     self.core.do("select pgflow.start_flow(%s, %s::jsonb, %s)", self.slug, text, run_id)
         for run_id, text in zip(run_ids, inputs, strict=True):
             if run_id not in done:
-                self.both("select pgflow.start_flow(%s, %s::jsonb, %s)", self.slug, text, run_id)
+                self.both("select pgflow.start_flow(%s, %s::jsonb, %s)", (self.slug, text, run_id))
 
     def claim(self) -> None:
         """By the core's functions on both sides, what is visible and what waits for its retry or its start."""
-        quantity = self.draw(st.sampled_from(QUANTITIES))
+        quantity = self.random.choice(QUANTITIES)
         for side in (self.core, self.fast):
             side.do(
                 f"update pgmq.q_{self.slug} set vt = clock_timestamp() - interval '1 s' where msg_id in"
@@ -142,7 +131,7 @@ class History:
 
     def settle(self, started: list[Task]) -> None:
         """Some of them, and now and then one twice, or one that is over."""
-        tasks = self.draw(st.permutations(started))[: self.draw(st.integers(1, len(started)))]
+        tasks = self.random.sample(started, self.random.randint(1, len(started)))
         if self.rarely():
             tasks.append(tasks[0])
         if self.rarely():
@@ -152,60 +141,56 @@ class History:
             )
             tasks += [Task(r[0], self.slug, r[1], r[2], 0, 1, None, None) for r in over]
         outcomes = [self.outcome(task) for task in tasks]
-        written: set[int] = set()
         crashes = self.rarely()
-        try:
-            with self.fast.conn.transaction():
-                found = self.lane.settle(self.fast.conn, outcomes)
-                assert found is not None, "the fast lane is off"
-                written = found[1]
-                if crashes:
-                    raise Crash
-        except Crash:
-            pass
+        written: set[int] = set()
+        with suppress(Crash), self.fast.conn.transaction():
+            found = self.lane.settle(self.fast.conn, outcomes)
+            assert found is not None, "the fast lane is off"
+            written = found[1]
+            if crashes:
+                raise Crash
         common = [o for o in outcomes if id(o) in written]
-        try:
-            with self.core.conn.transaction():
-                # As the fast lane does it: first what was completed.
-                for outcome in sorted(common, key=lambda o: o.kind is not OutcomeKind.COMPLETED):
-                    self.by_function(self.core, outcome)
-                if crashes:
-                    raise Crash
-        except Crash:
+        with suppress(Crash), self.core.conn.pipeline(), self.core.conn.transaction():
+            for kind, function in _BY_FUNCTIONS.items():
+                if part := [o for o in common if o.kind is kind]:
+                    self.core.conn.execute(f"select count(t.*) from {_GIVEN}, lateral {function} t", columns(part))
+            if crashes:
+                raise Crash
+        if crashes:
             return
         self.by_lane += len(common)
         for outcome in outcomes:
             if id(outcome) not in written:
                 self.by_core += 1
-                for side in (self.core, self.fast):
-                    self.by_function(side, outcome)
+                function = _BY_FUNCTIONS[outcome.kind]
+                self.both(f"select count(t.*) from {_GIVEN}, lateral {function} t", columns([outcome]))
 
     def outcome(self, task: Task) -> Outcome:
         """What may become of it."""
-        if self.draw(st.integers(0, 4)) == 0:
-            return Outcome(task, OutcomeKind.FAILED, error=f"no {self.draw(st.integers(0, 9))}")
+        if self.fails and self.random.randrange(self.fails) == 0:
+            return Outcome(task, OutcomeKind.FAILED, error=f"no {self.random.randrange(10)}")
         step = self.steps[task.step_slug]
         mapped = not step.is_map and any(s.is_map and task.step_slug in s.needs for s in self.steps.values())
-        least = 0 if self.rarely() else 1
-        array = st.lists(st.integers(0, 9), min_size=least, max_size=20)
-        values: Any = st.sampled_from((None, 1, "x", {"k": [1]}, []))
-        return Outcome(task, OutcomeKind.COMPLETED, json.dumps(self.draw(array if mapped and least else values)))
+        usual = mapped and not self.rarely()
+        output = self.array(1) if usual else self.random.choice(VALUES)
+        return Outcome(task, OutcomeKind.COMPLETED, json.dumps(output))
 
-    def by_function(self, side: Side, outcome: Outcome) -> None:
-        """Written by the core's function."""
-        task, completed = outcome.task, outcome.kind is OutcomeKind.COMPLETED
-        function = "complete_task(%s, %s, %s, %s::jsonb)" if completed else "fail_task(%s, %s, %s, %s)"
-        said = outcome.output_json if completed else outcome.error
-        side.do(f"select pgflow.{function}", task.run_id, task.step_slug, task.task_index, said)
+    def array(self, least: int) -> list[int]:
+        """Of up to 20 elements, most often of a few."""
+        first, most = self.random.randrange(10), self.random.choice((2, 5, 20))
+        return [first + n for n in range(self.random.randint(least, most))]
 
-    def both(self, query: str, *parameters: Any) -> None:
+    def both(self, query: str, parameters: Sequence[Any] | dict[str, Any]) -> None:
         """The same on both sides, where it may fail in the same way."""
+        failed = list[type[Exception] | None]()
         for side in (self.core, self.fast):
             try:
-                side.do(query, *parameters)
-            except psycopg.errors.RaiseException:
-                continue
+                side.conn.execute(query, parameters)
+                failed.append(None)
+            except psycopg.Error as error:
+                failed.append(type(error))
+        assert failed[0] is failed[1], failed
 
     def rarely(self) -> bool:
         """Once in twelve times."""
-        return bool(self.draw(st.integers(0, 11)) == 0)
+        return self.random.randrange(12) == 0

@@ -1,9 +1,10 @@
-"""All that two databases hold of a flow, in a form in which they can be compared."""
+"""All that two databases hold, in a form in which they can be compared."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 import psycopg
@@ -13,13 +14,17 @@ TABLES = {
     "pgflow.step_states": "run_id, step_slug",
     "pgflow.step_tasks": "run_id, step_slug, task_index",
     "realtime.events": "id",
+    "pgmq.q_{slug}": "msg_id",
+    "pgmq.a_{slug}": "msg_id",
 }
-QUEUE_TABLES = {"pgmq.q_{slug}": "msg_id", "pgmq.a_{slug}": "msg_id"}
 BY_THE_CLOCK = ("vt", "last_read_at")
 """Columns that pgmq sets by the clock and not by the transaction's time: no two servers come to the same."""
 
-SINCE_THEN = 5.0
+SINCE_THEN = 1.5
 """Seconds: to that, a message's time until it is visible is the same on both sides."""
+
+AT_ONCE = ("step:started", "step:skipped")
+"""Events of several steps of a run that come to the core in the order in which its plan finds them."""
 
 EVENTS = """
 create table realtime.events
@@ -31,40 +36,57 @@ returns void language sql as
 """Keeps what is sent, in its order."""
 
 
+# Queue rows with how long they wait from now on.
+_ROW = {
+    "pgmq.q_{slug}": "to_jsonb(t) || jsonb_build_object('waits', extract(epoch from t.vt - clock_timestamp()))",
+}
+
+
 def rows(conn: psycopg.Connection[Any], slug: str) -> dict[str, list[Any]]:
     """Every row that there is, by table; times as numbers of their order among all times."""
-    tables = {**TABLES, **{name.format(slug=slug): order for name, order in QUEUE_TABLES.items()}}
-    found = {
-        name: [row[0] for row in conn.execute(f"select to_jsonb(t) from {name} t order by {order}").fetchall()]
-        for name, order in tables.items()
-    }
-    for name, there in found.items():
-        for row in there:
-            waits = datetime.fromisoformat(row["vt"]).timestamp() - _now(conn) if "vt" in row else 0.0
+    parts = [
+        f"(select coalesce(jsonb_agg({_ROW.get(name, 'to_jsonb(t)')} order by {order}), '[]') from {name} t)"
+        for name, order in TABLES.items()
+    ]
+    row: Any = conn.execute(f"select {', '.join(parts)}".format(slug=slug)).fetchone()
+    found: dict[str, list[Any]] = dict(zip(TABLES, row, strict=True))
+    for there in found.values():
+        for each in there:
             for column in BY_THE_CLOCK:
-                row.pop(column, None)
-            if name.startswith("pgmq.q_"):
-                row["waits"] = round(waits / SINCE_THEN)
+                each.pop(column, None)
     found["realtime.events"] = _in_order(found["realtime.events"])
     moments = sorted({datetime.fromisoformat(text) for text in _times(found)})
-    return {name: _ranked(there, {moment: n for n, moment in enumerate(moments)}) for name, there in found.items()}
+    ranks = {moment.isoformat(): n for n, moment in enumerate(moments)}
+    return {name: _ranked(there, ranks) for name, there in found.items()}
 
 
-def _now(conn: psycopg.Connection[Any]) -> float:
-    row: Any = conn.execute("select extract(epoch from clock_timestamp())::float8").fetchone()
-    return float(row[0])
+def differences(by_functions: dict[str, list[Any]], by_the_lane: dict[str, list[Any]]) -> list[str]:
+    """A line for each row that is not the same."""
+    found = list[str]()
+    for name in TABLES:
+        for one, other in zip_longest(by_functions[name], by_the_lane[name]):
+            if one != other and not _alike(one, other):
+                found.append(f"{name}\n  by the core's functions: {one}\n  by the fast lane:        {other}")
+    return found
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """But for how long they wait, and by not much."""
+    if not one or not other or "waits" not in one:
+        return False
+    return abs(one["waits"] - other["waits"]) < SINCE_THEN and {**one, "waits": 0} == {**other, "waits": 0}
 
 
 def _in_order(events: list[Any]) -> list[Any]:
-    """Those of steps that start together in a run come to the core in the order in which its plan finds them."""
+    """Those of `AT_ONCE` in the order of their steps."""
     found = list[Any]()
     together = list[Any]()
     for event in [*events, None]:
-        alike = event and event["payload"]["event_type"] == "step:started"
-        if together and not (alike and event["topic"] == together[0]["topic"]):
+        kind = (event["topic"], event["payload"]["event_type"]) if event else None
+        if together and kind != (together[0]["topic"], together[0]["payload"]["event_type"]):
             found += sorted(together, key=lambda e: str(e["event"]))
             together = []
-        if alike:
+        if kind and kind[1] in AT_ONCE:
             together.append(event)
         elif event:
             found.append(event)
@@ -82,9 +104,9 @@ def _times(value: Any, key: str = "") -> Iterable[str]:
         yield value
 
 
-def _ranked(value: Any, ranks: dict[datetime, int], key: str = "") -> Any:
+def _ranked(value: Any, ranks: dict[str, int], key: str = "") -> Any:
     if isinstance(value, dict):
         return {name: _ranked(inner, ranks, name) for name, inner in value.items()}
     if isinstance(value, list):
         return [_ranked(inner, ranks, key) for inner in value]
-    return ranks[datetime.fromisoformat(value)] if isinstance(value, str) and key.endswith("_at") else value
+    return ranks[datetime.fromisoformat(value).isoformat()] if isinstance(value, str) and key.endswith("_at") else value

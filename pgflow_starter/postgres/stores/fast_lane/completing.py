@@ -12,7 +12,8 @@ from pgflow_starter.postgres.stores.fast_lane.known_cores import GUARD
 from pgflow_starter.postgres.stores.free_runs import IS_FREE
 
 # `common` are the runs whose outcomes need nothing but this. What is not: an output that a map cannot take, an empty
-# array for one, a step or task that is not started, a task twice, a step that could have started before.
+# array for one, a step or task that is not started, a task twice, a step that could have started before, a step whose
+# turn has come and that has a condition.
 COMPLETE = f"""
 with outcome as materialized (
     select o.run_id, o.step_slug, o.task_index, o.output::jsonb as output, o.n, r.flow_slug
@@ -34,17 +35,18 @@ with outcome as materialized (
 ), ended as materialized (
     select * from step where remaining_tasks = ended
 ), child as materialized (
-    select e.run_id, d.step_slug, e.flow_slug, c.step_type, count(*) as deps, max(e.n) as n, s.remaining_deps, s.status,
-           coalesce(c.opt_start_delay, 0) as delay,
-           case when s.initial_tasks is not null or c.step_type <> 'map' then s.initial_tasks
+    select e.run_id, d.step_slug, e.flow_slug, p.step_type, count(*) as deps, max(e.n) as n, s.remaining_deps, s.status,
+           coalesce(p.opt_start_delay, 0) as delay,
+           count(*) = s.remaining_deps and bool_or({{has_condition}}) as conditional,
+           case when s.initial_tasks is not null or p.step_type <> 'map' then s.initial_tasks
                 else max(case when e.step_type = 'map' then e.initial_tasks
                               when jsonb_typeof(e.output) = 'array' then jsonb_array_length(e.output) end) end as tasks
     from ended e
     join pgflow.deps d on d.flow_slug = e.flow_slug and d.dep_slug = e.step_slug
-    join pgflow.steps c on c.flow_slug = d.flow_slug and c.step_slug = d.step_slug
+    join pgflow.steps p on p.flow_slug = d.flow_slug and p.step_slug = d.step_slug
     join pgflow.step_states s on s.run_id = e.run_id and s.step_slug = d.step_slug
-    group by e.run_id, d.step_slug, e.flow_slug, c.step_type, s.remaining_deps, s.status, s.initial_tasks,
-             c.opt_start_delay
+    group by e.run_id, d.step_slug, e.flow_slug, p.step_type, s.remaining_deps, s.status, s.initial_tasks,
+             p.opt_start_delay
 ), common as materialized (
     select r.run_id, r.flow_slug, r.remaining_steps
     from pgflow.runs r
@@ -52,7 +54,8 @@ with outcome as materialized (
       and not exists (select from step s where s.run_id = r.run_id
                       and (s.status <> 'started' or s.tasks <> s.ended or s.ended > s.remaining_tasks))
       and not exists (select from child c where c.run_id = r.run_id
-                      and (c.status <> 'created' or c.tasks is null or c.tasks = 0 or c.deps > c.remaining_deps))
+                      and (c.status <> 'created' or c.tasks is null or c.tasks = 0 or c.deps > c.remaining_deps
+                           or c.conditional))
       and not exists (select from outcome o where o.run_id = r.run_id and not exists (
                           select from pgflow.step_tasks t where t.run_id = o.run_id and t.step_slug = o.step_slug
                           and t.task_index = o.task_index and t.status = 'started'))
@@ -64,12 +67,24 @@ with outcome as materialized (
     where o.run_id = r.run_id and t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.task_index
       and t.status = 'started'
     returning t.run_id, t.message_id, o.n
+), result as materialized (
+    select e.run_id, e.step_slug, e.n, e.step_type,
+           case when e.step_type = 'map' then
+               (select pg_catalog.jsonb_agg(a.output order by a.task_index)
+                from (select t.task_index, t.output from pgflow.step_tasks t
+                      where t.run_id = e.run_id and t.step_slug = e.step_slug and t.status = 'completed'
+                      union all
+                      select o.task_index, o.output from outcome o
+                      where o.run_id = e.run_id and o.step_slug = e.step_slug) a)
+           else e.output end as output
+    from ended e join common using (run_id)
 ), state as (
     update pgflow.step_states s
     set remaining_tasks = s.remaining_tasks - e.ended,
         status = case when e.remaining_tasks = e.ended then 'completed' else 'started' end,
+        {{keeps_output}}
         completed_at = case when e.remaining_tasks = e.ended then now() end
-    from step e, common r
+    from step e left join result d on d.run_id = e.run_id and d.step_slug = e.step_slug, common r
     where e.run_id = r.run_id and s.run_id = e.run_id and s.step_slug = e.step_slug
       and s.remaining_tasks = e.remaining_tasks and s.status = 'started'
     returning s.run_id
@@ -84,28 +99,11 @@ with outcome as materialized (
     where c.run_id = r.run_id and s.run_id = c.run_id and s.step_slug = c.step_slug
       and s.remaining_deps = c.remaining_deps and s.status = 'created'
     returning s.run_id
-), result as materialized (
-    select e.run_id, e.step_slug, e.n, e.step_type,
-           case when e.step_type = 'map' then
-               (select pg_catalog.jsonb_agg(a.output order by a.task_index)
-                from (select t.task_index, t.output from pgflow.step_tasks t
-                      where t.run_id = e.run_id and t.step_slug = e.step_slug and t.status = 'completed'
-                      union all
-                      select o.task_index, o.output from outcome o
-                      where o.run_id = e.run_id and o.step_slug = e.step_slug) a)
-           else e.output end as output
-    from ended e join common using (run_id)
 ), run_end as materialized (
     select r.run_id, r.flow_slug, max(e.n) as n,
            (select pg_catalog.jsonb_object_agg(l.step_slug, l.output)
             from (select s.step_slug,
-                         case when d.run_id is not null then d.output
-                              when p.step_type = 'map' then
-                                  (select coalesce(pg_catalog.jsonb_agg(t.output order by t.task_index), '[]')
-                                   from pgflow.step_tasks t where t.run_id = s.run_id and t.step_slug = s.step_slug
-                                   and t.status = 'completed')
-                              else (select t.output from pgflow.step_tasks t where t.run_id = s.run_id
-                                    and t.step_slug = s.step_slug and t.status = 'completed' limit 1) end as output
+                         case when d.run_id is not null then d.output else {{kept_output}} end as output
                   from pgflow.step_states s
                   join pgflow.steps p on p.flow_slug = s.flow_slug and p.step_slug = s.step_slug
                   left join result d on d.run_id = s.run_id and d.step_slug = s.step_slug
@@ -181,5 +179,5 @@ select (select pg_catalog.array_agg(run_id) from common), (select yes from uncha
 """  # noqa: S608 - constants
 """The runs that it completed tasks of, all of their outcomes here; those that are not among them are left as they were.
 
-Raises psycopg's DataError where a row has changed in spite of the lock on its run.
+To be put into a `Dialect`. Raises psycopg's DataError where a row has changed in spite of the lock on its run.
 """

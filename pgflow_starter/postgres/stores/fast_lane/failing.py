@@ -5,21 +5,22 @@ from __future__ import annotations
 from pgflow_starter.postgres.stores.fast_lane.known_cores import GUARD
 from pgflow_starter.postgres.stores.free_runs import IS_FREE
 
-# `common` as in `COMPLETE`. What is not: failing for good in anything but a job.
+# `common` as in `COMPLETE`. What is not: failing for good in anything but a job, and one that is skipped then.
 FAIL = f"""
 with outcome as materialized (
     select o.run_id, o.step_slug, o.task_index, o.error, o.n, r.flow_slug, t.attempts_count, t.message_id,
-           coalesce(s.opt_max_attempts, f.opt_max_attempts) as attempts,
-           coalesce(s.opt_base_delay, f.opt_base_delay) as base_delay,
-           coalesce(r.status = 'started' and t.status = 'started' and p.status = 'started', false) as started,
+           coalesce(p.opt_max_attempts, f.opt_max_attempts) as attempts,
+           coalesce(p.opt_base_delay, f.opt_base_delay) as base_delay,
+           coalesce(r.status = 'started' and t.status = 'started' and s.status = 'started', false) as started,
            count(*) over (partition by o.run_id, o.step_slug, o.task_index) as times,
-           (select count(*) from pgflow.steps x where x.flow_slug = r.flow_slug) = 1 and s.step_type = 'single' as job
+           (select count(*) from pgflow.steps x where x.flow_slug = r.flow_slug) = 1 and p.step_type = 'single'
+               and {{fails_at_last}} as job
     from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
          with ordinality as o(run_id, step_slug, task_index, error, n)
     join pgflow.runs r on r.run_id = o.run_id
     join pgflow.flows f on f.flow_slug = r.flow_slug
-    left join pgflow.steps s on s.flow_slug = r.flow_slug and s.step_slug = o.step_slug
-    left join pgflow.step_states p on p.run_id = o.run_id and p.step_slug = o.step_slug
+    left join pgflow.steps p on p.flow_slug = r.flow_slug and p.step_slug = o.step_slug
+    left join pgflow.step_states s on s.run_id = o.run_id and s.step_slug = o.step_slug
     left join pgflow.step_tasks t
         on t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.task_index
     where {IS_FREE}

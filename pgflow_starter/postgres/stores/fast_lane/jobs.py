@@ -10,13 +10,13 @@ select count(*) = 1 and bool_and(step_type = 'single') from pgflow.steps where f
 """
 """Whether a flow is a job, as the statements ask again: a flow may be compiled anew."""
 
-# Left out is a run that is there already.
+# Left out is a run that is there already, and one whose step has a condition.
 START_JOB = f"""
 with run as (
     insert into pgflow.runs (run_id, flow_slug, input, remaining_steps)
-    select %(run_id)s::uuid, s.flow_slug, %(input)s::text::jsonb, 1
-    from pgflow.steps s
-    where s.flow_slug = %(slug)s::text and s.step_type = 'single'
+    select %(run_id)s::uuid, p.flow_slug, %(input)s::text::jsonb, 1
+    from pgflow.steps p
+    where p.flow_slug = %(slug)s::text and p.step_type = 'single' and not {{has_condition}}
       and (select count(*) from pgflow.steps t where t.flow_slug = %(slug)s::text) = 1 and {GUARD}
     on conflict (run_id) do nothing
     returning *
@@ -44,7 +44,7 @@ with run as (
 )
 select {{columns}} from run r where (select count(*) from told) = 1
 """  # noqa: S608 - constants
-"""As `START`, for one run."""
+"""As `START`, for one run. To be put into a `Dialect`."""
 
 COMPLETE_JOBS = f"""
 with job as materialized (
@@ -74,8 +74,8 @@ with job as materialized (
     where t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = 0 and t.status = 'started'
     returning t.run_id
 ), state as (
-    update pgflow.step_states s set status = 'completed', completed_at = now(), remaining_tasks = 0
-    from outcome o where s.run_id = o.run_id and s.step_slug = o.step_slug and s.status = 'started'
+    update pgflow.step_states s set status = 'completed', completed_at = now(), {{keeps_output}} remaining_tasks = 0
+    from outcome d where s.run_id = d.run_id and s.step_slug = d.step_slug and s.status = 'started'
     returning s.run_id
 ), run as (
     update pgflow.runs r

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.fast_lane.dialects import OUTPUTS_IN_STEPS, OUTPUTS_IN_TASKS, Dialect
 
 _FUNCTIONS = (
+    "_archive_task_message",
+    "_cascade_force_skip_steps",
     "calculate_retry_delay",
     "cascade_complete_taskless_steps",
+    "cascade_resolve_conditions",
     "complete_task",
     "fail_task",
     "maybe_complete_run",
@@ -76,7 +80,17 @@ _PROVEN = {
         "dbec36416dd92a996d230fce24270f70",
         "898866ed8aa45f703da5e3c5d8c91d53",
         "1dc48ca629342b5d70fefeb66797e164",
-    ): "0.8.1",
+    ): ("0.8.1", OUTPUTS_IN_TASKS),
+    (
+        "f4ffc5a20497c95e97e7fca9e0b52c5a",
+        "1a7a4405db13efdb75d82ccd25806ea6",
+        "1b37e1c3288e84e9ce9b31bc140f9cbc",
+    ): ("0.14.1", OUTPUTS_IN_STEPS),
+    (
+        "61126ea2047a59adae06ec21ec5ae775",
+        "1a7a4405db13efdb75d82ccd25806ea6",
+        "1b37e1c3288e84e9ce9b31bc140f9cbc",
+    ): ("0.15.1", OUTPUTS_IN_STEPS),
 }
 """The cores on which histories of random flows came to the same rows by both: the digests of their functions, columns
 and constraints."""
@@ -86,15 +100,26 @@ class Core(NamedTuple):
     """A core that is known: `guard` are the parameters of `GUARD`."""
 
     version: str
+    dialect: Dialect
     guard: dict[str, Any]
+
+
+def digests(conn: Connection) -> tuple[str, str, str]:
+    """What the core there is has to be listed by, once it is proven. Raises psycopg's errors."""
+    functions, columns, constraints = _row(conn)[:3]
+    return functions, columns, constraints
 
 
 def look(conn: Connection) -> Core | str:
     """The core there is, or why the fast lane is off for it. Raises psycopg's errors."""
-    row: Any = conn.execute(_LOOK, {"functions": list(_FUNCTIONS), "tables": list(_TABLES)}).fetchone()
-    version = _PROVEN.get(tuple(row[:3]))
-    if version is None:
+    row = _row(conn)
+    proven = _PROVEN.get(tuple(row[:3]))
+    if proven is None:
         return "this core's functions or tables are none that it was proven to equal"
     if row[3]:
         return f"there is more on the core's tables than the core: {', '.join(row[3])}"
-    return Core(version, {"lane_functions_were": row[4], "lane_tables_were": row[5]})
+    return Core(*proven, {"lane_functions_were": row[4], "lane_tables_were": row[5]})
+
+
+def _row(conn: Connection) -> Any:
+    return conn.execute(_LOOK, {"functions": list(_FUNCTIONS), "tables": list(_TABLES)}).fetchone()

@@ -7,11 +7,9 @@ from typing import Any
 
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.postgres.connections.connection import Connection
-from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE
-from pgflow_starter.postgres.stores.fast_lane.failing import FAIL
-from pgflow_starter.postgres.stores.fast_lane.jobs import COMPLETE_JOBS, IS_JOB, START_JOB
+from pgflow_starter.postgres.stores.fast_lane.jobs import IS_JOB
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
-from pgflow_starter.postgres.stores.fast_lane.starting import START
+from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS
 from pgflow_starter.postgres.stores.free_runs import FREE, columns
 
 # Plans that hold for any size of batch and of table, made once a connection; behind a pooler, where they are made each
@@ -50,14 +48,15 @@ class FastLane:
         core = self.core(conn)
         if core is None:
             return []
+        statements = STATEMENTS[core.dialect]
         if len(run_ids) == 1 and self._is_job(conn, slug):
             one = {"slug": slug, "run_id": run_ids[0], "input": inputs[0], **core.guard}
-            rows: list[Any] = conn.execute(START_JOB.format(columns=columns), one, prepare=True).fetchall()
+            rows: list[Any] = conn.execute(statements.start_job.format(columns=columns), one, prepare=True).fetchall()
             if not rows:
                 self._jobs.clear()
             return rows
         many = {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
-        return list(conn.execute(START.format(columns=columns), many, prepare=True).fetchall())
+        return list(conn.execute(statements.start.format(columns=columns), many, prepare=True).fetchall())
 
     def _is_job(self, conn: Connection, slug: str) -> bool:
         """As it was when it was first asked; the statements ask again."""
@@ -76,8 +75,9 @@ class FastLane:
         if core is None:
             return None
         queue = outcomes[0].task.flow_slug
-        complete = COMPLETE_JOBS if self._is_job(conn, queue) else COMPLETE
-        kinds = {complete: OutcomeKind.COMPLETED, FAIL: OutcomeKind.FAILED}
+        statements = STATEMENTS[core.dialect]
+        complete = statements.complete_jobs if self._is_job(conn, queue) else statements.complete
+        kinds = {complete: OutcomeKind.COMPLETED, statements.fail: OutcomeKind.FAILED}
         parts = {statement: [o for o in outcomes if o.kind is kind] for statement, kind in kinds.items()}
         with conn.pipeline(), conn.transaction():
             conn.execute(PLANS)

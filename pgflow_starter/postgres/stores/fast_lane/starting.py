@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pgflow_starter.postgres.stores.fast_lane.known_cores import GUARD
 
-# `common`: what is not is a run that is there already, and one with a root map that has no array or an empty one.
+# `common`: what is not is a run that is there already, one with a root map that has no array or an empty one, and one
+# with a condition at its beginning.
 START = f"""
 with step as materialized (
-    select s.flow_slug, s.step_slug, s.step_type, s.deps_count, coalesce(s.opt_start_delay, 0) as delay
-    from pgflow.steps s where s.flow_slug = %(slug)s::text
+    select p.flow_slug, p.step_slug, p.step_type, p.deps_count, coalesce(p.opt_start_delay, 0) as delay,
+           p.deps_count = 0 and {{has_condition}} as conditional
+    from pgflow.steps p where p.flow_slug = %(slug)s::text
 ), given as materialized (
     select g.run_id, g.input::jsonb as input, g.n
     from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) with ordinality g(run_id, input, n)
 ), common as materialized (
     select g.* from given g
-    where exists (select from step) and {GUARD}
+    where exists (select from step) and not exists (select from step where conditional) and {GUARD}
       and not exists (select from pgflow.runs r where r.run_id = g.run_id)
       and not exists (select from step s where s.step_type = 'map' and s.deps_count = 0
                       and case when jsonb_typeof(g.input) = 'array' then jsonb_array_length(g.input) = 0 else true end)
@@ -70,4 +72,4 @@ with step as materialized (
 )
 select {{columns}} from run r, told where told.n is not null
 """  # noqa: S608 - constants
-"""Those that it started, as `columns` of a run `r`."""
+"""Those that it started, as `columns` of a run `r`. To be put into a `Dialect`."""

@@ -1,0 +1,29 @@
+"""The statements of the fast lane as each dialect has them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE
+from pgflow_starter.postgres.stores.fast_lane.dialects import DIALECTS, Dialect
+from pgflow_starter.postgres.stores.fast_lane.failing import FAIL
+from pgflow_starter.postgres.stores.fast_lane.jobs import COMPLETE_JOBS, START_JOB
+from pgflow_starter.postgres.stores.fast_lane.starting import START
+
+
+class Statements(NamedTuple):
+    """Those of one dialect; the first two are still to be given their `columns`."""
+
+    start: str
+    start_job: str
+    complete: str
+    complete_jobs: str
+    fail: str
+
+
+def _written(dialect: Dialect) -> Statements:
+    texts = (START, START_JOB, COMPLETE, COMPLETE_JOBS, FAIL)
+    return Statements(*(text.format(columns="{columns}", **dialect._asdict()) for text in texts))
+
+
+STATEMENTS = {dialect: _written(dialect) for dialect in DIALECTS}
