@@ -11,6 +11,7 @@ from uuid import UUID
 import psycopg
 from hypothesis import strategies as st
 
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
@@ -71,7 +72,7 @@ class History:
         self.steps = {step.slug: step for step in steps}
         self.draw = draw
         self.core, self.fast = core, fast
-        self.lane = FastLane()
+        self.lane = FastLane(SystemClock())
         self.worker = UUID(int=7)
         self.by_lane = self.by_core = 0
 

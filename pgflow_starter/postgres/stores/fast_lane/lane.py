@@ -1,10 +1,15 @@
-"""`FastLane`: whether it is on in a database, and settling by it."""
+"""`FastLane`: whether it is on in a database and why not, and starting and settling by it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
+from pgflow_starter.clock import Clock
+from pgflow_starter.core.said_once import SaidOnce
+from pgflow_starter.core.state import FastLaneState
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE
@@ -12,6 +17,11 @@ from pgflow_starter.postgres.stores.fast_lane.failing import FAIL
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
 from pgflow_starter.postgres.stores.fast_lane.starting import START
 from pgflow_starter.postgres.stores.free_runs import FREE, columns
+
+logger = logging.getLogger("pgflow_starter.fast_lane")
+
+LOOK_AGAIN = 10.0
+"""Seconds after which it is looked again at whether it can be on, where it is off."""
 
 # Plans that hold for any size of batch and of table, made once a connection; compiling them would take longer than they
 # do. Read by the statements that follow in the transaction.
@@ -22,23 +32,52 @@ select set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_gene
 
 
 class FastLane:
-    """Whether it is on, by the core that there is; looked at first when it is needed. Thread-safe."""
+    """Whether it is on, by the core that there is. Thread-safe.
 
-    def __init__(self, *, wanted: bool = True) -> None:
+    That is looked at first when it is needed, again after any error and when something of that core has changed, and
+    every `LOOK_AGAIN` seconds while it is off.
+    """
+
+    state: FastLaneState | None
+    """Whether it was on when it was last needed, and why; None before that."""
+
+    def __init__(self, clock: Clock, *, wanted: bool = True) -> None:
+        self._clock = clock
         self._wanted = wanted
-        self._seen: Core | str | None = None
+        self._core: Core | None = None
+        self._look_at = -inf if wanted else inf
+        self._said = SaidOnce()
+        self.state = None if wanted else FastLaneState(on=False, reason="by the setting")
 
     def core(self, conn: Connection) -> Core | None:
         """The core that it stands in for, None where it is off. Raises psycopg's errors."""
-        if not self._wanted:
-            return None
-        if self._seen is None:
-            self._seen = look(conn)
-        return self._seen if isinstance(self._seen, Core) else None
+        if self._clock.monotonic() >= self._look_at:
+            seen = look(conn)
+            if isinstance(seen, Core):
+                self._core, self._look_at = seen, inf
+                self.state = FastLaneState(on=True, reason=f"for core {seen.version}")
+            else:
+                self._off(seen, logging.INFO if self._core is None else logging.WARNING)
+        return self._core
 
     def forget(self) -> None:
         """The core may be another by now."""
-        self._seen = None
+        if self._wanted:
+            self._look_at = -inf
+
+    def failed(self, error_type: str) -> None:
+        """A statement of it raised that, an SQLSTATE, and the core's functions did what it was to do."""
+        self._off(f"a statement of its own failed with {error_type}, the core's functions did it", logging.WARNING)
+
+    def _off(self, why: str, level: int) -> None:
+        self._core, self._look_at = None, self._clock.monotonic() + LOOK_AGAIN
+        self.state = FastLaneState(on=False, reason=why)
+        if self._said.note(why):
+            logger.log(level, "the fast lane is off: %s", why)
+
+    def _worked(self) -> None:
+        if self._core is not None and self._said.clear():
+            logger.info("the fast lane is on again")
 
     def start(
         self, conn: Connection, slug: str, run_ids: Sequence[str], inputs: Sequence[str], columns: str
@@ -48,7 +87,12 @@ class FastLane:
         if core is None:
             return []
         parameters = {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
-        return conn.execute(START.format(columns=columns), parameters).fetchall()
+        rows = conn.execute(START.format(columns=columns), parameters).fetchall()
+        if rows:
+            self._worked()
+        else:
+            self.forget()
+        return rows
 
     def settle(self, conn: Connection, outcomes: Sequence[Outcome]) -> tuple[Any, set[int]] | None:
         """Write those of the outcomes that are common, in one transaction and one round trip; None where it is off.
@@ -73,7 +117,9 @@ class FastLane:
         written = set[int]()
         for statement, answer in answers.items():
             row: Any = answer.fetchone()
-            if not row[1]:
+            if row[1]:
+                self._worked()
+            else:
                 self.forget()
             common = set(row[0] or ())
             written.update(id(o) for o in parts[statement] if o.task.run_id in common)
