@@ -160,26 +160,29 @@ class Starts:
         by_itself = idle and given.headers is None and len(given.run_ids) == 1
         # In a transaction of the caller's: a savepoint, for a run_id that is taken must not end it.
         with nullcontext() if by_itself else conn.transaction():
-            rows = self._start_fast(conn, parameters) if len(given.run_ids) > 1 else {}
+            rows, failed = self._start_fast(conn, parameters) if len(given.run_ids) > 1 else ({}, None)
             if len(rows) < len(given.run_ids):
                 rows |= _by_id(conn.execute(_START, parameters).fetchall())
+            if failed is not None:
+                self._fast_lane.failed(failed)
             if given.headers is not None and rows:
                 set_headers(conn, given.slug, list(rows), given.headers)
             # Those that have failed already, of their first steps' conditions, are read again for why.
             again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
             return rows | _found(conn, given.slug, again) if again else rows
 
-    def _start_fast(self, conn: Connection, parameters: dict[str, Any]) -> dict[UUID, Any]:
+    def _start_fast(self, conn: Connection, parameters: dict[str, Any]) -> tuple[dict[UUID, Any], str | None]:
+        """The rows of those that it started, by id; the SQLSTATE with which that failed, then the core is to do it."""
         try:
             with conn.transaction():
-                return _by_id(self._fast_lane.start(conn, **parameters, columns=COLUMNS.format(error="null")))
-        except psycopg.errors.UniqueViolation:
+                return _by_id(self._fast_lane.start(conn, **parameters, columns=COLUMNS.format(error="null"))), None
+        except (psycopg.errors.UniqueViolation, psycopg.OperationalError):
             raise
         except psycopg.Error as error:
             if error.sqlstate is None:
                 raise
             self._fast_lane.forget()
-            return {}  # the core's functions say what it is
+            return {}, error.sqlstate  # the core's functions say what it is
 
 
 class _Given(NamedTuple):
