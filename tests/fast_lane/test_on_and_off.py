@@ -164,7 +164,7 @@ def test_a_statement_of_its_own_that_fails_is_told_once_and_the_cores_functions_
     told = "a statement of its own failed with 22012, the core's functions did it"
     monkeypatch.setattr(lane, "LOOK_AGAIN", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(lane, "COMPLETE", BROKEN)
+        patched.setattr(lane, "COMPLETE_JOBS", BROKEN)
         for _ in range(3):
             work.complete(work.claim(4))
             assert work.tasks.fast_lane.state == pgflow.FastLaneState(on=False, reason=told)

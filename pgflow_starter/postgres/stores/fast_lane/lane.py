@@ -14,6 +14,7 @@ from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE
 from pgflow_starter.postgres.stores.fast_lane.failing import FAIL
+from pgflow_starter.postgres.stores.fast_lane.jobs import COMPLETE_JOBS, IS_JOB, START_JOB
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
 from pgflow_starter.postgres.stores.fast_lane.starting import START
 from pgflow_starter.postgres.stores.free_runs import FREE, columns
@@ -23,11 +24,10 @@ logger = logging.getLogger("pgflow_starter.fast_lane")
 LOOK_AGAIN = 10.0
 """Seconds after which it is looked again at whether it can be on, where it is off."""
 
-# Plans that hold for any size of batch and of table, made once a connection; compiling them would take longer than they
-# do. Read by the statements that follow in the transaction.
+# Plans that hold for tables of any size, made when they may be empty; behind a pooler they are made each time, and to
+# compile them would take longer than they do. For the statements that follow in the transaction.
 PLANS = """
-select set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
-       set_config('enable_seqscan', 'off', true)
+select set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
 """
 
 
@@ -47,6 +47,7 @@ class FastLane:
         self._core: Core | None = None
         self._look_at = -inf if wanted else inf
         self._said = SaidOnce()
+        self._jobs: dict[str, bool] = {}
         self.state = None if wanted else FastLaneState(on=False, reason="by the setting")
 
     def core(self, conn: Connection) -> Core | None:
@@ -62,8 +63,9 @@ class FastLane:
 
     def forget(self) -> None:
         """The core may be another by now."""
-        if self._wanted:
+        if self._core is not None:
             self._look_at = -inf
+        self._jobs.clear()
 
     def failed(self, error_type: str) -> None:
         """A statement of it raised that, an SQLSTATE, and the core's functions did what it was to do."""
@@ -83,16 +85,33 @@ class FastLane:
         self, conn: Connection, slug: str, run_ids: Sequence[str], inputs: Sequence[str], columns: str
     ) -> list[Any]:
         """Start those of the runs that are common, in this transaction; their rows. Raises psycopg's errors."""
-        core = self.core(conn)
-        if core is None:
+        statement = self.starting(conn, slug, run_ids, inputs, columns)
+        if statement is None:
             return []
-        parameters = {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
-        rows = conn.execute(START.format(columns=columns), parameters).fetchall()
+        rows: list[Any] = conn.execute(*statement, prepare=True).fetchall()
         if rows:
             self._worked()
-        else:
-            self.forget()
         return rows
+
+    def starting(
+        self, conn: Connection, slug: str, run_ids: Sequence[str], inputs: Sequence[str], columns: str
+    ) -> tuple[str, dict[str, Any]] | None:
+        """The statement that does it, with its parameters; None where it is off."""
+        core = self.core(conn)
+        if core is None:
+            return None
+        if len(run_ids) == 1 and self._is_job(conn, slug):
+            one = {"slug": slug, "run_id": run_ids[0], "input": inputs[0], **core.guard}
+            return START_JOB.format(columns=columns), one
+        return START.format(columns=columns), {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
+
+    def _is_job(self, conn: Connection, slug: str) -> bool:
+        """As it was when it was first asked; the statements ask again."""
+        found = self._jobs.get(slug)
+        if found is None:
+            row: Any = conn.execute(IS_JOB, {"slug": slug}).fetchone()
+            found = self._jobs[slug] = bool(row[0])
+        return found
 
     def settle(self, conn: Connection, outcomes: Sequence[Outcome]) -> tuple[Any, set[int]] | None:
         """Write those of the outcomes that are common, in one transaction and one round trip; None where it is off.
@@ -102,15 +121,15 @@ class FastLane:
         core = self.core(conn)
         if core is None:
             return None
-        kinds = {COMPLETE: OutcomeKind.COMPLETED, FAIL: OutcomeKind.FAILED}
+        queue = outcomes[0].task.flow_slug
+        complete = COMPLETE_JOBS if self._is_job(conn, queue) else COMPLETE
+        kinds = {complete: OutcomeKind.COMPLETED, FAIL: OutcomeKind.FAILED}
         parts = {statement: [o for o in outcomes if o.kind is kind] for statement, kind in kinds.items()}
         with conn.pipeline(), conn.transaction():
             conn.execute(PLANS)
             free = conn.execute(FREE, columns(outcomes, "all_"))
             answers = {
-                statement: conn.execute(
-                    statement, {**columns(part), **core.guard, "queue": part[0].task.flow_slug}, prepare=True
-                )
+                statement: conn.execute(statement, {**columns(part), **core.guard, "queue": queue}, prepare=True)
                 for statement, part in parts.items()
                 if part
             }
