@@ -24,10 +24,11 @@ logger = logging.getLogger("pgflow_starter.fast_lane")
 LOOK_AGAIN = 10.0
 """Seconds after which it is looked again at whether it can be on, where it is off."""
 
-# Plans that hold for tables of any size, made when they may be empty; behind a pooler they are made each time, and to
-# compile them would take longer than they do. For the statements that follow in the transaction.
+# Plans that hold for any size of batch and of table, made once a connection; behind a pooler, where they are made each
+# time, to compile them would take longer than they do. For the statements that follow in the transaction.
 PLANS = """
-select set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true)
+select set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
+       set_config('jit', 'off', true)
 """
 
 
