@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pgflow_starter.core.state import (
         ChildInfo,
         ErrorClass,
+        FastLaneState,
         ModuleError,
         ModuleState,
         ModuleStatus,
@@ -69,6 +70,7 @@ __all__ = [
     "DatabaseError",
     "DefinitionError",
     "ErrorClass",
+    "FastLaneState",
     "Flow",
     "FlowDefinition",
     "ForkedError",

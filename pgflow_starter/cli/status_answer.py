@@ -11,6 +11,7 @@ from pgflow_starter.cli.telling import visible
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import (
     ErrorClass,
+    FastLaneState,
     ModuleError,
     ModuleState,
     ModuleStatus,
@@ -71,7 +72,7 @@ def read(body: bytes, now: datetime) -> Answer:
 
 
 def _status(data: dict[str, Any]) -> StarterStatus:
-    outage = data.get("outage")
+    outage, lane = data.get("outage"), data.get("fast_lane")
     return StarterStatus(
         # Nothing but a plain yes: the exit code rests on it.
         ready=data["ready"] is True,
@@ -82,6 +83,7 @@ def _status(data: dict[str, Any]) -> StarterStatus:
         outage=None
         if outage is None
         else Outage(_moment(outage["since"]) or _NEVER, visible(one_line(outage["reason"]))),
+        fast_lane=None if lane is None else FastLaneState(lane["on"] is True, visible(one_line(lane["reason"]))),
     )
 
 

@@ -18,7 +18,7 @@ from pgflow_starter.cli.status_answer import Answer, WorkerLine
 from pgflow_starter.cli.status_url import StatusUrl
 from pgflow_starter.cli.telling import StatusChanges, module_line
 from pgflow_starter.clock import Clock
-from pgflow_starter.core.state import StarterStatus
+from pgflow_starter.core.state import FastLaneState, StarterStatus
 from pgflow_starter.core.text import one_line
 
 _WORKER_COLOURS = {"running": "green", "draining": "yellow", "lost": "red", "stuck": "red"}
@@ -40,6 +40,8 @@ def picture(url: StatusUrl, answer: Answer) -> RenderableType:
     if status.outage is not None:
         since = _lasting(status.outage.since, answer.now)
         parts.append(Text(f"the database is away for {since}: {one_line(status.outage.reason)}", style="yellow"))
+    if status.fast_lane is not None:
+        parts.append(Text(_fast_lane(status.fast_lane)))
     if status.modules:
         parts += [module_table(status, answer.now), *(module_error(m) for m in status.modules if m.last_error)]
     if answer.workers:
@@ -52,6 +54,10 @@ def picture(url: StatusUrl, answer: Answer) -> RenderableType:
 def headline(url: StatusUrl, answer: Answer) -> str:
     """Where it stands, in one line."""
     return f"{url}: the starter has ended, {answer.ended}" if answer.status is None else _words(url, answer.status)
+
+
+def _fast_lane(state: FastLaneState) -> str:
+    return f"fast lane {'on, ' if state.on else 'off: '}{state.reason}"
 
 
 def _trouble(worker: WorkerLine) -> str:

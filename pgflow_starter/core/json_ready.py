@@ -10,11 +10,16 @@ from uuid import UUID
 
 
 def json_ready(value: Any) -> Any:
-    """Dataclasses as dicts, tuples as lists, times in ISO 8601, enums and UUIDs as text; all else stays as it is."""
+    """Dataclasses and named tuples as dicts, other tuples as lists, times in ISO 8601, enums and UUIDs as text.
+
+    All else stays as it is.
+    """
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, StrEnum | UUID):
         return str(value)
+    if hasattr(value, "_asdict"):
+        return {name: json_ready(v) for name, v in value._asdict().items()}
     if isinstance(value, tuple):
         return [json_ready(v) for v in value]
     if is_dataclass(value):

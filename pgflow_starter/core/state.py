@@ -85,9 +85,19 @@ class Outage:
     reason: str
 
 
+class FastLaneState(NamedTuple):
+    """Whether statements for many tasks at once stand in for the core's functions, and why, or why not."""
+
+    on: bool
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class StarterStatus(JsonReady):
-    """All modules at one moment. `ready_at` is the first turn to ready; `outage` tells that the database is away."""
+    """All modules at one moment. `ready_at` is the first turn to ready; `outage` tells that the database is away.
+
+    `fast_lane` is None until the first worker has looked at the core.
+    """
 
     ready: bool
     healthy: bool
@@ -95,6 +105,7 @@ class StarterStatus(JsonReady):
     ready_at: datetime | None
     modules: tuple[ModuleState, ...]
     outage: Outage | None = None
+    fast_lane: FastLaneState | None = None
 
 
 @dataclass(frozen=True, slots=True)

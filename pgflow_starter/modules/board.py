@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from pgflow_starter.clock import Clock, one_wait
 from pgflow_starter.core.modules import ModuleSpec, module_identity
 from pgflow_starter.core.phases import Phase
-from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
+from pgflow_starter.core.state import FastLaneState, ModuleState, ModuleStatus, StarterStatus
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.machine import Machine
@@ -32,9 +32,11 @@ class Board:
         clock: Clock,
         reachability: Reachability,
         on_ready: Callable[[Sequence[ModuleState], float], None],
+        fast_lane: Callable[[], FastLaneState | None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._reachability = reachability
+        self._fast_lane = fast_lane
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._started_at = now = clock.now()
@@ -86,10 +88,12 @@ class Board:
 
     def status(self) -> StarterStatus:
         """All modules now. Never waits."""
-        version, outage = self._version, self._reachability.outage
+        version, outage, fast_lane = self._version, self._reachability.outage, self._fast_lane()
         cached = self._cached
-        if cached is not None and cached[0] == version and cached[1].outage is outage:
-            return cached[1]
+        if cached is not None and cached[0] == version:
+            status = cached[1]
+            if status.outage is outage and status.fast_lane is fast_lane:
+                return status
         states = tuple(self._states)
         status = StarterStatus(
             ready=all(s.status.terminal for s in states),
@@ -98,6 +102,7 @@ class Board:
             ready_at=self._ready_at,
             modules=states,
             outage=outage,
+            fast_lane=fast_lane,
         )
         self._cached = (version, status)
         return status

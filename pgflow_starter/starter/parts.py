@@ -14,7 +14,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import SignalStrategy, phases_of
-from pgflow_starter.core.state import ModuleStatus, WorkerState
+from pgflow_starter.core.state import FastLaneState, ModuleStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.cell import ModuleCell
@@ -81,8 +81,9 @@ class Parts:
             pace=pace,
             reserved_for_urgent=1,  # for heartbeats
         )
+        self._task_store = PostgresTaskStore(self.database, fast_lane=settings.fast_lane is FastLaneUse.AUTO)
         phases = phases_of(settings.signal_strategy)
-        self.board = Board(specs, phases, self.clock, self.database, self.observer.ready)
+        self.board = Board(specs, phases, self.clock, self.database, self.observer.ready, self._fast_lane_state)
         self.registry = FlowRegistry(specs)
         self.gauges = Gauges(settings.meter_provider, self.board.status, self.worker_states)
         self._client: PgflowClient | None = None
@@ -92,7 +93,6 @@ class Parts:
         self.dispatcher = Dispatcher(self.threads, self.timers, self.clock)
         self.lane = Lane(self.threads, settings.pool_size)
         self._flow_store = PostgresFlowStore(self.database, self.clock)
-        self._fast_lane = settings.fast_lane is FastLaneUse.AUTO
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self.workers = Workers(
             self.tree, self._flow_store, self._make_worker_world(), settings.max_concurrency, settings.phase_timeout
@@ -117,7 +117,7 @@ class Parts:
                     self._definition_of_slug,
                     self._wake_worker,
                     self._error_at_end,
-                    fast_lane=self._fast_lane,
+                    fast_lane=self._task_store.fast_lane,
                 )
         return self._client
 
@@ -184,6 +184,9 @@ class Parts:
         found = self.registry.by_slug(slug)
         return None if found is None else self.board.cells[found.spec.key]
 
+    def _fast_lane_state(self) -> FastLaneState | None:
+        return self._task_store.fast_lane.state
+
     def _database_away(self) -> bool:
         return self.database.outage is not None
 
@@ -216,7 +219,7 @@ class Parts:
         return listener
 
     def _make_worker_world(self) -> WorkerWorld:
-        s, store = self.settings, PostgresTaskStore(self.database, fast_lane=self._fast_lane)
+        s, store = self.settings, self._task_store
         policy = PollPolicy(
             s.signal_strategy, s.min_poll_interval, s.max_poll_interval, s.notify_fallback_interval, s.notify_throttle
         )

@@ -20,6 +20,7 @@ import pytest
 
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import (
+    FastLaneState,
     Outage,
     StarterStatus,
 )
@@ -49,6 +50,23 @@ def test_what_is_not_ready_is_exit_code_1_and_says_all_of_it(web: StubWeb, start
     assert "the database is away for 90 s: Connection refused" in result.stdout
     assert "in 7.0 s" in result.stdout
     assert "press, last error: phase notify_db: the queue is [locked] [55P03]" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("lane", "line"),
+    [
+        (FastLaneState(True, "for core 0.8.1"), "fast lane on, for core 0.8.1"),
+        (FastLaneState(False, "by the [setting]"), "fast lane off: by the [setting]"),
+    ],
+)
+def test_whether_the_fast_lane_is_on_is_said_with_the_reason(
+    web: StubWeb, starter: Starter, lane: FastLaneState, line: str
+) -> None:
+    starter.reply = ("200 OK", answer(replace(WELL, fast_lane=lane)))
+    result = call("status", f"127.0.0.1:{web.port}")
+    assert (result.exit_code, line in result.stdout.splitlines()) == (0, True)
+    told = json.loads(call("status", f"127.0.0.1:{web.port}", "--json").stdout)
+    assert told["fast_lane"] == {"on": lane.on, "reason": lane.reason}
 
 
 @pytest.mark.parametrize(

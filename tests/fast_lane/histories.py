@@ -11,6 +11,7 @@ from uuid import UUID
 
 import psycopg
 
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.free_runs import columns
@@ -48,7 +49,7 @@ class History:
         self.core, self.fast = core, fast
         self.steps = {step.slug: step for step in flow(random, conditions=core.has_conditions)}
         self.fails = random.choice((0, 5, 20))
-        self.lane = FastLane()
+        self.lane = FastLane(SystemClock())
         self.worker = UUID(int=7)
         self.by_lane = self.by_core = 0
 

@@ -32,7 +32,8 @@ def recorded() -> Iterator[set[Statement]]:
 
     def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
         try:
-            return genuine(self, query, params, **options)
+            # Unprepared: psycopg keeps what it sends with that only.
+            return genuine(self, query, params, **options | {"prepare": False})
         finally:
             where, known = _caller(), self._query  # psycopg's documentation has us look there
             if where and known is not None:

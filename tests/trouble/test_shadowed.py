@@ -137,6 +137,9 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         tasks.settle(
             [Outcome(bad, OutcomeKind.FAILED, error="no"), Outcome(worse, OutcomeKind.FAILED_FOR_GOOD, error="no")]
         )
+        by_core = PostgresTaskStore(database, fast_lane=False)
+        (last,) = by_core.claim(definition, worker, 1, scope).tasks
+        by_core.settle([Outcome(last, OutcomeKind.COMPLETED, "1")])
 
         def seldom(conn: Any) -> None:
             messages = Messages(definition, worker, detect(conn))

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pgflow_starter import (
     ChildInfo,
+    FastLaneState,
     FlowDefinition,
     ModuleError,
     ModuleState,
@@ -38,6 +39,7 @@ class Stage:
     children: tuple[ChildInfo, ...] = ()
     flows: tuple[FlowDefinition, ...] = ()
     outage: Outage | None = None
+    fast_lane: FastLaneState | None = None
     runs: tuple[RunSummary, ...] | PgflowError = ()
     end: PgflowError | None = None
     started_at: datetime = STARTED
@@ -56,7 +58,9 @@ class Stage:
 
     def status(self) -> StarterStatus:
         self._check()
-        return StarterStatus(self.ready(), self.healthy(), self.started_at, None, self.modules, self.outage)
+        return StarterStatus(
+            self.ready(), self.healthy(), self.started_at, None, self.modules, self.outage, self.fast_lane
+        )
 
     def ready(self) -> bool:
         self._check()

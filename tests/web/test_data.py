@@ -12,6 +12,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from pgflow_starter import (
+    FastLaneState,
     Outage,
     Phase,
     RunSummary,
@@ -65,11 +66,13 @@ def test_the_status_is_as_its_schema_says(stage: Stage, url: str) -> None:
     stage.children = tree(["order", "mail"], restarts=2)
     stage.flows = (flow("order", {"a": [], "each": ["a"], "z": ["a", "each"]}), flow("mail", {"mail": []}, "job"))
     stage.outage = Outage(STARTED, "refused")
+    stage.fast_lane = FastLaneState(on=False, reason="by the setting")
     data = checked(url, "/status")
     assert [m["status"] for m in data["modules"]] == ["succeeded", "retrying", "pending", "failed_permanent"]
     assert [w["lost"] for w in data["workers"]] == [False, True]
     assert [w["trouble"] for w in data["workers"]] == [None, TROUBLE.to_dict()]
     assert data["outage"]["reason"] == "refused"
+    assert data["fast_lane"] == {"on": False, "reason": "by the setting"}
     assert data["children"][0] == {"id": "root", "parent": None, "type": "supervisor", "restarts": 0, "alive": True}
     assert data["flows"][0]["steps"][2] == {"slug": "z", "kind": "single", "depends_on": ["a", "each"]}
     stage.end = StarterStopped("the starter was stopped")

@@ -38,7 +38,7 @@ class Client:
             msg = f"conninfo must be a libpq connection string or URI, got {type(conninfo).__name__}"
             raise ValueError(msg)
         database = Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=clock, patience=patience)
-        self._setup(Calls(database), observer, clock, lambda _: None, lambda _: None, True)
+        self._setup(Calls(database), observer, clock, lambda _: None, lambda _: None, FastLane(clock))
         dropped = self._dropped = weakref.finalize(self, _dropped, self._calls)
         dropped.atexit = False
 
@@ -52,7 +52,7 @@ class Client:
         started: Callable[[str], None],
         ended: Callable[[], PgflowError],
         *,
-        fast_lane: bool,
+        fast_lane: FastLane,
     ) -> Self:
         """A client over a starter's pool.
 
@@ -70,11 +70,11 @@ class Client:
         clock: Clock,
         definitions: Callable[[str], FlowDefinition | None],
         started: Callable[[str], None],
-        fast_lane: bool,
+        fast_lane: FastLane,
     ) -> None:
         self._calls = calls
         self._definitions = definitions
-        self._starts = Starts(calls, observer, started, FastLane(wanted=fast_lane))
+        self._starts = Starts(calls, observer, started, fast_lane)
         self._dropped = None
         self._waits = Waits(clock)
         self._endings = Endings(calls, self._waits, clock)

@@ -39,11 +39,12 @@ _AGAIN = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 _REPEAT = "it may be carried out all the same; the same call with run_id={!r} is safe to repeat"
 _REPEAT_MANY = "it may be carried out all the same; the same call with run_ids=error.run_ids is safe to repeat"
 
+_STARTED = COLUMNS.format(error="null")
 # Those that are there already are left out. start_flow is not called at all unless the statement saw the flow's steps:
 # beside the flow's first compile it may see the flow by its foreign key and no steps yet, and such a run is completed
 # at once with nothing done.
 _START = f"""
-select {COLUMNS.format(error="null")}
+select {_STARTED}
 from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) g(run_id, input),
      lateral pgflow.start_flow(%(slug)s::text, g.input::jsonb, g.run_id) r
 where exists (select from pgflow.steps where flow_slug = %(slug)s)
@@ -58,7 +59,7 @@ select exists (select from pg_attribute
 """
 _SET = """
 update pgmq.{queue} set headers = coalesce(headers, '{{}}') || %s::jsonb
-where msg_id in (select message_id from pgflow.step_tasks where run_id = any(%s::uuid[]))
+where msg_id in (select message_id from pgflow.step_tasks where run_id = any(%s::uuid[]) and queued_at = now())
 """
 
 
@@ -158,11 +159,20 @@ class Starts:
         parameters = {"slug": given.slug, "inputs": list(given.inputs), "run_ids": [str(r) for r in given.run_ids]}
         idle = conn.info.transaction_status == TransactionStatus.IDLE
         by_itself = idle and given.headers is None and len(given.run_ids) == 1
+        if given.headers is not None and not given.callers and len(given.run_ids) == 1:
+            rows = self._start_with_headers(conn, given.slug, parameters, given.headers)
+            if any(row[2] != "failed" for row in rows.values()):
+                return rows
         # In a transaction of the caller's: a savepoint, for a run_id that is taken must not end it.
         with nullcontext() if by_itself else conn.transaction():
-            rows = self._start_fast(conn, parameters, nullcontext() if by_itself else conn.transaction())
+            rows, failed = self._start_fast(conn, parameters, nullcontext() if by_itself else conn.transaction())
             if len(rows) < len(given.run_ids):
-                rows |= _by_id(conn.execute(_START, parameters).fetchall())
+                by_core = _by_id(conn.execute(_START, parameters).fetchall())
+                if by_core and failed:
+                    self._fast_lane.failed(failed)
+                elif by_core:
+                    self._fast_lane.forget()
+                rows |= by_core
             if given.headers is not None and rows:
                 set_headers(conn, given.slug, list(rows), given.headers)
             # Those that have failed already, of their first steps' conditions, are read again for why.
@@ -171,17 +181,31 @@ class Starts:
 
     def _start_fast(
         self, conn: Connection, parameters: dict[str, Any], savepoint: AbstractContextManager[object]
-    ) -> dict[UUID, Any]:
+    ) -> tuple[dict[UUID, Any], str | None]:
+        """The rows of those that it started, by id; the SQLSTATE with which that failed, then the core is to do it."""
         try:
             with savepoint:
-                return _by_id(self._fast_lane.start(conn, **parameters, columns=COLUMNS.format(error="null")))
-        except psycopg.errors.UniqueViolation:
+                return _by_id(self._fast_lane.start(conn, **parameters, columns=_STARTED)), None
+        except (psycopg.errors.UniqueViolation, psycopg.OperationalError):
             raise
         except psycopg.Error as error:
             if error.sqlstate is None:
                 raise
             self._fast_lane.forget()
-            return {}  # the core's functions say what it is
+            return {}, error.sqlstate  # the core's functions say what it is
+
+    def _start_with_headers(
+        self, conn: Connection, slug: str, parameters: dict[str, Any], headers: str
+    ) -> dict[UUID, Any]:
+        """One run, in one round trip; no row, and nothing is done, where that takes more."""
+        try:
+            by_lane = self._fast_lane.starting(conn, **parameters, columns=_STARTED)
+            with conn.pipeline(), conn.transaction():
+                started = conn.execute(*by_lane or (_START, parameters), prepare=True)
+                conn.execute(on_queue(_SET, slug), (headers, parameters["run_ids"]), prepare=True)
+        except (psycopg.DataError, psycopg.ProgrammingError):
+            return {}
+        return _by_id(started.fetchall())
 
 
 class _Given(NamedTuple):

@@ -12,7 +12,7 @@ import re
 import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Self
 
 import psycopg
@@ -167,7 +167,15 @@ class Session(psycopg.Connection[tuple[object, ...]]):
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> Iterator[psycopg.Transaction]:
-        """As psycopg's."""
+        """As psycopg's; first in a pipeline it is what the server makes one of, all until the pipeline's end.
+
+        There BEGIN and COMMIT would take a round trip each.
+        """
+        first = self._depth == 0 and self.pgconn.transaction_status == TransactionStatus.IDLE
+        if first and self._pipeline is not None and not (savepoint_name or force_rollback):
+            with self._until_sync():
+                yield psycopg.Transaction(self)
+            return
         with super().transaction(savepoint_name, force_rollback) as transaction:
             self._depth += 1
             try:
@@ -176,6 +184,21 @@ class Session(psycopg.Connection[tuple[object, ...]]):
                 yield transaction
             finally:
                 self._depth -= 1
+
+    @contextmanager
+    def _until_sync(self) -> Iterator[None]:
+        """Around the statements of a pipeline: none of them counts when the block raises."""
+        self._depth += 1
+        try:
+            if self._limits is not None:
+                super().execute(self._limits)
+            yield
+        except BaseException:
+            with suppress(psycopg.Error):  # then the server has done so
+                super().execute("rollback")
+            raise
+        finally:
+            self._depth -= 1
 
     def _set_up(self, limits: ServerLimits, *, checked: bool) -> tuple[object, ...]:
         values = str(limits.statement), str(limits.lock)

@@ -108,9 +108,12 @@ class Settling(StorePart):
                 if error.connection_lost or error.timed_out:
                     raise
                 self._fast_lane.forget()
-            else:
-                if found is not None and len(found[1]) < len(ordered):
-                    return self._settle_rest(*found, answers)
+                settled = self._settle_by_core(ordered, answers, careful)
+                if not error.locked:
+                    self._fast_lane.failed(error.sqlstate or error.error_type)
+                return settled
+            if found is not None and len(found[1]) < len(ordered):
+                return self._settle_rest(*found, answers)
         return self._settle_by_core(ordered, answers, careful)
 
     def _settle_fast(self, outcomes: Sequence[Outcome], conn: Connection) -> tuple[Settled, list[Outcome]] | None:

@@ -39,9 +39,14 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
 
     def __init__(self, database: Database, *, fast_lane: bool = True) -> None:
         super().__init__(database)
-        self._fast_lane = FastLane(wanted=fast_lane)
+        self._fast_lane = FastLane(database.clock, wanted=fast_lane)
         self._known_only: dict[str, float] = {}
         self._inputs = FlowInputs()
+
+    @property
+    def fast_lane(self) -> FastLane:
+        """That of this store, for whoever starts runs beside it."""
+        return self._fast_lane
 
     def claim(
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float = 1.0
@@ -71,6 +76,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
 
         def claimed(conn: Connection) -> tuple[int, float | None, Sequence[int], tuple[Task, ...]]:
             messages = self._messages(conn, definition, worker_id)
+            self._fast_lane.core(conn)  # so that it is known, and told, before there is a task
             with self._wired(conn, messages):
                 rows = claim(messages, conn, quantity)
             return self._tasks(conn, messages, definition, rows)

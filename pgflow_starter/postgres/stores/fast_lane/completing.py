@@ -11,6 +11,8 @@ from __future__ import annotations
 from pgflow_starter.postgres.stores.fast_lane.known_cores import GUARD
 from pgflow_starter.postgres.stores.free_runs import IS_FREE
 
+# Rows are looked up by their keys, whatever the planner knows of their tables: indexes of all that is started hold what
+# was, too, until they are vacuumed. So the keys are there before the row is looked for, and a status is not for these.
 # `common` are the runs whose outcomes need nothing but this. What is not: an output that a map cannot take, an empty
 # array for one, a step or task that is not started, a task twice, a step that could have started before, a step whose
 # turn has come and that has a condition.
@@ -44,28 +46,30 @@ with outcome as materialized (
     from ended e
     join pgflow.deps d on d.flow_slug = e.flow_slug and d.dep_slug = e.step_slug
     join pgflow.steps p on p.flow_slug = d.flow_slug and p.step_slug = d.step_slug
-    join pgflow.step_states s on s.run_id = e.run_id and s.step_slug = d.step_slug
+    join lateral (select s.* from pgflow.step_states s
+                  where s.run_id = e.run_id and s.step_slug = d.step_slug offset 0) s on true
     group by e.run_id, d.step_slug, e.flow_slug, p.step_type, s.remaining_deps, s.status, s.initial_tasks,
              p.opt_start_delay
 ), common as materialized (
     select r.run_id, r.flow_slug, r.remaining_steps
-    from pgflow.runs r
-    where r.run_id in (select run_id from outcome) and r.status = 'started' and (select yes from unchanged)
+    from (select distinct run_id from outcome) g
+    join lateral (select r.* from pgflow.runs r where r.run_id = g.run_id offset 0) r on true
+    where r.status = 'started' and (select yes from unchanged)
       and not exists (select from step s where s.run_id = r.run_id
                       and (s.status <> 'started' or s.tasks <> s.ended or s.ended > s.remaining_tasks))
       and not exists (select from child c where c.run_id = r.run_id
                       and (c.status <> 'created' or c.tasks is null or c.tasks = 0 or c.deps > c.remaining_deps
                            or c.conditional))
-      and not exists (select from outcome o where o.run_id = r.run_id and not exists (
-                          select from pgflow.step_tasks t where t.run_id = o.run_id and t.step_slug = o.step_slug
-                          and t.task_index = o.task_index and t.status = 'started'))
+      and not exists (select from outcome o where o.run_id = r.run_id and coalesce((
+                          select t.status from pgflow.step_tasks t where t.run_id = o.run_id
+                          and t.step_slug = o.step_slug and t.task_index = o.task_index), '') <> 'started')
       and not exists (select from pgflow.step_states s where s.run_id = r.run_id and s.status = 'created'
                       and s.remaining_deps = 0)
 ), task as (
     update pgflow.step_tasks t set status = 'completed', completed_at = now(), output = o.output
     from outcome o, common r
     where o.run_id = r.run_id and t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.task_index
-      and t.status = 'started'
+      and coalesce(t.status, '') = 'started'
     returning t.run_id, t.message_id, o.n
 ), result as materialized (
     select e.run_id, e.step_slug, e.n, e.step_type,

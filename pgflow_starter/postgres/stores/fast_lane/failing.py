@@ -38,8 +38,8 @@ with outcome as materialized (
         started_at = case when o.for_good then t.started_at end,
         error_message = o.error
     from todo o
-    where t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.task_index and t.status = 'started'
-      and t.attempts_count = o.attempts_count
+    where t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.task_index
+      and coalesce(t.status, '') = 'started' and t.attempts_count = o.attempts_count
     returning t.run_id
 ), state as (
     update pgflow.step_states s set status = 'failed', failed_at = now(), error_message = o.error
@@ -47,7 +47,7 @@ with outcome as materialized (
     returning s.run_id
 ), run as (
     update pgflow.runs r set status = 'failed', failed_at = now()
-    from todo o where o.for_good and r.run_id = o.run_id and r.status = 'started'
+    from todo o where o.for_good and r.run_id = o.run_id and coalesce(r.status, '') = 'started'
     returning r.run_id
 ), event as materialized (
     select o.n, 1 as k, o.run_id,

@@ -67,11 +67,11 @@ _REGCLASSES = ", ".join(f"'pgflow.{name}'" for name in _TABLES)
 
 GUARD = f"""
 (select pg_catalog.string_agg(p.xmin::text, ',' order by p.oid) from pg_catalog.pg_proc p
- where p.oid = any(array[{_REGPROCS}]::regproc[])) = %(lane_functions_were)s
+ where p.oid = any(array[{_REGPROCS}]::regproc[]::oid[])) = %(lane_functions_were)s
 and (select pg_catalog.string_agg(c.xmin::text, ',' order by c.oid) from pg_catalog.pg_class c
-     where c.oid = any(array[{_REGCLASSES}]::regclass[])) = %(lane_tables_were)s
+     where c.oid = any(array[{_REGCLASSES}]::regclass[]::oid[])) = %(lane_tables_were)s
 and not exists (select from pg_catalog.pg_trigger t
-                where t.tgrelid = any(array[{_REGCLASSES}]::regclass[]) and not t.tgisinternal)
+                where t.tgrelid = any(array[{_REGCLASSES}]::regclass[]::oid[]) and not t.tgisinternal)
 """  # noqa: S608 - constants
 """Whether all is as it was when it was looked at: in each statement, for DDL comes at any time."""
 

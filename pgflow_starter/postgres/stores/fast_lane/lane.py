@@ -1,16 +1,26 @@
-"""`FastLane`: whether it is on in a database, and settling by it."""
+"""`FastLane`: whether it is on in a database and why not, and starting and settling by it."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
+from pgflow_starter.clock import Clock
+from pgflow_starter.core.said_once import SaidOnce
+from pgflow_starter.core.state import FastLaneState
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.jobs import IS_JOB
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
 from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS
 from pgflow_starter.postgres.stores.free_runs import FREE, columns
+
+logger = logging.getLogger("pgflow_starter.fast_lane")
+
+LOOK_AGAIN = 10.0
+"""Seconds after which it is looked again at whether it can be on, where it is off."""
 
 # Plans that hold for any size of batch and of table, made once a connection; behind a pooler, where they are made each
 # time, to compile them would take longer than they do. For the statements that follow in the transaction.
@@ -21,42 +31,80 @@ select set_config('plan_cache_mode', 'force_generic_plan', true), set_config('en
 
 
 class FastLane:
-    """Whether it is on, by the core that there is; looked at first when it is needed. Thread-safe."""
+    """Whether it is on, by the core that there is. Thread-safe.
 
-    def __init__(self, *, wanted: bool = True) -> None:
+    That is looked at first when it is needed, again after any error and when something of that core has changed, and
+    every `LOOK_AGAIN` seconds while it is off.
+    """
+
+    state: FastLaneState | None
+    """Whether it was on when it was last needed, and why; None before that."""
+
+    def __init__(self, clock: Clock, *, wanted: bool = True) -> None:
+        self._clock = clock
         self._wanted = wanted
-        self._seen: Core | str | None = None
+        self._core: Core | None = None
+        self._look_at = -inf if wanted else inf
+        self._said = SaidOnce()
         self._jobs: dict[str, bool] = {}
+        self.state = None if wanted else FastLaneState(on=False, reason="by the setting")
 
     def core(self, conn: Connection) -> Core | None:
         """The core that it stands in for, None where it is off. Raises psycopg's errors."""
-        if not self._wanted:
-            return None
-        if self._seen is None:
-            self._seen = look(conn)
-        return self._seen if isinstance(self._seen, Core) else None
+        if self._clock.monotonic() >= self._look_at:
+            seen = look(conn)
+            if isinstance(seen, Core):
+                self._core, self._look_at = seen, inf
+                self.state = FastLaneState(on=True, reason=f"for core {seen.version}")
+            else:
+                self._off(seen, logging.INFO if self._core is None else logging.WARNING)
+        return self._core
 
     def forget(self) -> None:
         """The core may be another by now."""
-        self._seen = None
+        if self._core is not None:
+            self._look_at = -inf
         self._jobs.clear()
+
+    def failed(self, error_type: str) -> None:
+        """A statement of it raised that, an SQLSTATE, and the core's functions did what it was to do."""
+        self._off(f"a statement of its own failed with {error_type}, the core's functions did it", logging.WARNING)
+
+    def _off(self, why: str, level: int) -> None:
+        self._core, self._look_at = None, self._clock.monotonic() + LOOK_AGAIN
+        self.state = FastLaneState(on=False, reason=why)
+        if self._said.note(why):
+            logger.log(level, "the fast lane is off: %s", why)
+
+    def _worked(self) -> None:
+        if self._core is not None and self._said.clear():
+            logger.info("the fast lane is on again")
 
     def start(
         self, conn: Connection, slug: str, run_ids: Sequence[str], inputs: Sequence[str], columns: str
     ) -> list[Any]:
         """Start those of the runs that are common, in this transaction; their rows. Raises psycopg's errors."""
+        statement = self.starting(conn, slug, run_ids, inputs, columns)
+        if statement is None:
+            return []
+        rows: list[Any] = conn.execute(*statement, prepare=True).fetchall()
+        if rows:
+            self._worked()
+        return rows
+
+    def starting(
+        self, conn: Connection, slug: str, run_ids: Sequence[str], inputs: Sequence[str], columns: str
+    ) -> tuple[str, dict[str, Any]] | None:
+        """The statement that does it, with its parameters; None where it is off."""
         core = self.core(conn)
         if core is None:
-            return []
+            return None
         statements = STATEMENTS[core.dialect]
         if len(run_ids) == 1 and self._is_job(conn, slug):
             one = {"slug": slug, "run_id": run_ids[0], "input": inputs[0], **core.guard}
-            rows: list[Any] = conn.execute(statements.start_job.format(columns=columns), one, prepare=True).fetchall()
-            if not rows:
-                self._jobs.clear()
-            return rows
+            return statements.start_job.format(columns=columns), one
         many = {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
-        return list(conn.execute(statements.start.format(columns=columns), many, prepare=True).fetchall())
+        return statements.start.format(columns=columns), many
 
     def _is_job(self, conn: Connection, slug: str) -> bool:
         """As it was when it was first asked; the statements ask again."""
@@ -90,7 +138,9 @@ class FastLane:
         written = set[int]()
         for statement, answer in answers.items():
             row: Any = answer.fetchone()
-            if not row[1]:
+            if row[1]:
+                self._worked()
+            else:
                 self.forget()
             common = set(row[0] or ())
             written.update(id(o) for o in parts[statement] if o.task.run_id in common)
