@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from pgflow_starter.core.causes import is_permanent, words_and_calls
-from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.definition import StepDefinition
 from pgflow_starter.core.encoding import error_text, to_json
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
@@ -15,17 +15,15 @@ _DATA_ERRORS = ("22", "54")  # data exceptions and program limits, by SQLSTATE c
 
 
 def execute(
-    definition: FlowDefinition, task: Task, deadline: float, cancelled: threading.Event
+    step: StepDefinition, task: Task, deadline: float, cancelled: threading.Event
 ) -> tuple[Outcome, BaseException | None]:
     """Call the step's handler on this thread. Never raises: exceptions, even SystemExit, become failed outcomes.
 
     The exception comes beside the outcome, which may wait to be written for long: it holds all that its frames do.
     """
-    step = definition.step(task.step_slug)
     if task.unreadable is not None:
         text = error_text(f"the input cannot be read: {task.unreadable}")
         return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=text, error_type="ValueError"), None
-    assert step is not None  # a claim gives back what is another code's
     ctx = TaskContext(
         run_id=task.run_id,
         flow_slug=task.flow_slug,

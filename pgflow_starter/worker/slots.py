@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from pgflow_starter.core.trouble import TroubleKind, TroubleScope
+from pgflow_starter.worker.ahead import Ahead
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.outbox import Outbox
 from pgflow_starter.worker.troubles import Troubles
@@ -12,7 +13,7 @@ from pgflow_starter.worker.troubles import Troubles
 WAITING = 2
 """Outcomes for each slot but one that may wait to be written before a worker claims less than it has slots for. The
 more, the more are written together; but what is not written runs again should the process die. So with one slot a task
-begins when the one before it is written."""
+begins when the one before it is written. As many as are claimed ahead may wait in any case."""
 
 HANGING = 4
 """Handlers for each slot that may hang, given up, until the worker claims no more: each keeps a thread, and what it
@@ -27,18 +28,30 @@ HANG = (
 class Slots:
     """Of one worker, `count` tasks at a time. Thread-safe; never waits."""
 
-    def __init__(self, count: int, flights: Flights, outbox: Outbox, troubles: Troubles) -> None:
+    def __init__(self, count: int, ahead: Ahead, flights: Flights, outbox: Outbox, troubles: Troubles) -> None:
         self.count = count
+        self._ahead = ahead
         self._flights = flights
         self._outbox = outbox
         self._troubles = troubles
         self._judging = threading.Lock()
 
+    @property
+    def most(self) -> int:
+        """How many tasks may be claimed at best."""
+        return self.count + self._ahead.most
+
     def free(self) -> int:
         """How many tasks may be claimed; none where it is less than one."""
-        flying = len(self._flights)
-        free = self.count - flying - max(0, self._outbox.weight - WAITING * (self.count - 1))
-        return min(free, HANGING * self.count - self._flights.abandoned - flying)
+        flying, hanging = len(self._flights), self._flights.abandoned
+        if hanging:  # nobody knows how long the next ones take
+            return min(self._free(flying, 0), HANGING * self.count - hanging - flying)
+        free = self._free(flying, self._ahead.tasks)
+        # While some wait for a slot there is no hurry: a claim is worth it when it is for a whole batch.
+        return free if flying <= self.count or free >= self._ahead.batch else 0
+
+    def _free(self, flying: int, ahead: int) -> int:
+        return self.count + ahead - flying - max(0, self._outbox.weight - max(WAITING * (self.count - 1), ahead))
 
     def judge_hanging(self) -> None:
         """Handlers that were given up go on: so many may, and each that ends makes room for another."""
