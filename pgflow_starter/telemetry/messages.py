@@ -31,6 +31,7 @@ from pgflow_starter.telemetry.events import failure as failure_attributes
 from pgflow_starter.telemetry.providers import Providers
 
 _no_headers: AbstractContextManager[None] = nullcontext()
+_UNHEARD = object()
 _nobody: AbstractContextManager[RecordOutcome] = nullcontext(lambda outcome, failure: None)
 
 
@@ -57,12 +58,17 @@ class OtelMessages:
                     self._providers.instruments.wakeups.add(1, {names.MESSAGING_DESTINATION: queue})
 
     def received(self, queue: str, claimed: Claimed, seconds: float) -> object | None:
-        """A span as long as it took, made afterwards, for most claims get nothing; for `processing` to link to."""
-        return self._received(queue, claimed, seconds) if self._providers.traces and claimed.read else None
+        """A span as long as it took, made afterwards, for most claims get nothing; for `processing` to link to.
+
+        Where nobody listens `processing` is told so by this, and does not look again for each task.
+        """
+        if self._providers.traces:
+            return self._received(queue, claimed, seconds) if claimed.read else None
+        return None if self._providers.metrics else _UNHEARD
 
     def processing(self, task: Task, received: object | None) -> AbstractContextManager[RecordOutcome]:
         """A span around a task's handler, current on its thread; to be told of the outcome. And its duration."""
-        heard = self._providers.traces or self._providers.metrics
+        heard = received is not _UNHEARD and (self._providers.traces or self._providers.metrics)
         return self._processing(task, received) if heard else _nobody
 
     @contextmanager

@@ -25,18 +25,14 @@ class Ahead:
     def __init__(self, slots: int, batch: int) -> None:
         self._slots = slots
         self.batch = batch
-        self._most = min(FOR_EACH_SLOT * (slots - 1), BATCHES * batch)
-        self._mean = _UNPROVEN
-
-    @property
-    def most(self) -> int:
+        self.most = min(FOR_EACH_SLOT * (slots - 1), BATCHES * batch)
         """However quick they are."""
-        return self._most
+        self._mean = _UNPROVEN
 
     @property
     def tasks(self) -> int:
         """How many may be claimed ahead now."""
-        return min(self._most, int(self._slots * MOMENT / self._mean)) if self._mean < MOMENT else 0
+        return min(self.most, int(self._slots * MOMENT / self._mean)) if self._mean < MOMENT else 0
 
     def ended(self, seconds: float) -> None:
         """A task took so long."""

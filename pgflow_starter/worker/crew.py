@@ -18,7 +18,7 @@ from contextvars import Context
 from functools import partial
 from math import inf
 
-from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.definition import FlowDefinition, StepDefinition
 from pgflow_starter.core.task import Task
 from pgflow_starter.threads.cache import doing, run_patiently
 from pgflow_starter.worker.ahead import Ahead
@@ -55,7 +55,7 @@ class Crew:
         hanging: Callable[[], object],
         landed: Callable[[], object],
     ) -> None:
-        self._steps = {step.slug: (step, definition.timeout_of(step)) for step in definition.steps}
+        self._steps = {s.slug: (s, definition.timeout_of(s), f"{definition.slug}.{s.slug}") for s in definition.steps}
         self._slots = slots
         self._ahead = ahead
         self._flights = flights
@@ -127,21 +127,21 @@ class Crew:
 
     def _run(self, flight: Flight) -> None:
         """Run the handler and see to its outcome."""
-        with doing(f"{flight.task.flow_slug}.{flight.task.step_slug}"):
+        step, _, name = self._steps[flight.task.step_slug]
+        with doing(name):
             # In a context of its own: what a handler leaves in it is no business of the next one on this thread.
-            landed = Context().run(self._handle, flight)
+            landed = Context().run(self._handle, flight, step)
         self._landed()
         if landed and self._flights.waiting:
             self._outbox.flush_soon(self._soon)  # the next task may take its time
         elif landed:
             self._outbox.flush()
 
-    def _handle(self, flight: Flight) -> bool:
+    def _handle(self, flight: Flight, step: StepDefinition) -> bool:
         """Call the handler and put its outcome where it will be written; False where nobody wants it any more."""
         landed = False
         with self._world.messages.processing(flight.task, flight.received) as say:
-            step, _ = self._steps[flight.task.step_slug]
-            outcome, error = execute(step, flight.task, flight.deadline, flight.cancelled)
+            outcome, error = execute(step, flight.task, flight.deadline, flight.cancel_event)
             self._ahead.ended(self._now() - flight.begun)
             # Before the span ends, for an exporter may hang.
             landed = self._flights.land(flight, partial(self._outbox.add, outcome))

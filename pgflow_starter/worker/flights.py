@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import inf
 
 from pgflow_starter.clock import Clock
-from pgflow_starter.core.task import Task
+from pgflow_starter.core.task import Lazy, Task
 
 
 class Flight:
@@ -20,7 +20,7 @@ class Flight:
     `launched`, `begun` and `deadline` are on the monotonic clock, the last two infinite before it has begun.
     """
 
-    __slots__ = ("_landed", "begun", "cancelled", "deadline", "launched", "received", "task", "timeout")
+    __slots__ = ("_landed", "begun", "cancel_event", "deadline", "launched", "received", "task", "timeout")
 
     def __init__(self, task: Task, timeout: float, launched: float = 0.0, received: object | None = None) -> None:
         self.task = task
@@ -28,8 +28,14 @@ class Flight:
         self.timeout = timeout
         self.launched = launched
         self.begun = self.deadline = inf
-        self.cancelled = threading.Event()
+        self.cancel_event = Lazy(threading.Event)
         self._landed = threading.Lock()
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when it is given up, or its worker ends without it."""
+        event: threading.Event = self.cancel_event.data()
+        return event
 
     def land(self) -> bool:
         """True for the first caller. Thread-safe."""

@@ -30,25 +30,25 @@ class Slots:
 
     def __init__(self, count: int, ahead: Ahead, flights: Flights, outbox: Outbox, troubles: Troubles) -> None:
         self.count = count
+        self.most = count + ahead.most
+        """How many tasks may be under way."""
         self._ahead = ahead
         self._flights = flights
         self._outbox = outbox
         self._troubles = troubles
         self._judging = threading.Lock()
 
-    @property
-    def most(self) -> int:
-        """How many tasks may be claimed at best."""
-        return self.count + self._ahead.most
-
     def free(self) -> int:
         """How many tasks may be claimed; none where it is less than one."""
         flying, hanging = len(self._flights), self._flights.abandoned
         if hanging:  # nobody knows how long the next ones take
             return min(self._free(flying, 0), HANGING * self.count - hanging - flying)
-        free = self._free(flying, self._ahead.tasks)
         # While some wait for a slot there is no hurry: a claim is worth it when it is for a whole batch.
-        return free if flying <= self.count or free >= self._ahead.batch else 0
+        least = self._ahead.batch if flying > self.count else 1
+        if self.most - flying < least:
+            return 0
+        free = self._free(flying, self._ahead.tasks)
+        return free if free >= least else 0
 
     def _free(self, flying: int, ahead: int) -> int:
         return self.count + ahead - flying - max(0, self._outbox.weight - max(WAITING * (self.count - 1), ahead))

@@ -11,7 +11,7 @@ from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE
 from pgflow_starter.postgres.stores.fast_lane.failing import FAIL
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
 from pgflow_starter.postgres.stores.fast_lane.starting import START
-from pgflow_starter.postgres.stores.free_runs import FREE, columns
+from pgflow_starter.postgres.stores.free_runs import FREE, columns, runs
 
 # Plans that hold for any size of batch and of table, made once a connection; compiling them would take longer than they
 # do. Read by the statements that follow in the transaction.
@@ -62,7 +62,7 @@ class FastLane:
         parts = {statement: [o for o in outcomes if o.kind is kind] for statement, kind in kinds.items()}
         with conn.pipeline(), conn.transaction():
             conn.execute(PLANS)
-            free = conn.execute(FREE, columns(outcomes, "all_"))
+            free = conn.execute(FREE, {"all_runs": runs(outcomes)})
             answers = {
                 statement: conn.execute(
                     statement, {**columns(part), **core.guard, "queue": part[0].task.flow_slug}, prepare=True
