@@ -18,7 +18,10 @@ select array(select r.run_id from pgflow.runs r
 """
 """The runs that somebody else has locked, and those that are free, after which `IS_FREE` goes."""
 
-IS_FREE = "o.run_id = any(string_to_array(nullif(current_setting('pgflow_starter.free'), ''), ',')::uuid[])"
+# In a subquery: else the setting would be taken apart for each outcome.
+IS_FREE = """
+o.run_id = any((select string_to_array(nullif(current_setting('pgflow_starter.free'), ''), ',')::uuid[])::uuid[])
+"""
 """Of an outcome `o`: that its run was free. For the statements that follow in the transaction."""
 
 
