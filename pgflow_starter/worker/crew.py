@@ -162,8 +162,9 @@ class Crew:
         now = self._now()
         for flight in self._flights.overdue(now):
             self._soon(partial(self._give_up, flight))
-        waited = self._flights.take_back(now - PATIENCE, self._held.will_return)
-        if waited:
+        if self._flights.waiting and self._flights.running < self._slots:
+            self._soon(self.serve)  # a thread that has landed its task may hang all the same, in a tracer or a log
+        elif waited := self._flights.take_back(now - PATIENCE, self._held.will_return):
             self._ahead.unproven()
             self._soon(partial(self._held.give_back, waited))
         self._alarm.set(self._flights.next_due(now, PATIENCE))

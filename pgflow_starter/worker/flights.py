@@ -100,10 +100,13 @@ class Flights:
             return [flight for flight in self._flying.values() if flight.deadline <= now]
 
     def next_due(self, now: float, patience: float) -> float:
-        """When the next that runs is overdue, or has waited for so long."""
+        """When the next that runs is overdue, or the first that waits has done so for as long as that, or once more."""
         with self._lock:
             times = [flight.deadline for flight in self._flying.values() if flight.deadline > now]
-            return min([*times, *(flight.launched + patience for flight in list(self._waiting)[:1])], default=inf)
+            if self._waiting:
+                waited = self._waiting[0].launched + patience
+                times.append(waited if waited > now else now + patience)
+            return min(times, default=inf)
 
     def take_back(self, launched_by: float, say: Callable[[Task], object]) -> list[Task]:
         """Land those that wait and were launched by then, as `land` does; their tasks."""

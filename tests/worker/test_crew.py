@@ -71,6 +71,7 @@ class Rig:
             failed=lambda outcome: None,
             away=lambda: False,
         )
+        self.failing = FailureLog(definition, log, Failures(full=True, redact=str))
         self.hanging = threading.Semaphore(0)
         self.landed = threading.Semaphore(0)
         self.returned: list[Task] = []
@@ -91,7 +92,7 @@ class Rig:
             self.outbox,
             held,
             world,
-            FailureLog(definition, log, Failures(full=True, redact=str)),
+            self.failing,
             hanging=self.hanging.release,
             landed=self.landed.release,
         )
@@ -229,6 +230,27 @@ def test_a_task_that_hangs_and_was_given_up_leaves_its_slot_to_one_that_waits(
     assert (rig.returned, rig.flights.abandoned) == ([], 1)
     release.set()
     eventually(lambda: rig.flights.abandoned == 0)
+
+
+def test_a_thread_that_hangs_when_its_task_has_landed_keeps_no_other_task_waiting(
+    threads: ThreadCache, release: threading.Event
+) -> None:
+    rig = Rig(lambda given: given, threads, slots=1)
+    hangs = threading.Event()
+
+    def log(*_: Any) -> None:
+        if not hangs.is_set():
+            hangs.set()
+            release.wait()
+
+    rig.failing.log = log  # type: ignore[method-assign]
+    rig.crew.launch([task(n) for n in range(3)])
+    assert hangs.wait(WAIT)
+    assert (rig.flights.running, rig.flights.waiting) == (0, 2)
+    rig.timers.advance(PATIENCE)
+    rig.await_settled(3)
+    assert rig.returned == []
+    release.set()
 
 
 def test_the_time_of_a_task_counts_from_its_beginning(threads: ThreadCache, release: threading.Event) -> None:

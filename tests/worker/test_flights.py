@@ -131,7 +131,7 @@ def test_what_waits_begins_in_order_and_is_surrendered_without_a_thread_that_wou
     assert flights.begin(7.0, 1) is None
     assert (flights.running, flights.waiting, made[0].begun, made[0].deadline) == (1, 3, 7.0, 12.0)
     assert (flights.overdue(11.9), flights.overdue(12.0)) == ([], [made[0]])
-    assert [flights.next_due(now, patience) for now, patience in ((7.0, 9.0), (7.0, 1.0), (12.0, 30.0))] == [10, 2, 31]
+    assert [flights.next_due(now, patience) for now, patience in ((7.0, 9.0), (7.0, 1.0), (12.0, 30.0))] == [10, 8, 31]
     said: list[Task] = []
     assert flights.take_back(1.5, said.append) == said == [made[1].task]
     assert flights.surrender() == [flight.task for flight in (made[0], made[2], made[3])]
