@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from benchmarks import (
     asking,
     crashing,
+    fast_lane,
     hanging,
     holding,
     importing,
@@ -44,7 +45,7 @@ def _recovering(plan: Plan) -> Iterator[Figure]:
     yield from recovering.measure(plan.outages, long=plan.long)
 
 
-LONG = ("recovering", "probing")
+LONG = ("fast-lane", "recovering", "probing")
 """Not among those that `make bench` measures in five minutes."""
 
 TABLES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
@@ -54,6 +55,7 @@ TABLES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "holding": on_a_server(holding.measure),
     "working": on_a_server(working.measure),
     "throughput": on_a_server(throughput.measure),
+    "fast-lane": on_a_server(fast_lane.measure),
     "recovering": _recovering,
     "telling": lambda plan: telling.measure(plan.repetitions),
     "probing": lambda plan: probing.measure(plan.repetitions),

@@ -5,8 +5,11 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import psycopg
 import pytest
 
+from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from tests.support.databases import fresh_database
 from tests.support.programs import ROOT, finished, read_until, running
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -75,6 +78,18 @@ def test_the_supervised_service_is_restarted_after_what_its_handlers_need(databa
         "the starter was stopped with its supervisor",
     ]
     assert done.returncode == 0
+
+
+def test_jobs_are_spread_over_two_databases(database: str, server: EmbeddedPostgres, template: str) -> None:
+    with fresh_database(server, template) as other:
+        done = finished("examples/several_databases.py", database, other)
+        assert done.stdout.splitlines() == ["invoice for ada", "invoice for bob", "invoice for carol", "[True, True]"]
+        assert done.returncode == 0
+        for dsn in (database, other):
+            with psycopg.connect(dsn) as conn:
+                runs = conn.execute("select count(*) from pgflow.runs where status = 'completed'").fetchone()
+            assert runs is not None
+            assert runs[0] > 0
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

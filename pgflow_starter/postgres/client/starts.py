@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -160,7 +160,7 @@ class Starts:
         by_itself = idle and given.headers is None and len(given.run_ids) == 1
         # In a transaction of the caller's: a savepoint, for a run_id that is taken must not end it.
         with nullcontext() if by_itself else conn.transaction():
-            rows = self._start_fast(conn, parameters) if len(given.run_ids) > 1 else {}
+            rows = self._start_fast(conn, parameters, nullcontext() if by_itself else conn.transaction())
             if len(rows) < len(given.run_ids):
                 rows |= _by_id(conn.execute(_START, parameters).fetchall())
             if given.headers is not None and rows:
@@ -169,9 +169,11 @@ class Starts:
             again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
             return rows | _found(conn, given.slug, again) if again else rows
 
-    def _start_fast(self, conn: Connection, parameters: dict[str, Any]) -> dict[UUID, Any]:
+    def _start_fast(
+        self, conn: Connection, parameters: dict[str, Any], savepoint: AbstractContextManager[object]
+    ) -> dict[UUID, Any]:
         try:
-            with conn.transaction():
+            with savepoint:
                 return _by_id(self._fast_lane.start(conn, **parameters, columns=COLUMNS.format(error="null")))
         except psycopg.errors.UniqueViolation:
             raise

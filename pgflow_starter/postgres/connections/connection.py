@@ -37,10 +37,12 @@ select set_config('statement_timeout', {}, true), set_config('lock_timeout', {},
        set_config('standard_conforming_strings', 'on', true)
 """
 # Keepalives: a client that is gone without a word is noticed as soon as we notice a server, by a backend that is idle.
+# No statement of ours takes as long as compiling it would.
 _SET_UP = """
 select set_config('statement_timeout', {}, false), set_config('lock_timeout', {}, false),
        set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
        set_config('tcp_keepalives_count', '3', false), set_config('standard_conforming_strings', 'on', false),
+       set_config('jit', 'off', false),
        case when {checked} and current_setting('client_connection_check_interval', true) is not null
             then set_config('client_connection_check_interval', {interval}, false) end,
        (select extract(epoch from backend_start)::text from pg_stat_get_activity(pg_backend_pid()))

@@ -127,17 +127,22 @@ with outcome as materialized (
     returning r.run_id
 ), started as materialized (
     select c.* from child c join common using (run_id) where c.deps = c.remaining_deps
+), new as materialized (
+    select t.*, row_number() over (partition by t.batch order by t.n, t.step_slug, t.task_index) as i
+    from (select s.flow_slug, s.run_id, s.step_slug, s.n, s.delay, task_index,
+                 case when (select pg_catalog.count(distinct delay) from started) > 1
+                      then pg_catalog.dense_rank() over (order by s.n, s.step_slug) else 0 end as batch
+          from started s, generate_series(0, s.tasks - 1) task_index) t
 ), sent as materialized (
-    select b.flow_slug, b.run_id, b.step_slug, m.i::integer - 1 as task_index, m.msg_id
-    from (select s.*, (select pg_catalog.array_agg(pg_catalog.jsonb_build_object(
-                           'flow_slug', s.flow_slug, 'run_id', s.run_id, 'step_slug', s.step_slug, 'task_index', i)
-                           order by i)
-                       from generate_series(0, s.tasks - 1) i) as messages
-          from started s order by s.n, s.step_slug) b,
+    select b.batch, m.i, m.msg_id
+    from (select batch, flow_slug, delay, pg_catalog.array_agg(pg_catalog.jsonb_build_object(
+              'flow_slug', flow_slug, 'run_id', run_id, 'step_slug', step_slug, 'task_index', task_index)
+              order by i) as messages
+          from new group by batch, flow_slug, delay order by batch) b,
          lateral pgmq.send_batch(b.flow_slug, b.messages, b.delay) with ordinality as m(msg_id, i)
 ), new_task as (
     insert into pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, message_id)
-    select flow_slug, run_id, step_slug, task_index, msg_id from sent
+    select n.flow_slug, n.run_id, n.step_slug, n.task_index, s.msg_id from new n join sent s using (batch, i)
 ), event as materialized (
     select e.n, 1 as k, e.run_id, e.step_slug,
            pg_catalog.jsonb_build_object('event_type', 'step:completed', 'run_id', e.run_id, 'step_slug', e.step_slug,

@@ -53,19 +53,22 @@ select (select pg_catalog.md5(pg_catalog.string_agg(digest, ',' order by digest)
              union all select 'rules on ' || name from relation where relhasrules
              union all select 'partitions of ' || name from relation where inherits or relkind <> 'r'
              order by 1),
-       array(select oid from function order by oid), array(select oid from relation order by oid),
        (select pg_catalog.string_agg(version, ',' order by oid) from function),
        (select pg_catalog.string_agg(version, ',' order by oid) from relation)
 """
 
-GUARD = """
+# By names that are in its text, so that a plan for any parameters costs no more than one for these.
+_REGPROCS = ", ".join(f"'pgflow.{name}'" for name in _FUNCTIONS)
+_REGCLASSES = ", ".join(f"'pgflow.{name}'" for name in _TABLES)
+
+GUARD = f"""
 (select pg_catalog.string_agg(p.xmin::text, ',' order by p.oid) from pg_catalog.pg_proc p
- where p.oid = any(%(lane_functions)s::oid[])) = %(lane_functions_were)s
+ where p.oid = any(array[{_REGPROCS}]::regproc[])) = %(lane_functions_were)s
 and (select pg_catalog.string_agg(c.xmin::text, ',' order by c.oid) from pg_catalog.pg_class c
-     where c.oid = any(%(lane_tables)s::oid[])) = %(lane_tables_were)s
+     where c.oid = any(array[{_REGCLASSES}]::regclass[])) = %(lane_tables_were)s
 and not exists (select from pg_catalog.pg_trigger t
-                where t.tgrelid = any(%(lane_tables)s::oid[]) and not t.tgisinternal)
-"""
+                where t.tgrelid = any(array[{_REGCLASSES}]::regclass[]) and not t.tgisinternal)
+"""  # noqa: S608 - constants
 """Whether all is as it was when it was looked at: in each statement, for DDL comes at any time."""
 
 _PROVEN = {
@@ -94,5 +97,4 @@ def look(conn: Connection) -> Core | str:
         return "this core's functions or tables are none that it was proven to equal"
     if row[3]:
         return f"there is more on the core's tables than the core: {', '.join(row[3])}"
-    names = ("lane_functions", "lane_tables", "lane_functions_were", "lane_tables_were")
-    return Core(version, dict(zip(names, row[4:], strict=True)))
+    return Core(version, {"lane_functions_were": row[4], "lane_tables_were": row[5]})

@@ -1,4 +1,4 @@
-"""Starting: many runs of one flow with their first steps, tasks and messages."""
+"""Starting: runs of one flow with their first steps, tasks and messages."""
 
 from __future__ import annotations
 
