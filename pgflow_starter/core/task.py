@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgflow_starter.core.evidence import TaskKey
 
 
-class LazyJson:
-    """JSON text that is decoded when somebody asks for what it says, once. Thread-safe."""
+class Lazy:
+    """What is made when somebody asks for it, once. Thread-safe."""
 
-    __slots__ = ("_decoded", "text")
+    __slots__ = ("_made", "_make")
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._decoded: list[Any] = []
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._made: list[Any] = []
 
     def data(self) -> Any:
-        """What it says, the same object at each call. Raises ValueError, RecursionError where Python cannot read it."""
-        if not self._decoded:
-            self._decoded.append(json.loads(self.text))
-        return self._decoded[0]  # of the threads that asked first at once, the first one's
+        """The same object at each call. Raises what making it does."""
+        if not self._made:
+            self._made.append(self._make())
+        return self._made[0]  # of the threads that asked first at once, the first one's
+
+
+class LazyJson(Lazy):
+    """JSON text that is decoded when somebody asks for what it says; with ValueError, RecursionError where Python cannot
+    read it."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(partial(json.loads, text))
+        self.text = text
 
 
 class Task(NamedTuple):

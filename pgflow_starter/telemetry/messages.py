@@ -12,25 +12,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 from uuid import UUID
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type
-from pgflow_starter.core.failure import Failure, RecordOutcome
-from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind, Task
-from pgflow_starter.core.text import one_line
+from pgflow_starter.core.failure import RecordOutcome
+from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.events import NANOSECONDS, nanoseconds
-from pgflow_starter.telemetry.events import failure as failure_attributes
+from pgflow_starter.telemetry.processing import Processing, Received, facts, failed, sender_of
 from pgflow_starter.telemetry.providers import Providers
 
 _no_headers: AbstractContextManager[None] = nullcontext()
+_UNHEARD = object()
 _nobody: AbstractContextManager[RecordOutcome] = nullcontext(lambda outcome, failure: None)
 
 
@@ -57,13 +57,18 @@ class OtelMessages:
                     self._providers.instruments.wakeups.add(1, {names.MESSAGING_DESTINATION: queue})
 
     def received(self, queue: str, claimed: Claimed, seconds: float) -> object | None:
-        """A span as long as it took, made afterwards, for most claims get nothing; for `processing` to link to."""
-        return self._received(queue, claimed, seconds) if self._providers.traces and claimed.read else None
+        """A span as long as it took, made afterwards, for most claims get nothing; for `processing` to link to.
+
+        Where nobody listens `processing` is told so by this, and does not look again for each task.
+        """
+        if self._providers.traces:
+            return self._received(queue, claimed, seconds) if claimed.read else None
+        return None if self._providers.metrics else _UNHEARD
 
     def processing(self, task: Task, received: object | None) -> AbstractContextManager[RecordOutcome]:
         """A span around a task's handler, current on its thread; to be told of the outcome. And its duration."""
-        heard = self._providers.traces or self._providers.metrics
-        return self._processing(task, received) if heard else _nobody
+        heard = received is not _UNHEARD and (self._providers.traces or self._providers.metrics)
+        return Processing(self._providers, self._clock, task, received) if heard else _nobody
 
     @contextmanager
     def _sending(self, queue: str, run_ids: Sequence[UUID]) -> Iterator[str | None]:
@@ -71,7 +76,7 @@ class OtelMessages:
         headers: str | None = None
         with self._providers.guard:
             span = self._providers.tracer.start_span(
-                names.SPAN_SEND.format(queue), None, SpanKind.PRODUCER, {**_facts(queue, "send"), **_runs(run_ids)}
+                names.SPAN_SEND.format(queue), None, SpanKind.PRODUCER, {**facts(queue, "send"), **_runs(run_ids)}
             )
             headers = _headers_of(span)
         token = attach(trace.set_span_in_context(span)) if headers is not None else None
@@ -79,7 +84,7 @@ class OtelMessages:
             yield headers
         except BaseException as error:
             with self._providers.guard:
-                _failed(span, error_type(error))
+                failed(span, error_type(error))
             raise
         finally:
             if token is not None:
@@ -90,8 +95,8 @@ class OtelMessages:
     def _received(self, queue: str, claimed: Claimed, seconds: float) -> object | None:
         with self._providers.guard:
             end = nanoseconds(self._clock)
-            attributes = {**_facts(queue, "receive"), names.MESSAGING_BATCH_COUNT: claimed.read}
-            senders = {headers: _sender(headers) for headers in {task.headers for task in claimed.tasks}}
+            attributes = {**facts(queue, "receive"), names.MESSAGING_BATCH_COUNT: claimed.read}
+            senders = {headers: sender_of(headers) for headers in {task.headers for task in claimed.tasks}}
             contexts = [trace.get_current_span(sender).get_span_context() for sender in senders.values()]
             span = self._providers.tracer.start_span(
                 names.SPAN_RECEIVE.format(queue),
@@ -102,67 +107,8 @@ class OtelMessages:
                 start_time=end - int(seconds * NANOSECONDS),
             )
             span.end(end)
-            return _Received(span.get_span_context(), senders)
+            return Received(span.get_span_context(), senders, queue)
         return None
-
-    @contextmanager
-    def _processing(self, task: Task, received: object | None) -> Iterator[RecordOutcome]:
-        providers, began = self._providers, self._clock.monotonic()
-        span: Span = trace.INVALID_SPAN
-        sender = Context()
-        ended: list[Outcome] = []
-        failures: list[Failure] = []
-
-        def settle(outcome: Outcome, failure: Failure | None) -> None:
-            ended.append(outcome)
-            if failure is not None:
-                failures.append(failure)
-
-        with providers.guard:
-            claim = received if isinstance(received, _Received) else _NOTHING_RECEIVED
-            sender = claim.senders.get(task.headers) or _sender(task.headers)
-            links = [Link(claim.context)] if claim.context.is_valid else []
-            span = providers.tracer.start_span(
-                names.SPAN_PROCESS.format(task.flow_slug),
-                sender,
-                SpanKind.CONSUMER,
-                {**_facts(task.flow_slug, "process"), **_task(task)},
-                links,
-            )
-        current = trace.set_span_in_context(span, sender)
-        token = attach(current)
-        try:
-            yield settle
-        finally:
-            detach(token)
-            seconds = self._clock.monotonic() - began
-            with providers.guard:
-                for outcome in ended:
-                    span.set_attribute(names.TASK_OUTCOME, str(outcome.kind))
-                for failure in failures:
-                    self._tell_failure(span, ended[0], failure)
-                span.end()
-            with providers.guard:
-                if providers.metrics and providers.instruments is not None:
-                    providers.instruments.process.record(seconds, _measured(task, ended), current)
-
-    def _tell_failure(self, span: Span, outcome: Outcome, failure: Failure) -> None:
-        _failed(span, outcome.error_type, one_line(str(failure)))
-        if span.is_recording() and (calls := failure.trace):
-            attributes = {names.EXCEPTION_TYPE: failure.type, names.EXCEPTION_STACKTRACE: calls}
-            if failure.message:
-                attributes[names.EXCEPTION_MESSAGE] = failure.message
-            self._providers.events.exception(attributes, span, at=nanoseconds(self._clock))
-
-
-class _Received(NamedTuple):
-    """A claim's span, and who sent what it got, by headers."""
-
-    context: trace.SpanContext
-    senders: dict[str | None, Context]
-
-
-_NOTHING_RECEIVED = _Received(trace.INVALID_SPAN_CONTEXT, {})
 
 
 def _headers_of(span: Span) -> str | None:
@@ -173,51 +119,7 @@ def _headers_of(span: Span) -> str | None:
     return json.dumps(carried) if carried else None
 
 
-def _sender(headers: str | None) -> Context:
-    """The sender's context; an empty one where there is none."""
-    with suppress(ValueError, RecursionError):  # somebody else's, who may put there what they like
-        found = None if headers is None else json.loads(headers)
-        if isinstance(found, dict):
-            return propagate.extract({k: v for k, v in found.items() if isinstance(v, str)}, Context())
-    return Context()
-
-
-def _failed(span: Span, kind: str, description: str | None = None) -> None:
-    span.set_attributes(failure_attributes(kind))
-    span.set_status(Status(StatusCode.ERROR, description))
-
-
-def _facts(queue: str, operation: str) -> dict[str, Any]:
-    return {
-        names.MESSAGING_SYSTEM: "pgmq",
-        names.MESSAGING_DESTINATION: queue,
-        names.MESSAGING_OPERATION_NAME: operation,
-        names.MESSAGING_OPERATION_TYPE: operation,
-    }
-
-
 def _runs(run_ids: Sequence[UUID]) -> dict[str, Any]:
     if len(run_ids) == 1:
         return {names.RUN_ID: str(run_ids[0])}
     return {names.MESSAGING_BATCH_COUNT: len(run_ids)}
-
-
-def _task(task: Task) -> dict[str, Any]:
-    return {
-        names.MESSAGING_MESSAGE_ID: str(task.msg_id),
-        names.RUN_ID: str(task.run_id),
-        names.STEP: task.step_slug,
-        names.TASK_INDEX: task.task_index,
-        names.TASK_ATTEMPT: task.attempt,
-    }
-
-
-def _measured(task: Task, ended: list[Outcome]) -> dict[str, Any]:
-    measured = {
-        names.MESSAGING_SYSTEM: "pgmq",
-        names.MESSAGING_DESTINATION: task.flow_slug,
-        names.MESSAGING_OPERATION_NAME: "process",
-        names.STEP: task.step_slug,
-    }
-    failed = ended and ended[0].kind is not OutcomeKind.COMPLETED
-    return {**measured, names.ERROR_TYPE: ended[0].error_type} if failed else measured

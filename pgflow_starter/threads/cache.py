@@ -6,8 +6,8 @@ import itertools
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -141,16 +141,21 @@ def call_logged(call: Callable[[], object], log: logging.Logger, what: str = "")
         log.exception("%s raised", what or f"a call on {threading.current_thread().name}")
 
 
-@contextmanager
-def doing(what: str) -> Iterator[None]:
+class doing:  # noqa: N801 - read as a word in the with statement
     """Meanwhile the calling thread's name says so, to a person that looks at the threads there are."""
-    thread = threading.current_thread()
-    name = thread.name
-    thread.name = f"{name} {what}"
-    try:
-        yield
-    finally:
-        thread.name = name
+
+    __slots__ = ("_name", "_thread", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        self._thread = threading.current_thread()
+        self._name = self._thread.name
+        self._thread.name = f"{self._name} {self._what}"
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.name = self._name
 
 
 def run_patiently(threads: ThreadCache, timers: Timers, call: Callable[[], object]) -> None:

@@ -20,6 +20,7 @@ from pgflow_starter.core.trouble import TroubleKind
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.supervision.actor import tell
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, run_patiently
+from pgflow_starter.worker.ahead import Ahead
 from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.claims import Cause, Claims
 from pgflow_starter.worker.crew import Crew
@@ -59,7 +60,8 @@ class WorkerCell:
             failed=failing.log,
             away=world.away,
         )
-        self.slots = Slots(slots, self.flights, self.outbox, self.troubles)
+        ahead = Ahead(slots, world.batch_size)
+        self.slots = Slots(slots, ahead, self.flights, self.outbox, self.troubles)
         self.held = HeldTasks(
             world.store,
             self.log,
@@ -71,6 +73,8 @@ class WorkerCell:
         )
         self.crew = Crew(
             definition,
+            slots,
+            ahead,
             self.flights,
             self.outbox,
             self.held,
@@ -128,7 +132,7 @@ class WorkerCell:
             worker_id=self.worker_id,
             alive=ref is not None and ref.is_alive() and not (self.claims.unwired or self.lost),
             slots=self.slots.count,
-            running=len(self.flights),
+            running=self.flights.running,
             completed=self._completed,
             failed=self._failed,
             unwritten=len(self.outbox),

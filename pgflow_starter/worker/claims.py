@@ -1,6 +1,6 @@
 """`Claims`: the one door to a worker's claims. At most one thread is on its way to it, and one claims at a time.
 
-A claim is for as many tasks as there are free slots. The thread that made it runs them; the actor has no part in that.
+A claim is for as many tasks as there are free slots, and some ahead where they take no time. The thread that made it runs them; the actor has no part in that.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Claims:
         self._tell = tell
         self._closed = closed
         self._stopping = stopping
-        self._size = ClaimSize(min(slots.count, world.batch_size))
+        self._size = ClaimSize(min(slots.most, world.batch_size))
         self._slow = SaidOnce()
         self.next = Next.NOTHING
         self._claiming = threading.Lock()
@@ -123,7 +123,7 @@ class Claims:
         """
         if after > 0:
             self._world.timers.after(after, partial(self.poll_soon, cause))
-        elif (cause is Cause.ROOM and self.next is not Next.ROOM) or self._closed():
+        elif (cause is Cause.ROOM and (self.next is not Next.ROOM or self._slots.free() <= 0)) or self._closed():
             return
         elif cause is Cause.HERE:
             try:
@@ -232,8 +232,7 @@ class Claims:
 
     def _release(self) -> None:
         self._claiming.release()
-        if self._slots.free() > 0:
-            self.poll_soon(Cause.ROOM)
+        self.poll_soon(Cause.ROOM)
 
     def _claim(self) -> Claimed | None:
         clock, quantity = self._world.clock, self._size.of(min(self._slots.free(), self._world.batch_size))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from pgflow_starter.core.task import LazyJson
+from pgflow_starter.core.task import Lazy
 
 logger = logging.getLogger("pgflow_starter.handlers")
 
@@ -61,4 +61,4 @@ class TaskContext:
 
         def __getattribute__(self, name: str) -> Any:
             value = object.__getattribute__(self, name)
-            return value.data() if isinstance(value, LazyJson) else value
+            return value.data() if isinstance(value, Lazy) else value

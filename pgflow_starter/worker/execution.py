@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
+from typing import Any
 
 from pgflow_starter.core.causes import is_permanent, words_and_calls
-from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.definition import StepDefinition
 from pgflow_starter.core.encoding import error_text, to_json
-from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.core.task import Lazy, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.worker.context import TaskContext, handler_log
 
@@ -15,31 +17,23 @@ _DATA_ERRORS = ("22", "54")  # data exceptions and program limits, by SQLSTATE c
 
 
 def execute(
-    definition: FlowDefinition, task: Task, deadline: float, cancelled: threading.Event
+    step: StepDefinition, task: Task, deadline: float, cancelled: threading.Event | Lazy
 ) -> tuple[Outcome, BaseException | None]:
     """Call the step's handler on this thread. Never raises: exceptions, even SystemExit, become failed outcomes.
 
     The exception comes beside the outcome, which may wait to be written for long: it holds all that its frames do.
     """
-    step = definition.step(task.step_slug)
     if task.unreadable is not None:
         text = error_text(f"the input cannot be read: {task.unreadable}")
         return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=text, error_type="ValueError"), None
-    assert step is not None  # a claim gives back what is another code's
+    run_id, flow_slug, step_slug, task_index, msg_id, attempt, given, flow_input, _, _ = task
+    logger: Any = Lazy(partial(handler_log, run_id, flow_slug, step_slug, task_index, attempt))
+    ends: Any = cancelled  # each made when the handler looks at it: most do not
     ctx = TaskContext(
-        run_id=task.run_id,
-        flow_slug=task.flow_slug,
-        step_slug=task.step_slug,
-        task_index=task.task_index,
-        attempt=task.attempt,
-        msg_id=task.msg_id,
-        flow_input=task.flow_input,
-        deadline=deadline,
-        cancelled=cancelled,
-        logger=handler_log(task.run_id, task.flow_slug, task.step_slug, task.task_index, task.attempt),
+        run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger
     )
     try:
-        output = step.handler(task.input, ctx)
+        output = step.handler(given, ctx)
     except BaseException as error:
         kind = OutcomeKind.FAILED_FOR_GOOD if is_permanent(error) else OutcomeKind.FAILED
         return Outcome(task, kind, error=_whole_text(error), error_type=type(error).__name__), error

@@ -1,26 +1,41 @@
-"""`Flight`: one task under way, and `Flights`: all of one worker. They outlive the actor that started them."""
+"""`Flight`: one task under way, and `Flights`: all of one worker. They outlive the actor that started them.
+
+A flight waits until it begins; it has ended when it is landed.
+"""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
+from math import inf
 
-from pgflow_starter.clock import Clock, Timer
-from pgflow_starter.core.task import Task
+from pgflow_starter.clock import Clock
+from pgflow_starter.core.task import Lazy, Task
 
 
 class Flight:
-    """One task on its thread. Whoever lands it first says what became of it; the other's word is ignored."""
+    """One task, which may take `timeout` seconds from its beginning. The first to land it says what became of it.
 
-    __slots__ = ("_landed", "cancelled", "deadline", "received", "task", "timer")
+    `launched`, `begun` and `deadline` are on the monotonic clock, the last two infinite before it has begun.
+    """
 
-    def __init__(self, task: Task, deadline: float, received: object | None = None) -> None:
+    __slots__ = ("_landed", "begun", "cancel_event", "deadline", "launched", "received", "task", "timeout")
+
+    def __init__(self, task: Task, timeout: float, launched: float = 0.0, received: object | None = None) -> None:
         self.task = task
         self.received = received
-        self.deadline = deadline
-        self.cancelled = threading.Event()
-        self.timer: Timer | None = None
+        self.timeout = timeout
+        self.launched = launched
+        self.begun = self.deadline = inf
+        self.cancel_event = Lazy(threading.Event)
         self._landed = threading.Lock()
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """Set when it is given up, or its worker ends without it."""
+        event: threading.Event = self.cancel_event.data()
+        return event
 
     def land(self) -> bool:
         """True for the first caller. Thread-safe."""
@@ -28,7 +43,7 @@ class Flight:
 
 
 class Flights:
-    """Tasks under way, those counted that were given up but whose thread has not ended. Thread-safe."""
+    """Tasks that wait for a thread or run on one, and those that were given up while theirs goes on. Thread-safe."""
 
     def __init__(self) -> None:
         # Entered by the lock itself, in one call of C: a signal's exception may come right after the Python code of
@@ -36,6 +51,9 @@ class Flights:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._flying: dict[int, Flight] = {}
+        self._waiting: deque[Flight] = deque()
+        self.running = 0
+        """How many have begun and are under way."""
         self._closed = False
         self._hanging: dict[int, Task] = {}
 
@@ -53,12 +71,54 @@ class Flights:
     def __len__(self) -> int:
         return len(self._flying)
 
-    def add(self, flight: Flight) -> bool:
-        """It is under way; False where none is to begin any more."""
+    @property
+    def waiting(self) -> int:
+        """How many have not begun."""
+        return len(self._waiting)
+
+    def add(self, *flights: Flight) -> bool:
+        """They are under way, and wait to begin; False where none is to begin any more."""
         with self._lock:
             if not self._closed:
-                self._flying[id(flight)] = flight
+                self._flying.update((id(flight), flight) for flight in flights)
+                self._waiting.extend(flights)
             return not self._closed
+
+    def begin(self, now: float, most: int) -> Flight | None:
+        """The first of those that wait, which begins now; None where none does, or so many run."""
+        with self._lock:
+            if not self._waiting or self.running >= most:
+                return None
+            flight = self._waiting.popleft()
+            flight.begun, flight.deadline = now, now + flight.timeout
+            self.running += 1
+            return flight
+
+    def overdue(self, now: float) -> list[Flight]:
+        """Those that run and whose time is up."""
+        with self._lock:
+            return [flight for flight in self._flying.values() if flight.deadline <= now]
+
+    def next_due(self, now: float, patience: float) -> float:
+        """When the next that runs is overdue, or the first that waits has done so for as long as that, or once more."""
+        with self._lock:
+            times = [flight.deadline for flight in self._flying.values() if flight.deadline > now]
+            if self._waiting:
+                waited = self._waiting[0].launched + patience
+                times.append(waited if waited > now else now + patience)
+            return min(times, default=inf)
+
+    def take_back(self, launched_by: float, say: Callable[[Task], object]) -> list[Task]:
+        """Land those that wait and were launched by then, as `land` does; their tasks."""
+        taken: list[Task] = []
+        with self._lock:
+            while self._waiting and self._waiting[0].launched <= launched_by:
+                flight = self._waiting.popleft()
+                flight.land()
+                say(flight.task)
+                self._remove(flight, ended=True)
+                taken.append(flight.task)
+        return taken
 
     def land(self, flight: Flight, say: Callable[[], object], *, ended: bool = True) -> bool:
         """Land it, and `say` what became of it, in one step; False where somebody did before.
@@ -77,6 +137,7 @@ class Flights:
         """Land all that are still under way, for somebody else to say what becomes of them; none begins any more."""
         with self._lock:
             self._closed = True
+            self._waiting.clear()
             left = [flight for flight in self._flying.values() if flight.land()]
             for flight in list(self._flying.values()):
                 self._remove(flight, ended=False)
@@ -88,10 +149,12 @@ class Flights:
 
     def _remove(self, flight: Flight, *, ended: bool) -> None:
         """Under the lock."""
-        self._flying.pop(id(flight), None)
-        if not ended:
-            flight.cancelled.set()
-            self._hanging[id(flight)] = flight.task
+        del self._flying[id(flight)]
+        if flight.begun < inf:
+            self.running -= 1
+            if not ended:
+                flight.cancelled.set()
+                self._hanging[id(flight)] = flight.task
         self._changed.notify_all()
 
     def ended_late(self, flight: Flight) -> None:

@@ -54,11 +54,15 @@ class HeldTasks:
         """It is under way no more, and about to be given back."""
         self._returning[task.key] = task
 
-    def give_back(self, tasks: list[Task]) -> None:
-        """These, which `will_return`, for no thread can be had for them. Blocks on I/O; raises nothing."""
+    def no_thread_for(self, tasks: list[Task]) -> None:
+        """Give these back, which `will_return`, for no thread can be had for them. As `give_back`."""
         if not self._stopping():
             log = self._log.error if self._no_thread.note("no thread") else self._log.debug
             log("no thread for %d tasks, which are given back", len(tasks))
+        self.give_back(tasks)
+
+    def give_back(self, tasks: list[Task]) -> None:
+        """These, which `will_return`. Blocks on I/O; raises nothing."""
         try:
             for worker_id in self._worker_ids():
                 self._store.give_back(worker_id, tasks)

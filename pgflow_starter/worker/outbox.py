@@ -29,7 +29,7 @@ from pgflow_starter.worker.outcome_troubles import OutcomeTroubles
 from pgflow_starter.worker.parked_runs import ParkedRuns
 from pgflow_starter.worker.troubles import Troubles
 
-BATCH = 50
+BATCH = 100
 
 LONGEST = 32.0
 """Times the usual limit that a single outcome gets at most."""

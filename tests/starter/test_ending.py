@@ -204,7 +204,7 @@ def test_a_task_that_a_thread_is_about_to_give_back_is_given_back_by_the_end_of_
         starter.await_ready(WAIT)
         (cell,) = runtime.parts.workers.cells()
         monkeypatch.setattr(PostgresTaskStore, "give_back", giving)
-        monkeypatch.setattr(cell.flights, "add", lambda _: False)
+        monkeypatch.setattr(cell.flights, "add", lambda *_: False)
         starter.client.enqueue(job, 1)
         assert pause.reached.wait(WAIT)
         try:

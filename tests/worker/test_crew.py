@@ -20,7 +20,8 @@ from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.testing import ManualTimers
 from pgflow_starter.threads.cache import ThreadCache
-from pgflow_starter.worker.crew import Crew
+from pgflow_starter.worker.ahead import Ahead
+from pgflow_starter.worker.crew import PATIENCE, Crew
 from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.outbox import Outbox
@@ -54,7 +55,7 @@ class Store:
 class Rig:
     """A crew whose handler is given, with real threads and timers that are moved by hand."""
 
-    def __init__(self, handler: Callable[[Any], Any], threads: Any) -> None:
+    def __init__(self, handler: Callable[[Any], Any], threads: Any, slots: int = 10) -> None:
         definition = FlowDefinition("shop", (StepDefinition("a", lambda given, ctx: handler(given)),), timeout=5)
         log = ModuleLog(logging.getLogger("pgflow_starter.workers"), "shop", "shop")
         self.store: Any = Store()
@@ -70,23 +71,28 @@ class Rig:
             failed=lambda outcome: None,
             away=lambda: False,
         )
+        self.failing = FailureLog(definition, log, Failures(full=True, redact=str))
         self.hanging = threading.Semaphore(0)
         self.landed = threading.Semaphore(0)
         self.returned: list[Task] = []
-        held: Any = SimpleNamespace(will_return=lambda task: None, give_back=self.returned.extend)
+        held: Any = SimpleNamespace(
+            will_return=lambda task: None, give_back=self.returned.extend, no_thread_for=self.returned.extend
+        )
         world: Any = SimpleNamespace(
-            clock=SystemClock(),
+            clock=self.timers.clock,
             timers=self.timers,
             threads=threads,
             messages=OtelMessages(Providers(SystemClock()), SystemClock()),
         )
         self.crew = Crew(
             definition,
+            slots,
+            Ahead(slots, 50),
             self.flights,
             self.outbox,
             held,
             world,
-            FailureLog(definition, log, Failures(full=True, redact=str)),
+            self.failing,
             hanging=self.hanging.release,
             landed=self.landed.release,
         )
@@ -104,7 +110,7 @@ def threads() -> Iterator[ThreadCache]:
 
 def test_each_of_many_tasks_that_wait_for_each_other_finds_a_thread(threads: ThreadCache) -> None:
     together = threading.Barrier(20)
-    rig = Rig(lambda _: together.wait(WAIT), threads)
+    rig = Rig(lambda _: together.wait(WAIT), threads, slots=20)
     rig.crew.launch([task(n) for n in range(10)])
     rig.crew.launch([task(n) for n in range(10, 20)])
     rig.await_settled(20)
@@ -187,6 +193,82 @@ def test_a_task_that_takes_too_long_fails_and_its_late_result_is_ignored(
     eventually(lambda: not any("shop" in name for name in threads.names()))
     [[outcome]] = rig.store.batches
     assert "has not ended within its timeout of 5 s" in outcome.error
+
+
+def test_no_more_than_there_are_slots_run_and_a_task_for_which_none_comes_free_is_given_back(
+    threads: ThreadCache, release: threading.Event
+) -> None:
+    begun: list[int] = []
+
+    def hang(given: int) -> int:
+        begun.append(given)
+        release.wait()
+        return given
+
+    rig = Rig(hang, threads, slots=2)
+    rig.crew.launch([task(n) for n in range(5)])
+    eventually(lambda: len(begun) == 2)
+    assert (rig.flights.running, rig.flights.waiting, len(rig.flights)) == (2, 3, 5)
+    rig.timers.advance(PATIENCE)
+    eventually(lambda: [t.input for t in rig.returned] == [2, 3, 4])
+    assert (rig.flights.running, rig.flights.waiting, len(rig.flights)) == (2, 0, 2)
+    release.set()
+    rig.await_settled(2)
+    assert (sorted(begun), rig.store.inputs()) == ([0, 1], [0, 1])
+
+
+def test_a_task_that_hangs_and_was_given_up_leaves_its_slot_to_one_that_waits(
+    threads: ThreadCache, release: threading.Event
+) -> None:
+    rig = Rig(lambda given: given or release.wait(), threads, slots=1)
+    rig.crew.launch([task(0)])
+    eventually(lambda: rig.flights.running == 1)
+    rig.timers.advance(5 - PATIENCE / 2)
+    rig.crew.launch([task(1)])
+    rig.timers.advance(PATIENCE / 2)
+    rig.await_settled(2)
+    assert (rig.returned, rig.flights.abandoned) == ([], 1)
+    release.set()
+    eventually(lambda: rig.flights.abandoned == 0)
+
+
+def test_a_thread_that_hangs_when_its_task_has_landed_keeps_no_other_task_waiting(
+    threads: ThreadCache, release: threading.Event
+) -> None:
+    rig = Rig(lambda given: given, threads, slots=1)
+    hangs = threading.Event()
+
+    def log(*_: Any) -> None:
+        if not hangs.is_set():
+            hangs.set()
+            release.wait()
+
+    rig.failing.log = log  # type: ignore[method-assign]
+    rig.crew.launch([task(n) for n in range(3)])
+    assert hangs.wait(WAIT)
+    assert (rig.flights.running, rig.flights.waiting) == (0, 2)
+    rig.timers.advance(PATIENCE)
+    rig.await_settled(3)
+    assert rig.returned == []
+    release.set()
+
+
+def test_the_time_of_a_task_counts_from_its_beginning(threads: ThreadCache, release: threading.Event) -> None:
+    rig = Rig(lambda given: release.wait(), threads, slots=1)
+    rig.crew.launch([task(0)])
+    eventually(lambda: rig.flights.running == 1)
+    rig.timers.advance(5 - PATIENCE / 2)
+    rig.crew.launch([task(1)])
+    rig.timers.advance(PATIENCE / 2)
+    rig.await_settled(1)
+    eventually(lambda: rig.flights.running == 1)
+    rig.timers.advance(5 - PATIENCE / 4)
+    assert (rig.flights.running, rig.flights.abandoned) == (1, 1)
+    rig.timers.advance(PATIENCE / 4)
+    rig.await_settled(2)
+    assert rig.flights.abandoned == 2
+    release.set()
+    eventually(lambda: rig.flights.abandoned == 0)
 
 
 def test_a_hundred_rounds_lose_nothing(threads: ThreadCache) -> None:

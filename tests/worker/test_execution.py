@@ -18,7 +18,7 @@ WAIT = 10.0
 
 def run(handler: Callable[[Any, Any], Any], of: Task | None = None) -> Outcome:
     definition = FlowDefinition("shop", (StepDefinition("a", handler),))
-    return execute(definition, of or task(7), 12.5, threading.Event())[0]
+    return execute(definition.steps[0], of or task(7), 12.5, threading.Event())[0]
 
 
 def test_a_handler_learns_what_the_contract_names() -> None:

@@ -22,6 +22,13 @@ def test_a_flight_is_landed_once() -> None:
     assert [flight.land(), flight.land()] == [True, False]
 
 
+def begun(flights: Flights, *made: Flight) -> None:
+    """They are under way and run."""
+    flights.add(*made)
+    while flights.begin(0.0, len(flights)):
+        pass
+
+
 def waiting_for(flights: Flights, deadline: Callable[[], float]) -> tuple[threading.Thread, list[bool]]:
     """A thread that waits, and what it will have been told."""
     told: list[bool] = []
@@ -32,8 +39,7 @@ def waiting_for(flights: Flights, deadline: Callable[[], float]) -> tuple[thread
 
 def test_who_waits_for_the_flights_is_woken_by_the_last() -> None:
     flights, made = Flights(), [Flight(task(n), 0.0) for n in range(3)]
-    for flight in made:
-        flights.add(flight)
+    begun(flights, *made)
     late = SystemClock().monotonic() + WAIT
     waiting, told = waiting_for(flights, lambda: late)
     said: list[str] = []
@@ -75,7 +81,7 @@ def test_flights_that_have_landed_leave_nothing_behind() -> None:
     try:
         for _ in range(20_000):
             flight = Flight(task(), 0.0)
-            flights.add(flight)
+            begun(flights, flight)
             flights.land(flight, lambda: None)
         kept, _ = tracemalloc.get_traced_memory()
     finally:
@@ -86,8 +92,7 @@ def test_flights_that_have_landed_leave_nothing_behind() -> None:
 def test_what_is_surrendered_has_landed_and_nothing_begins_any_more_until_they_are_reopened() -> None:
     flights, ended, flying = Flights(), Flight(task(1), 0.0), Flight(task(2), 0.0)
     said: list[str] = []
-    flights.add(ended)
-    flights.add(flying)
+    begun(flights, ended, flying)
     flights.land(ended, lambda: said.append("outcome"))
     assert flights.surrender() == [flying.task]
     assert not flights.land(flying, lambda: said.append("late"))
@@ -103,7 +108,7 @@ def test_between_its_landing_and_what_is_said_of_it_nobody_finds_a_task_neither_
     landed, go_on = threading.Event(), threading.Event()
     said: list[str] = []
     surrendered: SimpleQueue[tuple[list[Task], list[str]]] = SimpleQueue()
-    flights.add(flight)
+    begun(flights, flight)
 
     def say() -> None:
         landed.set()
@@ -117,6 +122,20 @@ def test_between_its_landing_and_what_is_said_of_it_nobody_finds_a_task_neither_
     ender.start()
     go_on.set()
     assert surrendered.get(timeout=WAIT) == ([], ["outcome"])
+
+
+def test_what_waits_begins_in_order_and_is_surrendered_without_a_thread_that_would_hang() -> None:
+    flights, made = Flights(), [Flight(task(n), 5.0, launched=float(n)) for n in range(4)]
+    assert flights.add(*made)
+    assert flights.begin(7.0, 1) is made[0]
+    assert flights.begin(7.0, 1) is None
+    assert (flights.running, flights.waiting, made[0].begun, made[0].deadline) == (1, 3, 7.0, 12.0)
+    assert (flights.overdue(11.9), flights.overdue(12.0)) == ([], [made[0]])
+    assert [flights.next_due(now, patience) for now, patience in ((7.0, 9.0), (7.0, 1.0), (12.0, 30.0))] == [10, 8, 31]
+    said: list[Task] = []
+    assert flights.take_back(1.5, said.append) == said == [made[1].task]
+    assert flights.surrender() == [flight.task for flight in (made[0], made[2], made[3])]
+    assert (len(flights), flights.running, flights.waiting, flights.hanging) == (0, 0, 0, [made[0].task])
 
 
 def test_a_nudge_that_a_signal_interrupts_at_any_step_keeps_the_lock_from_nobody() -> None:

@@ -19,6 +19,7 @@ def test_a_task_that_has_landed_is_told_of_before_who_surrenders_the_rest_can_mi
     flights, flight, said = Flights(), Flight(task(), 0.0), SimpleQueue[str]()
     surrendered = SimpleQueue[tuple[list[Task], bool]]()
     flights.add(flight)
+    assert flights.begin(0.0, 1) is flight
     with Between(Flights.land, "flight.land()", "say()") as pair:
         pair.beside(lambda: flights.land(flight, lambda: said.put("said"), ended=not given_up))
         pair.reached()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from pgflow_starter.core.task import Outcome, OutcomeKind
 
@@ -19,17 +18,33 @@ select array(select r.run_id from pgflow.runs r
 """
 """The runs that somebody else has locked, and those that are free, after which `IS_FREE` goes."""
 
-IS_FREE = "o.run_id = any(string_to_array(nullif(current_setting('pgflow_starter.free'), ''), ',')::uuid[])"
+# In a subquery: else the setting would be taken apart for each outcome.
+IS_FREE = """
+o.run_id = any((select string_to_array(nullif(current_setting('pgflow_starter.free'), ''), ',')::uuid[])::uuid[])
+"""
 """Of an outcome `o`: that its run was free. For the statements that follow in the transaction."""
 
 
-def columns(outcomes: Sequence[Outcome], prefix: str = "") -> dict[str, Any]:
-    """The outcomes as parameters of a statement."""
+def columns(outcomes: Sequence[Outcome], prefix: str = "") -> dict[str, str]:
+    """The outcomes as parameters of a statement: arrays as PostgreSQL writes them.
+
+    psycopg would look at each element for its type, and prepare the statement anew for integers of another size.
+    """
     tasks = [o.task for o in outcomes]
-    found = {
-        "runs": [t.run_id for t in tasks],
-        "steps": [t.step_slug for t in tasks],
-        "indexes": [t.task_index for t in tasks],
-        "texts": [o.output_json if o.kind is OutcomeKind.COMPLETED else o.error for o in outcomes],
+    texts = [o.output_json if o.kind is OutcomeKind.COMPLETED else o.error for o in outcomes]
+    return {
+        f"{prefix}runs": runs(outcomes),
+        f"{prefix}steps": f"{{{','.join([_quoted(t.step_slug) for t in tasks])}}}",
+        f"{prefix}indexes": f"{{{','.join([str(t.task_index) for t in tasks])}}}",
+        f"{prefix}texts": f"{{{','.join([_quoted(text) for text in texts])}}}",
     }
-    return {prefix + name: column for name, column in found.items()}
+
+
+def runs(outcomes: Sequence[Outcome]) -> str:
+    """The `runs` among their columns."""
+    return f"{{{','.join([o.task.run_id.hex for o in outcomes])}}}"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

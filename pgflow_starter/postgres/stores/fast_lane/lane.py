@@ -15,7 +15,7 @@ from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.jobs import IS_JOB
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
 from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS
-from pgflow_starter.postgres.stores.free_runs import FREE, columns
+from pgflow_starter.postgres.stores.free_runs import FREE, columns, runs
 
 logger = logging.getLogger("pgflow_starter.fast_lane")
 
@@ -129,7 +129,7 @@ class FastLane:
         parts = {statement: [o for o in outcomes if o.kind is kind] for statement, kind in kinds.items()}
         with conn.pipeline(), conn.transaction():
             conn.execute(PLANS)
-            free = conn.execute(FREE, columns(outcomes, "all_"))
+            free = conn.execute(FREE, {"all_runs": runs(outcomes)})
             answers = {
                 statement: conn.execute(statement, {**columns(part), **core.guard, "queue": queue}, prepare=True)
                 for statement, part in parts.items()
