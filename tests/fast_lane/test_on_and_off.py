@@ -18,7 +18,9 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.fast_lane import lane
+from pgflow_starter.postgres.stores.fast_lane.dialects import Dialect
 from pgflow_starter.postgres.stores.fast_lane.lane import LOOK_AGAIN, FastLane
+from pgflow_starter.postgres.stores.fast_lane.statements import Statements
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.testing.manual import ManualClock
@@ -147,6 +149,11 @@ class Work:
         return state.on
 
 
+def with_broken(**texts: str) -> dict[Dialect, Statements]:
+    """The statements, these of them replaced in each dialect."""
+    return {dialect: statements._replace(**texts) for dialect, statements in lane.STATEMENTS.items()}
+
+
 @pytest.fixture
 def work(db: Database) -> Work:
     return Work(db)
@@ -164,7 +171,7 @@ def test_a_statement_of_its_own_that_fails_is_told_once_and_the_cores_functions_
     told = "a statement of its own failed with 22012, the core's functions did it"
     monkeypatch.setattr(lane, "LOOK_AGAIN", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(lane, "COMPLETE_JOBS", BROKEN)
+        patched.setattr(lane, "STATEMENTS", with_broken(complete_jobs=BROKEN))
         for _ in range(3):
             work.complete(work.claim(4))
             assert work.tasks.fast_lane.state == pgflow.FastLaneState(on=False, reason=told)
@@ -178,7 +185,8 @@ def test_a_statement_of_its_own_that_fails_is_told_once_and_the_cores_functions_
 def test_starts_that_fail_in_it_are_made_by_the_cores_function(
     database: str, lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane, "START", "select 1/0 from (select %(run_ids)s::text[]) x")
+    broken = with_broken(start="select 1/0 from (select %(run_ids)s::text[]) x")
+    monkeypatch.setattr(lane, "STATEMENTS", broken)
     with running(database, jobs=[job := echo_job()]) as starter:
         runs = starter.client.enqueue_many(job, range(20))
         assert [run.wait(WAIT).result for run in runs] == [*range(20)]
