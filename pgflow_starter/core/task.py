@@ -29,8 +29,7 @@ class Lazy:
 
 
 class LazyJson(Lazy):
-    """JSON text that is decoded when somebody asks for what it says; with ValueError, RecursionError where Python cannot
-    read it."""
+    """JSON text, decoded when somebody asks for what it says. Then ValueError, RecursionError: Python cannot read it."""
 
     __slots__ = ("text",)
 

@@ -20,7 +20,7 @@ from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.fast_lane import lane
 from pgflow_starter.postgres.stores.fast_lane.dialects import Dialect
 from pgflow_starter.postgres.stores.fast_lane.lane import LOOK_AGAIN, FastLane
-from pgflow_starter.postgres.stores.fast_lane.statements import Statements
+from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS, Statements
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.testing.manual import ManualClock
@@ -151,7 +151,7 @@ class Work:
 
 def with_broken(**texts: str) -> dict[Dialect, Statements]:
     """The statements, these of them replaced in each dialect."""
-    return {dialect: statements._replace(**texts) for dialect, statements in lane.STATEMENTS.items()}
+    return {dialect: statements._replace(**texts) for dialect, statements in STATEMENTS.items()}
 
 
 @pytest.fixture

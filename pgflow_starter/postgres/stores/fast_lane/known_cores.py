@@ -67,7 +67,8 @@ _REGCLASSES = ", ".join(f"'pgflow.{name}'" for name in _TABLES)
 
 GUARD = f"""
 (select pg_catalog.string_agg(p.xmin::text, ',' order by p.oid) from pg_catalog.pg_proc p
- where p.pronamespace = 'pgflow'::regnamespace::oid and p.proname = any(array[{_NAMES}]::name[])) = %(lane_functions_were)s
+ where p.pronamespace = 'pgflow'::regnamespace::oid and p.proname = any(array[{_NAMES}]::name[]))
+    = %(lane_functions_were)s
 and (select pg_catalog.string_agg(c.xmin::text, ',' order by c.oid) from pg_catalog.pg_class c
      where c.oid = any(array[{_REGCLASSES}]::regclass[]::oid[])) = %(lane_tables_were)s
 and not exists (select from pg_catalog.pg_trigger t
