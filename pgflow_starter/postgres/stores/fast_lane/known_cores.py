@@ -19,7 +19,7 @@ _FUNCTIONS = (
     "start_flow",
     "start_ready_steps",
 )
-"""Those that it stands in for, with all that they call in the core."""
+"""Those that it stands in for, with all that they call in the core, whichever that is."""
 
 _TABLES = ("deps", "flows", "runs", "step_states", "step_tasks", "steps")
 
@@ -61,13 +61,14 @@ select (select pg_catalog.md5(pg_catalog.string_agg(digest, ',' order by digest)
        (select pg_catalog.string_agg(version, ',' order by oid) from relation)
 """
 
-# By names that are in its text, so that a plan for any parameters costs no more than one for these.
-_REGPROCS = ", ".join(f"'pgflow.{name}'" for name in _FUNCTIONS)
+# By names that are in its text, so that a plan for any parameters costs no more than one for these; no core has all of
+# the functions.
+_REGPROCS = ", ".join(f"pg_catalog.to_regproc('pgflow.{name}')" for name in _FUNCTIONS)
 _REGCLASSES = ", ".join(f"'pgflow.{name}'" for name in _TABLES)
 
 GUARD = f"""
 (select pg_catalog.string_agg(p.xmin::text, ',' order by p.oid) from pg_catalog.pg_proc p
- where p.oid = any(array[{_REGPROCS}]::regproc[])) = %(lane_functions_were)s
+ where p.oid = any(array[{_REGPROCS}])) = %(lane_functions_were)s
 and (select pg_catalog.string_agg(c.xmin::text, ',' order by c.oid) from pg_catalog.pg_class c
      where c.oid = any(array[{_REGCLASSES}]::regclass[])) = %(lane_tables_were)s
 and not exists (select from pg_catalog.pg_trigger t
