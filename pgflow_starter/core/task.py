@@ -29,8 +29,10 @@ class Lazy:
 
 
 class LazyJson(Lazy):
-    """JSON text that is decoded when somebody asks for what it says; with ValueError, RecursionError where Python cannot
-    read it."""
+    """JSON text that is decoded when somebody asks for what it says.
+
+    Raises ValueError, RecursionError then where Python cannot read it.
+    """
 
     __slots__ = ("text",)
 

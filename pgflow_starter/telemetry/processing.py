@@ -38,7 +38,18 @@ class Received:
 class Processing:
     """Around the handler of one task, once, on its thread. `received` is its claim's `Received`, where it has one."""
 
-    __slots__ = ("_began", "_clock", "_current", "_failure", "_outcome", "_providers", "_received", "_span", "_task", "_token")
+    __slots__ = (
+        "_began",
+        "_clock",
+        "_current",
+        "_failure",
+        "_outcome",
+        "_providers",
+        "_received",
+        "_span",
+        "_task",
+        "_token",
+    )
 
     def __init__(self, providers: Providers, clock: Clock, task: Task, received: object | None) -> None:
         self._providers = providers
@@ -73,7 +84,8 @@ class Processing:
 
     def __exit__(self, *_: object) -> None:
         detach(self._token)
-        seconds, providers, span, outcome = self._clock.monotonic() - self._began, self._providers, self._span, self._outcome
+        seconds = self._clock.monotonic() - self._began
+        providers, span, outcome = self._providers, self._span, self._outcome
         with providers.guard:
             if outcome is not None:
                 span.set_attribute(names.TASK_OUTCOME, str(outcome.kind))

@@ -29,9 +29,7 @@ def execute(
     run_id, flow_slug, step_slug, task_index, msg_id, attempt, given, flow_input, _, _ = task
     logger: Any = Lazy(partial(handler_log, run_id, flow_slug, step_slug, task_index, attempt))
     ends: Any = cancelled  # each made when the handler looks at it: most do not
-    ctx = TaskContext(
-        run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger
-    )
+    ctx = TaskContext(run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger)
     try:
         output = step.handler(given, ctx)
     except BaseException as error:

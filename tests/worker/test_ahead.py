@@ -44,7 +44,9 @@ def test_as_many_are_claimed_ahead_as_begin_in_a_moment(took: float, tasks: int)
     assert after(Ahead(10, 50), *[took] * 500) == pytest.approx(tasks, abs=1)
 
 
-@pytest.mark.parametrize(("slots", "batch", "most"), [(1, 50, 0), (2, 50, 10), (10, 50, 90), (10, 5, 10), (50, 50, 100)])
+@pytest.mark.parametrize(
+    ("slots", "batch", "most"), [(1, 50, 0), (2, 50, 10), (10, 50, 90), (10, 5, 10), (50, 50, 100)]
+)
 def test_the_fewer_slots_or_the_smaller_the_batch_the_fewer_are_claimed_ahead(
     slots: int, batch: int, most: int
 ) -> None:
