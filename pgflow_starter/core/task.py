@@ -29,7 +29,10 @@ class Lazy:
 
 
 class LazyJson(Lazy):
-    """JSON text, decoded when somebody asks for what it says. Then ValueError, RecursionError: Python cannot read it."""
+    """JSON text that is decoded when somebody asks for what it says.
+
+    Raises ValueError, RecursionError then where Python cannot read it.
+    """
 
     __slots__ = ("text",)
 

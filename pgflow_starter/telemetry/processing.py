@@ -84,12 +84,8 @@ class Processing:
 
     def __exit__(self, *_: object) -> None:
         detach(self._token)
-        seconds, providers, span, outcome = (
-            self._clock.monotonic() - self._began,
-            self._providers,
-            self._span,
-            self._outcome,
-        )
+        seconds = self._clock.monotonic() - self._began
+        providers, span, outcome = self._providers, self._span, self._outcome
         with providers.guard:
             if outcome is not None:
                 span.set_attribute(names.TASK_OUTCOME, str(outcome.kind))

@@ -27,7 +27,7 @@ class Attempts:
         step = self._definition.step(task.step_slug)
         assert step is not None
         deadline = SystemClock().monotonic() + self._definition.timeout_of(step)
-        outcome, _ = execute(self._definition, task, deadline, threading.Event())
+        outcome, _ = execute(step, task, deadline, threading.Event())
         # A worker has SystemExit fail the task. What else is no Exception is meant for the caller of run_flow.
         if self.raised is not None and not isinstance(self.raised, Exception | SystemExit):
             raise self.raised

@@ -1,6 +1,7 @@
 """`Claims`: the one door to a worker's claims. At most one thread is on its way to it, and one claims at a time.
 
-A claim is for as many tasks as there are free slots, and some ahead where they take no time. The thread that made it runs them; the actor has no part in that.
+A claim is for as many tasks as there are free slots, and some ahead where they take no time. The thread that made it
+runs them; the actor has no part in that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`Crew`: the threads that run a worker's claimed tasks, so many at a time. One that is done with a task takes the next.
+"""`Crew`: the threads that run a worker's claimed tasks, so many at a time. One that has done a task takes the next.
 
 Each task for which there is a slot finds a thread at once, yet tasks that take no time do not wake one each: a thread
 calls the next one only when it begins, and by then the first may have run them all. So a batch of short tasks runs on

@@ -71,7 +71,6 @@ class Rig:
             failed=lambda outcome: None,
             away=lambda: False,
         )
-        self.failing = FailureLog(definition, log, Failures(full=True, redact=str))
         self.hanging = threading.Semaphore(0)
         self.landed = threading.Semaphore(0)
         self.returned: list[Task] = []
@@ -92,7 +91,7 @@ class Rig:
             self.outbox,
             held,
             world,
-            self.failing,
+            FailureLog(definition, log, Failures(full=True, redact=str)),
             hanging=self.hanging.release,
             landed=self.landed.release,
         )
@@ -233,17 +232,17 @@ def test_a_task_that_hangs_and_was_given_up_leaves_its_slot_to_one_that_waits(
 
 
 def test_a_thread_that_hangs_when_its_task_has_landed_keeps_no_other_task_waiting(
-    threads: ThreadCache, release: threading.Event
+    threads: ThreadCache, release: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig = Rig(lambda given: given, threads, slots=1)
     hangs = threading.Event()
 
-    def log(*_: Any) -> None:
+    def hang(self: FailureLog, outcome: Outcome, error: BaseException | None = None) -> None:
         if not hangs.is_set():
             hangs.set()
             release.wait()
 
-    rig.failing.log = log  # type: ignore[method-assign]
+    monkeypatch.setattr(FailureLog, "log", hang)
     rig.crew.launch([task(n) for n in range(3)])
     assert hangs.wait(WAIT)
     assert (rig.flights.running, rig.flights.waiting) == (0, 2)
