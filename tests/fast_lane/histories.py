@@ -41,11 +41,12 @@ class Crash(Exception):  # noqa: N818 - of a history's own, caught where it is r
 
 
 class History:
-    """One history of one flow on both sides, which `random` makes up as it goes."""
+    """One history of one flow on both sides, the same one for the same seed."""
 
-    def __init__(self, random: Random, core: Side, fast: Side) -> None:
+    def __init__(self, seed: int, core: Side, fast: Side) -> None:
         self.slug = SLUG
-        self.random = random
+        self.again = f"make prove HISTORIES=1 SEED={seed}"
+        self.random = random = Random(seed)
         self.core, self.fast = core, fast
         self.steps = {step.slug: step for step in flow(random, conditions=core.has_conditions)}
         self.fails = random.choice((0, 5, 20))
@@ -58,6 +59,9 @@ class History:
         try:
             self.play()
             return differences(*(rows(side.conn, self.slug) for side in (self.core, self.fast)))
+        except Exception as error:
+            error.add_note(f"to play it again: {self.again}")
+            raise
         finally:
             self.core.clear()
             self.fast.clear()

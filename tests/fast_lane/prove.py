@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from random import Random, SystemRandom
+from random import SystemRandom
 from time import monotonic
 
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
@@ -40,11 +40,11 @@ def play(conninfos: list[str], seeds: range) -> Share:
     with ExitStack() as stack:
         core, fast = (stack.enter_context(side(conninfo)) for conninfo in conninfos)
         for n, seed in enumerate(seeds, 1):
-            history = History(Random(seed), core, fast)
+            history = History(seed, core, fast)
             if found := history.differences():
                 different += 1
                 steps = [str(step) for step in history.steps.values()]
-                say = f"--- seed {seed} differs; to play it again: make prove HISTORIES=1 SEED={seed}"
+                say = f"--- seed {seed} differs; to play it again: {history.again}"
                 print("\n".join([say, *steps, *found[:SHOWN]]), flush=True)
             by_lane += history.by_lane
             by_core += history.by_core
