@@ -86,8 +86,7 @@ with outcome as materialized (
     update pgflow.step_states s
     set remaining_tasks = s.remaining_tasks - e.ended,
         status = case when e.remaining_tasks = e.ended then 'completed' else 'started' end,
-        {{keeps_output}}
-        completed_at = case when e.remaining_tasks = e.ended then now() end
+        {{keeps_output}}completed_at = case when e.remaining_tasks = e.ended then now() end
     from step e left join result d on d.run_id = e.run_id and d.step_slug = e.step_slug, common r
     where e.run_id = r.run_id and s.run_id = e.run_id and s.step_slug = e.step_slug
       and s.remaining_tasks = e.remaining_tasks and s.status = 'started'

@@ -36,7 +36,7 @@ OUTPUTS_IN_TASKS = Dialect(
 OUTPUTS_IN_STEPS = Dialect(
     has_condition="(p.required_input_pattern is not null or p.forbidden_input_pattern is not null)",
     fails_at_last="p.when_exhausted = 'fail'",
-    keeps_output="output = case when d.run_id is null then s.output else d.output end,",
+    keeps_output="output = case when d.run_id is null then s.output else d.output end, ",
     kept_output="s.output",
 )
 """0.14 and later, where steps have conditions as well."""

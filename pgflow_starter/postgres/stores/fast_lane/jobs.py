@@ -74,7 +74,7 @@ with job as materialized (
     where t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = 0 and t.status = 'started'
     returning t.run_id
 ), state as (
-    update pgflow.step_states s set status = 'completed', completed_at = now(), {{keeps_output}} remaining_tasks = 0
+    update pgflow.step_states s set status = 'completed', completed_at = now(), {{keeps_output}}remaining_tasks = 0
     from outcome d where s.run_id = d.run_id and s.step_slug = d.step_slug and s.status = 'started'
     returning s.run_id
 ), run as (
