@@ -96,6 +96,7 @@ chaos: $(STAMP)
 
 prove: $(STAMP)
 	@$(VENV_PYTHON) -m tests.fast_lane.prove --histories '$(HISTORIES)' --processes '$(PROCESSES)' $(if $(SEED),--seed '$(SEED)')
+	@$(if $(SEED),:,$(VENV_PYTHON) -m tests.fast_lane.mixed)
 
 venv: $(STAMP)
 

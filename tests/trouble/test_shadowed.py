@@ -281,7 +281,7 @@ def unseen(executed: Iterable[str]) -> list[str]:
     known = [re.sub(r"\s+", " ", text) for text in executed]
     left = []
     for name, text in texts().items():
-        parts = re.split(r"%\(\w+\)s|%s|\{\w*\}", re.sub(r"\s+", " ", text).strip())
+        parts = re.split(r" ?(?:%\(\w+\)s|%s|\{\w*\}) ?", re.sub(r"\s+", " ", text).strip())
         pattern = re.compile(".*?".join(re.escape(part.replace("%%", "%").replace("{{}}", "{}")) for part in parts))
         if not any(pattern.search(given) for given in known):
             left.append(name)
