@@ -46,8 +46,8 @@ class Settings:
     """Connections at most, the one for LISTEN apart."""
     max_concurrency: int = 10
     """Tasks at a time of one worker; a flow's or job's own `max_concurrency` overrides it."""
-    batch_size: int = 100
-    """Messages that one poll of a worker takes at most."""
+    batch_size: int = 10
+    """Messages that one poll of a worker takes at most. Where tasks take no time, ten polls are one claim."""
     min_poll_interval: float = 1.0
     """The shortest pause between two polls of an idle worker. One that had work within the last 5 s pauses 0.1 s at
     most, but as long as this where it is more than 1 s."""

@@ -18,7 +18,7 @@ DEFAULTS = {
     "listen_conninfo": None,
     "pool_size": 10,
     "max_concurrency": 10,
-    "batch_size": 100,
+    "batch_size": 10,
     "min_poll_interval": 1.0,
     "max_poll_interval": 5.0,
     "notify_fallback_interval": 30.0,

@@ -12,22 +12,30 @@ MOMENT = 0.02
 FOR_EACH_SLOT = 10
 """Tasks ahead at most, for each slot but one: with one slot a task is claimed when the one before it has ended."""
 
+POLLS = 10
+"""Polls that are one claim then."""
+
 BATCHES = 2
-"""So many are claimed ahead at most: one is on its way while the other is run."""
+"""So many such claims are ahead at most: one is on its way while the tasks of the other run."""
 
 _UNPROVEN = 1.0
 _SHARE = 1 / 16
 
 
 class Ahead:
-    """Of one worker with so many `slots`, which claims so many at a time. Each operation is atomic enough to be one."""
+    """Of one worker with so many `slots`, and messages in a poll. Each operation is atomic enough to be one."""
 
-    def __init__(self, slots: int, batch: int) -> None:
+    def __init__(self, slots: int, poll: int) -> None:
         self._slots = slots
-        self.batch = batch
-        self.most = min(FOR_EACH_SLOT * (slots - 1), BATCHES * batch)
+        self._poll = poll
+        self.most = min(FOR_EACH_SLOT * (slots - 1), BATCHES * POLLS * poll)
         """However quick they are."""
         self._mean = _UNPROVEN
+
+    @property
+    def batch(self) -> int:
+        """How many a claim is for, at most, now."""
+        return POLLS * self._poll if self._mean < MOMENT else self._poll
 
     @property
     def tasks(self) -> int:

@@ -96,7 +96,7 @@ class Claims:
         self._tell = tell
         self._closed = closed
         self._stopping = stopping
-        self._size = ClaimSize(min(slots.most, world.batch_size))
+        self._size = ClaimSize(slots.most)
         self._slow = SaidOnce()
         self.next = Next.NOTHING
         self._claiming = threading.Lock()
@@ -236,7 +236,7 @@ class Claims:
         self.poll_soon(Cause.ROOM)
 
     def _claim(self) -> Claimed | None:
-        clock, quantity = self._world.clock, self._size.of(min(self._slots.free(), self._world.batch_size))
+        clock, quantity = self._world.clock, self._size.of(self._slots.wanted())
         if quantity <= 0:
             return None
         if self.next is Next.ROOM:

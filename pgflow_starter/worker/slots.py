@@ -38,6 +38,10 @@ class Slots:
         self._troubles = troubles
         self._judging = threading.Lock()
 
+    def wanted(self) -> int:
+        """How many tasks to claim now."""
+        return min(self.free(), self._ahead.batch)
+
     def free(self) -> int:
         """How many tasks may be claimed; none where it is less than one."""
         flying, hanging = len(self._flights), self._flights.abandoned

@@ -25,13 +25,13 @@ def after(ahead: Ahead, *took: float) -> int:
 
 
 def test_nothing_is_claimed_ahead_until_many_tasks_have_taken_no_time() -> None:
-    ahead = Ahead(10, 50)
+    ahead = Ahead(10, 5)
     assert (ahead.tasks, after(ahead, *[0.0001] * 20)) == (0, 0)
     assert after(ahead, *[0.0001] * 100) == ahead.most == 90
 
 
 def test_one_task_that_takes_its_time_ends_it_and_so_do_some_that_did_not_begin() -> None:
-    ahead = Ahead(10, 50)
+    ahead = Ahead(10, 5)
     assert after(ahead, *[0.001] * 200) == 90
     assert after(ahead, 1.0) == 0
     assert after(ahead, *[0.001] * 200) == 90
@@ -41,16 +41,12 @@ def test_one_task_that_takes_its_time_ends_it_and_so_do_some_that_did_not_begin(
 
 @pytest.mark.parametrize(("took", "tasks"), [(MOMENT, 0), (MOMENT / 2, 20), (MOMENT / 5, 50), (MOMENT / 100, 90)])
 def test_as_many_are_claimed_ahead_as_begin_in_a_moment(took: float, tasks: int) -> None:
-    assert after(Ahead(10, 50), *[took] * 500) == pytest.approx(tasks, abs=1)
+    assert after(Ahead(10, 5), *[took] * 500) == pytest.approx(tasks, abs=1)
 
 
-@pytest.mark.parametrize(
-    ("slots", "batch", "most"), [(1, 50, 0), (2, 50, 10), (10, 50, 90), (10, 5, 10), (50, 50, 100)]
-)
-def test_the_fewer_slots_or_the_smaller_the_batch_the_fewer_are_claimed_ahead(
-    slots: int, batch: int, most: int
-) -> None:
-    assert after(Ahead(slots, batch), *[0.0001] * 500) == most
+@pytest.mark.parametrize(("slots", "poll", "most"), [(1, 5, 0), (2, 5, 10), (10, 5, 90), (10, 1, 20), (50, 5, 100)])
+def test_the_fewer_slots_or_the_smaller_a_poll_the_fewer_are_claimed_ahead(slots: int, poll: int, most: int) -> None:
+    assert after(Ahead(slots, poll), *[0.0001] * 500) == most
 
 
 def test_an_alarm_rings_once_for_the_earliest_time_and_then_when_it_is_set_anew() -> None:

@@ -86,7 +86,7 @@ class Rig:
         self.crew = Crew(
             definition,
             slots,
-            Ahead(slots, 50),
+            Ahead(slots, 5),
             self.flights,
             self.outbox,
             held,
