@@ -97,7 +97,8 @@ def live(conninfo: str, strategy: str) -> None:
             starter.await_ready(WAIT)
             client = starter.client
             with psycopg.connect(conninfo, options=OLD_FASHIONED) as connection:
-                runs = [client.start_flow(flow, {"lines": [1, 2], "fails": False}, connection=connection)]
+                given = {"lines": [1, 2], "fails": False, "long": [uuid4().hex for _ in range(100)]}
+                runs = [client.start_flow(flow, given, connection=connection)]
                 for job in jobs:
                     connection.execute("select pgmq.send(%s::text, '{}'::jsonb)", (job.slug,))
             runs += client.enqueue_many(jobs[0], range(5))

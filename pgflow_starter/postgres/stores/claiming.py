@@ -1,7 +1,8 @@
 """Claiming: messages are read and their tasks started, and no message keeps the others from it.
 
-Nearly always in one statement. Where somebody has locked a row, what is locked is passed over; where starting fails of
-what a message's task holds, each is started by itself. What is left unstarted is looked at again after a while.
+By the fast lane, or by the core's function in one statement. Where somebody has locked a row, what is locked is passed
+over; where starting fails of what a message's task holds, each is started by itself. What is left unstarted is looked
+at again after a while.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.definition import FlowDefinition, StepKind
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.fast_lane.claiming import Shape
+from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import Features, of_queue
 from pgflow_starter.postgres.stores.inputs import VERSION
 from pgflow_starter.postgres.stores.put_aside import Aside
@@ -50,11 +53,11 @@ select m.n,
        case when m.n = 0 then (select extract(epoch from min(vt)) - extract(epoch from clock_timestamp())
                                from pgmq.{queue} where vt > clock_timestamp()) end,
        s.run_id is not null or {wired},
-       case when row_number() over () = 1 then m.ids end,
+       case when row_number() over () = 1 then m.ids end, null,
        s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
        coalesce((select t.attempts_count from pgflow.step_tasks t
                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index), 0) + 1,
-       (m.headers -> s.msg_id::text)::text,
+       nullif((m.headers -> s.msg_id::text)::text, 'null'),
        (select {version} from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
         where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index
           and t.message_id = s.msg_id)
@@ -124,15 +127,24 @@ class Messages(Aside):
         vt: int | None = None,
         known_only: bool = False,
     ) -> None:
-        usual = max(definition.timeout_of(s) for s in definition.steps) + VT_MARGIN
-        super().__init__(definition.slug, features, usual if vt is None else min(vt, usual))
+        vts = [definition.timeout_of(s) + VT_MARGIN for s in definition.steps]
+        super().__init__(definition.slug, features, max(vts) if vt is None else min(vt, max(vts)))
         self.each_its_own_vt = features.cancels
         self._known_only = known_only
+        self._shape = Shape(
+            roots=all(s.kind != StepKind.MAP and not s.depends_on for s in definition.steps), one_vt=len(set(vts)) == 1
+        )
         steps = [step.slug for step in definition.steps]
-        self._parameters: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "worker": worker_id, "steps": steps}
+        self._parameters: dict[str, Any] = {
+            "queue": self.queue,
+            "vt": self.vt,
+            "worker": worker_id,
+            "steps": steps,
+            "vts": vts,
+        }
 
-    def claim(self, conn: Connection, quantity: int) -> list[Any]:
-        """The rows of `_CLAIM`; tried again when it met a task newer than itself.
+    def claim(self, conn: Connection, quantity: int, fast_lane: FastLane | None = None) -> list[Any]:
+        """The rows of `_CLAIM`, or of `CLAIM`; tried again when it met a task newer than itself.
 
         Such a task was sent by a transaction that began after the claim's did and was done before the claim read.
         pgflow's check that tasks are queued before they are started, by their transactions' times, then undoes the
@@ -142,7 +154,11 @@ class Messages(Aside):
         while True:
             tries -= 1
             try:
-                return self._run(conn, _READ, _ALL, quantity=quantity)
+                rows = None
+                if fast_lane is not None and not self._known_only:
+                    parameters = {**self._parameters, "quantity": quantity}
+                    rows = fast_lane.claim(conn, self._features, self._shape, parameters)
+                return self._run(conn, _READ, _ALL, quantity=quantity) if rows is None else rows
             except psycopg.errors.CheckViolation:
                 if not tries:
                     raise

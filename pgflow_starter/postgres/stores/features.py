@@ -76,10 +76,10 @@ class Features(NamedTuple):
     """What is there.
 
     `flow_input`: `start_tasks` returns it; `headers`: pgmq's messages have some; `conditional_read`: pgmq's `read`
-    takes a condition, too; `claims_by_queue`: `start_tasks` takes the queue; `tasks_have_queues`: a message's id is one
-    queue's only, and each task names its queue; `cancels`: tasks may be cancelled or skipped, and what came with that:
-    `start_tasks` has a message invisible for as long as its step may take, and stalled tasks are judged by that time,
-    too. Else functions.
+    takes a condition, too; `dates_reads`: it notes when it has read a message; `claims_by_queue`: `start_tasks` takes
+    the queue; `tasks_have_queues`: a message's id is one queue's only, and each task names its queue; `cancels`: tasks
+    may be cancelled or skipped, and what came with that: `start_tasks` has a message invisible for as long as its step
+    may take, and stalled tasks are judged by that time, too. Else functions.
     """
 
     notify: bool
@@ -88,6 +88,7 @@ class Features(NamedTuple):
     requeue_stalled_tasks: bool
     headers: bool
     conditional_read: bool
+    dates_reads: bool
     claims_by_queue: bool
     tasks_have_queues: bool
     cancels: bool
@@ -121,6 +122,7 @@ def detect(conn: Connection) -> Features:
         requeue_stalled_tasks="pgflow.requeue_stalled_tasks" in there.functions,
         headers="pgmq.message_record.headers" in there.columns,
         conditional_read=there.takes("pgmq.read", ["queue_name", "vt", "qty", "conditional"]),
+        dates_reads="pgmq.message_record.last_read_at" in there.columns,
         claims_by_queue=by_queue,
         tasks_have_queues="pgflow.step_tasks.queue_name" in there.columns,
         cancels=there.cancels,

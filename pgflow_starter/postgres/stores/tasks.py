@@ -30,7 +30,7 @@ from pgflow_starter.postgres.stores.worker_rows import WorkerRows
 KNOWN_ONLY = 60.0
 """Seconds for which claims read no tasks of steps that the code does not have, once they met one."""
 
-_REPLACED_STATES = ("42883", "42P13")  # the core is another than it was when it was looked at
+_REPLACED_STATES = ("0A", "42")  # the core is another than it was when it was looked at, or than the fast lane takes it
 _UNWIRED_STATES = (*MISSING_STATES, "23503")  # or an unknown worker
 
 
@@ -52,17 +52,19 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float = 1.0
     ) -> Claimed:
         """As `TaskStore.claim`."""
-        knew = self._detected.known
+        by_lane = partial(Messages.claim, fast_lane=self._fast_lane)
         try:
             try:
-                claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
+                claimed = self._claimed(definition, worker_id, quantity, scope, answers, by_lane)
             except DatabaseError as error:
                 if error.locked:
                     claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim_unlocked)
                 elif of_one_message(error):
                     claimed = self._claimed_singly(definition, worker_id, quantity, scope)
-                elif knew and error.sqlstate in _REPLACED_STATES:
+                elif (error.sqlstate or "").startswith(_REPLACED_STATES):
                     claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
+                    if self._fast_lane.state is not None and self._fast_lane.state.on:
+                        self._fast_lane.failed(str(error.sqlstate))
                 else:
                     raise
         except _AfterClaim as after:
@@ -74,16 +76,21 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
     ) -> Claimed:
         """One of the ways to claim, and what it came to."""
 
-        def claimed(conn: Connection) -> tuple[int, float | None, Sequence[int], tuple[Task, ...]]:
+        def claimed(conn: Connection) -> tuple[Claimed, Sequence[int], str | None]:
             messages = self._messages(conn, definition, worker_id)
-            self._fast_lane.core(conn)  # so that it is known, and told, before there is a task
             with self._wired(conn, messages):
                 rows = claim(messages, conn, quantity)
             return self._tasks(conn, messages, definition, rows)
 
-        read, visible_in, ids, tasks = self._database.call(claimed, scope, answers=answers)
-        claimed_ = Claimed(read, tasks, visible_in)
-        return claimed_ if len(tasks) == read else self._put_aside(definition, worker_id, ids, claimed_)
+        claimed_, ids, headers = self._database.call(claimed, scope, answers=answers)
+        if len(claimed_.tasks) < claimed_.read and headers is not None:
+            # The fast lane leaves to the core's function what is not common.
+            started = {task.msg_id for task in claimed_.tasks}
+            left = [(message, headers) for message in ids if message not in started]
+            claimed_ = self._started_singly(definition, worker_id, scope, left, claimed_)
+        if len(claimed_.tasks) == claimed_.read:
+            return claimed_
+        return self._put_aside(definition, worker_id, ids, claimed_)
 
     def _of_known_steps(self, definition: FlowDefinition, worker_id: UUID, claimed: Claimed) -> Claimed:
         """The same without the tasks of steps that the definition does not have: another worker's code may have them.
@@ -115,16 +122,31 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         def read(conn: Connection) -> list[Any]:
             return self._messages(conn, definition, worker_id, claiming.SINGLY_VT).read(conn, quantity)
 
+        messages = self._database.call(read, scope)
+        claimed = Claimed(len(messages), (), None)
+        claimed = self._started_singly(definition, worker_id, scope, messages, claimed, claiming.SINGLY_VT)
+        return self._put_aside(definition, worker_id, [message for message, _ in messages], claimed)
+
+    def _started_singly(
+        self,
+        definition: FlowDefinition,
+        worker_id: UUID,
+        scope: CancelScope,
+        left: Sequence[tuple[int, str | None]],
+        claimed: Claimed,
+        vt: int | None = None,
+    ) -> Claimed:
+        """The same with those tasks of the messages that were `left`, and read as by `vt`, which can be started."""
+
         def start(message: int, headers: str | None, conn: Connection) -> tuple[Task, ...]:
-            messages = self._messages(conn, definition, worker_id, claiming.SINGLY_VT)
+            messages = self._messages(conn, definition, worker_id, vt)
             with self._wired(conn, messages):
                 rows = messages.start(conn, message, headers)
-            return self._tasks(conn, messages, definition, rows)[3]
+            return self._tasks(conn, messages, definition, rows)[0].tasks
 
-        messages = self._database.call(read, scope)
-        tasks: list[Task] = []
+        tasks = [*claimed.tasks]
         refused: list[tuple[int, str]] = []
-        for message, headers in messages:
+        for message, headers in left:
             try:
                 tasks += self._database.call(partial(start, message, headers), scope)
             except DatabaseError as error:
@@ -133,8 +155,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
                         break  # what has been started is to be run
                     raise
                 refused.append((message, reason_for_logs(error)))
-        claimed = Claimed(len(messages), tuple(tasks), None, refused=tuple(refused))
-        return self._put_aside(definition, worker_id, [message for message, _ in messages], claimed)
+        return claimed._replace(tasks=tuple(tasks), refused=tuple(refused))
 
     def _put_aside(self, definition: FlowDefinition, worker_id: UUID, ids: Sequence[int], claimed: Claimed) -> Claimed:
         """What was read and not started is left alone for a while; the same with whose the messages are.
@@ -166,15 +187,15 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
 
     def _tasks(
         self, conn: Connection, messages: Messages, definition: FlowDefinition, rows: list[Any]
-    ) -> tuple[int, float | None, Sequence[int], tuple[Task, ...]]:
-        """The rows of a claim: messages read, when the next is visible, the ids of those, and the tasks started."""
-        read, visible_in, wired, ids = rows[0][:4]
+    ) -> tuple[Claimed, Sequence[int], str | None]:
+        """The rows of a claim: what was claimed, the ids of what was read, and its headers, if by the fast lane."""
+        read, visible_in, wired, ids, headers = rows[0][:5]
         if not wired:
             raise _unwired(messages.queue)
-        started = [r[4:] for r in rows if r[4] is not None]
+        started = [r[5:] for r in rows if r[5] is not None]
         steps = {s.slug: s for s in definition.steps}
         try:
-            if not messages.each_its_own_vt:
+            if not messages.each_its_own_vt and headers is None:
                 vts = {r[3]: definition.timeout_of(steps[r[1]]) + claiming.VT_MARGIN for r in started if r[1] in steps}
                 other = {message: seconds for message, seconds in vts.items() if seconds != messages.vt}
                 if other:
@@ -187,7 +208,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
             error = translate(raised, self._database.redact)
             error.timed_out = raised.sqlstate == QUERY_CANCELED
             raise _AfterClaim(error) from raised
-        return read, None if visible_in is None else float(visible_in), ids or (), tasks
+        return Claimed(read, tasks, None if visible_in is None else float(visible_in)), ids or (), headers
 
     @contextmanager
     def _wired(self, conn: Connection, messages: Messages) -> Iterator[None]:

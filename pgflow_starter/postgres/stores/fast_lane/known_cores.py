@@ -16,8 +16,10 @@ _FUNCTIONS = (
     "complete_task",
     "fail_task",
     "maybe_complete_run",
+    "set_vt_batch",
     "start_flow",
     "start_ready_steps",
+    "start_tasks",
 )
 """Those that it stands in for, with all that they call in the core."""
 
@@ -78,17 +80,17 @@ and not exists (select from pg_catalog.pg_trigger t
 
 _PROVEN = {
     (
-        "dbec36416dd92a996d230fce24270f70",
+        "27665de1da9c77323295af3e91d15cc1",
         "898866ed8aa45f703da5e3c5d8c91d53",
         "1dc48ca629342b5d70fefeb66797e164",
     ): ("0.8.1", OUTPUTS_IN_TASKS),
     (
-        "f4ffc5a20497c95e97e7fca9e0b52c5a",
+        "c8b71a7b340d43fe4a44c9082ed85389",
         "1a7a4405db13efdb75d82ccd25806ea6",
         "1b37e1c3288e84e9ce9b31bc140f9cbc",
     ): ("0.14.1", OUTPUTS_IN_STEPS),
     (
-        "61126ea2047a59adae06ec21ec5ae775",
+        "0fcf3334930c8ab949edae00be319a8d",
         "1a7a4405db13efdb75d82ccd25806ea6",
         "1b37e1c3288e84e9ce9b31bc140f9cbc",
     ): ("0.15.1", OUTPUTS_IN_STEPS),

@@ -1,4 +1,4 @@
-"""`FastLane`: whether it is on in a database and why not, and starting and settling by it."""
+"""`FastLane`: whether it is on in a database and why not, and starting, claiming and settling by it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.state import FastLaneState
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.fast_lane.claiming import Shape, claim_of
 from pgflow_starter.postgres.stores.fast_lane.jobs import IS_JOB
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
 from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS
+from pgflow_starter.postgres.stores.features import Features
 from pgflow_starter.postgres.stores.free_runs import FREE, columns, runs
 
 logger = logging.getLogger("pgflow_starter.fast_lane")
@@ -113,6 +115,24 @@ class FastLane:
             row: Any = conn.execute(IS_JOB, {"slug": slug}).fetchone()
             found = self._jobs[slug] = bool(row[0])
         return found
+
+    def claim(self, conn: Connection, features: Features, shape: Shape, parameters: dict[str, Any]) -> list[Any] | None:
+        """Read messages and start their tasks, in one transaction and one round trip; None where it is off.
+
+        The rows of `CLAIM` but for the first column. Raises psycopg's errors, with nothing done.
+        """
+        core = self.core(conn)
+        if core is None:
+            return None
+        statement = claim_of(parameters["queue"], features, core.dialect, shape)
+        with conn.pipeline(), conn.transaction():
+            conn.execute(PLANS)
+            claimed = conn.execute(statement, {**parameters, **core.guard}, prepare=True)
+        rows: list[Any] = claimed.fetchall()
+        if rows[0][0]:
+            return [row[1:] for row in rows]
+        self.forget()
+        return None
 
     def settle(self, conn: Connection, outcomes: Sequence[Outcome]) -> tuple[Any, set[int]] | None:
         """Write those of the outcomes that are common, in one transaction and one round trip; None where it is off.
