@@ -8,14 +8,22 @@ from contextlib import ExitStack
 import pytest
 
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
-from tests.fast_lane.sides import Side, side
+from tests.fast_lane.sides import Side, prepare, side
 from tests.support.databases import fresh_database
 
 
 @pytest.fixture(scope="session")
-def sides(server: EmbeddedPostgres, template: str) -> Iterator[tuple[Side, Side]]:
-    """The core's and the fast lane's."""
+def conninfos(server: EmbeddedPostgres, template: str) -> Iterator[list[str]]:
+    """Two databases: the core's and the fast lane's."""
     with ExitStack() as stack:
-        conninfos = [stack.enter_context(fresh_database(server, template)) for _ in range(2)]
-        core, fast = (stack.enter_context(side(conninfo)) for conninfo in conninfos)
+        made = [stack.enter_context(fresh_database(server, template)) for _ in range(2)]
+        for conninfo in made:
+            prepare(conninfo)
+        yield made
+
+
+@pytest.fixture
+def sides(conninfos: list[str]) -> Iterator[tuple[Side, Side]]:
+    """The core's and the fast lane's."""
+    with side(conninfos[0], fast_lane=False) as core, side(conninfos[1], fast_lane=True) as fast:
         yield core, fast

@@ -26,6 +26,7 @@ class Step:
     needs: Sequence[str]
     attempts: int
     delay: int
+    timeout: int | None
     conditions: dict[str, str | None] = field(default_factory=dict)
     """As arguments of `add_step`; empty where the core knows none."""
 
@@ -44,6 +45,7 @@ def flow(random: Random, *, conditions: bool) -> list[Step]:
             needs,
             random.randint(1, 3),
             random.choice((0, 0, 0, 600)),
+            random.choice((None, None, None, 300)),
             _conditions(random, needs) if conditions else {},
         )
         steps.append(step)

@@ -12,18 +12,41 @@ from uuid import UUID
 import psycopg
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.task import Outcome, OutcomeKind, Task
+from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
+from pgflow_starter.core.task import LazyJson, Outcome, OutcomeKind, Task
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.free_runs import columns
-from tests.fast_lane.flows import INPUTS, VALUES, flow
+from tests.fast_lane.flows import INPUTS, VALUES, Step, flow
 from tests.fast_lane.rows import differences, rows
 from tests.fast_lane.sides import SLUG, Side
+from tests.support.database import NoScope
 
 QUANTITIES = (1, 5, 20, 50, 50)
 ROUNDS = 40
 """Claims and outcomes at most: what is left then is left unfinished."""
 
 COLUMNS = "r.run_id"
+
+SOMEBODYS = (
+    '{"foreign": true}',
+    '["run_id"]',
+    '{"run_id": "00000000-0000-0000-0000-000000000001", "step_slug": "a0", "task_index": 0}',
+    '{"run_id": "00000000-0000-0000-0000-00000000000", "step_slug": 7, "task_index": -1}',
+    '{"run_id": "1", "step_slug": {}, "task_index": 99999999999}',
+)
+"""Messages that have no task, whatever they say."""
+
+_QUEUED = "from pgflow.step_tasks where status = 'queued'"
+DONE_BY_SOMEBODY = (
+    # A task has the message of another, and what its own says is not so any more.
+    f"""update pgflow.step_tasks set message_id = (select min(message_id) {_QUEUED})
+    where status = 'queued' and message_id = (select max(message_id) {_QUEUED})""",
+    # A run is over, and its messages still are there.
+    """update pgflow.runs set status = 'failed', failed_at = now()
+    where run_id = (select min(run_id::text) from pgflow.runs where status = 'started')::uuid""",
+    f"""update pgmq.q_{SLUG} set headers = '{{"of": [1]}}' where mod(msg_id, 2) = 0""",
+    f"update pgmq.q_{SLUG} set message = '{{}}' where mod(msg_id, 3) = 0",
+)
 
 # As the fast lane does it: first what was completed, in the order of the outcomes.
 _BY_FUNCTIONS = {
@@ -50,9 +73,11 @@ class History:
         self.core, self.fast = core, fast
         self.steps = {step.slug: step for step in flow(random, conditions=core.has_conditions)}
         self.fails = random.choice((0, 5, 20))
+        self.definition = FlowDefinition(self.slug, tuple(map(_definition, self.steps.values())), timeout=60)
         self.lane = FastLane(SystemClock())
         self.worker = UUID(int=7)
         self.by_lane = self.by_core = 0
+        self.disturbed = False
 
     def differences(self) -> list[str]:
         """What is not the same on both sides once it is over, and gone then."""
@@ -88,8 +113,8 @@ class History:
             for step in self.steps.values():
                 more = "".join(f", {name} => %s" for name in step.conditions)
                 side.do(
-                    f"select pgflow.add_step(%s, %s, %s::text[], %s, 1, null, %s, %s{more})",
-                    *(self.slug, step.slug, list(step.needs), step.attempts, step.delay),
+                    f"select pgflow.add_step(%s, %s, %s::text[], %s, 1, %s, %s, %s{more})",
+                    *(self.slug, step.slug, list(step.needs), step.attempts, step.timeout, step.delay),
                     *("map" if step.is_map else "single", *step.conditions.values()),
                 )
 
@@ -113,24 +138,41 @@ class History:
                 self.both("select pgflow.start_flow(%s, %s::jsonb, %s)", (self.slug, text, run_id))
 
     def claim(self) -> None:
-        """By the core's functions on both sides, what is visible and what waits for its retry or its start."""
+        """What is visible and what waits for its retry or its start; both sides hand over the same."""
         quantity = self.random.choice(QUANTITIES)
+        if self.rarely():
+            self.both("select pgmq.send(%s, %s::jsonb)", (self.slug, self.random.choice(SOMEBODYS)))
+        if self.rarely():
+            self.both(self.random.choice(DONE_BY_SOMEBODY), {})
+            self.disturbed = True
+        found = []
         for side in (self.core, self.fast):
             side.do(
                 f"update pgmq.q_{self.slug} set vt = clock_timestamp() - interval '1 s' where msg_id in"
                 " (select message_id from pgflow.step_tasks where status = 'queued')"
             )
-            side.do(
-                "with m as materialized (select array_agg(msg_id) as ids from pgmq.read(%s, 60, %s))"
-                " select count(t.*) from m, pgflow.start_tasks(%s, m.ids, %s) t",
-                *(self.slug, quantity, self.slug, self.worker),
-            )
+            claimed = side.store.claim(self.definition, self.worker, quantity, NoScope())
+            found.append(claimed._replace(visible_in=None, tasks=tuple(sorted(map(_as_data, claimed.tasks)))))
+            if self.disturbed:
+                self._at_once(side, claimed.tasks)
+        assert found[1] == found[0], f"by the lane {found[1]}, by the core {found[0]}"
+
+    def _at_once(self, side: Side, tasks: Sequence[Task]) -> None:
+        """What was left to be started singly was started a moment later, with all else that has its message."""
+        side.do(
+            "update pgflow.step_tasks t set started_at = o.began from (select min(started_at) as began"
+            " from pgflow.step_tasks join unnest(%s::uuid[], %s::text[], %s::integer[])"
+            " as o (run_id, step_slug, task_index) using (run_id, step_slug, task_index)) o"
+            " where t.status = 'started' and t.message_id = any(%s) and t.started_at > o.began",
+            *([task.key[n] for task in tasks] for n in range(3)),
+            [task.msg_id for task in tasks],
+        )
 
     def started(self) -> list[Task]:
         """The tasks that have no outcome yet."""
         found = self.core.do(
             "select run_id, step_slug, task_index, message_id, attempts_count from pgflow.step_tasks"
-            " where status = 'started' order by message_id"
+            " where status = 'started' order by message_id, run_id, step_slug, task_index"
         )
         return [Task(r[0], self.slug, r[1], r[2], r[3], r[4], None, None) for r in found]
 
@@ -200,3 +242,14 @@ class History:
     def rarely(self) -> bool:
         """Once in twelve times."""
         return self.random.randrange(12) == 0
+
+
+def _definition(step: Step) -> StepDefinition:
+    kind = StepKind.MAP if step.is_map else StepKind.SINGLE
+    return StepDefinition(step.slug, lambda given, ctx: given, kind, tuple(step.needs), timeout=step.timeout)
+
+
+def _as_data(task: Task) -> Task:
+    """With JSON for what handlers are given, so that tasks can be sorted, and 1 is not true."""
+    flow_input = task.flow_input.data() if isinstance(task.flow_input, LazyJson) else task.flow_input
+    return task._replace(input=json.dumps(task.input), flow_input=json.dumps(flow_input))

@@ -14,7 +14,7 @@ from time import monotonic
 
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.fast_lane.histories import History
-from tests.fast_lane.sides import side
+from tests.fast_lane.sides import prepare, side
 from tests.support.cores import install_core
 from tests.support.databases import FAST, fresh_database, memory_folder
 
@@ -38,7 +38,9 @@ def play(conninfos: list[str], seeds: range) -> Share:
     different = by_lane = by_core = 0
     began = monotonic()
     with ExitStack() as stack:
-        core, fast = (stack.enter_context(side(conninfo)) for conninfo in conninfos)
+        for conninfo in conninfos:
+            prepare(conninfo)
+        core, fast = (stack.enter_context(side(c, fast_lane=n == 1)) for n, c in enumerate(conninfos))
         for n, seed in enumerate(seeds, 1):
             history = History(seed, core, fast)
             if found := history.differences():

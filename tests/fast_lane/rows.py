@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from itertools import zip_longest
@@ -25,6 +26,9 @@ SINCE_THEN = 1.5
 
 AT_ONCE = ("step:started", "step:skipped")
 """Events of several steps of a run that come to the core in the order in which its plan finds them."""
+
+ANY_MAP = re.compile(r"Map step \w+ expects")
+"""Which of several maps the core names that cannot take an output is the one that its plan finds first."""
 
 EVENTS = """
 create table realtime.events
@@ -53,7 +57,7 @@ def rows(conn: psycopg.Connection[Any], slug: str) -> dict[str, list[Any]]:
     for there in found.values():
         for each in there:
             for column in BY_THE_CLOCK:
-                each.pop(column, None)
+                each[column] = each.get(column) is not None
     found["realtime.events"] = _in_order(found["realtime.events"])
     moments = sorted({datetime.fromisoformat(text) for text in _times(found)})
     ranks = {moment.isoformat(): n for n, moment in enumerate(moments)}
@@ -105,6 +109,8 @@ def _times(value: Any, key: str = "") -> Iterable[str]:
 
 
 def _ranked(value: Any, ranks: dict[str, int], key: str = "") -> Any:
+    if key == "error_message" and isinstance(value, str):
+        return ANY_MAP.sub("Map step of several expects", value)
     if isinstance(value, dict):
         return {name: _ranked(inner, ranks, name) for name, inner in value.items()}
     if isinstance(value, list):

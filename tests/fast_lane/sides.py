@@ -8,7 +8,9 @@ from typing import Any
 
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, digests, look
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.fast_lane.rows import EVENTS
+from tests.support.database import opened
 
 SLUG = "f"
 """Of the flow of every history. Its queue is kept from one to the next: making one takes longer than a history."""
@@ -34,10 +36,11 @@ _FROM_ONE = f"select setval('pgmq.q_{SLUG}_msg_id_seq', 1, false)"
 
 
 class Side:
-    """One of the two databases."""
+    """One of the two databases, and what claims there."""
 
-    def __init__(self, conn: Connection) -> None:
+    def __init__(self, conn: Connection, store: PostgresTaskStore) -> None:
         self.conn = conn
+        self.store = store
         self.has_conditions = bool(
             self.do("select 1 from information_schema.columns where column_name = 'required_input_pattern'")
         )
@@ -54,9 +57,8 @@ class Side:
         self.conn.execute(f"{_DELETE if self._cleared % OFTEN else _TRUNCATE}; {_FROM_ONE}")
 
 
-@contextmanager
-def side(conninfo: str) -> Iterator[Side]:
-    """In a database with nothing in it but a core, which keeps from now on what is sent.
+def prepare(conninfo: str) -> None:
+    """Have a database with nothing in it but a core keep from now on what is sent.
 
     Raises AssertionError with what there is to be listed if the core is none that the fast lane knows.
     """
@@ -65,4 +67,10 @@ def side(conninfo: str) -> Iterator[Side]:
         assert isinstance(core, Core), f"{core}: {digests(conn)}"
         conn.execute(EVENTS)
         conn.execute("select pgflow.create_flow(%s)", (SLUG,))
-        yield Side(conn)
+
+
+@contextmanager
+def side(conninfo: str, *, fast_lane: bool) -> Iterator[Side]:
+    """In a database that is prepared."""
+    with Connection.connect(conninfo, autocommit=True) as conn, opened(conninfo) as database:
+        yield Side(conn, PostgresTaskStore(database, fast_lane=fast_lane))
