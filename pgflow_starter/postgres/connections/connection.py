@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Self
 import psycopg
 from psycopg import sql
 from psycopg.abc import PQGenConn
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -37,12 +37,13 @@ select set_config('statement_timeout', {}, true), set_config('lock_timeout', {},
        set_config('standard_conforming_strings', 'on', true)
 """
 # Keepalives: a client that is gone without a word is noticed as soon as we notice a server, by a backend that is idle.
-# No statement of ours takes as long as compiling it would.
+# No statement of ours takes as long as compiling it would; and pgflow's functions, as ours, lock a row first and then
+# look at what others have done to it.
 _SET_UP = """
 select set_config('statement_timeout', {}, false), set_config('lock_timeout', {}, false),
        set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
        set_config('tcp_keepalives_count', '3', false), set_config('standard_conforming_strings', 'on', false),
-       set_config('jit', 'off', false),
+       set_config('jit', 'off', false), set_config('default_transaction_isolation', 'read committed', false),
        case when {checked} and current_setting('client_connection_check_interval', true) is not null
             then set_config('client_connection_check_interval', {interval}, false) end,
        (select extract(epoch from backend_start)::text from pg_stat_get_activity(pg_backend_pid()))
@@ -194,8 +195,9 @@ class Session(psycopg.Connection[tuple[object, ...]]):
                 super().execute(self._limits)
             yield
         except BaseException:
-            with suppress(psycopg.Error):  # then the server has done so
-                super().execute("rollback")
+            if self.pgconn.pipeline_status != PipelineStatus.ABORTED:  # else the server has done so
+                with suppress(psycopg.Error):
+                    super().execute("rollback")
             raise
         finally:
             self._depth -= 1
