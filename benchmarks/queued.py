@@ -17,7 +17,9 @@ from pgflow_starter.postgres.stores.flows import compile_flow
 
 PATIENCE = 120.0
 
-_ENQUEUE = "select count(*) from generate_series(1, %s) i, lateral pgflow.start_flow(%s, to_jsonb(i))"
+ENQUEUE = "select count(*) from generate_series(1, %s) i, lateral pgflow.start_flow(%s, to_jsonb(i))"
+"""So many runs of a job, by the core's function."""
+
 _OPEN = "select count(*) from pgflow.runs where status = 'started'"
 # By the database's clock: from the first claim to the last record.
 _RATE = """
@@ -34,7 +36,7 @@ def queued(fresh: FreshDatabase, count: int) -> Iterator[tuple[str, pgflow.Job]]
     with fresh() as conninfo:
         with psycopg.connect(conninfo, autocommit=True) as conn:
             compile_flow(conn, job.__pgflow_definition__())
-            conn.execute(_ENQUEUE, (count, job.slug))
+            conn.execute(ENQUEUE, (count, job.slug))
             conn.execute("vacuum analyze")
         yield conninfo, job
 

@@ -1,8 +1,8 @@
 """The table of peers: no-op jobs a second and the time from enqueueing to the handler, on one server by turns.
 
 Every program does the same: jobs that wait are taken by one worker process, from the first handler to the last; then
-single jobs are sent to the idle worker. There is no floor: the runners keep different things of a job. Theirs are
-installed into a virtual environment of their own the first time.
+single jobs are sent to the idle worker. The runners keep different things of a job: the floor is pgflow's own functions
+without a runner. Those of others are installed into a virtual environment of their own the first time.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ HERE = Path(__file__).parent
 FOLDER = HERE.parents[1] / ".venv-peers"
 SAMPLES = 200
 GAP = 0.02
-LANES = (
-    ("pgflow_starter", "ours"),
+THEIRS = (
     ("bare pgmq loop", "bare_pgmq"),
     ("Procrastinate 3.10.0", "with_procrastinate"),
     ("PgQueuer 1.6.0, asyncpg", "with_pgqueuer"),
@@ -34,18 +33,28 @@ LANES = (
 
 def measure(fresh: FreshDatabase, plan: Plan) -> Iterator[Figure]:
     """Each with a fresh database a repetition."""
-    theirs = _installed()
-    told: dict[str, list[dict[str, float]]] = {name: [] for name, _ in LANES}
+    lanes = _lanes(str(_installed()))
+    told: dict[str, list[dict[str, float]]] = {name: [] for name in lanes}
     for _ in range(plan.repetitions):
-        for name, program in LANES:
-            python = sys.executable if program == "ours" else str(theirs)
+        for name, (command, options) in lanes.items():
             with fresh() as conninfo:
-                command = [python, str(HERE / f"{program}.py"), conninfo, str(plan.jobs), str(SAMPLES), str(GAP)]
-                told[name].append(told_by(command))
+                what = [conninfo, str(plan.jobs), str(SAMPLES), str(GAP)]
+                told[name].append(told_by([*command, *what, *options]))
     for name, figures in told.items():
         yield Figure(f"{name}: {plan.jobs} no-op jobs", [f["rate"] for f in figures], None, "/s")
         for percent in ("p50", "p99"):
             yield Figure(f"  enqueue → handler, {percent}", [f[percent] for f in figures], None, "ms")
+
+
+def _lanes(theirs: str) -> dict[str, tuple[list[str], list[str]]]:
+    """By name, the command before and after what all of them are told."""
+    ours = [sys.executable, str(HERE / "ours.py")]
+    return {
+        "pgflow_starter": (ours, ["auto"]),
+        "pgflow_starter, fast_lane='off'": (ours, ["off"]),
+        "the floor: the core's functions": ([sys.executable, "-m", "benchmarks.peers.core_functions"], []),
+        **{name: ([theirs, str(HERE / f"{program}.py")], []) for name, program in THEIRS},
+    }
 
 
 def _installed() -> Path:

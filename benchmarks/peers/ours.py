@@ -1,6 +1,6 @@
 """pgflow_starter: one job module, ten tasks at a time. Each job is a pgflow run, with all that pgflow keeps of it.
 
-python ours.py CONNINFO JOBS SAMPLES GAP
+python ours.py CONNINFO JOBS SAMPLES GAP FAST_LANE
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ with psycopg.connect(conninfo, autocommit=True) as conn:
         "select count(*) from generate_series(1, %s) i, lateral pgflow.start_flow('noop', to_jsonb(i))", (jobs,)
     )
     conn.execute("vacuum analyze")
-with pgflow.start(conninfo, jobs=[noop], signal_strategy="notify", notify_throttle=0) as starter:
+settings: dict[str, Any] = {"signal_strategy": "notify", "notify_throttle": 0, "fast_lane": sys.argv[5]}
+with pgflow.start(conninfo, jobs=[noop], **settings) as starter:
     while not tally.done:
         never.wait(0.01)
     for _ in range(samples):
