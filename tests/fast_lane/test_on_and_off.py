@@ -17,11 +17,11 @@ from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.fast_lane import lane
+from pgflow_starter.postgres.stores.fast_lane import known_cores, lane
 from pgflow_starter.postgres.stores.fast_lane.dialects import Dialect
 from pgflow_starter.postgres.stores.fast_lane.lane import LOOK_AGAIN, FastLane
 from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS, Statements
-from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore, compile_flow
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.testing.manual import ManualClock
 from tests.support.database import NoScope, opened
@@ -193,6 +193,40 @@ def test_starts_that_fail_in_it_are_made_by_the_cores_function(
     assert [line for line in lines() if "22012" in line] == [
         "the fast lane is off: a statement of its own failed with 22012, the core's functions did it"
     ]
+
+
+def test_a_job_that_was_started_before_it_was_there_is_known_for_one_then(database: str) -> None:
+    fast_lane = FastLane(ManualClock())
+    run_ids = [str(uuid4())]
+    with Connection.connect(database, autocommit=True) as conn:
+        assert fast_lane.start(conn, "echo", run_ids, ["1"], "run_id") == []
+        compile_flow(conn, definition_of(echo_job()))
+        found = fast_lane.starting(conn, "echo", run_ids, ["1"], "run_id")
+    assert found is not None
+    assert "run_ids" not in found[1]
+
+
+def test_starts_that_it_leaves_to_the_cores_function_do_not_have_it_looked_at_anew(
+    database: str, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = pgflow.Flow("squares")
+    flow.map(slug="square")(lambda number, ctx: number * number)
+    looks: list[Any] = []
+
+    def look(conn: Connection) -> Any:
+        looks.append(known_cores.look(conn))
+        return looks[-1]
+
+    monkeypatch.setattr(lane, "look", look)
+    with pgflow.PgflowClient(database) as client:
+        runs = [client.start_flow(flow, given) for given in ([1], [], [])]
+        assert [run.refresh().status for run in runs] == ["started", "completed", "completed"]
+        assert len(looks) == 1
+        admin.execute(STRANGERS["a trigger"][0])
+        client.start_flow(flow, [])
+        client.start_flow(flow, [1])
+        assert len(looks) == 2
+    assert isinstance(looks[1], str)
 
 
 def test_what_the_core_refuses_too_and_what_somebody_locks_turn_nothing_off(

@@ -53,7 +53,7 @@ def test_its_statements_go_out_together_and_see_each_other(db: Database, wire: W
         conn.execute("select set_config('work_mem', '8MB', true)")
         conn.execute("insert into t values (1)")
         cursor = conn.execute("select i, current_setting('work_mem') from t")
-    assert wire.sent() == Sent(turns=1, statements=3)
+    assert wire.sent() == Sent(turns=1, statements=5)
     assert cursor.fetchall() == [(1, "8MB")]
     with db.connection() as conn:
         assert conn.execute("select current_setting('work_mem')").fetchone() != ("8MB",)
@@ -75,6 +75,20 @@ def test_whatever_fails_takes_all_of_it_along(db: Database, wrong: object, error
     assert rows(db) == []
 
 
+def test_what_is_refused_at_its_end_is_raised_as_itself_and_the_connection_is_kept(db: Database) -> None:
+    with db.connection() as conn:
+        conn.execute("alter table t add column late int unique deferrable initially deferred")
+        backend = conn.info.backend_pid
+    twice = "insert into t values ({}, 7)"
+    with pytest.raises(DatabaseError) as raised, db.connection() as conn:
+        together(conn, twice.format(1), twice.format(2))
+    assert (raised.value.sqlstate, raised.value.connection_lost) == ("23505", False)
+    with db.connection() as conn:
+        together(conn, twice.format(3))
+        assert conn.info.backend_pid == backend
+    assert rows(db) == [3]
+
+
 def test_within_another_transaction_it_is_a_part_of_that(db: Database) -> None:
     with db.connection() as conn, conn.transaction(force_rollback=True):
         together(conn, "insert into t values (1)")
@@ -89,5 +103,5 @@ def test_each_has_the_limits_of_its_call(db: Database, wire: Wire) -> None:
     wire.sent()
     with db.connection(within=3.0) as conn, conn.pipeline(), conn.transaction():
         cursor = conn.execute("select current_setting('statement_timeout')")
-    assert wire.sent() == Sent(turns=1, statements=2)
+    assert wire.sent() == Sent(turns=1, statements=4)
     assert cursor.fetchone() == ("2s",)

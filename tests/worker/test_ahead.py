@@ -88,3 +88,28 @@ def test_what_was_claimed_ahead_of_tasks_that_turn_out_slow_begins_elsewhere(
             release.set()
             assert {first.client.run(run.id).wait(WAIT).status for run in runs} == {"completed"}
     assert {begun.get() for _ in range(20)} == {1}
+
+
+def test_what_is_given_back_is_announced_to_workers_that_have_seen_nothing(
+    database: str, release: threading.Event
+) -> None:
+    begun: SimpleQueue[int] = SimpleQueue()
+
+    @pgflow.job("mixed")
+    def mixed(slow: bool, ctx: pgflow.TaskContext) -> Any:
+        if slow:
+            begun.put(ctx.attempt)
+            release.wait()
+        return slow
+
+    settings: dict[str, Any] = {"jobs": [mixed], "signal_strategy": "notify", "max_concurrency": 5}
+    with running(database, **settings) as first, running(database, **settings) as second:
+        for starter in (first, second):
+            starter.await_ready(WAIT)
+        quick = first.client.enqueue_many(mixed, [False] * 800)
+        eventually(lambda: sum(s.workers()[0].completed for s in (first, second)) == len(quick), WAIT)
+        runs = first.client.enqueue_many(mixed, [True] * 20)
+        eventually(lambda: begun.qsize() == 10, WAIT / 3)
+        release.set()
+        assert {first.client.run(run.id).wait(WAIT).status for run in runs} == {"completed"}
+    assert {begun.get() for _ in range(20)} == {1}

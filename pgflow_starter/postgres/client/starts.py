@@ -171,7 +171,7 @@ class Starts:
                 if by_core and failed:
                     self._fast_lane.failed(failed)
                 elif by_core:
-                    self._fast_lane.forget()
+                    self._fast_lane.left(conn)
                 rows |= by_core
             if given.headers is not None and rows:
                 set_headers(conn, given.slug, list(rows), given.headers)
@@ -186,6 +186,8 @@ class Starts:
         try:
             with savepoint:
                 return _by_id(self._fast_lane.start(conn, **parameters, columns=_STARTED)), None
+        except psycopg.errors.SerializationFailure:
+            return {}, None  # a run is there that the caller's transaction cannot see: the core's functions say so
         except (psycopg.errors.UniqueViolation, psycopg.OperationalError):
             raise
         except psycopg.Error as error:

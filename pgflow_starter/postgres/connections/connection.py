@@ -127,6 +127,7 @@ class Session(psycopg.Connection[tuple[object, ...]]):
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
         """As psycopg's, which would log a second time, with where it is connected to, what broke the connection."""
         broke: psycopg.Error | None = None
+        by_itself = self.pgconn.transaction_status == TransactionStatus.IDLE
         try:
             with super().pipeline() as pipeline:
                 try:
@@ -138,6 +139,11 @@ class Session(psycopg.Connection[tuple[object, ...]]):
         except psycopg.Error:
             if broke is None:
                 raise
+        finally:
+            # The server passed over the end of a transaction that failed in it.
+            if by_itself and self.pgconn.transaction_status == TransactionStatus.INERROR:
+                with suppress(psycopg.Error):
+                    super().execute("rollback")
         if broke is not None:
             raise broke
 
@@ -168,13 +174,14 @@ class Session(psycopg.Connection[tuple[object, ...]]):
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> Iterator[psycopg.Transaction]:
-        """As psycopg's; first in a pipeline it is what the server makes one of, all until the pipeline's end.
+        """As psycopg's; first in a pipeline it takes no round trip of its own.
 
-        There BEGIN and COMMIT would take a round trip each.
+        There psycopg would wait for what BEGIN and COMMIT come to. Left out, all until the pipeline's end would be one
+        transaction to the server; but of what refuses its commit psycopg has then no error, and loses the connection.
         """
         first = self._depth == 0 and self.pgconn.transaction_status == TransactionStatus.IDLE
         if first and self._pipeline is not None and not (savepoint_name or force_rollback):
-            with self._until_sync():
+            with self._pipelined():
                 yield psycopg.Transaction(self)
             return
         with super().transaction(savepoint_name, force_rollback) as transaction:
@@ -187,18 +194,21 @@ class Session(psycopg.Connection[tuple[object, ...]]):
                 self._depth -= 1
 
     @contextmanager
-    def _until_sync(self) -> Iterator[None]:
+    def _pipelined(self) -> Iterator[None]:
         """Around the statements of a pipeline: none of them counts when the block raises."""
         self._depth += 1
         try:
+            super().execute("begin")
             if self._limits is not None:
                 super().execute(self._limits)
             yield
         except BaseException:
-            if self.pgconn.pipeline_status != PipelineStatus.ABORTED:  # else the server has done so
+            if self.pgconn.pipeline_status != PipelineStatus.ABORTED:  # else none counts
                 with suppress(psycopg.Error):
                     super().execute("rollback")
             raise
+        else:
+            super().execute("commit")
         finally:
             self._depth -= 1
 

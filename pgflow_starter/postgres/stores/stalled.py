@@ -16,6 +16,7 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.features import StorePart, on_queue
+from pgflow_starter.postgres.stores.pgmq import channel
 from pgflow_starter.postgres.stores.settling import EXHAUST
 from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 
@@ -35,8 +36,8 @@ GRACE = 30
 
 _Key: TypeAlias = tuple[UUID, str, int]
 
-# Tasks that a worker started and did not end, as if they had never been claimed; visible at once. Who has one, or its
-# message, locked is at it.
+# Tasks that a worker started and did not end, as if they had never been claimed; visible at once, which the
+# queue's listeners are told as of new ones: they may have seen nothing. Who has one, or its message, locked is at it.
 _GIVE_BACK = """
 with mine as materialized (
     select t.run_id, t.step_slug, t.task_index, t.message_id from pgflow.step_tasks t
@@ -55,8 +56,10 @@ with mine as materialized (
     returning t.run_id, t.step_slug, t.task_index, t.message_id
 ), shown as (
     update pgmq.{queue} q set vt = clock_timestamp() from given where q.msg_id = given.message_id
+), told as materialized (
+    select pg_catalog.pg_notify(%(channel)s::text, '') where exists (select from given)
 )
-select run_id, step_slug, task_index from given
+select run_id, step_slug, task_index from given left join told on true
 """
 # Of runs that go on: on the older cores a task of a run that has failed stays started for ever, and nobody minds.
 _STARTED_BY = """
@@ -136,7 +139,7 @@ class Stalled(StorePart):
         given: set[_Key] = set()
         for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
             keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in group])
-            given.update(self._rows(on_queue(_GIVE_BACK, slug), {**keys, "worker": worker_id}))
+            given.update(self._rows(on_queue(_GIVE_BACK, slug), {**keys, "worker": worker_id, "channel": channel(slug)}))
         return given
 
     def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:

@@ -61,7 +61,7 @@ with unchanged as materialized (
     update pgflow.step_tasks t
     set status = 'started', attempts_count = t.attempts_count + 1, started_at = now(),
         last_worker_id = %(worker)s::uuid
-    from task k where t.ctid = k.tid
+    from task k where t.ctid = k.tid and coalesce(t.status, '') = 'queued'
     returning k.*, t.attempts_count
 ), message as (
     update pgmq.{queue} q

@@ -6,9 +6,10 @@ from pgflow_starter.postgres.stores.fast_lane.known_cores import GUARD
 from pgflow_starter.postgres.stores.free_runs import IS_FREE
 
 IS_JOB = """
-select count(*) = 1 and bool_and(step_type = 'single') from pgflow.steps where flow_slug = %(slug)s::text
+select count(*) = 1 and bool_and(step_type = 'single'), count(*) > 0
+from pgflow.steps where flow_slug = %(slug)s::text
 """
-"""Whether a flow is a job, as the statements ask again: a flow may be compiled anew."""
+"""Whether a flow is a job, as the statements ask again: a flow may be compiled anew; and whether it is there."""
 
 # Left out is a run that is there already, and one whose step has a condition.
 START_JOB = f"""

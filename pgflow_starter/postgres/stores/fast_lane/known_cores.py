@@ -78,6 +78,9 @@ and not exists (select from pg_catalog.pg_trigger t
 """  # noqa: S608 - constants
 """Whether all is as it was when it was looked at: in each statement, for DDL comes at any time."""
 
+UNCHANGED = f"select {GUARD}"
+"""The same by itself."""
+
 _PROVEN = {
     (
         "27665de1da9c77323295af3e91d15cc1",

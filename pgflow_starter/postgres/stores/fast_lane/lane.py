@@ -14,7 +14,7 @@ from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.claiming import Shape, claim_of
 from pgflow_starter.postgres.stores.fast_lane.jobs import IS_JOB
-from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
+from pgflow_starter.postgres.stores.fast_lane.known_cores import UNCHANGED, Core, look
 from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS
 from pgflow_starter.postgres.stores.features import Features
 from pgflow_starter.postgres.stores.free_runs import FREE, columns, runs
@@ -68,6 +68,17 @@ class FastLane:
             self._look_at = -inf
         self._jobs.clear()
 
+    def left(self, conn: Connection) -> None:
+        """It left what the core's functions did then: for that is not common, or for the core is another by now.
+
+        Raises psycopg's errors.
+        """
+        core = self._core
+        if core is not None:
+            row: Any = conn.execute(UNCHANGED, core.guard).fetchone()
+            if not row[0]:
+                self.forget()
+
     def failed(self, error_type: str) -> None:
         """A statement of it raised that, an SQLSTATE, and the core's functions did what it was to do."""
         self._off(f"a statement of its own failed with {error_type}, the core's functions did it", logging.WARNING)
@@ -109,11 +120,13 @@ class FastLane:
         return statements.start.format(columns=columns), many
 
     def _is_job(self, conn: Connection, slug: str) -> bool:
-        """As it was when it was first asked; the statements ask again."""
+        """As it was when it was first there; the statements ask again."""
         found = self._jobs.get(slug)
         if found is None:
             row: Any = conn.execute(IS_JOB, {"slug": slug}).fetchone()
-            found = self._jobs[slug] = bool(row[0])
+            found = bool(row[0])
+            if row[1]:
+                self._jobs[slug] = found
         return found
 
     def claim(self, conn: Connection, features: Features, shape: Shape, parameters: dict[str, Any]) -> list[Any] | None:
