@@ -182,6 +182,15 @@ def test_a_statement_of_its_own_that_fails_is_told_once_and_the_cores_functions_
     assert admin.execute("select count(*), min(status) from pgflow.runs").fetchone() == (16, "completed")
 
 
+def test_a_statement_of_its_own_that_somebody_cancels_turns_nothing_off(
+    work: Work, lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled = "select pg_cancel_backend(pg_backend_pid()), pg_sleep(9) from (select %(runs)s::text[]) x"
+    monkeypatch.setattr(lane, "STATEMENTS", with_broken(complete_jobs=cancelled))
+    work.complete(work.claim(4))
+    assert (work.on, lines()) == (True, [])
+
+
 def test_starts_that_fail_in_it_are_made_by_the_cores_function(
     database: str, lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

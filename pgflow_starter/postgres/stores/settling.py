@@ -11,6 +11,7 @@ from uuid import UUID
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.database import QUERY_CANCELED
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import StorePart, on_queue
 from pgflow_starter.postgres.stores.free_runs import FREE, IS_FREE, columns
@@ -110,7 +111,7 @@ class Settling(StorePart):
                     raise
                 self._fast_lane.forget()
                 settled = self._settle_by_core(ordered, answers, careful)
-                if not error.locked:
+                if not error.locked and error.sqlstate != QUERY_CANCELED:  # by somebody, who says nothing of it
                     self._fast_lane.failed(error.sqlstate or error.error_type)
                 return settled
             if found is not None and len(found[1]) < len(ordered):

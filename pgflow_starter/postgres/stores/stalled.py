@@ -139,7 +139,8 @@ class Stalled(StorePart):
         given: set[_Key] = set()
         for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
             keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in group])
-            given.update(self._rows(on_queue(_GIVE_BACK, slug), {**keys, "worker": worker_id, "channel": channel(slug)}))
+            parameters = {**keys, "worker": worker_id, "channel": channel(slug)}
+            given.update(self._rows(on_queue(_GIVE_BACK, slug), parameters))
         return given
 
     def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
