@@ -174,11 +174,9 @@ class Session(psycopg.Connection[tuple[object, ...]]):
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> Iterator[psycopg.Transaction]:
-        """As psycopg's; first in a pipeline it takes no round trip of its own.
-
-        There psycopg would wait for what BEGIN and COMMIT come to. Left out, all until the pipeline's end would be one
-        transaction to the server; but of what refuses its commit psycopg has then no error, and loses the connection.
-        """
+        """As psycopg's; first in a pipeline, where that would wait for what BEGIN and COMMIT come to, it does not."""
+        # Without the two, all until the pipeline's end would be one transaction to the server. But of what refuses its
+        # commit psycopg has then no error, and loses the connection.
         first = self._depth == 0 and self.pgconn.transaction_status == TransactionStatus.IDLE
         if first and self._pipeline is not None and not (savepoint_name or force_rollback):
             with self._pipelined():
