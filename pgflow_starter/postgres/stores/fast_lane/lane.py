@@ -44,7 +44,6 @@ class FastLane:
 
     def __init__(self, clock: Clock, *, wanted: bool = True) -> None:
         self._clock = clock
-        self._wanted = wanted
         self._core: Core | None = None
         self._look_at = -inf if wanted else inf
         self._said = SaidOnce()
