@@ -29,7 +29,7 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
         yield wire
 
 
-@pytest.mark.parametrize(("tracer", "statements"), [(None, 1), (TracerProvider(), 2)], ids=["plain", "with headers"])
+@pytest.mark.parametrize(("tracer", "statements"), [(None, 1), (TracerProvider(), 4)], ids=["plain", "with headers"])
 def test_one_is_one_round_trip(database: str, wire: Wire, tracer: TracerProvider | None, statements: int) -> None:
     job = echo_job()
     with pgflow.PgflowClient(database, tracer_provider=tracer) as client:

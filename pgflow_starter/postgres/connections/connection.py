@@ -125,27 +125,25 @@ class Session(psycopg.Connection[tuple[object, ...]]):
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
-        """As psycopg's, which would log a second time, with where it is connected to, what broke the connection."""
-        broke: psycopg.Error | None = None
+        """As psycopg's, which would log what its end comes to, besides the error that it ends with."""
+        raised: BaseException | None = None
         by_itself = self.pgconn.transaction_status == TransactionStatus.IDLE
         try:
             with super().pipeline() as pipeline:
                 try:
                     yield pipeline
-                except psycopg.Error as error:
-                    if not self.closed:
-                        raise
-                    broke = error
+                except BaseException as error:
+                    raised = error
         except psycopg.Error:
-            if broke is None:
+            if raised is None:
                 raise
         finally:
             # The server passed over the end of a transaction that failed in it.
             if by_itself and self.pgconn.transaction_status == TransactionStatus.INERROR:
                 with suppress(psycopg.Error):
                     super().execute("rollback")
-        if broke is not None:
-            raise broke
+        if raised is not None:
+            raise raised
 
     def alive(self) -> bool:
         """Whether nothing says that this idle connection has ended. Does not wait."""
