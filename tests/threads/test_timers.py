@@ -48,9 +48,11 @@ def taken(queue: SimpleQueue[Any], count: int) -> list[Any]:
 def test_calls_are_made_in_the_order_they_are_due(timers: tuple[Timers, Advance]) -> None:
     made, advance = timers
     calls: SimpleQueue[str] = SimpleQueue()
-    for delay, name in ((0.03, "c"), (0.01, "a"), (0.02, "b")):
-        made.after(delay, partial(calls.put, name))
-    advance(0.03)
+    clock = made.clock if isinstance(made, ManualTimers) else SystemClock()
+    began = clock.monotonic()
+    for at, name in ((0.3, "c"), (0.1, "a"), (0.2, "b")):
+        made.after(began + at - clock.monotonic(), partial(calls.put, name))  # however long the loop takes
+    advance(0.3)
     assert taken(calls, 3) == ["a", "b", "c"]
 
 
