@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.connection import Connection, Session, server_limits
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, digests, look
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.fast_lane.rows import EVENTS
@@ -17,6 +17,9 @@ SLUG = "f"
 
 OFTEN = 50
 """Histories after which the tables are made anew: until then what is deleted lies about in them."""
+
+LONGEST = 60.0
+"""Seconds that a statement of a history may take, by far."""
 
 _TABLES = (
     "realtime.events",
@@ -38,7 +41,7 @@ _FROM_ONE = f"select setval('pgmq.q_{SLUG}_msg_id_seq', 1, false)"
 class Side:
     """One of the two databases, and what claims there."""
 
-    def __init__(self, conn: Connection, store: PostgresTaskStore) -> None:
+    def __init__(self, conn: Session, store: PostgresTaskStore) -> None:
         self.conn = conn
         self.store = store
         self.has_conditions = bool(
@@ -72,5 +75,6 @@ def prepare(conninfo: str) -> None:
 @contextmanager
 def side(conninfo: str, *, fast_lane: bool) -> Iterator[Side]:
     """In a database that is prepared."""
-    with Connection.connect(conninfo, autocommit=True) as conn, opened(conninfo) as database:
+    with Session.connect(conninfo, autocommit=True) as conn, opened(conninfo) as database:
+        conn.set_up(server_limits(LONGEST))
         yield Side(conn, PostgresTaskStore(database, fast_lane=fast_lane))

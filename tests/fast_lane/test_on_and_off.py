@@ -120,6 +120,17 @@ def test_what_a_stranger_does_to_the_core_turns_it_off_and_undoing_that_on_again
         assert lines() == [f"the fast lane is off: {why}", "the fast lane is on again"]
 
 
+def test_runs_of_a_flow_that_another_runtime_has_in_camel_case_are_started_by_it(database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("select pgflow.create_flow('camelCase'), pgflow.add_step('camelCase', 'only')")
+        with pgflow.PgflowClient(database) as client:
+            run = client.start_flow("camelCase", {"a": 1})
+        told = admin.execute(
+            "select q.message from pgmq.q_camelcase q join pgflow.step_tasks t on t.message_id = q.msg_id"
+        ).fetchall()
+    assert told == [({"run_id": str(run.id), "flow_slug": "camelCase", "step_slug": "only", "task_index": 0},)]
+
+
 class Work:
     """A worker's store, and tasks of a job that it has started."""
 

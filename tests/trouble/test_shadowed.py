@@ -27,6 +27,7 @@ from pgflow_starter.postgres.connections.connection import Backend, Session, ser
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores import needs, pgmq, refusals, rights
 from pgflow_starter.postgres.stores.claiming import Messages
+from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
 from pgflow_starter.postgres.stores.features import detect
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
@@ -155,7 +156,8 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
             messages.hidden(conn)
             set_headers(conn, "seldom", [again], "{}")
             look_at_rights(conn)
-            conn.execute(server_limits(1).setting())
+            for pooled in (server_limits(1).setting(), PLANS):
+                conn.execute(pooled)
             pgmq.notify(conn, "nobody")
 
         database.call(seldom)

@@ -38,12 +38,14 @@ select set_config('statement_timeout', {}, true), set_config('lock_timeout', {},
 """
 # Keepalives: a client that is gone without a word is noticed as soon as we notice a server, by a backend that is idle.
 # No statement of ours takes as long as compiling it would; and pgflow's functions, as ours, lock a row first and then
-# look at what others have done to it.
+# look at what others have done to it. Plans are made once a session and hold for any parameters and any size of a
+# table: one that was made while it was small would else read it whole, until the server has counted its rows again.
 _SET_UP = """
 select set_config('statement_timeout', {}, false), set_config('lock_timeout', {}, false),
        set_config('tcp_keepalives_idle', '5', false), set_config('tcp_keepalives_interval', '3', false),
        set_config('tcp_keepalives_count', '3', false), set_config('standard_conforming_strings', 'on', false),
        set_config('jit', 'off', false), set_config('default_transaction_isolation', 'read committed', false),
+       set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false),
        case when {checked} and current_setting('client_connection_check_interval', true) is not null
             then set_config('client_connection_check_interval', {interval}, false) end,
        (select extract(epoch from backend_start)::text from pg_stat_get_activity(pg_backend_pid()))
@@ -118,6 +120,11 @@ class Session(psycopg.Connection[tuple[object, ...]]):
     def stay(self) -> None:
         """Have the server keep the session however long it is idle, where it would not. Blocks on I/O."""
         super().execute(_STAY)
+
+    @property
+    def keeps_settings(self) -> bool:
+        """Whether what `set_up` set is in force, and nothing else is to be set for the call that runs."""
+        return self._limits is None and self.backend is not None
 
     def limit_by(self, limits: ServerLimits | None) -> None:
         """What each transaction of the next call has to set; None: what is in force is right."""

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from pgflow_starter.core.definition import FlowDefinition, StepKind
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.stores.fast_lane.claiming import Shape
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import Features, of_queue
@@ -143,7 +143,7 @@ class Messages(Aside):
             "vts": vts,
         }
 
-    def claim(self, conn: Connection, quantity: int, fast_lane: FastLane | None = None) -> list[Any]:
+    def claim(self, conn: Session, quantity: int, fast_lane: FastLane | None = None) -> list[Any]:
         """The rows of `_CLAIM`, or of `CLAIM`; tried again when it met a task newer than itself.
 
         Such a task was sent by a transaction that began after the claim's did and was done before the claim read.

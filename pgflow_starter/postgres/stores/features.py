@@ -172,9 +172,12 @@ class StorePart:
 
 @cache
 def on_queue(statement: str, slug: str, features: Features | None = None) -> str:
-    """The statement on the table of that flow's queue; `features` where it has `{of_queue}`."""
+    """The statement on the table of that flow's queue, whose name pgmq has in small letters.
+
+    `features` where it has `{of_queue}`.
+    """
     parts = {} if features is None else {"of_queue": of_queue(features)}
-    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{slug}"), **parts).as_string()
+    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{slug.lower()}"), **parts).as_string()
 
 
 def of_queue(features: Features) -> sql.SQL:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.connections.database import QUERY_CANCELED
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import StorePart, on_queue
@@ -122,7 +122,7 @@ class Settling(StorePart):
                 return self._settle_rest(*found, answers)
         return self._settle_by_core(ordered, answers, careful)
 
-    def _settle_fast(self, outcomes: Sequence[Outcome], conn: Connection) -> tuple[Settled, list[Outcome]] | None:
+    def _settle_fast(self, outcomes: Sequence[Outcome], conn: Session) -> tuple[Settled, list[Outcome]] | None:
         """By the fast lane: what came of it, and the outcomes that it left; None where it is off."""
         found = self._fast_lane.settle(conn, outcomes)
         if found is None:

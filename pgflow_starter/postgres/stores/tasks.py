@@ -15,7 +15,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import MISSING_STATES, DatabaseError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
-from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.connections.database import QUERY_CANCELED, Database
 from pgflow_starter.postgres.connections.errors import translate
 from pgflow_starter.postgres.stores import claiming
@@ -76,7 +76,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
     ) -> Claimed:
         """One of the ways to claim, and what it came to."""
 
-        def claimed(conn: Connection) -> tuple[Claimed, Sequence[int], str | None]:
+        def claimed(conn: Session) -> tuple[Claimed, Sequence[int], str | None]:
             messages = self._messages(conn, definition, worker_id)
             with self._wired(conn, messages):
                 rows = claim(messages, conn, quantity)

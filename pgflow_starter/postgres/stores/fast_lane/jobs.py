@@ -29,11 +29,15 @@ with run as (
     insert into pgflow.step_states
         (flow_slug, run_id, step_slug, remaining_deps, initial_tasks, status, started_at, remaining_tasks)
     select flow_slug, run_id, step_slug, 0, 1, 'started', now(), 1 from new
+), sent as (
+    insert into pgmq.{{queue}} (vt, message)
+    select clock_timestamp() + pg_catalog.make_interval(secs => n.delay), pg_catalog.jsonb_build_object(
+        'flow_slug', n.flow_slug, 'run_id', n.run_id, 'step_slug', n.step_slug, 'task_index', 0)
+    from new n
+    returning msg_id
 ), task as (
     insert into pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, message_id)
-    select n.flow_slug, n.run_id, n.step_slug, 0, m.msg_id
-    from new n, lateral pgmq.send(n.flow_slug, pg_catalog.jsonb_build_object(
-        'flow_slug', n.flow_slug, 'run_id', n.run_id, 'step_slug', n.step_slug, 'task_index', 0), n.delay) m(msg_id)
+    select n.flow_slug, n.run_id, n.step_slug, 0, m.msg_id from new n, sent m
 ), told as materialized (
     select realtime.send(pg_catalog.jsonb_build_object('event_type', 'run:started', 'run_id', n.run_id,
                'flow_slug', n.flow_slug, 'input', n.input, 'status', 'started', 'remaining_steps', 1,
@@ -45,7 +49,7 @@ with run as (
 )
 select {{columns}} from run r where (select count(*) from told) = 1
 """  # noqa: S608 - constants
-"""As `START`, for one run. To be put into a `Dialect`."""
+"""As `START`, for one run, on the table of its queue: as `pgmq.send`, which is planned at each call."""
 
 COMPLETE_JOBS = f"""
 with job as materialized (

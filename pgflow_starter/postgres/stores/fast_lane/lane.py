@@ -11,12 +11,13 @@ from pgflow_starter.clock import Clock
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.state import FastLaneState
 from pgflow_starter.core.task import Outcome, OutcomeKind
-from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.stores.fast_lane.claiming import Shape, claim_of
 from pgflow_starter.postgres.stores.fast_lane.jobs import IS_JOB
 from pgflow_starter.postgres.stores.fast_lane.known_cores import UNCHANGED, Core, look
+from pgflow_starter.postgres.stores.fast_lane.numbered import execute
 from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS
-from pgflow_starter.postgres.stores.features import Features
+from pgflow_starter.postgres.stores.features import Features, on_queue
 from pgflow_starter.postgres.stores.free_runs import FREE, columns, runs
 
 logger = logging.getLogger("pgflow_starter.fast_lane")
@@ -24,8 +25,7 @@ logger = logging.getLogger("pgflow_starter.fast_lane")
 LOOK_AGAIN = 10.0
 """Seconds after which it is looked again at whether it can be on, where it is off."""
 
-# Plans that hold for any size of batch and of table, made once a connection; behind a pooler, where they are made each
-# time, to compile them would take longer than they do. For the statements that follow in the transaction.
+# As sessions have it, for the statements that follow in a transaction where a pooler may have them on any.
 PLANS = """
 select set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true),
        set_config('jit', 'off', true)
@@ -114,7 +114,7 @@ class FastLane:
         statements = STATEMENTS[core.dialect]
         if len(run_ids) == 1 and self._is_job(conn, slug):
             one = {"slug": slug, "run_id": run_ids[0], "input": inputs[0], **core.guard}
-            return statements.start_job.format(columns=columns), one
+            return on_queue(statements.start_job.replace("{columns}", columns), slug), one
         many = {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
         return statements.start.format(columns=columns), many
 
@@ -128,7 +128,7 @@ class FastLane:
                 self._jobs[slug] = found
         return found
 
-    def claim(self, conn: Connection, features: Features, shape: Shape, parameters: dict[str, Any]) -> list[Any] | None:
+    def claim(self, conn: Session, features: Features, shape: Shape, parameters: dict[str, Any]) -> list[Any] | None:
         """Read messages and start their tasks, in one transaction and one round trip; None where it is off.
 
         The rows of `CLAIM` but for the first column. Raises psycopg's errors, with nothing done.
@@ -136,17 +136,20 @@ class FastLane:
         core = self.core(conn)
         if core is None:
             return None
-        statement = claim_of(parameters["queue"], features, core.dialect, shape)
-        with conn.pipeline(), conn.transaction():
-            conn.execute(PLANS)
-            claimed = conn.execute(statement, {**parameters, **core.guard}, prepare=True)
+        claim, parameters = claim_of(parameters["queue"], features, core.dialect, shape), {**parameters, **core.guard}
+        if conn.keeps_settings:
+            claimed = execute(conn, claim, parameters)
+        else:
+            with conn.pipeline(), conn.transaction():
+                conn.execute(PLANS)
+                claimed = execute(conn, claim, parameters)
         rows: list[Any] = claimed.fetchall()
         if rows[0][0]:
             return [row[1:] for row in rows]
         self.forget()
         return None
 
-    def settle(self, conn: Connection, outcomes: Sequence[Outcome]) -> tuple[Any, set[int]] | None:
+    def settle(self, conn: Session, outcomes: Sequence[Outcome]) -> tuple[Any, set[int]] | None:
         """Write those of the outcomes that are common, in one transaction and one round trip; None where it is off.
 
         The answer of `FREE` and the `id` of each outcome that is written. Raises psycopg's errors, with nothing done.
@@ -160,10 +163,11 @@ class FastLane:
         kinds = {complete: OutcomeKind.COMPLETED, statements.fail: OutcomeKind.FAILED}
         parts = {statement: [o for o in outcomes if o.kind is kind] for statement, kind in kinds.items()}
         with conn.pipeline(), conn.transaction():
-            conn.execute(PLANS)
+            if not conn.keeps_settings:
+                conn.execute(PLANS)
             free = conn.execute(FREE, {"all_runs": runs(outcomes)})
             answers = {
-                statement: conn.execute(statement, {**columns(part), **core.guard, "queue": queue}, prepare=True)
+                statement: execute(conn, statement, {**columns(part), **core.guard, "queue": queue})
                 for statement, part in parts.items()
                 if part
             }

@@ -12,7 +12,7 @@ from pgflow_starter.postgres.stores.fast_lane.starting import START
 
 
 class Statements(NamedTuple):
-    """Those of one dialect; the first two are still to be given their `columns`."""
+    """Those of one dialect; the first two are still to be given their `columns`, `start_job` its `queue` as well."""
 
     start: str
     start_job: str
@@ -23,7 +23,7 @@ class Statements(NamedTuple):
 
 def _written(dialect: Dialect) -> Statements:
     texts = (START, START_JOB, COMPLETE, COMPLETE_JOBS, FAIL)
-    return Statements(*(text.format(columns="{columns}", **dialect._asdict()) for text in texts))
+    return Statements(*(text.format(columns="{columns}", queue="{queue}", **dialect._asdict()) for text in texts))
 
 
 STATEMENTS = {dialect: _written(dialect) for dialect in DIALECTS}
