@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from pgflow_starter.core.conditions import (
+    CONDITIONS,
+    PATTERNS,
+    WHEN_EXHAUSTED,
+    WHEN_UNMET,
+    condition_problems,
+    pattern_of,
+)
 from pgflow_starter.core.rules import option_problems, refuse, slug_problem
 from pgflow_starter.core.state import ModuleType
 
@@ -31,7 +40,9 @@ class StepDefinition:
     """One step of a flow. Options that are None fall back to the flow's; times are whole seconds.
 
     `handler(input, ctx)` gets the flow's input (root step), `{dependency: output}` (dependent step) or one element of
-    the array (map step), and a `TaskContext`; what it returns must be JSON. Checked by `FlowDefinition`.
+    the array (map step), and a `TaskContext`; what it returns must be JSON. `if_` and `if_not` are JSON, kept as its
+    text: the step is for inputs (for the whole array, for a map step `{dependency: array}`) that contain the one and
+    not the other. Checked by `FlowDefinition`.
     """
 
     slug: str
@@ -42,11 +53,25 @@ class StepDefinition:
     base_delay: int | None = None
     timeout: int | None = None
     start_delay: int | None = None
+    if_: Any = None
+    if_not: Any = None
+    when_unmet: str = WHEN_UNMET[0]
+    when_exhausted: str = WHEN_EXHAUSTED[0]
 
     def __post_init__(self) -> None:
-        # What is no list of slugs stays as it is, for FlowDefinition to refuse.
+        # What is no list of slugs, or no JSON, stays as it is, for FlowDefinition to refuse.
         if isinstance(self.depends_on, Iterable) and not isinstance(self.depends_on, str):
             object.__setattr__(self, "depends_on", tuple(self.depends_on))
+        for name in PATTERNS:
+            if (pattern := getattr(self, name)) is not None:
+                with suppress(ValueError):
+                    object.__setattr__(self, name, pattern_of(pattern, name))
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """Those that were declared, by the names of the fields; a core must have conditions for them."""
+        declared = {name: getattr(self, name) for name in CONDITIONS}
+        return {name: value for name, value in declared.items() if value != CONDITIONS[name]}
 
     def problems(self) -> Iterator[str]:
         """What is wrong with this step alone, a line each. Raises TypeError for slugs that are no strings."""
@@ -66,6 +91,7 @@ class StepDefinition:
         yield from option_problems(
             who, ((n, getattr(self, n)) for n in ("max_attempts", "base_delay", "timeout", "start_delay"))
         )
+        yield from condition_problems(who, self.if_, self.if_not, self.when_unmet, self.when_exhausted)
 
 
 @dataclass(frozen=True, slots=True)

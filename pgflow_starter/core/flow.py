@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from pgflow_starter.core.conditions import WHEN_EXHAUSTED, WHEN_UNMET
 from pgflow_starter.core.definition import (
     DEFAULT_BASE_DELAY,
     DEFAULT_MAX_ATTEMPTS,
@@ -18,7 +19,7 @@ from pgflow_starter.core.definition import (
     dependency_problems,
     flow_option_problems,
 )
-from pgflow_starter.core.rules import refuse, slug_problem, warn_of_slug
+from pgflow_starter.core.rules import option_problems, refuse, slug_problem, warn_of_slug
 from pgflow_starter.core.state import ModuleType
 
 H = TypeVar("H", bound=Handler)
@@ -69,11 +70,19 @@ class Flow:
         base_delay: int | None = None,
         timeout: int | None = None,
         start_delay: int | None = None,
+        if_: Any = None,
+        if_not: Any = None,
+        when_unmet: str = WHEN_UNMET[0],
+        when_exhausted: str = WHEN_EXHAUSTED[0],
     ) -> Callable[[H], H]:
         """Declare a step that runs once its dependencies are done; the decorated function stays as it is.
 
-        `slug` defaults to the function's name; options override the flow's, in whole seconds. Raises ValueError for an
-        unknown dependency, a slug taken by another step, or a bad option, naming all of them.
+        `slug` defaults to the function's name; options override the flow's, in whole seconds. The step is for inputs
+        that contain the JSON `if_` and do not contain `if_not`, as PostgreSQL's `@>` has it: the flow's input, or, of a
+        step that depends on others, `{dependency: output}`. `when_unmet` says what becomes of it for other inputs,
+        `when_exhausted` when its last attempt failed: "skip" has dependents go on without its key in their input,
+        "skip-cascade" skips them, too, "fail" fails the run. Raises ValueError for an unknown dependency, a slug taken
+        by another step, or a bad option or condition, naming all of them.
         """
         return self._declare(
             slug,
@@ -83,6 +92,10 @@ class Flow:
             base_delay=base_delay,
             timeout=timeout,
             start_delay=start_delay,
+            if_=if_,
+            if_not=if_not,
+            when_unmet=when_unmet,
+            when_exhausted=when_exhausted,
         )
 
     def map(
@@ -94,10 +107,15 @@ class Flow:
         base_delay: int | None = None,
         timeout: int | None = None,
         start_delay: int | None = None,
+        if_: Any = None,
+        if_not: Any = None,
+        when_unmet: str = WHEN_UNMET[0],
+        when_exhausted: str = WHEN_EXHAUSTED[0],
     ) -> Callable[[H], H]:
         """Declare a step that runs once for each element of the array that step `array` returns.
 
-        Without `array` it goes over the flow's input, which then must be an array. Otherwise as `step`.
+        Without `array` it goes over the flow's input, which then must be an array. Over a step that was skipped it is
+        completed with no element. Otherwise as `step`; conditions are of the whole array, `{array: output}`.
         """
         if array is not None and not isinstance(array, str):
             raise TypeError(
@@ -111,11 +129,13 @@ class Flow:
             base_delay=base_delay,
             timeout=timeout,
             start_delay=start_delay,
+            if_=if_,
+            if_not=if_not,
+            when_unmet=when_unmet,
+            when_exhausted=when_exhausted,
         )
 
-    def _declare(
-        self, slug: str | None, kind: StepKind, depends_on: Iterable[str], **options: int | None
-    ) -> Callable[[H], H]:
+    def _declare(self, slug: str | None, kind: StepKind, depends_on: Iterable[str], **options: Any) -> Callable[[H], H]:
         if slug is not None and not isinstance(slug, str):
             slug_problem("step slug", slug)
 
@@ -158,13 +178,14 @@ def job(
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     base_delay: int = DEFAULT_BASE_DELAY,
     timeout: int = DEFAULT_TIMEOUT,
+    start_delay: int | None = None,
     max_concurrency: int | None = None,
     step_slug: str | None = None,
 ) -> Callable[[Handler], Job]:
     """Declare a background job: `handler(message, ctx)` runs once for each message enqueued.
 
-    `base_delay` and `timeout` are whole seconds. The one step has the job's slug unless `step_slug` says otherwise
-    (for sharing a database with another runtime's job). Raises ValueError naming every bad slug and option.
+    `base_delay`, `timeout` and `start_delay` are whole seconds. The one step has the job's slug unless `step_slug` says
+    otherwise (for sharing a database with another runtime's job). Raises ValueError naming every bad slug and option.
     """
     options: dict[str, Any] = {
         "max_attempts": max_attempts,
@@ -177,6 +198,7 @@ def job(
             slug_problem("job slug", slug) or "",
             "" if step_slug is None else slug_problem("step slug", step_slug) or "",
             *flow_option_problems(f"job {slug!r}", options),
+            *option_problems(f"job {slug!r}", [("start_delay", start_delay)]),
         ]
     )
     warn_of_slug("job slug", slug)
@@ -184,7 +206,7 @@ def job(
         warn_of_slug("step slug", step_slug)
 
     def declare(handler: Handler) -> Job:
-        step = StepDefinition(slug if step_slug is None else step_slug, handler)
+        step = StepDefinition(slug if step_slug is None else step_slug, handler, start_delay=start_delay)
         return Job(FlowDefinition(slug, (step,), **options, kind=ModuleType.JOB))
 
     return declare
