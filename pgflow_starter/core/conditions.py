@@ -6,6 +6,7 @@ The words are pgflow's own; each step of a core without conditions is as one tha
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -27,23 +28,22 @@ class Pattern(str):
 
 def pattern_of(value: Any, what: str) -> Pattern:
     """The value as a pattern. Raises ValueError naming `what` and the path of the part that is not JSON."""
-    if isinstance(value, Pattern):
-        return value
-    return Pattern(_written(json.loads(to_json(value, what), parse_float=Decimal)))
+    return value if isinstance(value, Pattern) else stored_pattern(json.loads(to_json(value, what)))
+
+
+def stored_pattern(value: Any) -> Pattern:
+    """The same of what was read from JSON."""
+    return Pattern(_written(value))
 
 
 def _written(value: Any) -> str:
     if isinstance(value, dict):
-        return (
-            "{"
-            + ", ".join(f"{json.dumps(key, ensure_ascii=False)}: {_written(value[key])}" for key in sorted(value))
-            + "}"
-        )
+        return "{" + ", ".join(f"{_written(key)}: {_written(value[key])}" for key in sorted(value)) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_written, value)) + "]"
-    if isinstance(value, Decimal):
-        plain = format(value, "f")
-        return _written(int(value)) if value == value.to_integral_value() else plain.rstrip("0")
+    if isinstance(value, float) and math.isfinite(value):
+        # As jsonb does, in full.
+        return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
     return json.dumps(value, ensure_ascii=False)
 
 

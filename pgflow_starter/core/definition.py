@@ -128,6 +128,11 @@ class FlowDefinition:
         """The step of that slug, None where there is none."""
         return next((s for s in self.steps if s.slug == slug), None)
 
+    @property
+    def conditional(self) -> tuple[str, ...]:
+        """The slugs of the steps for which a core must have conditions."""
+        return tuple(step.slug for step in self.steps if step.conditions)
+
     def timeout_of(self, step: StepDefinition) -> int:
         """Seconds that a task of the step may run."""
         return self.timeout if step.timeout is None else step.timeout

@@ -1,5 +1,6 @@
--- Turns the stand-in for 0.14 into one for 0.15.1: a run that fails cancels the rest of its tasks, what comes too late
--- changes nothing, a message is invisible for as long as its step may take, and so are stalled tasks judged.
+-- Turns the stand-in for 0.14 into one for 0.15.1: a run that fails cancels the rest of its tasks, a step that is skipped
+-- skips them, what comes too late changes nothing, a message is invisible for as long as its step may take, and so are
+-- stalled tasks judged.
 
 create schema pgflow_0_14;
 grant usage on schema pgflow_0_14 to public;
@@ -53,10 +54,10 @@ declare
     cancelled record;
 begin
     for cancelled in
-        update pgflow.step_tasks t set status = 'cancelled'
-        from pgflow.runs r
+        update pgflow.step_tasks t set status = case r.status when 'failed' then 'cancelled' else 'skipped' end
+        from pgflow.runs r join pgflow.step_states s using (run_id)
         where t.run_id = cancel_rest.run_id and t.status in ('queued', 'started')
-          and r.run_id = t.run_id and r.status = 'failed'
+          and r.run_id = t.run_id and s.step_slug = t.step_slug and (r.status = 'failed' or s.status = 'skipped')
         returning t.flow_slug, t.message_id
     loop
         perform pgmq.archive(cancelled.flow_slug, cancelled.message_id);

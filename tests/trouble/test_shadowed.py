@@ -40,6 +40,15 @@ from tests.trouble.conftest import Admin
 WAIT = 30.0
 STATEMENT = re.compile(r"\s*(select|with|update|insert|delete)\b")
 OLD_FASHIONED = "-c standard_conforming_strings=off"
+ADD_CONDITIONAL_STEP = """
+create function pgflow.add_step(
+    flow_slug text, step_slug text, deps_slugs text[], max_attempts integer, base_delay integer, timeout integer,
+    start_delay integer, step_type text, required_input_pattern jsonb, forbidden_input_pattern jsonb, when_unmet text,
+    when_exhausted text
+) returns pgflow.steps language sql set search_path to ''
+as 'select pgflow.add_step($1, $2, $3, $4, $5, $6, $7, $8)'
+"""
+"""As newer cores have it, without what it is there for."""
 MODULES = [
     importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
 ]
@@ -125,6 +134,9 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         flows, tasks = PostgresFlowStore(database, SystemClock()), PostgresTaskStore(database)
         definition = flows.compile(definition_of(flow), scope).definition
         flows.compile(replace(definition, slug="double__underscore"), scope)
+        admin.execute(ADD_CONDITIONAL_STEP)
+        unless = tuple(replace(step, if_not={}) for step in definition.steps)
+        PostgresFlowStore(database, SystemClock()).compile(replace(definition, slug="unless", steps=unless), scope)
         flows.verify([definition], scope, notify=True)
         flows.enable_notify("seldom", 100, scope)
         flows.register_workers([(worker, "seldom")], scope)

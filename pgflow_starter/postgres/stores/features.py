@@ -79,7 +79,7 @@ class Features(NamedTuple):
     takes a condition, too; `dates_reads`: it notes when it has read a message; `claims_by_queue`: `start_tasks` takes
     the queue; `tasks_have_queues`: a message's id is one queue's only, and each task names its queue; `cancels`: tasks
     may be cancelled or skipped, and what came with that: `start_tasks` has a message invisible for as long as its step
-    may take, and stalled tasks are judged by that time, too. Else functions.
+    may take, and stalled tasks are judged by that time, too; `conditions`: `add_step` takes them. Else functions.
     """
 
     notify: bool
@@ -92,6 +92,7 @@ class Features(NamedTuple):
     claims_by_queue: bool
     tasks_have_queues: bool
     cancels: bool
+    conditions: bool
 
 
 def detect(conn: Connection) -> Features:
@@ -126,6 +127,7 @@ def detect(conn: Connection) -> Features:
         claims_by_queue=by_queue,
         tasks_have_queues="pgflow.step_tasks.queue_name" in there.columns,
         cancels=there.cancels,
+        conditions=any("required_input_pattern" in given for given in there.arguments("pgflow.add_step")),
     )
 
 

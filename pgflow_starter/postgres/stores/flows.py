@@ -23,15 +23,25 @@ from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores import needs, pgmq, refusals, rights
 from pgflow_starter.postgres.stores.features import Features, detect
 from pgflow_starter.postgres.stores.foresight import Foresight
-from pgflow_starter.postgres.stores.stored_flow import StoredFlow, shape_differences, stored_flows, verify
+from pgflow_starter.postgres.stores.stored_flow import (
+    StoredFlow,
+    refuse_conditions,
+    shape_differences,
+    stored_flows,
+    verify,
+)
 from pgflow_starter.postgres.stores.worker_rows import REGISTER_WORKERS
 
 # Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.
 _CREATE_FLOW = "select count(*) from pgflow.create_flow(%s::text, %s::integer, %s::integer, %s::integer)"
 _ADD_STEP = """
 select count(*) from pgflow.add_step(
-    %s::text, %s::text, %s::text[], %s::integer, %s::integer, %s::integer, %s::integer, %s::text
+    %s::text, %s::text, %s::text[], %s::integer, %s::integer, %s::integer, %s::integer, %s::text{conditions}
 )
+"""
+_CONDITIONS = """,
+    required_input_pattern => %s::jsonb, forbidden_input_pattern => %s::jsonb,
+    when_unmet => %s::text, when_exhausted => %s::text
 """
 _REFUSED_SLUGS = """
 select array(select slug from pg_catalog.unnest(%s::text[]) as given (slug) where not pgflow.is_valid_slug(slug))
@@ -66,9 +76,11 @@ class PostgresFlowStore:
         def compiled(conn: Connection) -> Compiled:
             if known is None:
                 refusals.refuse_missing(conn, rights.missing(conn, ("work",), [definition.slug]))
-            self._detected(conn)
+            features = self._detected(conn)
+            if definition.conditional and not features.conditions:
+                self._features = None  # it may be upgraded
             stored = stored_flows(conn, [definition.slug]).get(definition.slug) if known is None else known.value
-            return create_or_verify(conn, definition, stored)
+            return create_or_verify(conn, definition, stored, features)
 
         return self._call(scope, compiled, uses=("work", "compile"), slug=definition.slug)
 
@@ -93,7 +105,7 @@ class PostgresFlowStore:
         for definition in definitions:
             stored = found.get(definition.slug)
             if stored is not None and stored.queue and definition.slug not in lacking:
-                with suppress(ShapeMismatchError):
+                with suppress(ShapeMismatchError, NotInstalledError):
                     verified[definition.slug] = verify(definition, stored)
         # Who lacks rights has them looked at again, to be told what they are.
         self._stored.put([slug for slug in slugs if slug not in verified and slug not in lacking], found, at)
@@ -185,13 +197,16 @@ class PostgresFlowStore:
 
 def compile_flow(conn: Connection, definition: FlowDefinition) -> Compiled:
     """Create the flow or verify its shape, on a connection of the caller's. Raises as `PostgresFlowStore.compile`."""
-    detect(conn)
-    return create_or_verify(conn, definition, stored_flows(conn, [definition.slug]).get(definition.slug))
+    features = detect(conn)
+    return create_or_verify(conn, definition, stored_flows(conn, [definition.slug]).get(definition.slug), features)
 
 
-def create_or_verify(conn: Connection, definition: FlowDefinition, stored: StoredFlow | None) -> Compiled:
+def create_or_verify(
+    conn: Connection, definition: FlowDefinition, stored: StoredFlow | None, features: Features
+) -> Compiled:
     """Create what is not stored, or verify it."""
     if stored is None or not stored.queue:
+        refuse_conditions(definition, there=features.conditions)
         _refuse_slugs(conn, definition)
         with conn.pipeline(), conn.transaction():
             conn.execute(pgmq.LIMIT_LOCKS)
@@ -204,7 +219,11 @@ def create_or_verify(conn: Connection, definition: FlowDefinition, stored: Store
             if stored is None or not stored.steps:
                 for s in definition.steps:
                     options = s.max_attempts, s.base_delay, s.timeout, s.start_delay
-                    conn.execute(_ADD_STEP, (definition.slug, s.slug, list(s.depends_on), *options, str(s.kind)))
+                    conditions = (s.if_, s.if_not, s.when_unmet, s.when_exhausted) if s.conditions else ()
+                    conn.execute(
+                        _ADD_STEP.format(conditions=_CONDITIONS if conditions else ""),
+                        (definition.slug, s.slug, list(s.depends_on), *options, str(s.kind), *conditions),
+                    )
                 return Compiled(True, definition)
     return verify(definition, stored)
 

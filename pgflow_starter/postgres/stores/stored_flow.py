@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pgflow_starter.core.conditions import CONDITIONS, PATTERNS, Pattern, stored_pattern
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.errors import ShapeMismatchError
+from pgflow_starter.errors import NotInstalledError, ShapeMismatchError
 from pgflow_starter.ports import Compiled
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
@@ -38,13 +38,8 @@ from pgflow.flows f where f.flow_slug = any(%s)
 """  # noqa: S608 - constants
 _OPTIONS = ("max_attempts", "base_delay", "timeout")
 _STEP_OPTIONS = (*_OPTIONS, "start_delay")
-# What a newer core stores for a step that nobody gave conditions.
-_UNCONDITIONAL = {
-    "required_input_pattern": None,
-    "forbidden_input_pattern": None,
-    "when_unmet": "skip",
-    "when_exhausted": "fail",
-}
+# The columns of newer cores for what a step declares as `CONDITIONS`.
+_COLUMNS = ("required_input_pattern", "forbidden_input_pattern", "when_unmet", "when_exhausted")
 
 
 class StoredFlow:
@@ -61,7 +56,12 @@ class _StoredStep:
         self.kind: str = row["step_type"]
         self.deps = frozenset[str](row["deps"])
         self.options = {name: row[f"opt_{name}"] for name in _STEP_OPTIONS}
-        self.conditions = {name: row[name] for name, usual in _UNCONDITIONAL.items() if row.get(name, usual) != usual}
+        self.has_conditions = _COLUMNS[0] in row
+        stored = {name: row.get(column, CONDITIONS[name]) for name, column in zip(CONDITIONS, _COLUMNS, strict=True)}
+        for name in PATTERNS:
+            if stored[name] is not None:
+                stored[name] = stored_pattern(stored[name])
+        self.conditions = stored
 
 
 def stored_flows(conn: Connection, slugs: Sequence[str]) -> dict[str, StoredFlow]:
@@ -77,6 +77,7 @@ def verify(definition: FlowDefinition, stored: StoredFlow) -> Compiled:
             " runtime that compiled it compile it without step queues"
         )
         raise ShapeMismatchError(msg)
+    refuse_conditions(definition, there=all(step.has_conditions for step in stored.steps.values()))
     wrong = shape_differences(definition, stored)
     if wrong:
         msg = (
@@ -128,7 +129,24 @@ def shape_differences(definition: FlowDefinition, stored: StoredFlow) -> list[st
                 f"step {slug!r} depends on {sorted(there.deps)} in the database and on {sorted(step.depends_on)} in the"
                 " code"
             )
-        if there.conditions:
-            told = ", ".join(f"{name} {json.dumps(value)}" for name, value in there.conditions.items())
-            found.append(f"step {slug!r} has conditions in the database ({told}), which cannot be declared here yet")
+        found += [
+            f"{name} of step {slug!r} is {_told(value)} in the database and {_told(getattr(step, name))} in the code"
+            for name, value in there.conditions.items()
+            if value != getattr(step, name)
+        ]
     return found
+
+
+def _told(condition: str | None) -> str:
+    return "not given" if condition is None else condition if isinstance(condition, Pattern) else repr(condition)
+
+
+def refuse_conditions(definition: FlowDefinition, *, there: bool) -> None:
+    """Say so of a flow with conditions where the core has none: it would run every step."""
+    if definition.conditional and not there:
+        steps = ", ".join(repr(slug) for slug in definition.conditional)
+        msg = (
+            f"flow {definition.slug!r} has conditions (on {steps}), and the pgflow core in the database has none: they"
+            " came with core 0.14. Upgrade it: run `pgflow-starter db upgrade`"
+        )
+        raise NotInstalledError(msg)
