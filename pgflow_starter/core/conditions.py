@@ -27,8 +27,13 @@ class Pattern(str):
 
 
 def pattern_of(value: Any, what: str) -> Pattern:
-    """The value as a pattern. Raises ValueError naming `what` and the path of the part that is not JSON."""
-    return value if isinstance(value, Pattern) else stored_pattern(json.loads(to_json(value, what)))
+    """The value as a pattern. Raises ValueError naming `what` and the path of the part that is not JSON, or no object."""
+    if isinstance(value, Pattern):
+        return value
+    plain = json.loads(to_json(value, what))
+    if not isinstance(plain, dict):
+        raise ValueError(f"{what} must be an object (a dict), which is all that pgflow compares with, got {value!r}")
+    return stored_pattern(plain)
 
 
 def stored_pattern(value: Any) -> Pattern:

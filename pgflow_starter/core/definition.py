@@ -40,7 +40,7 @@ class StepDefinition:
     """One step of a flow. Options that are None fall back to the flow's; times are whole seconds.
 
     `handler(input, ctx)` gets the flow's input (root step), `{dependency: output}` (dependent step) or one element of
-    the array (map step), and a `TaskContext`; what it returns must be JSON. `if_` and `if_not` are JSON, kept as its
+    the array (map step), and a `TaskContext`; what it returns must be JSON. `if_` and `if_not` are JSON objects, kept as
     text: the step is for inputs (for the whole array, for a map step `{dependency: array}`) that contain the one and
     not the other. Checked by `FlowDefinition`.
     """
@@ -59,7 +59,7 @@ class StepDefinition:
     when_exhausted: str = WHEN_EXHAUSTED[0]
 
     def __post_init__(self) -> None:
-        # What is no list of slugs, or no JSON, stays as it is, for FlowDefinition to refuse.
+        # What is no list of slugs, or no JSON object, stays as it is, for FlowDefinition to refuse.
         if isinstance(self.depends_on, Iterable) and not isinstance(self.depends_on, str):
             object.__setattr__(self, "depends_on", tuple(self.depends_on))
         for name in PATTERNS:

@@ -35,6 +35,12 @@ class StepProgress:
     definition: StepDefinition
     status: str = "created"
     tasks: list[TaskProgress] = field(default_factory=list)
+    reason: str | None = None
+
+    def skip(self, reason: str) -> None:
+        """It has not ended, and will not begin or go on."""
+        if self.status in ("created", "started"):
+            self.status, self.reason = "skipped", reason
 
     @property
     def output(self) -> str:
@@ -45,4 +51,5 @@ class StepProgress:
     def as_step_run(self) -> StepRun:
         """The step as it is now."""
         output = stored(self.output) if self.status == "completed" else None
-        return StepRun(self.definition.slug, self.status, output, tuple(task.as_task_run() for task in self.tasks))
+        tasks = tuple(task.as_task_run() for task in self.tasks)
+        return StepRun(self.definition.slug, self.status, output, tasks, self.reason)

@@ -12,7 +12,7 @@ from pgflow_starter.errors import PgflowError
 
 @dataclass(frozen=True, slots=True)
 class TaskRun:
-    """One task. `status` is `completed`, `failed`, or `queued` where the run failed before it was done.
+    """One task. `status` is `completed`, `failed`, or `queued` where the run failed, or the step was skipped, before.
 
     `started_at` says for each attempt when it began, in seconds since the run's start: what a database would have had
     it wait. `errors` holds the text of each attempt that failed, the last one being what pgflow stores.
@@ -32,24 +32,27 @@ class TaskRun:
 
 @dataclass(frozen=True, slots=True)
 class StepRun:
-    """One step. `status` is `created` (never begun), `started` (not finished), `completed` or `failed`.
+    """One step. `status` is `created` (never begun), `started` (not finished), `completed`, `failed` or `skipped`.
 
     `output` is a single step's output or the list of a map step's, None unless the step is completed. `tasks` is empty
-    for a step that never began, and for a map over an empty array.
+    for a step that never began, and for a map over an empty array. `reason` is why it was skipped: `condition_unmet`,
+    `handler_failed` or `dependency_skipped`.
     """
 
     slug: str
     status: str
     output: Any
     tasks: tuple[TaskRun, ...]
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FlowRun:
     """One finished run, as `Run` tells it where there is a database. `status` is `completed` or `failed`.
 
-    `output` maps each final step to its output, None where the run failed; `error` is the text of the task that failed
-    it, `exception` what that task's handler raised, where it raised anything. Immutable.
+    `output` maps each final step that was not skipped to its output, None where the run failed or all of these were;
+    `error` is the text of the task that failed it, or which step's condition was not met, `exception` what that task's
+    handler raised, where it raised anything. Immutable.
     """
 
     flow_slug: str
@@ -72,7 +75,7 @@ class FlowRun:
         """The run itself when it is completed.
 
         Else raises what the handler raised, with the handler's traceback; PgflowError with the run's error where no
-        handler raised (an output that is not JSON, or is no array where a map needs one).
+        handler raised (an output that is not JSON, or is no array where a map needs one; an unmet condition).
         """
         if self.exception is not None:
             raise self.exception

@@ -14,6 +14,7 @@ from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import LazyJson, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.testing.attempts import Attempts
+from pgflow_starter.testing.containment import is_met
 from pgflow_starter.testing.jsonb import object_of, stored, type_of
 from pgflow_starter.testing.progress import StepProgress, TaskProgress
 from pgflow_starter.testing.result import FlowRun
@@ -22,8 +23,8 @@ from pgflow_starter.testing.result import FlowRun
 def run_flow(flow: Any, input: Any = None) -> FlowRun:
     """Run a flow or job (the object, or a dotted path) in this thread, without a database; the finished run.
 
-    It goes by the rules of pgflow's SQL core, one task at a time in the order of their messages, and each handler gets
-    what a worker would give it. Retries and `start_delay` are not waited for: see `TaskRun.started_at`. A step's
+    It goes by the rules of pgflow's SQL core, the newest ones included (conditions, steps that are skipped), one task at
+    a time in the order of their messages, and each handler gets what a worker would give it. Retries and `start_delay` are not waited for: see `TaskRun.started_at`. A step's
     timeout sets `ctx.deadline`, but is not enforced. What handlers raise fails the run as it does in a worker and comes
     back in the result, except for KeyboardInterrupt and pytest's own outcomes, which are raised.
 
@@ -48,15 +49,17 @@ class _Runner:
         self._queue: list[tuple[int, int, TaskProgress]] = []
         self._sent = 0
         self._now = 0
-        self._failed: TaskProgress | None = None
+        self._error: str | None = None
+        self._exception: BaseException | None = None
 
     def run(self) -> FlowRun:
         """The run when nothing is left to do."""
         self._refuse_what_no_map_can_go_over()
-        self._begin_ready_steps()
-        while self._queue and self._failed is None:
+        self._go_on()
+        while self._queue and self._error is None:
             self._now, _, task = heapq.heappop(self._queue)
-            self._attempt(task)
+            if task.step.status == "started":  # a step that is skipped takes its messages with it
+                self._attempt(task)
         return self._result()
 
     def _refuse_what_no_map_can_go_over(self) -> None:
@@ -69,14 +72,18 @@ class _Runner:
                 quoting=True,
             )
 
-    def _begin_ready_steps(self) -> None:
-        """Send the messages of all steps whose dependencies are done; maps over nothing are completed at once."""
-        ready = self._ready()
-        while empty := [step for step, inputs in ready if not inputs]:
+    def _go_on(self) -> None:
+        """A step has ended, or none has begun: resolve conditions, complete maps over nothing, begin what is ready.
+
+        As in the core, no condition is looked at of a step that is ready for a map over nothing was completed.
+        """
+        if not self._resolve():
+            return
+        while empty := [step for step in self._ready() if not self._inputs(step)]:
             for step in empty:
                 step.status = "completed"
-            ready = self._ready()
-        for step, inputs in ready:
+        for step in sorted(self._ready(), key=lambda step: step.definition.slug):
+            inputs = self._inputs(step)
             step.status = "started"
             for index, text in enumerate(inputs):
                 self._sent += 1
@@ -84,20 +91,56 @@ class _Runner:
                 step.tasks.append(task)
                 self._send(task, step.definition.start_delay or 0)
 
-    def _ready(self) -> list[tuple[StepProgress, list[str]]]:
-        """The steps that may begin, by slug as pgflow does it, each with the inputs of its tasks."""
-        steps = [step for _, step in sorted(self._steps.items()) if step.status == "created"]
-        return [(s, self._inputs(s)) for s in steps if all(d.status == "completed" for d in self._above(s))]
+    def _resolve(self) -> bool:
+        """Skip what is not for its input, until all that is ready is; False when that has failed the run."""
+        while True:
+            for step in self._unmet("fail"):
+                step.status, self._error = "failed", f"Condition not met (step {step.definition.slug!r})"
+                return False
+            skipped = self._unmet("skip")
+            for step in skipped:
+                step.skip("condition_unmet")
+            for step in self._unmet("skip-cascade"):
+                self._skip_with_all_below(step, "condition_unmet")
+            if not skipped:
+                return True
+
+    def _unmet(self, mode: str) -> list[StepProgress]:
+        """The steps of that `when_unmet` that are ready and not for their input, in the flow's order."""
+        return [
+            step
+            for step in self._ready()
+            if step.definition.when_unmet == mode and not is_met(step.definition, self._given(step))
+        ]
+
+    def _skip_with_all_below(self, step: StepProgress, reason: str) -> None:
+        step.skip(reason)
+        for other in self._steps.values():
+            if step.definition.slug in other.definition.depends_on and other.status == "created":
+                self._skip_with_all_below(other, "dependency_skipped")
+
+    def _ready(self) -> list[StepProgress]:
+        """The steps that may begin: a dependency that was skipped is done, too."""
+        created = [step for step in self._steps.values() if step.status == "created"]
+        return [step for step in created if all(d.status in ("completed", "skipped") for d in self._above(step))]
 
     def _above(self, step: StepProgress) -> list[StepProgress]:
         return [self._steps[slug] for slug in step.definition.depends_on]
 
+    def _given(self, step: StepProgress) -> str:
+        """What a step is given as a whole, as JSON text: the flow's input, or the outputs that there are."""
+        if not step.definition.depends_on:
+            return self._input
+        return object_of({d.definition.slug: d.output for d in self._above(step) if d.status == "completed"})
+
     def _inputs(self, step: StepProgress) -> list[str]:
         """The input of each task, as JSON text."""
-        above = self._above(step)
+        given = self._given(step)
         if step.definition.kind == StepKind.SINGLE:
-            return [object_of({d.definition.slug: d.output for d in above}) if above else self._input]
-        array: list[Any] = stored(above[0].output if above else self._input)
+            return [given]
+        array: Any = stored(given)
+        for slug in step.definition.depends_on:
+            array = array.get(slug, [])
         return [to_json(element) for element in array]
 
     def _send(self, task: TaskProgress, delay: int) -> None:
@@ -114,7 +157,7 @@ class _Runner:
         if outcome.kind is OutcomeKind.FAILED and len(task.started_at) < attempts:
             self._send(task, base_delay * 2 ** len(task.started_at))
         else:
-            self._fail(task)
+            self._exhausted(task)
 
     def _as_claimed(self, task: TaskProgress) -> Task:
         """The task as a worker claims it: nothing in it is shared with another."""
@@ -136,31 +179,45 @@ class _Runner:
         task.status = "completed"
         if all(t.status == "completed" for t in task.step.tasks):
             task.step.status = "completed"
-            self._begin_ready_steps()
+            self._go_on()
 
     def _feeds_a_map(self, step: StepProgress) -> bool:
         slug = step.definition.slug
         return any(s.kind == StepKind.MAP and slug in s.depends_on for s in self._definition.steps)
 
+    def _exhausted(self, task: TaskProgress) -> None:
+        """The task has failed for good: its step is skipped, or the run fails."""
+        task.status = "failed"
+        match task.step.definition.when_exhausted:
+            case "skip":
+                task.step.skip("handler_failed")
+                self._go_on()
+            case "skip-cascade":
+                self._skip_with_all_below(task.step, "handler_failed")
+            case _:
+                self._fail(task)
+
     def _fail(self, task: TaskProgress) -> None:
-        """The task has failed for good, and with it the run: nothing new begins."""
+        """The run has failed with the task: nothing new begins."""
         task.status = task.step.status = "failed"
-        self._failed = task
+        self._error, self._exception = task.errors[-1], self._attempts.raised
 
     def _result(self) -> FlowRun:
-        failed = self._failed
+        completed = self._error is None
         return FlowRun(
             flow_slug=self._definition.slug,
-            status="failed" if failed else "completed",
-            output=None if failed else stored(self._output()),
-            error=failed.errors[-1] if failed else None,
+            status="completed" if completed else "failed",
+            output=self._output() if completed else None,
+            error=self._error,
             steps=MappingProxyType({slug: step.as_step_run() for slug, step in self._steps.items()}),
             id=self._run_id,
             input=stored(self._input),
-            exception=self._attempts.raised if failed else None,
+            exception=self._exception,
         )
 
-    def _output(self) -> str:
-        """The output of each step that none depends on."""
+    def _output(self) -> Any:
+        """The output of each step that none depends on, None where all of these are skipped."""
         depended_on = {slug for step in self._definition.steps for slug in step.depends_on}
-        return object_of({slug: step.output for slug, step in self._steps.items() if slug not in depended_on})
+        final = {slug: step for slug, step in self._steps.items() if slug not in depended_on}
+        outputs = {slug: step.output for slug, step in final.items() if step.status == "completed"}
+        return stored(object_of(outputs)) if outputs else None

@@ -66,7 +66,7 @@ def test_nobody_changes_a_pattern_afterwards() -> None:
     ],
 )
 def test_what_jsonb_calls_equal_is_one_pattern(one: object, other: object) -> None:
-    assert step(if_=one) == step(if_=other)
+    assert step(if_={"k": one}) == step(if_={"k": other})
 
 
 @pytest.mark.parametrize(
@@ -74,20 +74,26 @@ def test_what_jsonb_calls_equal_is_one_pattern(one: object, other: object) -> No
     [({"a": 1}, {"a": True}), ([1, 2], [2, 1]), ("1", 1), (0.5, 0.25), ([[]], [{}]), (False, 0), ("true", True)],
 )
 def test_what_jsonb_tells_apart_are_two(one: object, other: object) -> None:
-    assert step(if_not=one) != step(if_not=other)
+    assert step(if_not={"k": one}) != step(if_not={"k": other})
 
 
-@pytest.mark.parametrize("pattern", [False, 0, "", [], {}])
-def test_what_is_falsy_is_a_pattern_too(pattern: object) -> None:
-    assert json.loads(declared(if_=pattern).if_) == pattern
+def test_an_empty_object_is_a_pattern_too() -> None:
+    assert declared(if_={}).conditions == {"if_": "{}"}
+
+
+@pytest.mark.parametrize("pattern", [False, 0, "vip", [], [{}]])
+def test_what_is_no_object_is_refused_as_by_the_core(pattern: object) -> None:
+    with pytest.raises(ValueError, match="step 'gift': if_not must be an object") as refused:
+        declared(if_not=pattern)
+    assert str(refused.value).endswith(f"got {pattern!r}")
 
 
 def test_everything_that_is_wrong_is_told_at_once_and_where_it_is_declared() -> None:
     with pytest.raises(ValueError, match="gift") as refused:
-        declared(if_={"a": {1}}, if_not=[float("nan")], when_unmet="cascade", when_exhausted=None)
+        declared(if_={"a": {1}}, if_not={"a": float("nan")}, when_unmet="cascade", when_exhausted=None)
     assert str(refused.value).split("; ") == [
         "step 'gift': if_['a'] is a set, which is not JSON",
-        "step 'gift': if_not[0] is nan, which JSON cannot express",
+        "step 'gift': if_not['a'] is nan, which JSON cannot express",
         "step 'gift': when_unmet must be one of 'skip', 'skip-cascade', 'fail', got 'cascade'",
         "step 'gift': when_exhausted must be one of 'fail', 'skip', 'skip-cascade', got None",
     ]

@@ -74,10 +74,11 @@ $$;
 -- Conditions: a step whose input does not contain its pattern is skipped, alone or with all that depend on it, or fails
 -- the run; so is one whose last attempt failed. Who depends on a skipped step does without; a map over it has no element.
 
-alter table pgflow.steps add column required_input_pattern jsonb,
-                         add column forbidden_input_pattern jsonb,
-                         add column when_unmet text not null default 'skip',
-                         add column when_exhausted text not null default 'fail';
+alter table pgflow.steps
+    add column required_input_pattern jsonb check (jsonb_typeof(required_input_pattern) = 'object'),
+    add column forbidden_input_pattern jsonb check (jsonb_typeof(forbidden_input_pattern) = 'object'),
+    add column when_unmet text not null default 'skip' check (when_unmet in ('fail', 'skip', 'skip-cascade')),
+    add column when_exhausted text not null default 'fail' check (when_exhausted in ('fail', 'skip', 'skip-cascade'));
 alter table pgflow.step_states drop constraint status_is_valid,
     add constraint status_is_valid check (status in ('created', 'started', 'completed', 'failed', 'skipped')),
     add column skip_reason text,

@@ -25,24 +25,35 @@ UNCONDITIONAL = {
 }
 # What the TypeScript runtime sends of a diamond, one side of which was declared before the other.
 ORDER: dict[str, Any] = {
-    **{"slug": "order", "stepType": "single", "dependencies": [], **UNCONDITIONAL},
+    "slug": "order",
+    "stepType": "single",
+    "dependencies": [],
+    **UNCONDITIONAL,
     "forbiddenInputPattern": {"defined": True, "value": {"test": True}},
     "whenUnmet": "fail",
 }
 GIFT: dict[str, Any] = {
-    **{"slug": "gift", "stepType": "single", "dependencies": ["order"], **UNCONDITIONAL},
+    "slug": "gift",
+    "stepType": "single",
+    "dependencies": ["order"],
+    **UNCONDITIONAL,
     "requiredInputPattern": {"defined": True, "value": {"order": {"vip": True, "tags": ["new", 1.5]}}},
     "whenExhausted": "skip",
 }
 LINES: dict[str, Any] = {
-    **{"slug": "lines", "stepType": "map", "dependencies": ["order"], **UNCONDITIONAL},
-    "requiredInputPattern": {"defined": True, "value": {"order": []}},
-    "forbiddenInputPattern": {"defined": True, "value": {"order": [None]}},
+    "slug": "lines",
+    "stepType": "map",
+    "dependencies": ["order"],
     "whenUnmet": "skip-cascade",
     "whenExhausted": "skip-cascade",
+    "requiredInputPattern": {"defined": True, "value": {"order": []}},
+    "forbiddenInputPattern": {"defined": True, "value": {"order": [None]}},
 }
 PARCEL: dict[str, Any] = {
-    **{"slug": "parcel", "stepType": "single", "dependencies": ["gift", "lines"], **UNCONDITIONAL},
+    "slug": "parcel",
+    "stepType": "single",
+    "dependencies": ["gift", "lines"],
+    **UNCONDITIONAL,
 }
 ORDERS = {"gift first": [ORDER, GIFT, LINES, PARCEL], "lines first": [ORDER, LINES, GIFT, PARCEL]}
 SLUGS = [pytest.param(steps, id=name) for name, steps in ORDERS.items()]

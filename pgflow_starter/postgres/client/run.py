@@ -20,11 +20,12 @@ extract(epoch from r.started_at)::float8, extract(epoch from coalesce(r.complete
 """
 """What `run_of` reads, of a run `r`, its error apart; in forms that no DateStyle and no caller's adapter changes."""
 
-# Of the task that failed it; of a step without one where a newer core failed it for an unmet condition.
+# Of the task that failed it, which none of a skipped step is; of a step without one where a newer core failed it for an
+# unmet condition.
 _ERROR = """
 case when r.status = 'failed' then coalesce(
-    (select t.error_message from pgflow.step_tasks t
-     where t.run_id = r.run_id and t.status = 'failed' order by t.failed_at limit 1),
+    (select t.error_message from pgflow.step_tasks t join pgflow.step_states s using (run_id, step_slug)
+     where t.run_id = r.run_id and t.status = 'failed' and s.status <> 'skipped' order by t.failed_at limit 1),
     (select s.error_message || pg_catalog.format(' (step %%L)', s.step_slug) from pgflow.step_states s
      where s.run_id = r.run_id and s.status = 'failed' order by s.failed_at limit 1))
 end

@@ -24,11 +24,12 @@ select s.step_slug, s.status,
                  order by t.failed_at limit 1), s.error_message),
        s.initial_tasks, s.remaining_tasks, extract(epoch from s.started_at)::float8,
        extract(epoch from coalesce(s.completed_at, s.failed_at,
-                                   (to_jsonb(s) ->> 'skipped_at'::text)::timestamptz))::float8
+                                   (to_jsonb(s) ->> 'skipped_at'::text)::timestamptz))::float8,
+       to_jsonb(s) ->> 'skip_reason'::text
 from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
 where s.run_id = any(%s::uuid[]) order by d.step_index
 """
-"""The rows of a run's steps, for `step_of`. Older cores have no `skipped_at`."""
+"""The rows of a run's steps, for `step_of`. Older cores have no `skipped_at` and no `skip_reason`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class StepRun:
     `output` is that of a completed step, a list in the order of the elements for a map step; `error` the message of the
     first task that failed for good, or why the core failed the step without one. `tasks` is how many it has and
     `remaining` how many of them are open, None while that is not known. Times are UTC. What Python cannot read, an
-    output or a time, is None, and `notes` tell of it.
+    output or a time, is None, and `notes` tell of it. `reason` is why a step was skipped: `condition_unmet`,
+    `handler_failed` (then `error` is that task's) or `dependency_skipped`.
     """
 
     slug: str
@@ -50,18 +52,19 @@ class StepRun:
     started_at: datetime | None
     ended_at: datetime | None
     notes: tuple[str, ...] = ()
+    reason: str | None = None
 
 
 def step_of(row: Any) -> StepRun:
     """A row of `STEPS`."""
-    slug, status, text, error, tasks, remaining, started_at, ended_at = row
+    slug, status, text, error, tasks, remaining, started_at, ended_at, reason = row
     output, notes = None, list[str]()
     try:
         output = stored_json(text, "output")
     except PgflowError as unreadable:
         notes.append(str(unreadable))
     began, ended = moment(started_at, "started_at", notes), moment(ended_at, "ended_at", notes)
-    return StepRun(slug, status, output, error, tasks, remaining, began, ended, tuple(notes))
+    return StepRun(slug, status, output, error, tasks, remaining, began, ended, tuple(notes), reason)
 
 
 def stored_json(text: str | None, what: str) -> Any:
