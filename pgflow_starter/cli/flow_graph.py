@@ -66,11 +66,17 @@ def _mermaid(flow: FlowDefinition) -> str:
     lines = ["---", f"title: {flow.slug}", "---", "flowchart TD"]
     # A step may be called `end` or `graph`, and these are words of Mermaid's.
     for step in flow.steps:
-        label = f'["{step.slug}"]'
+        told = "".join(f"<br/>{_entities(words)}" for words in _conditions(step))
+        label = f'["{step.slug}{told}"]'
         lines.append(f"    step_{step.slug}{f'[{label}]' if step.kind is StepKind.MAP else label}")
     for step in flow.steps:
         lines += [f"    step_{slug} --> step_{step.slug}" for slug in step.depends_on]
     return "\n".join((*lines, ""))
+
+
+def _entities(text: str) -> str:
+    """The text as a label of Mermaid's can hold it."""
+    return "".join(f"#{ord(sign)};" if sign in '"#<>&;`\\' else sign for sign in text)
 
 
 def _headline(flow: FlowDefinition) -> str:
@@ -90,18 +96,28 @@ def _table(flow: FlowDefinition, console: Console) -> Table:
     table.add_column("waits for", overflow="fold")
     if any(map(_options, flow.steps)):
         table.add_column("its own options", overflow="fold")
+    if any(step.conditions for step in flow.steps):
+        table.add_column("conditions", overflow="fold")
     for row in rows:
-        table.add_row(Text(row.text, style="cyan"), *_cells(row)[: len(table.columns) - 1])
+        cells = _cells(row)
+        table.add_row(Text(row.text, style="cyan"), *(cells[c.header] for c in table.columns[1:] if cells))
     return table
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row) -> dict[object, str | Text]:
+    """What the row has in each column that there may be, by its heading."""
     step = row.step
     if step is None:
-        return ()
+        return {}
     waits_for = ", ".join(step.depends_on)
     kind = "map over the input" if step.kind is StepKind.MAP and not waits_for else str(step.kind)
-    return step.slug, kind, waits_for, _options(step)
+    return {
+        "step": step.slug,
+        "kind": kind,
+        "waits for": waits_for,
+        "its own options": _options(step),
+        "conditions": Text("\n".join(_conditions(step))),
+    }
 
 
 def _options(step: StepDefinition) -> str:
@@ -112,3 +128,11 @@ def _options(step: StepDefinition) -> str:
         "start delay {} s": step.start_delay,
     }
     return ", ".join(words.format(value) for words, value in named.items() if value is not None)
+
+
+def _conditions(step: StepDefinition) -> list[str]:
+    """A line for each part of them: what the input has to be, what becomes of the step else, and when it failed."""
+    patterns = [f"{words} {pattern}" for words, pattern in (("if", step.if_), ("if not", step.if_not)) if pattern]
+    unmet = [f"else {step.when_unmet}"] if patterns else []
+    exhausted = [f"exhausted: {step.when_exhausted}"] if "when_exhausted" in step.conditions else []
+    return [*patterns, *unmet, *exhausted]

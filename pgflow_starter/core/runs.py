@@ -9,12 +9,13 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class StepSummary:
-    """One step of a run; `tasks` and how many of them are open, None while that is not known."""
+    """One step of a run; `tasks` and how many of them are open, None while that is not known; why it was skipped."""
 
     slug: str
     status: str
     tasks: int | None
     remaining: int | None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

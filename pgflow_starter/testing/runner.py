@@ -23,10 +23,11 @@ from pgflow_starter.testing.result import FlowRun
 def run_flow(flow: Any, input: Any = None) -> FlowRun:
     """Run a flow or job (the object, or a dotted path) in this thread, without a database; the finished run.
 
-    It goes by the rules of pgflow's SQL core, the newest ones included (conditions, steps that are skipped), one task at
-    a time in the order of their messages, and each handler gets what a worker would give it. Retries and `start_delay` are not waited for: see `TaskRun.started_at`. A step's
-    timeout sets `ctx.deadline`, but is not enforced. What handlers raise fails the run as it does in a worker and comes
-    back in the result, except for KeyboardInterrupt and pytest's own outcomes, which are raised.
+    It goes by the rules of pgflow's SQL core, of the newer ones where steps have conditions, one task at a time in the
+    order of their messages, and each handler gets what a worker would give it. Retries and `start_delay` are not waited
+    for: see `TaskRun.started_at`. A step's timeout sets `ctx.deadline`, but is not enforced. What handlers raise fails
+    the task as it does in a worker and comes back in the result, except for KeyboardInterrupt and pytest's own
+    outcomes, which are raised.
 
     Raises DefinitionError for what is no flow, ValueError for an input that is no JSON, DatabaseError as the client
     does for an input that is no array where a map goes over it. Safe from any thread.

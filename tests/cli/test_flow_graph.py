@@ -40,11 +40,27 @@ class Exits:
         raise SystemExit(3)
 """
 
+CONDITIONAL = """
+import pgflow_starter as pgflow
+
+conditional = pgflow.Flow("conditional")
+
+@conditional.step(if_={"vip": True, "tags": ["#1"]}, if_not={"test": True}, when_unmet="fail")
+def gift(given, ctx): ...
+
+@conditional.step(depends_on=["gift"], when_exhausted="skip-cascade")
+def wrap(given, ctx): ...
+
+@conditional.step(depends_on=["wrap"])
+def send(given, ctx): ...
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a module, to be the current one."""
+    """A folder with modules, to be the current one."""
     (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "offers.py").write_text(CONDITIONAL)
     return tmp_path
 
 
@@ -64,6 +80,22 @@ def test_in_a_pipe_it_is_mermaid_and_nothing_else(folder: Path) -> None:
         "    step_end --> step_invoice",
     ]
     assert (done.returncode, done.stderr) == (0, "hello from the import\n")
+
+
+def test_conditions_are_told_in_both_forms(folder: Path) -> None:
+    graph = (*PROGRAM, "flow", "graph", "offers:conditional")
+    mermaid = finished("-P", *graph, cwd=folder).stdout.splitlines()
+    assert mermaid[4:7] == [
+        '    step_gift["gift<br/>if {#34;tags#34;: [#34;#35;1#34;], #34;vip#34;: true}'
+        '<br/>if not {#34;test#34;: true}<br/>else fail"]',
+        '    step_wrap["wrap<br/>exhausted: skip-cascade"]',
+        '    step_send["send"]',
+    ]
+    drawn = finished("-P", *graph, "--format", "terminal", cwd=folder).stdout
+    assert "its own options" not in drawn
+    assert drawn.splitlines()[2].split() == ["step", "kind", "waits", "for", "conditions"]
+    for words in ('if {"tags": ["#1"], "vip": true}', 'if not {"test": true}', "else fail", "exhausted: skip-cascade"):
+        assert drawn.count(words) == 1
 
 
 def test_for_the_terminal_it_is_drawn(folder: Path) -> None:

@@ -110,8 +110,8 @@ def test_a_run_says_where_its_steps_stand() -> None:
         (told,) = checked(server.url, "/runs")["runs"]
     assert told["ended_at"] is None
     assert told["steps"] == [
-        {"slug": "a", "status": "completed", "tasks": 1, "remaining": 0},
-        {"slug": "each", "status": "started", "tasks": None, "remaining": None},
+        {"slug": "a", "status": "completed", "tasks": 1, "remaining": 0, "reason": None},
+        {"slug": "each", "status": "started", "tasks": None, "remaining": None, "reason": None},
     ]
 
 

@@ -41,7 +41,8 @@ _RECENT = """
 select r.run_id::text, r.flow_slug, r.status, extract(epoch from r.started_at)::float8,
        extract(epoch from coalesce(r.completed_at, r.failed_at))::float8,
        (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
-                           s.step_slug, s.status, s.initial_tasks, s.remaining_tasks)
+                           s.step_slug, s.status, s.initial_tasks, s.remaining_tasks,
+                           to_jsonb(s) ->> 'skip_reason'::text)
                          order by d.step_index)
         from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug) where s.run_id = r.run_id)
 from (select * from pgflow.runs order by started_at desc limit %s) r

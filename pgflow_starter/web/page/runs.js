@@ -88,9 +88,13 @@ function chip() {
       // The shape says the rest of them; a word in each would drown the few that matter.
       attr(word, "class", step.status === "failed" || step.status === "skipped" ? null : "unseen");
       say(rest, counted(step));
-      node.title = `${step.slug} ${step.status}${counted(step)}`;
+      node.title = `${step.slug} ${step.status}${counted(step)}${because(step)}`;
     },
   };
+}
+
+function because({ reason }) {
+  return reason ? `: ${reason.replaceAll("_", " ")}` : "";
 }
 
 function counted({ tasks, remaining }) {
