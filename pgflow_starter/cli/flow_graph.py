@@ -14,6 +14,7 @@ from rich.text import Text
 
 from pgflow_starter.cli.flow_drawing import Row, drawing
 from pgflow_starter.cli.options import option, stdout_console
+from pgflow_starter.core.conditions import WHEN_EXHAUSTED
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.state import ModuleType
@@ -96,7 +97,7 @@ def _table(flow: FlowDefinition, console: Console) -> Table:
     table.add_column("waits for", overflow="fold")
     if any(map(_options, flow.steps)):
         table.add_column("its own options", overflow="fold")
-    if any(step.conditions for step in flow.steps):
+    if any(map(_conditions, flow.steps)):
         table.add_column("conditions", overflow="fold")
     for row in rows:
         cells = _cells(row)
@@ -134,5 +135,5 @@ def _conditions(step: StepDefinition) -> list[str]:
     """A line for each part of them: what the input has to be, what becomes of the step else, and when it failed."""
     patterns = [f"{words} {pattern}" for words, pattern in (("if", step.if_), ("if not", step.if_not)) if pattern]
     unmet = [f"else {step.when_unmet}"] if patterns else []
-    exhausted = [f"exhausted: {step.when_exhausted}"] if "when_exhausted" in step.conditions else []
+    exhausted = [f"exhausted: {step.when_exhausted}"] if step.when_exhausted != WHEN_EXHAUSTED[0] else []
     return [*patterns, *unmet, *exhausted]

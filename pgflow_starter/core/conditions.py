@@ -27,7 +27,7 @@ class Pattern(str):
 
 
 def pattern_of(value: Any, what: str) -> Pattern:
-    """The value as a pattern. Raises ValueError naming `what` and the path of the part that is not JSON, or no object."""
+    """The value as a pattern. Raises ValueError naming `what`, and the path of the part that is not JSON."""
     if isinstance(value, Pattern):
         return value
     plain = json.loads(to_json(value, what))

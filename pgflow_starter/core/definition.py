@@ -40,9 +40,9 @@ class StepDefinition:
     """One step of a flow. Options that are None fall back to the flow's; times are whole seconds.
 
     `handler(input, ctx)` gets the flow's input (root step), `{dependency: output}` (dependent step) or one element of
-    the array (map step), and a `TaskContext`; what it returns must be JSON. `if_` and `if_not` are JSON objects, kept as
-    text: the step is for inputs (for the whole array, for a map step `{dependency: array}`) that contain the one and
-    not the other. Checked by `FlowDefinition`.
+    the array (map step), and a `TaskContext`; what it returns must be JSON. `if_` and `if_not` are JSON objects, kept
+    as text: the step is for inputs (a map step's: the flow's input, or `{array: output}`) that contain the one and not
+    the other. Checked by `FlowDefinition`.
     """
 
     slug: str
@@ -66,12 +66,6 @@ class StepDefinition:
             if (pattern := getattr(self, name)) is not None:
                 with suppress(ValueError):
                     object.__setattr__(self, name, pattern_of(pattern, name))
-
-    @property
-    def conditions(self) -> dict[str, Any]:
-        """Those that were declared, by the names of the fields; a core must have conditions for them."""
-        declared = {name: getattr(self, name) for name in CONDITIONS}
-        return {name: value for name, value in declared.items() if value != CONDITIONS[name]}
 
     def problems(self) -> Iterator[str]:
         """What is wrong with this step alone, a line each. Raises TypeError for slugs that are no strings."""
@@ -128,11 +122,6 @@ class FlowDefinition:
         """The step of that slug, None where there is none."""
         return next((s for s in self.steps if s.slug == slug), None)
 
-    @property
-    def conditional(self) -> tuple[str, ...]:
-        """The slugs of the steps for which a core must have conditions."""
-        return tuple(step.slug for step in self.steps if step.conditions)
-
     def timeout_of(self, step: StepDefinition) -> int:
         """Seconds that a task of the step may run."""
         return self.timeout if step.timeout is None else step.timeout
@@ -141,6 +130,12 @@ class FlowDefinition:
         """How many attempts a task of the step has, and its base delay in seconds."""
         attempts = self.max_attempts if step.max_attempts is None else step.max_attempts
         return attempts, self.base_delay if step.base_delay is None else step.base_delay
+
+
+def conditions_of(step: StepDefinition) -> dict[str, Any]:
+    """The step's conditions that were declared, by the names of their fields: a core must have conditions for them."""
+    declared = {name: getattr(step, name) for name in CONDITIONS}
+    return {name: value for name, value in declared.items() if value != CONDITIONS[name]}
 
 
 def _is_coroutine_function(handler: Handler) -> bool:

@@ -78,8 +78,8 @@ class Flow:
         """Declare a step that runs once its dependencies are done; the decorated function stays as it is.
 
         `slug` defaults to the function's name; options override the flow's, in whole seconds. The step is for inputs
-        that contain the object `if_` and do not contain `if_not`, as PostgreSQL's `@>` has it: the flow's input, or, of a
-        step that depends on others, `{dependency: output}`. `when_unmet` says what becomes of it for other inputs,
+        that contain the object `if_` and do not contain `if_not`, as PostgreSQL's `@>` has it: the flow's input, or
+        `{dependency: output}` where it has dependencies. `when_unmet` says what becomes of it for other inputs,
         `when_exhausted` when its last attempt failed: "skip" has dependents go on without its key in their input,
         "skip-cascade" skips them, too, "fail" fails the run. Raises ValueError for an unknown dependency, a slug taken
         by another step, or a bad option or condition, naming all of them.

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.core.definition import conditions_of
 
 
 def handler(_input: Any, _ctx: Any) -> None:
@@ -26,7 +27,7 @@ def declared(**conditions: Any) -> pgflow.StepDefinition:
 
 
 def test_a_step_without_conditions_has_none() -> None:
-    assert declared().conditions == {}
+    assert conditions_of(declared()) == {}
     assert declared() == declared(if_=None, if_not=None, when_unmet="skip", when_exhausted="fail")
 
 
@@ -37,8 +38,8 @@ def test_steps_and_maps_take_the_words_of_pgflow() -> None:
         handler
     )
     gift, each = flow.__pgflow_definition__().steps
-    assert gift.conditions == {"if_": '{"vip": true}', "when_unmet": "fail", "when_exhausted": "skip"}
-    assert each.conditions == {
+    assert conditions_of(gift) == {"if_": '{"vip": true}', "when_unmet": "fail", "when_exhausted": "skip"}
+    assert conditions_of(each) == {
         "if_not": '{"gift": []}',
         "when_unmet": "skip-cascade",
         "when_exhausted": "skip-cascade",
@@ -78,7 +79,7 @@ def test_what_jsonb_tells_apart_are_two(one: object, other: object) -> None:
 
 
 def test_an_empty_object_is_a_pattern_too() -> None:
-    assert declared(if_={}).conditions == {"if_": "{}"}
+    assert conditions_of(declared(if_={})) == {"if_": "{}"}
 
 
 @pytest.mark.parametrize("pattern", [False, 0, "vip", [], [{}]])

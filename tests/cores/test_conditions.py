@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.testing import run_flow
 from tests.support.starters import running
 
 Told = list[tuple[str, str, str | None]]
@@ -93,6 +94,17 @@ def test_the_error_of_a_run_is_none_of_a_step_that_was_skipped(newer_database: s
     with running(newer_database, flows=[flow]) as starter:
         run = starter.client.start_flow(flow).wait(20)
     assert (run.status, run.error) == ("failed", "Condition not met (step 'second')")
+
+
+def test_as_the_core_has_it_no_condition_is_looked_at_behind_a_map_over_nothing(newer_database: str) -> None:
+    flow = pgflow.Flow("nothing")
+    flow.map(slug="each")(lambda item, ctx: item)
+    flow.step(slug="never", depends_on=["each"], if_={"each": [1]})(lambda deps, ctx: deps)
+    with running(newer_database, flows=[flow]) as starter:
+        assert starter.client.start_flow(flow, []).wait(20).result == {"each": []}
+        assert starter.client.start_flow(flow, [2]).wait(20).output is None
+    assert run_flow(flow, []).result == {"each": []}
+    assert run_flow(flow, [2]).output is None
 
 
 def test_a_job_starts_when_its_delay_has_passed(newer_database: str) -> None:

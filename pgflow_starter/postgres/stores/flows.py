@@ -14,7 +14,7 @@ from uuid import UUID
 import psycopg
 
 from pgflow_starter.clock import Clock
-from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.definition import FlowDefinition, conditions_of
 from pgflow_starter.core.rules import refused_by_newest
 from pgflow_starter.errors import MISSING_STATES, DatabaseError, DefinitionError, NotInstalledError, ShapeMismatchError
 from pgflow_starter.ports import CancelScope, Compiled
@@ -77,7 +77,7 @@ class PostgresFlowStore:
             if known is None:
                 refusals.refuse_missing(conn, rights.missing(conn, ("work",), [definition.slug]))
             features = self._detected(conn)
-            if definition.conditional and not features.conditions:
+            if not features.conditions and any(map(conditions_of, definition.steps)):
                 self._features = None  # it may be upgraded
             stored = stored_flows(conn, [definition.slug]).get(definition.slug) if known is None else known.value
             return create_or_verify(conn, definition, stored, features)
@@ -219,7 +219,7 @@ def create_or_verify(
             if stored is None or not stored.steps:
                 for s in definition.steps:
                     options = s.max_attempts, s.base_delay, s.timeout, s.start_delay
-                    conditions = (s.if_, s.if_not, s.when_unmet, s.when_exhausted) if s.conditions else ()
+                    conditions = (s.if_, s.if_not, s.when_unmet, s.when_exhausted) if conditions_of(s) else ()
                     conn.execute(
                         _ADD_STEP.format(conditions=_CONDITIONS if conditions else ""),
                         (definition.slug, s.slug, list(s.depends_on), *options, str(s.kind), *conditions),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pgflow_starter.core.conditions import CONDITIONS, PATTERNS, Pattern, stored_pattern
-from pgflow_starter.core.definition import FlowDefinition, StepDefinition
+from pgflow_starter.core.definition import FlowDefinition, StepDefinition, conditions_of
 from pgflow_starter.errors import NotInstalledError, ShapeMismatchError
 from pgflow_starter.ports import Compiled
 from pgflow_starter.postgres.connections.connection import Connection
@@ -143,10 +143,10 @@ def _told(condition: str | None) -> str:
 
 def refuse_conditions(definition: FlowDefinition, *, there: bool) -> None:
     """Say so of a flow with conditions where the core has none: it would run every step."""
-    if definition.conditional and not there:
-        steps = ", ".join(repr(slug) for slug in definition.conditional)
+    conditional = [repr(step.slug) for step in definition.steps if conditions_of(step)]
+    if conditional and not there:
         msg = (
-            f"flow {definition.slug!r} has conditions (on {steps}), and the pgflow core in the database has none: they"
-            " came with core 0.14. Upgrade it: run `pgflow-starter db upgrade`"
+            f"flow {definition.slug!r} has conditions (on {', '.join(conditional)}), and the pgflow core in the database"
+            " has none: they came with core 0.14. Upgrade it: run `pgflow-starter db upgrade`"
         )
         raise NotInstalledError(msg)
