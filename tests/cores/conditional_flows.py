@@ -60,7 +60,8 @@ class Drawn:
     def _work(self, given: Any, ctx: pgflow.TaskContext) -> Any:
         draw = random.Random(f"{self._seed} {ctx.step_slug} {ctx.task_index} {ctx.attempt}")
         if draw.random() < 0.4:
-            raise RuntimeError(f"{ctx.step_slug} was given {given}")
+            failure = pgflow.PermanentError if draw.random() < 0.2 else RuntimeError
+            raise failure(f"{ctx.step_slug} was given {given}")
         return draw.choice(VALUES[:4] if draw.random() < 0.8 else VALUES)
 
     def without_database(self) -> Seen:

@@ -194,6 +194,27 @@ begin
     return case when pgflow_older.resolve(run_id) then pgflow_older.cascade_complete_taskless_steps(run_id) else 0 end;
 end
 $$;
+create function pgflow_older.is_skipped(run_id uuid, step_slug text, task_index integer) returns boolean
+language sql set search_path = '' as $$
+    select pgmq.archive(t.flow_slug, t.message_id) from pgflow.step_tasks t join pgflow.step_states s using (run_id, step_slug)
+    where t.run_id = is_skipped.run_id and t.step_slug = is_skipped.step_slug and t.task_index = is_skipped.task_index
+      and s.status = 'skipped';
+    select s.status = 'skipped' from pgflow.step_states s
+    where s.run_id = is_skipped.run_id and s.step_slug = is_skipped.step_slug for update
+$$;
+alter function pgflow.complete_task(uuid, text, integer, jsonb) set schema pgflow_older;
+create function pgflow.complete_task(run_id uuid, step_slug text, task_index integer, output jsonb)
+returns setof pgflow.step_tasks language plpgsql set search_path = '' as $$
+begin
+    if pgflow_older.is_skipped(run_id, step_slug, task_index) then
+        return query select t.* from pgflow.step_tasks t
+        where t.run_id = complete_task.run_id and t.step_slug = complete_task.step_slug
+          and t.task_index = complete_task.task_index;
+    else
+        return query select * from pgflow_older.complete_task(run_id, step_slug, task_index, output);
+    end if;
+end
+$$;
 alter function pgflow.fail_task(uuid, text, integer, text) set schema pgflow_older;
 create function pgflow.fail_task(run_id uuid, step_slug text, task_index integer, error_message text)
 returns setof pgflow.step_tasks language plpgsql set search_path = '' as $$
@@ -208,9 +229,15 @@ begin
     where t.run_id = fail_task.run_id and t.step_slug = fail_task.step_slug and t.task_index = fail_task.task_index
       and t.status = 'started' and t.attempts_count >= coalesce(s.opt_max_attempts, f.opt_max_attempts)
       and r.status = 'started' and s.when_exhausted <> 'fail'
+      and exists (select from pgflow.step_states e
+                  where e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started')
     for update of r;
     if not found then
-        return query select * from pgflow_older.fail_task(run_id, step_slug, task_index, error_message);
+        if not pgflow_older.is_skipped(run_id, step_slug, task_index) then
+            perform pgflow_older.fail_task(run_id, step_slug, task_index, error_message);
+        end if;
+        return query select t.* from pgflow.step_tasks t
+        where t.run_id = fail_task.run_id and t.step_slug = fail_task.step_slug and t.task_index = fail_task.task_index;
         return;
     end if;
     perform pgmq.archive(exhausted.flow_slug, exhausted.message_id::bigint);

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.testing import run_flow
+from tests.support.database import opened
 from tests.support.starters import running
+from tests.support.waiting import eventually
 
 Told = list[tuple[str, str, str | None]]
 
@@ -105,6 +109,36 @@ def test_as_the_core_has_it_no_condition_is_looked_at_behind_a_map_over_nothing(
         assert starter.client.start_flow(flow, [2]).wait(20).output is None
     assert run_flow(flow, []).result == {"each": []}
     assert run_flow(flow, [2]).output is None
+
+
+def test_a_task_whose_step_was_skipped_meanwhile_is_ignored_and_not_given_back(
+    newer_database: str, release: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    flow, go_on = pgflow.Flow("pairs", max_attempts=1), threading.Event()
+
+    @flow.map(when_exhausted="skip")
+    def each(item: int, ctx: pgflow.TaskContext) -> None:
+        if item == 0:
+            raise RuntimeError("one of them")
+        go_on.wait(20)
+
+    @flow.step()
+    def slow(given: Any, ctx: pgflow.TaskContext) -> str:
+        release.wait()
+        return "done"
+
+    with running(newer_database, flows=[flow]) as starter, opened(newer_database) as database:
+        run = starter.client.start_flow(flow, [1, 0])
+        eventually(lambda: run.steps()[0].status == "skipped")
+        go_on.set()
+        eventually(lambda: [r for r in caplog.records if "was ignored" in r.getMessage()])
+        (worker,) = starter.workers()
+        assert worker.worker_id is not None
+        held = PostgresTaskStore(database).started_by([worker.worker_id])
+        release.set()
+        assert run.wait(20).output == {"slow": "done"}
+    assert [task.step_slug for _, task in held] == ["slow"]
 
 
 def test_a_job_starts_when_its_delay_has_passed(newer_database: str) -> None:

@@ -61,10 +61,13 @@ with mine as materialized (
 )
 select run_id, step_slug, task_index from given left join told on true
 """
-# Of runs that go on: on the older cores a task of a run that has failed stays started for ever, and nobody minds.
+# Of steps that go on: on the older cores a task stays started for ever whose run has failed, or whose step was skipped,
+# and nobody minds.
 _STARTED_BY = """
 select t.last_worker_id, t.run_id, t.flow_slug, t.step_slug, t.task_index, coalesce(t.message_id, 0)
-from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+from pgflow.step_tasks t
+join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
+join pgflow.step_states e on e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started'
 where t.last_worker_id = any(%s) and t.status = 'started'
 """
 _SINCE = "coalesce(t.started_at, t.queued_at)"
