@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import types
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -76,6 +77,21 @@ def module_name(module: Any) -> str:
     except Exception:  # somebody's own __getattr__; what is wrong with the module is for its registration to tell
         own = None
     return own if isinstance(own, str) else type(module).__qualname__
+
+
+def path_of(module: Any, definition: FlowDefinition) -> str | None:
+    """The dotted path by which a command finds the module, whose definition that is; None where nobody can tell."""
+    if isinstance(module, str):
+        return module
+    if isinstance(module, types.ModuleType):
+        return module.__name__
+    # What is declared stands beside its handlers, mostly.
+    holders = {getattr(holder, "__module__", None) for holder in (module, *(s.handler for s in definition.steps))}
+    for name in sorted(name for name in holders if isinstance(name, str) and name != "__main__"):
+        for attribute, value in dict(vars(sys.modules.get(name, types))).items():
+            if value is module:
+                return f"{name}:{attribute}"
+    return None
 
 
 def definition_of(module: Any) -> FlowDefinition:
