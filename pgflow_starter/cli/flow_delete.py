@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from functools import partial
 
@@ -87,10 +88,13 @@ def _ask(slug: str) -> None:
         raise click.UsageError(
             "nothing was deleted: standard input is no terminal where to ask; --yes deletes it unasked"
         )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ends the wait for an answer, and no more
     try:
         sure = click.confirm(f"Delete flow {slug!r} with all of this, for good?", err=True)
     except click.Abort:
         click.echo(err=True)
         raise Interrupted("nothing was deleted") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
     if not sure:
         raise click.ClickException("nothing was deleted")

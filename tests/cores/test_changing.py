@@ -204,7 +204,7 @@ def test_a_flow_is_deleted_under_load_and_a_starter_that_has_it_makes_it_anew(da
         loading = threading.Thread(target=load, args=(client,))
         loading.start()
         try:
-            for _ in range(5):
+            for _ in range(3):
                 eventually(lambda: holdings_or_none(database))
                 assert delete_flow(database, "fan") > 0
         finally:
