@@ -86,9 +86,10 @@ def path_of(module: Any, definition: FlowDefinition) -> str | None:
     if isinstance(module, types.ModuleType):
         return module.__name__
     # What is declared stands beside its handlers, mostly.
-    holders = {getattr(holder, "__module__", None) for holder in (module, *(s.handler for s in definition.steps))}
-    for name in sorted(name for name in holders if isinstance(name, str) and name != "__main__"):
-        for attribute, value in dict(vars(sys.modules.get(name, types))).items():
+    holders = [module if isinstance(module, type) else type(module), *(step.handler for step in definition.steps)]
+    for name in dict.fromkeys(getattr(holder, "__module__", None) for holder in holders):
+        found = sys.modules.get(name) if isinstance(name, str) and name != "__main__" else None
+        for attribute, value in () if found is None else tuple(vars(found).items()):
             if value is module:
                 return f"{name}:{attribute}"
     return None

@@ -130,5 +130,5 @@ class RegistrationPhases:
 
 def _syncing(spec: ModuleSpec, compiled: Compiled) -> str:
     path = path_of(spec.module, compiled.definition)
-    what = "where MODULE is its dotted path, " if path is None else ""
-    return f"`pgflow-starter flow sync {path or 'MODULE'}`, {what}applies the options of the code"
+    what = ", where MODULE is its dotted path," if path is None else ""
+    return f"`pgflow-starter flow sync {path or 'MODULE'}`{what} applies the options of the code"

@@ -162,7 +162,9 @@ def test_a_flow_that_is_not_there_is_told_once(database: str, delete: Any) -> No
 
 
 def test_the_queues_of_steps_go_and_another_queue_of_the_flows_name_stays(queues_database: str) -> None:
-    steps = [{"slug": slug, "stepType": "single", "dependencies": []} for slug in ("pick", "pack")]
+    steps: list[dict[str, Any]] = [
+        {"slug": slug, "stepType": "single", "dependencies": []} for slug in ("pick", "pack")
+    ]
     shape = {"steps": steps, "options": {"maxAttempts": 3, "baseDelay": 5, "timeout": 60}}
     with psycopg.connect(queues_database, autocommit=True) as admin:
         admin.execute("select pgflow.ensure_flow_compiled('fan', %s, 'step')", (Jsonb(shape),))
@@ -212,6 +214,7 @@ def test_a_flow_is_deleted_under_load_and_a_starter_that_has_it_makes_it_anew(da
             loading.join()
         eventually(lambda: starter.status().ready and all(w.alive for w in starter.workers()))
         run = eventually(lambda: started(starter))
+        assert run is not None
         assert run.wait(20).result == 6
 
 

@@ -157,7 +157,7 @@ def _queues(connection: Connection, slug: str) -> list[str]:
         assert role is not None
         raise MissingRightsError(
             f"table {table} belongs to role {owner!r}, and only its owner can drop it: do this as that role, or"
-            f" GRANT {quoted} TO {role[1]} first"
+            f" first GRANT {quoted} TO {role[1]}"
         )
     return queues
 
