@@ -101,11 +101,13 @@ class MessageObserver(Protocol):
 
 
 class Compiled(NamedTuple):
-    """What compiling found: the definition in force, with the stored options, and where they differ from the code's."""
+    """What compiling found: the definition in force, with the stored options, and where the stored flow differs from
+    the code; whether `options_differ`, which `flow sync` mends."""
 
     created: bool
     definition: FlowDefinition
     differences: tuple[str, ...] = ()
+    options_differ: bool = False
 
 
 class FlowStore(Protocol):

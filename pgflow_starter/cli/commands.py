@@ -8,8 +8,10 @@ from pgflow_starter import __version__
 from pgflow_starter.cli.db import db
 from pgflow_starter.cli.demo import demo
 from pgflow_starter.cli.failures import FailuresInOneLine
+from pgflow_starter.cli.flow_delete import delete
 from pgflow_starter.cli.flow_graph import graph
 from pgflow_starter.cli.flow_start import start
+from pgflow_starter.cli.flow_sync import sync
 from pgflow_starter.cli.run import run
 from pgflow_starter.cli.status import status
 
@@ -27,12 +29,12 @@ def commands() -> None:
     """
 
 
-@click.group(short_help="Draw a flow's graph, or start a run of it.")
+@click.group(short_help="Draw a flow, start a run of it, change its options in the database, delete it there.")
 def flow() -> None:
-    """Draw a flow's graph, or start a run of it."""
+    """Draw a flow, start a run of it, change its options in the database, delete it there."""
 
 
-for command in (graph, start):
+for command in (graph, start, sync, delete):
     flow.add_command(command)
 for command in (demo, db, run, flow, status):
     commands.add_command(command)

@@ -41,8 +41,7 @@ def graph(module: str, form: str | None) -> None:
       pgflow-starter flow graph shop.flows:order
       pgflow-starter flow graph shop.flows:order --format mermaid > order.mmd
     """
-    sys.path.insert(0, os.getcwd())
-    flow = _loaded(module)
+    flow = loaded(module)
     console = stdout_console()
     if (form or ("terminal" if console.is_terminal else "mermaid")) == "mermaid":
         click.echo(_mermaid(flow), nl=False)
@@ -51,9 +50,11 @@ def graph(module: str, form: str | None) -> None:
     console.print(_table(flow, console))
 
 
-def _loaded(path: str) -> FlowDefinition:
+def loaded(path: str) -> FlowDefinition:
+    """The definition that a dotted path names, the current folder on the import path. Raises DefinitionError."""
+    sys.path.insert(0, os.getcwd())
     try:
-        # The drawing may go to a file: nothing else may.
+        # The output may go to a file: what the module prints may not.
         with contextlib.redirect_stdout(sys.stderr):
             return definition_of(path)
     except (KeyboardInterrupt, DefinitionError):

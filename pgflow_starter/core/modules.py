@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import types
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -76,6 +77,22 @@ def module_name(module: Any) -> str:
     except Exception:  # somebody's own __getattr__; what is wrong with the module is for its registration to tell
         own = None
     return own if isinstance(own, str) else type(module).__qualname__
+
+
+def path_of(module: Any, definition: FlowDefinition) -> str | None:
+    """The dotted path by which a command finds the module, whose definition that is; None where nobody can tell."""
+    if isinstance(module, str):
+        return module
+    if isinstance(module, types.ModuleType):
+        return module.__name__
+    # What is declared stands beside its handlers, mostly.
+    holders = [module if isinstance(module, type) else type(module), *(step.handler for step in definition.steps)]
+    for name in dict.fromkeys(getattr(holder, "__module__", None) for holder in holders):
+        found = sys.modules.get(name) if isinstance(name, str) and name != "__main__" else None
+        for attribute, value in () if found is None else tuple(vars(found).items()):
+            if value is module:
+                return f"{name}:{attribute}"
+    return None
 
 
 def definition_of(module: Any) -> FlowDefinition:

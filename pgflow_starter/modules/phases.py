@@ -9,7 +9,7 @@ from functools import partial
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
-from pgflow_starter.core.modules import ModuleSpec, definition_of
+from pgflow_starter.core.modules import ModuleSpec, definition_of, path_of
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import Identity
 from pgflow_starter.errors import DatabaseError
@@ -123,5 +123,12 @@ class RegistrationPhases:
         if compiled.differences and self._warned.get(slug) != compiled.differences:
             self._warned[slug] = compiled.differences
             log = ModuleLog(logger, spec.name, slug)
-            log.warning("flow %r: %s; the database wins", slug, "; ".join(compiled.differences))
+            mended = f", until {_syncing(spec, compiled)}" if compiled.options_differ else ""
+            log.warning("flow %r: %s; the database wins%s", slug, "; ".join(compiled.differences), mended)
         return compiled.definition
+
+
+def _syncing(spec: ModuleSpec, compiled: Compiled) -> str:
+    path = path_of(spec.module, compiled.definition)
+    what = ", where MODULE is its dotted path," if path is None else ""
+    return f"`pgflow-starter flow sync {path or 'MODULE'}`{what} applies the options of the code"

@@ -279,3 +279,4 @@ class WorkerCell:
         """Some outcomes could not be written: try again then, or when this worker would poll."""
         pause = min(self._world.policy.least, AGAIN_INTERVAL) if seconds is None else seconds
         self._world.timers.after(pause, partial(self._soon, self.outbox.flush))
+        self.claims.poll_soon(Cause.ROOM)  # those that are parked have made some, and may never be written

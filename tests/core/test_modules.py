@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.core.modules import definition_of, module_name, module_specs, same_module
+from pgflow_starter.core.modules import definition_of, module_name, module_specs, path_of, same_module
 from pgflow_starter.core.state import ModuleType
 
 STEP = pgflow.StepDefinition("a", lambda _input, _ctx: None)
@@ -32,6 +32,9 @@ def returning(value: Any) -> Any:
 class Instance:
     def __pgflow_definition__(self) -> pgflow.FlowDefinition:
         return SHOP
+
+
+AN_INSTANCE = Instance()
 
 
 class OfAClass:
@@ -118,6 +121,25 @@ def test_a_list_of_modules_that_is_none_is_a_type_error(value: Any) -> None:
         module_specs(value, [])
     with pytest.raises(TypeError, match="jobs must be a list of modules"):
         module_specs([], value)
+
+
+HERE = flow()
+
+
+@pytest.mark.parametrize(
+    ("module", "path"),
+    [
+        ("shop.flows:order", "shop.flows:order"),
+        (types.ModuleType("shop.mod"), "shop.mod"),
+        (HERE, f"{__name__}:HERE"),
+        (OfAClass, f"{__name__}:OfAClass"),
+        (AN_INSTANCE, f"{__name__}:AN_INSTANCE"),
+        (flow(), None),
+        (returning(SHOP), None),
+    ],
+)
+def test_a_module_s_path_is_where_its_python_module_has_it(module: Any, path: str | None) -> None:
+    assert path_of(module, SHOP) == path
 
 
 # Definitions

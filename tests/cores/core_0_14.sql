@@ -306,3 +306,18 @@ begin
     return '{"status": "mismatch", "differences": ["other steps"]}';
 end
 $$;
+
+-- Deleting.
+
+create function pgflow.delete_flow_and_data(p_flow_slug text) returns void
+language plpgsql set search_path = '' as $$
+begin
+    perform pgmq.drop_queue(p_flow_slug);
+    delete from pgflow.step_tasks t where t.flow_slug = p_flow_slug;
+    delete from pgflow.step_states s where s.flow_slug = p_flow_slug;
+    delete from pgflow.runs r where r.flow_slug = p_flow_slug;
+    delete from pgflow.deps d where d.flow_slug = p_flow_slug;
+    delete from pgflow.steps s where s.flow_slug = p_flow_slug;
+    delete from pgflow.flows f where f.flow_slug = p_flow_slug;
+end
+$$;

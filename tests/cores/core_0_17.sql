@@ -85,3 +85,22 @@ begin
     return answer;
 end
 $$;
+
+-- Deleting: the queues of a flow that has one for each step, and never one of the flow's name, which is another's then.
+
+create or replace function pgflow.delete_flow_and_data(p_flow_slug text) returns void
+language plpgsql set search_path = '' as $$
+begin
+    perform pg_advisory_xact_lock(1, hashtext(lower(p_flow_slug)));
+    perform pgmq.drop_queue(q.name) from (
+        select distinct s.queue_name from pgflow.steps s where s.flow_slug = p_flow_slug
+        union select lower(f.flow_slug) from pgflow.flows f where f.flow_slug = p_flow_slug and f.queue_mode = 'flow'
+    ) q (name);
+    delete from pgflow.step_tasks t where t.flow_slug = p_flow_slug;
+    delete from pgflow.step_states s where s.flow_slug = p_flow_slug;
+    delete from pgflow.runs r where r.flow_slug = p_flow_slug;
+    delete from pgflow.deps d where d.flow_slug = p_flow_slug;
+    delete from pgflow.steps s where s.flow_slug = p_flow_slug;
+    delete from pgflow.flows f where f.flow_slug = p_flow_slug;
+end
+$$;

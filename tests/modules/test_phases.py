@@ -17,6 +17,7 @@ from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.ports import CancelScope, Compiled
 from pgflow_starter.threads.interrupt_scope import InterruptScope
+from tests.support import starters
 from tests.support.starters import echo_job
 
 AWAY = DatabaseError("refused", error_type="OperationalError", connection_lost=True)
@@ -70,10 +71,11 @@ class Desk:
             assert plan.call() == Identity(spec.name, ModuleType.JOB)
         return self
 
-    def store(self, *slugs: str, differences: tuple[str, ...] = ()) -> None:
+    def store(self, *slugs: str, differences: tuple[str, ...] = (), options_differ: bool = False) -> None:
         for job in self.jobs:
             if job.slug in slugs:
-                self.stored.compiled[job.slug] = Compiled(False, job.__pgflow_definition__(), differences)
+                definition = job.__pgflow_definition__()
+                self.stored.compiled[job.slug] = Compiled(False, definition, differences, options_differ)
 
     def together(self) -> Sequence[bool]:
         return self.phases.run_together(self.specs, InterruptScope())
@@ -111,13 +113,34 @@ def test_one_that_has_not_been_registered_is_no_error_of_the_phases() -> None:
     assert Desk().together() == [False, False, False]
 
 
-def test_options_that_differ_are_told_once(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    desk.store("a", differences=("timeout is 9 in the database and 7 in the code",))
+def test_options_that_differ_are_told_once_with_the_command_that_applies_them(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.store("a", differences=("timeout is 9 in the database and 7 in the code",), options_differ=True)
     desk.together()
     desk.together()
-    assert [r.getMessage() for r in caplog.records] == [
-        "a: flow 'a': timeout is 9 in the database and 7 in the code; the database wins"
-    ]
+    (message,) = caplog.messages
+    assert message == (
+        "a: flow 'a': timeout is 9 in the database and 7 in the code; the database wins, until"
+        " `pgflow-starter flow sync MODULE`, where MODULE is its dotted path, applies the options of the code"
+    )
+
+
+def test_the_command_names_the_module_where_it_can_be_found(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starters, "found_here", desk.jobs[0], raising=False)
+    desk.store("a", differences=("timeout is 9 in the database and 7 in the code",), options_differ=True)
+    desk.together()
+    assert caplog.messages[0].endswith(
+        "until `pgflow-starter flow sync tests.support.starters:found_here` applies the options of the code"
+    )
+
+
+def test_another_order_alone_is_nothing_that_a_command_mends(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.store("a", differences=("its steps are in another order",))
+    desk.together()
+    assert caplog.messages == ["a: flow 'a': its steps are in another order; the database wins"]
 
 
 def test_what_is_seen_to_notify_already_needs_nothing_more(desk: Desk) -> None:

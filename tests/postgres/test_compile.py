@@ -88,6 +88,7 @@ def test_options_that_differ_are_told_once_and_the_database_wins(
     told = [r.message for r in caplog.records if "max_attempts" in r.message]
     assert len(told) == 1
     assert "max_attempts is 2 in the database and 5 in the code" in told[0]
+    assert "`pgflow-starter flow sync MODULE`" in told[0]
 
 
 def test_a_shape_that_differs_is_a_permanent_failure(database: str) -> None:
@@ -102,6 +103,8 @@ def test_a_shape_that_differs_is_a_permanent_failure(database: str) -> None:
         assert failed.last_error is not None
         assert failed.last_error.error_type == "ShapeMismatchError"
         assert "'other'" in failed.last_error.reason
+        assert "Give the changed flow a new slug, or, when its runs are done," in failed.last_error.reason
+        assert "`pgflow-starter flow delete shaped`" in failed.last_error.reason
 
 
 def test_a_queue_that_is_gone_is_made_again(database: str) -> None:

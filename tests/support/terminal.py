@@ -33,6 +33,10 @@ class Screen:
             self._shown += chunk
         return self._shown
 
+    def type(self, text: str) -> None:
+        """As a person does at the keyboard."""
+        os.write(self._terminal, text.encode())
+
     def rest(self) -> str:
         """All that was shown, once the program has ended."""
         while chunk := self._chunk():

@@ -46,9 +46,10 @@ _CONDITIONS = """,
 _REFUSED_SLUGS = """
 select array(select slug from pg_catalog.unnest(%s::text[]) as given (slug) where not pgflow.is_valid_slug(slug))
 """
-# The core's own, under which newer ones compile: they would take a flow whose compile is under way for one that is not
-# there.
-_LOCK_FLOW = "select pg_catalog.pg_advisory_xact_lock(1, pg_catalog.hashtext(%s))"
+LOCK_FLOW = "select pg_catalog.pg_advisory_xact_lock(1, pg_catalog.hashtext(%s))"
+"""The core's own, under which newer ones compile: they would take a flow whose compile is under way for one that is not
+there."""
+
 T = TypeVar("T")
 
 LOCK_PATIENCE = 2.0
@@ -210,7 +211,7 @@ def create_or_verify(
         _refuse_slugs(conn, definition)
         with conn.pipeline(), conn.transaction():
             conn.execute(pgmq.LIMIT_LOCKS)
-            conn.execute(_LOCK_FLOW, (definition.slug,))
+            conn.execute(LOCK_FLOW, (definition.slug,))
             conn.execute(
                 _CREATE_FLOW, (definition.slug, definition.max_attempts, definition.base_delay, definition.timeout)
             )

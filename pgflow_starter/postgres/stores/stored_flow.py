@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pgflow_starter.core.conditions import CONDITIONS, PATTERNS, Pattern, stored_pattern
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, conditions_of
@@ -40,6 +40,15 @@ _OPTIONS = ("max_attempts", "base_delay", "timeout")
 _STEP_OPTIONS = (*_OPTIONS, "start_delay")
 # The columns of newer cores for what a step declares as `CONDITIONS`.
 _COLUMNS = ("required_input_pattern", "forbidden_input_pattern", "when_unmet", "when_exhausted")
+
+
+class OptionChange(NamedTuple):
+    """An option of the flow (`step` None) or a step: stored as `before`, declared as `after`. None: the flow's."""
+
+    step: str | None
+    option: str
+    before: int | None
+    after: int | None
 
 
 class StoredFlow:
@@ -80,11 +89,7 @@ def verify(definition: FlowDefinition, stored: StoredFlow) -> Compiled:
     refuse_conditions(definition, there=all(step.has_conditions for step in stored.steps.values()))
     wrong = shape_differences(definition, stored)
     if wrong:
-        msg = (
-            f"flow {definition.slug!r} in the database has another shape than the code: {'; '.join(wrong)}."
-            " Give the changed flow a new slug, or delete the stored one when its runs are done"
-        )
-        raise ShapeMismatchError(msg)
+        raise ShapeMismatchError(another_shape(definition.slug, wrong))
     differences: list[str] = []
     here, there = [s.slug for s in definition.steps], list(stored.steps)
     if here != there:
@@ -97,21 +102,35 @@ def verify(definition: FlowDefinition, stored: StoredFlow) -> Compiled:
             f" ({', '.join(stored.neighbours)}), which compares the order. Declare the steps in the database's order"
         )
         raise ShapeMismatchError(msg)
+    changes = option_changes(definition, stored)
     differences += [
-        f"{name} is {value} in the database and {getattr(definition, name)} in the code"
-        for name, value in stored.options.items()
-        if value != getattr(definition, name)
+        f"{c.option}{f' of step {c.step!r}' if c.step else ''} is {c.before} in the database and {c.after} in the code"
+        for c in changes
     ]
-    steps: list[StepDefinition] = []
-    for step in definition.steps:
-        options = stored.steps[step.slug].options
-        differences += [
-            f"{name} of step {step.slug!r} is {value} in the database and {getattr(step, name)} in the code"
-            for name, value in options.items()
-            if value != getattr(step, name)
-        ]
-        steps.append(replace(step, **options))
-    return Compiled(False, replace(definition, steps=tuple(steps), **stored.options), tuple(differences))
+    steps = tuple(replace(step, **stored.steps[step.slug].options) for step in definition.steps)
+    in_force = replace(definition, steps=steps, **stored.options)
+    return Compiled(False, in_force, tuple(differences), options_differ=bool(changes))
+
+
+def option_changes(definition: FlowDefinition, stored: StoredFlow) -> list[OptionChange]:
+    """What it takes for the stored flow, of the same shape, to have the options of the code."""
+    pairs: list[tuple[str | None, Mapping[str, int | None], FlowDefinition | StepDefinition]]
+    pairs = [(None, stored.options, definition)]
+    pairs += [(step.slug, stored.steps[step.slug].options, step) for step in definition.steps]
+    return [
+        OptionChange(slug, name, value, getattr(declared, name))
+        for slug, options, declared in pairs
+        for name, value in options.items()
+        if value != getattr(declared, name)
+    ]
+
+
+def another_shape(slug: str, differences: Sequence[str]) -> str:
+    """In a sentence, with the ways forward."""
+    return (
+        f"flow {slug!r} in the database has another shape than the code: {'; '.join(differences)}. Give the changed"
+        f" flow a new slug, or, when its runs are done, delete the stored one: `pgflow-starter flow delete {slug}`"
+    )
 
 
 def shape_differences(definition: FlowDefinition, stored: StoredFlow) -> list[str]:

@@ -232,4 +232,6 @@ class _AfterClaim(Exception):  # noqa: N818 - where an error was met, no error o
 
 
 def _unwired(slug: str) -> UnknownFlowError:
-    return UnknownFlowError(f"flow {slug!r} or its worker is in the database no more: was pgflow installed anew?")
+    return UnknownFlowError(
+        f"flow {slug!r} or its worker is in the database no more: was it deleted, or pgflow installed anew?"
+    )
