@@ -43,7 +43,7 @@ OLD_FASHIONED = "-c standard_conforming_strings=off"
 MODULES = [
     importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
 ]
-SETTING_UP = ("admin", "grants", "install", "inventory")
+SETTING_UP = ("adapting", "admin", "applied", "grants", "hardening", "install", "inventory", "laying_down", "upgrade")
 """Modules that set databases up or look into them, with a path of their own."""
 
 
