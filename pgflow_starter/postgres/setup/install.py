@@ -15,9 +15,10 @@ from pgflow_starter.postgres.setup.admin import Connection, limited, session
 from pgflow_starter.postgres.setup.hardening import harden
 from pgflow_starter.postgres.setup.inventory import Inventory, check, take_inventory
 from pgflow_starter.postgres.setup.laying_down import (
-    STUBBED,
+    STUB,
     apply,
     create_realtime_stub,
+    lacks_realtime,
     lock,
     refuse_strangers,
     source,
@@ -98,8 +99,9 @@ def _fill_in(connection: Connection, core: Source | None, accept: bool) -> list[
         return steps
     if found.pgmq_problem:
         raise SetupError(found.pgmq_problem)
-    if create_realtime_stub(connection):
-        steps.append(STUBBED)
+    if lacks_realtime(connection):
+        create_realtime_stub(connection)
+        steps.append(f"created {STUB}")
     core = core or core_package.migrations()
     there = look_around(connection)
     migrations = [adapt(migration, there) for migration in core.migrations]

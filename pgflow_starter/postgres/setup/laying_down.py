@@ -17,7 +17,7 @@ from pgflow_starter.postgres.setup.migrations import Source, from_folder
 # Any number that nobody else takes: "pgflow" in ASCII.
 _LOCK = 0x7067666C6F77
 
-STUBBED = "created realtime.send as a stub: pgflow calls it for every event, plain PostgreSQL has none"
+STUB = "realtime.send as a stub: pgflow calls it for every event, plain PostgreSQL has none"
 
 
 def source(version: str | None, folder: Path | None) -> Source:
@@ -48,17 +48,19 @@ def refuse_strangers(connection: Connection) -> None:
         raise SetupError(f"nothing was changed: {'; '.join(found)}")
 
 
-def create_realtime_stub(connection: Connection) -> bool:
-    """Whether there was none, nor Supabase's."""
+def lacks_realtime(connection: Connection) -> bool:
+    """Whether there is no `realtime.send`, neither Supabase's nor a stub."""
     row = connection.execute("select to_regprocedure('realtime.send(jsonb,text,text,boolean)') is null").fetchone()
-    if row is None or not row[0]:
-        return False
+    return row == (True,)
+
+
+def create_realtime_stub(connection: Connection) -> None:
+    """One that does nothing, where it is lacking."""
     connection.execute("create schema if not exists realtime")
     connection.execute(
         "create function realtime.send(payload jsonb, event text, topic text, private boolean default true) "
         "returns void language sql as ''"
     )
-    return True
 
 
 def apply(connection: Connection, migrations: Sequence[Adapted]) -> None:

@@ -55,7 +55,8 @@ def published(package: str, timeout: float = TIMEOUT) -> tuple[str, str]:
                 return str(told["version"]), str(told["dist.integrity"])
         except (ValueError, TypeError, KeyError):
             said = "its answer cannot be understood"
-        raise SetupError(f"npm could not look up {package}: {said}; is the network there?")
+        question = "" if "404" in said else "; is the network there?"
+        raise SetupError(f"npm could not look up {package}: {said}{question}")
 
 
 @contextmanager

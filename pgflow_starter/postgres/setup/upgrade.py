@@ -17,7 +17,7 @@ from pgflow_starter.postgres.setup.admin import Connection, limited, session
 from pgflow_starter.postgres.setup.applied import Applied
 from pgflow_starter.postgres.setup.hardening import harden, is_hardened
 from pgflow_starter.postgres.setup.inventory import strangers, take_inventory
-from pgflow_starter.postgres.setup.laying_down import STUBBED, apply, create_realtime_stub, lock, source
+from pgflow_starter.postgres.setup.laying_down import STUB, apply, create_realtime_stub, lacks_realtime, lock, source
 from pgflow_starter.postgres.setup.migrations import Source, is_published
 from pgflow_starter.postgres.stores.features import INSTALL
 from pgflow_starter.postgres.stores.stored_flow import NEIGHBOUR_HEARD
@@ -67,20 +67,29 @@ where n.nspname = 'pgflow' and c.relkind = 'r' order by 1
 class _Plan(NamedTuple):
     """What the database has had, what it is to get, and what keeps it from that, in sentences."""
 
+    core: Source
     found: Applied
     pending: tuple[Adapted, ...]
+    needs_stub: bool
     hindrances: tuple[str, ...]
     workers: tuple[str, ...]
-    told: tuple[str, ...]
 
-    def lines(self, verb: str) -> list[str]:
-        lines = [f"this database has had pgflow's migrations up to {self.found.last}, by {self.found.by}", *self.told]
+    def lines(self, create: str, apply: str) -> list[str]:
+        """It all, with these words for what is done."""
+        lines = [
+            f"this database has had pgflow's migrations up to {self.found.last}, by {self.found.by}",
+            *(f"passed over {file}: it has no name that pgflow has published" for file in self.core.passed_over),
+        ]
+        if not self.pending:
+            return [*lines, f"it has all of {self.core.told}: nothing was changed"]
+        if self.needs_stub:
+            lines.append(f"{create} {STUB}")
         for adapted in self.pending:
-            lines.append(f"{verb} {adapted.migration.name}")
+            lines.append(f"{apply} {adapted.migration.name}")
             if not is_published(adapted.migration.name):
                 lines.append("  it is newer than this pgflow-starter: try it on a copy of the database first")
             lines += [f"  {told}" for told in adapted.told]
-        if self.pending and self.workers:
+        if self.workers:
             lines.append(
                 f"workers are alive: {'; '.join(self.workers)}. Ours look again and go on; a worker of another runtime"
                 " has to be of the new core's version"
@@ -116,21 +125,22 @@ def upgrade(
         with limited(connection, 60):
             if dry_run:
                 plan = _plan(connection, core)
-                steps = [*plan.lines("would apply"), "nothing was changed"]
-                for step in steps[: -1 if plan.hindrances else None]:
-                    progress(step)
+                for line in plan.lines("would create", "would apply"):
+                    progress(line)
                 _refuse(plan.hindrances)
                 return ()
             lock(connection)
             plan = _plan(connection, core)
             _refuse(plan.hindrances)
-            steps = plan.lines("applied")
             if plan.pending:
                 _lock_tables(connection)
                 _refuse(_plan(connection, core).hindrances)  # who began to work in between
-                steps += _carry_out(connection, plan)
-    for step in steps if plan.pending else [*steps, f"it has all of {core.told}: nothing was changed"]:
-        progress(step)
+                _carry_out(connection, plan)
+    for line in plan.lines("created", "applied"):
+        progress(line)
+    if plan.pending:
+        progress(f"upgraded the pgflow core to {core.last}")
+        progress("roles that were granted their rights by `pgflow-starter db grant`: grant them again, for what is new")
     return tuple(adapted.migration.name for adapted in plan.pending)
 
 
@@ -145,13 +155,17 @@ def _plan(connection: Connection, core: Source) -> _Plan:
     _refuse_where_no_way_leads(found, core)
     there = look_around(connection)
     pending = tuple(adapt(migration, there) for migration in core.migrations if migration.name > found.last)
-    told = [f"passed over {file}: none of pgflow's published migrations has that name" for file in core.passed_over]
-    workers = tuple(
-        f"{worker} ({function}, queue {queue}, heard {age} s ago)"
-        for worker, function, queue, age in (connection.execute(_ALIVE).fetchall() if pending else ())
-    )
-    hindrances = list(_hindrances(connection, pending, workers)) if pending else []
-    return _Plan(found, pending, tuple(hindrances), workers, tuple(told))
+    hindrances, workers, needs_stub = [], list[str](), False
+    if pending and not (hindrances := _hindrances(connection)):  # else they might not be looked at
+        workers = [
+            f"{worker} ({function}, queue {queue}, heard {age} s ago)"
+            for worker, function, queue, age in connection.execute(_ALIVE).fetchall()
+        ]
+        needs_stub = lacks_realtime(connection)
+    if workers and any(adapted.migration.name.endswith(_NO_ROLLING) for adapted in pending):
+        why = "the core from 0.17 on does not work with workers that began before: stop them, and wait for those killed"
+        hindrances = [f"{why}. Alive are {'; '.join(workers)}"]
+    return _Plan(core, found, pending, needs_stub, tuple(hindrances), tuple(workers))
 
 
 def _refuse_where_no_way_leads(found: Applied, core: Source) -> None:
@@ -175,17 +189,12 @@ def _refuse_where_no_way_leads(found: Applied, core: Source) -> None:
         )
 
 
-def _hindrances(connection: Connection, pending: tuple[Adapted, ...], workers: tuple[str, ...]) -> list[str]:
+def _hindrances(connection: Connection) -> list[str]:
     found = strangers(connection)
     if connection.execute(_READ_ONLY).fetchone() == (True,):
         found.append("this server, or this role's sessions, are read-only: connect to the primary")
     if owners := [repr(row[0]) for row in connection.execute(_OWNERS).fetchall()]:
         found.append(f"this role is not the owner of what is in schema pgflow, role {', '.join(owners)} is: {_DENIED}")
-    if workers and any(adapted.migration.name.endswith(_NO_ROLLING) for adapted in pending):
-        found.append(
-            "the core from 0.17 on does not work with workers that began before; stop them first, and wait a while for"
-            f" those that were killed. Alive are {'; '.join(workers)}"
-        )
     return found
 
 
@@ -217,18 +226,14 @@ def _lock_tables(connection: Connection) -> None:
             connection.execute("select pg_catalog.pg_sleep(0.1)")
 
 
-def _carry_out(connection: Connection, plan: _Plan) -> list[str]:
+def _carry_out(connection: Connection, plan: _Plan) -> None:
     was_hardened = is_hardened(connection, "pgflow")
     connection.execute("set local lock_timeout to '10s'")
     connection.execute("set local statement_timeout to '1h'")
-    steps = [STUBBED] if create_realtime_stub(connection) else []
+    if plan.needs_stub:
+        create_realtime_stub(connection)
     apply(connection, plan.pending)
     if was_hardened:
         harden(connection, "pgflow")
     migrations = [adapted.migration for adapted in plan.pending]
     applied.note(connection, migrations, in_supabase=plan.found.names is not None)
-    return [
-        *steps,
-        f"upgraded the pgflow core to {migrations[-1].name}",
-        "roles that were granted their rights by `pgflow-starter db grant`: grant them again, for what is new",
-    ]
