@@ -27,7 +27,7 @@ def _core_options(command: Callable[..., Any]) -> Callable[..., Any]:
     version = option("--core-version", metavar="VERSION", help="The core of this version, from npm, as in 0.14.1.")
     folder = option(
         "--core-dir",
-        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        type=click.Path(path_type=Path),
         metavar="DIR",
         help="The core's migrations in this folder, a Supabase project's supabase/migrations say: pgflow's alone.",
     )

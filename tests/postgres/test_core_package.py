@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
 import os
 import stat
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 
 from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.setup import core_package, npm
+from pgflow_starter.postgres.setup.core_package import INTEGRITY
 from pgflow_starter.postgres.setup.install import check, install
 
 
@@ -77,6 +82,74 @@ def test_a_corrupt_cache_is_fetched_anew(
     assert len(core_package.migrations().migrations) == 12
     assert len(asked) == 1
     assert own_cache.read_bytes() == genuine
+
+
+def test_another_version_is_fetched_once_and_known_by_what_the_registry_said_of_it(
+    own_cache: Path, genuine: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = serve(monkeypatch, genuine)
+
+    def published(package: str) -> tuple[str, str]:
+        asked.append(f"{package}?")
+        return "0.9.0", INTEGRITY
+
+    monkeypatch.setattr(core_package, "published", published)
+    core = core_package.migrations("0.9.0")
+    assert core_package.migrations("0.9.0") == core
+    assert (core.told, core.is_package) == ("the pgflow core 0.9.0", True)
+    assert asked == ["@pgflow/core@0.9.0?", "@pgflow/core@0.9.0"]
+    kept = own_cache.with_name("pgflow-core-0.9.0.tgz")
+    kept.write_bytes(genuine + b"\0")
+    assert core_package.migrations("0.9.0") == core
+    assert len(asked) == 4
+    assert kept.read_bytes() == genuine
+
+
+@pytest.mark.parametrize("integrity", ["sha512-AAAA", "sha512-!", "sha1-3q2+7w==", "", f"{INTEGRITY} sha512-AAAA"])
+def test_what_is_not_as_the_registry_says_is_refused(
+    own_cache: Path, genuine: bytes, monkeypatch: pytest.MonkeyPatch, integrity: str
+) -> None:
+    serve(monkeypatch, genuine)
+    monkeypatch.setattr(core_package, "published", lambda package: ("0.9.0", integrity))
+    with pytest.raises(SetupError, match=r"what npm fetched as @pgflow/core@0\.9\.0 is not the file published"):
+        core_package.migrations("0.9.0")
+    assert not own_cache.with_name("pgflow-core-0.9.0.tgz").exists()
+
+
+@pytest.mark.parametrize("version", ["latest", "^0.8.1", "file:../x", "0.8", "0.8.1 --registry=x", "../0.8.1", ""])
+def test_only_a_version_is_one(own_cache: Path, version: str) -> None:
+    with pytest.raises(SetupError, match="is no version of @pgflow/core: write three numbers"):
+        core_package.migrations(version)
+
+
+def test_a_core_that_is_too_old_for_us_is_refused(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "old.tgz"
+    with tarfile.open(file, "w:gz") as archive:
+        name = "package/dist/supabase/migrations/20250429164909_pgflow_initial.sql"
+        archive.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+    content = file.read_bytes()
+    serve(monkeypatch, content)
+    integrity = base64.b64encode(hashlib.sha512(content).digest()).decode()
+    monkeypatch.setattr(core_package, "published", lambda package: ("0.1.0", f"sha512-{integrity}"))
+    with pytest.raises(SetupError, match=r"the pgflow core 0\.1\.0 is older than 0\.8\.1"):
+        core_package.migrations("0.1.0")
+
+
+def test_the_newest_version_is_npm_s_latest(own_cache: Path, tmp_path: Path) -> None:
+    fake_npm(tmp_path, f"echo '{json.dumps({'version': '0.99.0', 'dist.integrity': 'sha512-x'})}'")
+    assert core_package.latest() == "0.99.0"
+    for answer in ("", "nonsense", "[]", '"0.99.0"', "{}"):
+        fake_npm(tmp_path, f"echo '{answer}'")
+        with pytest.raises(SetupError, match="could not look up @pgflow/core@latest: its answer cannot be understood"):
+            core_package.latest()
+
+
+def test_a_version_that_there_is_not_is_told_as_npm_tells_it(own_cache: Path, tmp_path: Path) -> None:
+    fake_npm(tmp_path, "echo 'npm error code E404\nnpm error 404 No match found for version 9.9.9' >&2; exit 1")
+    with pytest.raises(SetupError, match=r"look up @pgflow/core@9\.9\.9: 404 No match found for version 9\.9\.9$"):
+        core_package.migrations("9.9.9")
 
 
 def test_a_cache_that_cannot_be_written_is_no_failure(

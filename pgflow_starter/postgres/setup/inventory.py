@@ -196,5 +196,5 @@ def _pgflow_problem(pgflow: str, lacks: list[str]) -> str | None:
         remedy = f"make sure that it holds nothing of yours, DROP SCHEMA pgflow CASCADE, then {INSTALL}"
         return f"schema pgflow exists without create_flow, as a broken-off installation leaves it: {remedy}"
     if lacks:
-        return f"the pgflow core is too old, it has no {', '.join(lacks)}: apply pgflow's own newer migrations"
+        return f"the pgflow core is too old, it has no {', '.join(lacks)}: run `pgflow-starter db upgrade`"
     return None
