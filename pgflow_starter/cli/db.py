@@ -1,8 +1,11 @@
-"""`db install`, `db check`, `db grant`: pgmq and the pgflow core into a database, what is there, and rights on it."""
+"""`db install`, `upgrade`, `check`, `grant`: pgmq and the pgflow core into a database, what is there, and rights."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import click
 from rich import box
@@ -10,17 +13,35 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.cli.busy import busy
-from pgflow_starter.cli.options import dsn_option, flag, stdout_console
+from pgflow_starter.cli.options import dsn_option, flag, option, stdout_console
 from pgflow_starter.cli.signals import handled
 from pgflow_starter.postgres.setup.grants import grants
 from pgflow_starter.postgres.setup.install import install as install_into
 from pgflow_starter.postgres.setup.inventory import Inventory
 from pgflow_starter.postgres.setup.inventory import check as look_into
+from pgflow_starter.postgres.setup.upgrade import upgrade as bring_up
 
 
-@click.group(short_help="Install pgmq and the pgflow core, look what is there, grant rights on it.")
+def _core_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which core."""
+    version = option("--core-version", metavar="VERSION", help="The core of this version, from npm, as in 0.14.1.")
+    folder = option(
+        "--core-dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="The core's migrations in this folder, a Supabase project's supabase/migrations say: pgflow's alone.",
+    )
+    return version(folder(command))
+
+
+def _one_of(core_version: str | None, core_dir: Path | None) -> None:
+    if core_version is not None and core_dir is not None:
+        raise click.UsageError("give --core-version or --core-dir, not both")
+
+
+@click.group(short_help="Install or upgrade pgmq and the pgflow core, look what is there, grant rights on it.")
 def db() -> None:
-    """Install pgmq and the pgflow core into a database, look what is there, grant rights on it."""
+    """Install pgmq and the pgflow core into a database, upgrade the core, look what is there, grant rights on it."""
 
 
 @db.command()
@@ -28,21 +49,46 @@ def db() -> None:
     "--accept",
     "Take pgmq's SQL as the installed Python package pgmq has it, though nobody has tried it here: read it first.",
 )
+@_core_options
 @dsn_option
-def install(accept: bool, dsn: str) -> None:
+def install(accept: bool, core_version: str | None, core_dir: Path | None, dsn: str) -> None:
     """Install what is missing, in one transaction; what is there stays as it is.
 
-    The pgflow core is fetched by npm, once, and kept. Of it and of pgmq nothing is installed but what was tried.
+    The pgflow core is fetched by npm, once, and kept. Unless you name another, nothing is installed of it and of pgmq
+    but what was tried.
     Exit code 0: flows can run here; 1: nothing was changed, and why.
 
     \b
     Example:
       pgflow-starter db install --dsn 'host=localhost dbname=shop user=owner'
     """
+    _one_of(core_version, core_dir)
+    installing = partial(install_into, dsn, accept=accept, core_version=core_version, core_dir=core_dir)
     with handled() as signals, busy("installing") as say:
-        inventory = signals.aside(partial(install_into, dsn, accept=accept, progress=say)).inventory
+        inventory = signals.aside(partial(installing, progress=say)).inventory
     if not inventory.ok:
         raise click.ClickException("; ".join(inventory.missing))
+
+
+@db.command()
+@_core_options
+@flag("--dry-run", "Say what would be done, and what keeps it from being done; change nothing.")
+@dsn_option
+def upgrade(core_version: str | None, core_dir: Path | None, dry_run: bool, dsn: str) -> None:
+    """Apply the core's migrations that the database has not had, in one transaction: all of them or none.
+
+    Those of npm's newest version, unless you name another, or a folder. What is Supabase's and not there is left out
+    and named. Exit code 0: the database has that core; 1: nothing was changed, and why.
+
+    \b
+    Example:
+      pgflow-starter db upgrade --core-version 0.14.1 --dry-run --dsn 'host=localhost dbname=shop user=owner'
+      pgflow-starter db upgrade --core-dir supabase/migrations --dsn 'host=localhost dbname=shop user=owner'
+    """
+    _one_of(core_version, core_dir)
+    upgrading = partial(bring_up, dsn, core_version=core_version, core_dir=core_dir, dry_run=dry_run)
+    with handled() as signals, busy("looking" if dry_run else "upgrading") as say:
+        signals.aside(partial(upgrading, progress=say))
 
 
 @db.command()
@@ -107,6 +153,8 @@ def _table(inventory: Inventory) -> Table:
     table.add_row("PostgreSQL", inventory.server_version, "")
     table.add_row("pgmq", _judged(pgmq[inventory.pgmq], inventory.pgmq_problem), _features("pgmq", inventory))
     table.add_row("pgflow core", _judged(core, inventory.pgflow_problem), _features("pgflow", inventory))
+    if inventory.pgflow == "present":
+        table.add_row("last migration", inventory.last_migration or "unknown", "")
     if inventory.fast_lane is not None:
         table.add_row("fast lane", inventory.fast_lane, "")
     return table

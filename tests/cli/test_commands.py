@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -12,6 +13,7 @@ from pgflow_starter.cli import demo, demo_modules
 from pgflow_starter.cli.commands import commands
 from tests.support.commands import call
 from tests.support.programs import finished
+from tests.upgrading.rig import folder_to, stand_in_name
 
 PROGRAM = ("-m", "pgflow_starter")
 
@@ -49,6 +51,9 @@ def test_the_program_tells_its_version_under_both_names() -> None:
         (["run", "a:b", "--dsn", "password=very secret"], "Invalid value for '--dsn'"),
         (["db", "check", "--dsn", "password=very secret"], "Invalid value for '--dsn'"),
         (["db", "install", "--dsn", "postgresql://me:secret%@here/"], "Invalid value for '--dsn'"),
+        (["db", "upgrade", "--dsn", "password=very secret"], "Invalid value for '--dsn'"),
+        (["db", "upgrade", "--core-dir", ".", "--core-version", "0.8.1"], "--core-version or --core-dir, not both"),
+        (["db", "install", "--core-dir", ".", "--core-version", "0.8.1"], "--core-version or --core-dir, not both"),
         (["demo", "--fast"], "No such option"),
         (["run", "a:b", "--concurrency", "0"], "max_concurrency must be an int from 1 to 10000, got 0"),
         (["run", "a:b", "--pool-size", "1001"], "Invalid value for '--pool-size'"),
@@ -144,9 +149,27 @@ def test_libpq_s_own_variables_count_where_nothing_else_names_a_database(databas
     assert call("db", "check", env=env).exit_code == 0
 
 
-@pytest.mark.parametrize("command", ["check", "install"])
+def test_an_upgrade_is_shown_done_and_then_not_undone(empty_database: str, tmp_path: Path) -> None:
+    env, folder = {"PGFLOW_DSN": empty_database}, folder_to(tmp_path / "core", "0.14", prefix="20250101000000")
+    assert call("db", "install", env=env).exit_code == 0
+    before = call("db", "check", env=env).stdout
+    planned = call("db", "upgrade", "--core-dir", str(folder), "--dry-run", env=env)
+    assert (planned.exit_code, planned.stderr) == (0, "")
+    assert planned.stdout.splitlines()[-1] == f"would apply {stand_in_name('0.14')}"
+    assert call("db", "check", env=env).stdout == before
+    done = call("db", "upgrade", "--core-dir", str(folder), env=env)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert f"upgraded the pgflow core to {stand_in_name('0.14')}\n" in done.stdout
+    assert stand_in_name("0.14") in call("db", "check", env=env).stdout
+    back = call("db", "upgrade", "--core-version", "0.8.1", env=env)
+    assert (back.exit_code, back.stdout) == (1, "")
+    assert "nothing was changed: this database has had" in back.stderr
+    assert len(back.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["check", "install", "upgrade --core-version=0.8.1"])
 def test_a_database_that_cannot_be_reached_is_one_line_without_the_password(command: str) -> None:
-    result = call("db", command, "--dsn", "postgresql://me:hush-hush@127.0.0.1:1/shop")
+    result = call("db", *command.split(), "--dsn", "postgresql://me:hush-hush@127.0.0.1:1/shop")
     assert result.exit_code == 1
     assert result.stdout == ""
     assert "Connection refused" in result.stderr

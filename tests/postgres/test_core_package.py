@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
 import os
 import stat
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 
 from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.setup import core_package, npm
+from pgflow_starter.postgres.setup.core_package import INTEGRITY
 from pgflow_starter.postgres.setup.install import check, install
 
 
@@ -20,7 +25,7 @@ def genuine() -> bytes:
     """The real tarball, from the cache that the session's template database filled."""
     core_package.migrations()
     kept = core_package.cache_file()
-    return kept.read_bytes() if kept is not None and kept.exists() else npm.pack(core_package.PACKAGE)
+    return kept.read_bytes() if kept is not None and kept.exists() else npm.pack("@pgflow/core@0.8.1")
 
 
 @pytest.fixture
@@ -52,9 +57,9 @@ def serve(monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[str]:
 
 
 def test_the_migrations_come_in_name_order(genuine: bytes) -> None:
-    names = [migration.name for migration in core_package.migrations()]
+    names = [migration.name for migration in core_package.migrations().migrations]
     assert names == sorted(names)
-    assert names[0].endswith("pgflow_initial.sql")
+    assert names[0].endswith("pgflow_initial")
     assert len(names) == 12
 
 
@@ -74,9 +79,77 @@ def test_a_corrupt_cache_is_fetched_anew(
     own_cache.parent.mkdir(parents=True)
     own_cache.write_bytes(genuine[:-1] if spoilt is None else spoilt)
     asked = serve(monkeypatch, genuine)
-    assert len(core_package.migrations()) == 12
+    assert len(core_package.migrations().migrations) == 12
     assert len(asked) == 1
     assert own_cache.read_bytes() == genuine
+
+
+def test_another_version_is_fetched_once_and_known_by_what_the_registry_said_of_it(
+    own_cache: Path, genuine: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = serve(monkeypatch, genuine)
+
+    def published(package: str) -> tuple[str, str]:
+        asked.append(f"{package}?")
+        return "0.9.0", INTEGRITY
+
+    monkeypatch.setattr(core_package, "published", published)
+    core = core_package.migrations("0.9.0")
+    assert core_package.migrations("0.9.0") == core
+    assert (core.told, core.is_package) == ("the pgflow core 0.9.0", True)
+    assert asked == ["@pgflow/core@0.9.0?", "@pgflow/core@0.9.0"]
+    kept = own_cache.with_name("pgflow-core-0.9.0.tgz")
+    kept.write_bytes(genuine + b"\0")
+    assert core_package.migrations("0.9.0") == core
+    assert len(asked) == 4
+    assert kept.read_bytes() == genuine
+
+
+@pytest.mark.parametrize("integrity", ["sha512-AAAA", "sha512-!", "sha1-3q2+7w==", "", f"{INTEGRITY} sha512-AAAA"])
+def test_what_is_not_as_the_registry_says_is_refused(
+    own_cache: Path, genuine: bytes, monkeypatch: pytest.MonkeyPatch, integrity: str
+) -> None:
+    serve(monkeypatch, genuine)
+    monkeypatch.setattr(core_package, "published", lambda package: ("0.9.0", integrity))
+    with pytest.raises(SetupError, match=r"what npm fetched as @pgflow/core@0\.9\.0 is not the file published"):
+        core_package.migrations("0.9.0")
+    assert not own_cache.with_name("pgflow-core-0.9.0.tgz").exists()
+
+
+@pytest.mark.parametrize("version", ["latest", "^0.8.1", "file:../x", "0.8", "0.8.1 --registry=x", "../0.8.1", ""])
+def test_only_a_version_is_one(own_cache: Path, version: str) -> None:
+    with pytest.raises(SetupError, match="is no version of @pgflow/core: write three numbers"):
+        core_package.migrations(version)
+
+
+def test_a_core_that_is_too_old_for_us_is_refused(
+    own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "old.tgz"
+    with tarfile.open(file, "w:gz") as archive:
+        name = "package/dist/supabase/migrations/20250429164909_pgflow_initial.sql"
+        archive.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+    content = file.read_bytes()
+    serve(monkeypatch, content)
+    integrity = base64.b64encode(hashlib.sha512(content).digest()).decode()
+    monkeypatch.setattr(core_package, "published", lambda package: ("0.1.0", f"sha512-{integrity}"))
+    with pytest.raises(SetupError, match=r"the pgflow core 0\.1\.0 is older than 0\.8\.1"):
+        core_package.migrations("0.1.0")
+
+
+def test_the_newest_version_is_npm_s_latest(own_cache: Path, tmp_path: Path) -> None:
+    fake_npm(tmp_path, f"echo '{json.dumps({'version': '0.99.0', 'dist.integrity': 'sha512-x'})}'")
+    assert core_package.latest() == "0.99.0"
+    for answer in ("", "nonsense", "[]", '"0.99.0"', "{}"):
+        fake_npm(tmp_path, f"echo '{answer}'")
+        with pytest.raises(SetupError, match="could not look up @pgflow/core@latest: its answer cannot be understood"):
+            core_package.latest()
+
+
+def test_a_version_that_there_is_not_is_told_as_npm_tells_it(own_cache: Path, tmp_path: Path) -> None:
+    fake_npm(tmp_path, "echo 'npm error code E404\nnpm error 404 No match found for version 9.9.9' >&2; exit 1")
+    with pytest.raises(SetupError, match=r"look up @pgflow/core@9\.9\.9: 404 No match found for version 9\.9\.9$"):
+        core_package.migrations("9.9.9")
 
 
 def test_a_cache_that_cannot_be_written_is_no_failure(
@@ -84,7 +157,7 @@ def test_a_cache_that_cannot_be_written_is_no_failure(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", os.devnull)
     serve(monkeypatch, genuine)
-    assert len(core_package.migrations()) == 12
+    assert len(core_package.migrations().migrations) == 12
 
 
 def test_another_file_than_the_published_one_is_refused(

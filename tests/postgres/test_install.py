@@ -9,8 +9,8 @@ from psycopg.conninfo import make_conninfo
 
 from pgflow_starter.errors import DatabaseError, SetupError
 from pgflow_starter.postgres.setup import core_package
-from pgflow_starter.postgres.setup.core_package import Migration
 from pgflow_starter.postgres.setup.install import check, install
+from pgflow_starter.postgres.setup.migrations import Migration, Source
 from tests.postgres.install_rig import run, value
 
 
@@ -41,9 +41,10 @@ def test_installations_at_the_same_time_leave_one(empty_database: str) -> None:
 
 
 def test_a_failing_migration_leaves_nothing_behind(empty_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = (*core_package.migrations(), Migration("9_broken.sql", "create table pgflow.more (); select 1/0"))
-    monkeypatch.setattr(core_package, "migrations", lambda: broken)
-    with pytest.raises(DatabaseError, match=r"9_broken.sql failed, nothing was changed: division by zero") as caught:
+    broken = Migration("9_broken", "create table pgflow.more (); select 1/0")
+    core = Source("a core", (*core_package.migrations().migrations, broken))
+    monkeypatch.setattr(core_package, "migrations", lambda: core)
+    with pytest.raises(DatabaseError, match=r"9_broken failed, nothing was changed: division by zero") as caught:
         install(empty_database)
     assert caught.value.sqlstate == "22012"
     assert len(check(empty_database).missing) == 2
@@ -112,12 +113,12 @@ def test_a_strangers_schema_that_comes_in_between_is_not_left_with_anything(
     stranger = f"stranger_{name}"
     run(empty_database, f"create role {stranger}")
 
-    def late() -> tuple[Migration, ...]:
+    def late() -> Source:
         run(empty_database, f"create schema realtime authorization {stranger}")
-        return ()
+        return genuine
 
     genuine = core_package.migrations()
-    monkeypatch.setattr(core_package, "migrations", lambda: (late(), genuine)[1])
+    monkeypatch.setattr(core_package, "migrations", late)
     try:
         with pytest.raises(SetupError, match="schema realtime belongs to role"):
             install(empty_database)

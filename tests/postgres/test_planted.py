@@ -45,7 +45,7 @@ def sown(empty_database: str) -> Iterator[str]:
         importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
     ]
     texts = [text for module in modules for text in vars(module).values() if isinstance(text, str)]
-    texts += [migration.sql.lower() for migration in core_package.migrations()]
+    texts += [migration.sql.lower() for migration in core_package.migrations().migrations]
     with plain_role(empty_database, "create on schema public") as gardener:
         plant(gardener, functions_in(texts))
         yield empty_database

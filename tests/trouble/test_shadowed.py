@@ -52,7 +52,10 @@ as 'select pgflow.add_step($1, $2, $3, $4, $5, $6, $7, $8)'
 MODULES = [
     importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
 ]
-SETTING_UP = ("admin", "changing", "deleting", "grants", "install", "inventory", "syncing")
+SETTING_UP = (
+    *("adapting", "admin", "applied", "changing", "deleting", "grants", "hardening", "install", "inventory"),
+    *("laying_down", "syncing", "upgrade"),
+)
 """Modules that set databases up or look into them, with a path of their own."""
 
 

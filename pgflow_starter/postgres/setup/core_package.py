@@ -3,54 +3,63 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 import io
 import os
+import re
 import tarfile
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
+from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import SetupError
-from pgflow_starter.postgres.setup.npm import pack
+from pgflow_starter.postgres.setup.migrations import OLDEST, Migration, Source
+from pgflow_starter.postgres.setup.npm import pack, published
 
 VERSION = "0.8.1"
-PACKAGE = f"@pgflow/core@{VERSION}"
+PACKAGE = "@pgflow/core"
 INTEGRITY = "sha512-ElLPkKGPjttBsjlLJfn4CcMeiFwtuUhUNuFADwhQjdrg+netkeONY12oxcbPSBMqBWXVAuKriLq+1T1dCPEWPQ=="
 
 _MIGRATIONS = "package/dist/supabase/migrations/"
+_VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}(-[0-9A-Za-z.-]{1,40})?")
 
 
-class Migration(NamedTuple):
-    """One migration file of the core."""
-
-    name: str
-    sql: str
+def latest() -> str:
+    """The newest version, as npm has it. Takes 2 minutes at most. Raises SetupError."""
+    return published(f"{PACKAGE}@latest")[0]
 
 
-def migrations() -> tuple[Migration, ...]:
-    """The core's migrations in the order in which they apply.
+def migrations(version: str = VERSION) -> Source:
+    """The migrations of that version of the core.
 
-    From the cache without any network; else npm fetches them, which takes 2 minutes at most. Raises SetupError. Safe
-    from any thread and process: the cached file is replaced as a whole.
+    From the cache without any network; else npm fetches them, which takes 4 minutes at most. 0.8.1 is the file that is
+    known here; another version the one that npm's registry has published. Raises SetupError. Safe from any thread and
+    process: a cached file is replaced as a whole.
     """
+    if not _VERSION.fullmatch(version):
+        raise SetupError(f"{one_line(version, 60)!r} is no version of {PACKAGE}: write three numbers, as in 0.14.1")
     found: list[Migration] = []
-    with tarfile.open(fileobj=io.BytesIO(_tarball()), mode="r:gz") as archive:
+    with tarfile.open(fileobj=io.BytesIO(_tarball(version)), mode="r:gz") as archive:
         for member in archive:
-            name = member.name.removeprefix(_MIGRATIONS)
-            if name == member.name or "/" in name or not name.endswith(".sql") or not member.isfile():
+            file = member.name.removeprefix(_MIGRATIONS)
+            if file == member.name or "/" in file or not file.endswith(".sql") or not member.isfile():
                 continue
             content = archive.extractfile(member)
             if content is not None:
-                found.append(Migration(name, content.read().decode()))
+                name = file.removesuffix(".sql")
+                found.append(Migration(name, content.read().decode(), *name.split("_", 1)))
     if not found:
-        raise SetupError(f"{PACKAGE} holds no migrations")
-    return tuple(sorted(found))
+        raise SetupError(f"{PACKAGE}@{version} holds no migrations")
+    source = Source(f"the pgflow core {version}", tuple(sorted(found)), is_package=True)
+    if OLDEST not in source.names:
+        raise SetupError(f"{source.told} is older than 0.8.1, which works here: take a newer one")
+    return source
 
 
-def cache_file() -> Path | None:
+def cache_file(version: str = VERSION) -> Path | None:
     """Where the tarball is kept: below $XDG_CACHE_HOME or ~/.cache; None where there is neither."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     try:
@@ -58,32 +67,40 @@ def cache_file() -> Path | None:
         root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
     except RuntimeError:
         return None
-    return root / "pgflow_starter" / f"pgflow-core-{VERSION}.tgz"
+    return root / "pgflow_starter" / f"pgflow-core-{version}.tgz"
 
 
-def _tarball() -> bytes:
-    kept = cache_file()
+def _tarball(version: str) -> bytes:
+    kept = cache_file(version)
+    # What the registry said of it is kept beside it.
+    sum_file = kept.with_suffix(".integrity") if kept is not None and version != VERSION else None
     if kept is not None:
-        try:
+        with suppress(OSError, UnicodeDecodeError):
             content = kept.read_bytes()
-        except OSError:
-            content = b""
-        if _is_genuine(content):
-            return content
-    content = pack(PACKAGE)
-    if not _is_genuine(content):
+            if _is_genuine(content, sum_file.read_text() if sum_file else INTEGRITY):
+                return content
+    integrity = INTEGRITY if version == VERSION else published(f"{PACKAGE}@{version}")[1]
+    content = pack(f"{PACKAGE}@{version}")
+    if not _is_genuine(content, integrity):
         raise SetupError(
-            f"what npm fetched as {PACKAGE} is not the file published under that version (its sha512 differs): "
-            "nothing was installed; look at the registry that npm is configured to use"
+            f"what npm fetched as {PACKAGE}@{version} is not the file published under that version (its sha512"
+            " differs): nothing was installed; look at the registry that npm is configured to use"
         )
     if kept is not None:
         _keep(kept, content)
+        if sum_file is not None:
+            _keep(sum_file, integrity.encode())
     return content
 
 
-def _is_genuine(content: bytes) -> bool:
-    algorithm, _, expected = INTEGRITY.partition("-")
-    return hmac.compare_digest(base64.b64encode(hashlib.new(algorithm, content).digest()).decode(), expected)
+def _is_genuine(content: bytes, integrity: str) -> bool:
+    """By a sha512 alone: older sums can be met by another file."""
+    algorithm, _, expected = integrity.partition("-")
+    if algorithm != "sha512":
+        return False
+    with suppress(binascii.Error, ValueError):
+        return hmac.compare_digest(base64.b64decode(expected, validate=True), hashlib.sha512(content).digest())
+    return False
 
 
 def _keep(target: Path, content: bytes) -> None:

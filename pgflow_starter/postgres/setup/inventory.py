@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pgflow_starter.errors import NotInstalledError
+from pgflow_starter.postgres.setup import applied
 from pgflow_starter.postgres.setup.admin import Connection, limited, session
 from pgflow_starter.postgres.stores import needs, refusals, rights
 from pgflow_starter.postgres.stores.fast_lane.known_cores import Core, look
@@ -68,6 +69,8 @@ class Inventory:
     notes: tuple[str, ...] = ()
     core: str | None = None
     """The versions of the pgflow core that have what there is: it tells none itself."""
+    last_migration: str | None = None
+    """The last of pgflow's migrations that the core has had, where that is known."""
     fast_lane: str | None = field(default=None, compare=False)
     """Whether set-based statements may stand in for the core's functions, and why not; None where nothing can run."""
     role: str | None = field(default=None, compare=False)
@@ -145,6 +148,7 @@ def take_inventory(connection: Connection) -> Inventory:
     pgflow: Literal["present", "partial", "missing"] = "missing"
     if there.has_pgflow_schema:
         pgflow = "partial" if "create_flow" in pgflow_lacks else "present"
+    had = applied.look(connection) if pgflow == "present" else None
     notes = []
     if pgmq != "missing" and "pgmq.enable_notify_insert" not in functions:
         notes = ["pgmq has no enable_notify_insert: signal_strategy='polling' works, 'notify' needs a newer pgmq"]
@@ -158,6 +162,7 @@ def take_inventory(connection: Connection) -> Inventory:
         pgflow_problem=_pgflow_problem(pgflow, pgflow_lacks),
         notes=(*notes, *strangers(connection)),
         core=_core(there) if pgflow == "present" else None,
+        last_migration=had.last if had else None,
     )
 
 
@@ -191,5 +196,5 @@ def _pgflow_problem(pgflow: str, lacks: list[str]) -> str | None:
         remedy = f"make sure that it holds nothing of yours, DROP SCHEMA pgflow CASCADE, then {INSTALL}"
         return f"schema pgflow exists without create_flow, as a broken-off installation leaves it: {remedy}"
     if lacks:
-        return f"the pgflow core is too old, it has no {', '.join(lacks)}: apply pgflow's own newer migrations"
+        return f"the pgflow core is too old, it has no {', '.join(lacks)}: run `pgflow-starter db upgrade`"
     return None

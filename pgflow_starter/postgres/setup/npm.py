@@ -1,13 +1,16 @@
-"""The npm program: where it is, and one package's tarball from it."""
+"""The npm program: where it is, what is published, and one package's tarball from it."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pgflow_starter.errors import SetupError
@@ -31,20 +34,40 @@ def pack(package: str, timeout: float = TIMEOUT) -> bytes:
 
     Raises SetupError: no npm, no network, no such package, too slow.
     """
-    with tempfile.TemporaryDirectory(prefix="pgflow-npm-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        command = [*_npm(), "pack", package, "--ignore-scripts", "--no-progress", "--no-update-notifier"]
-        # A cache of its own: the user's may not be writable. Few retries: without a network the answer comes soon.
-        command += ["--cache", str(folder / "cache"), "--fetch-retries", "1", "--fetch-retry-mintimeout", "1000"]
-        target = folder / "out"
-        target.mkdir()
-        # Else npm looks for a project in the folders above, where others may have put one with settings of theirs.
-        (target / "package.json").write_text("{}")
-        said = _run(command, target, folder / "stderr", timeout)
-        tarballs = sorted(target.glob("*.tgz"))
+    with _folder() as folder:
+        said = _run(["pack", package, "--ignore-scripts"], folder, timeout)
+        tarballs = sorted(folder.glob("*.tgz"))
         if said is not None or not tarballs:
             raise SetupError(f"npm could not fetch {package}: {said or 'it wrote no file'}; is the network there?")
         return tarballs[0].read_bytes()
+
+
+def published(package: str, timeout: float = TIMEOUT) -> tuple[str, str]:
+    """The version that the registry has for `name@version` or `name@tag`, and the integrity of its tarball.
+
+    Takes `timeout` seconds at most. Raises SetupError as `pack`.
+    """
+    with _folder() as folder:
+        said = _run(["view", package, "version", "dist.integrity", "--json"], folder, timeout)
+        try:
+            if said is None:
+                told = json.loads((folder.parent / "stdout").read_text(encoding="utf-8"))
+                return str(told["version"]), str(told["dist.integrity"])
+        except (ValueError, TypeError, KeyError):
+            said = "its answer cannot be understood"
+        question = "" if "404" in said else "; is the network there?"
+        raise SetupError(f"npm could not look up {package}: {said}{question}")
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """An empty folder to run npm in, with room beside it."""
+    with tempfile.TemporaryDirectory(prefix="pgflow-npm-", ignore_cleanup_errors=True) as name:
+        target = Path(name, "out")
+        target.mkdir()
+        # Else npm looks for a project in the folders above, where others may have put one with settings of theirs.
+        (target / "package.json").write_text("{}")
+        yield target
 
 
 def environment() -> dict[str, str]:
@@ -69,16 +92,20 @@ def _npm() -> list[str]:
     raise SetupError(f"the pgflow core is fetched with npm, and there is none here: {_REMEDY}")
 
 
-def _run(command: list[str], cwd: Path, errors: Path, timeout: float) -> str | None:
-    """None when the command succeeded, else what it said. Raises SetupError."""
+def _run(arguments: list[str], folder: Path, timeout: float) -> str | None:
+    """None when npm succeeded, else what it said; its output is in `stdout` beside the folder. Raises SetupError."""
+    # A cache of its own: the user's may not be writable. Few retries: without a network the answer comes soon.
+    command = [*_npm(), *arguments, "--no-progress", "--no-update-notifier", "--cache", str(folder.parent / "cache")]
+    command += ["--fetch-retries", "1", "--fetch-retry-mintimeout", "1000"]
+    errors = folder.parent / "stderr"
     # Into files rather than pipes: a pipe would be held open by a child that survives the time limit.
-    with errors.open("wb") as stderr:
+    with errors.open("wb") as stderr, (folder.parent / "stdout").open("wb") as stdout:
         try:
             done = subprocess.run(
                 command,
-                cwd=cwd,
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=stdout,
                 stderr=stderr,
                 timeout=timeout,
                 env=environment(),

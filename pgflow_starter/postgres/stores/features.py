@@ -106,7 +106,7 @@ def detect(conn: Connection) -> Features:
         raise NotInstalledError(msg)
     core, claims = f"the pgflow core in database {there.database!r}", there.arguments("pgflow.start_tasks")
     if not claims or not any("step_type" in arguments for arguments in there.arguments("pgflow.add_step")):
-        msg = f"{core} is older than 0.8.1; upgrade it with pgflow's own migrations"
+        msg = f"{core} is older than 0.8.1; run `pgflow-starter db upgrade`"
         raise NotInstalledError(msg)
     by_queue = there.takes("pgflow.start_tasks", _WITH_QUEUE)
     if not by_queue and not there.takes("pgflow.start_tasks", _WITHOUT_QUEUE):

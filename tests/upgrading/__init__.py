@@ -1,0 +1,1 @@
+"""A database that has one core is brought to a newer one."""
