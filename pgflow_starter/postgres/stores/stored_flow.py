@@ -21,7 +21,7 @@ NEIGHBOUR_HEARD = 300
 # steps as whole rows, for older cores have no conditions, and no queues for steps.
 _STORED = f"""
 select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
-       array(select q.name from unnest(f.queues) as q (name)
+       array(select q.name from pg_catalog.unnest(f.queues) as q (name)
              where not exists (select from pgmq.meta where queue_name::text = q.name)),
        array(select distinct w.function_name from pgflow.workers w
              where w.queue_name = any(f.queues) and w.last_heartbeat_at > now() - interval '{NEIGHBOUR_HEARD} s'
