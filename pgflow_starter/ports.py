@@ -13,7 +13,7 @@ from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, Outage
 
 if TYPE_CHECKING:  # loaded with the first worker
-    from pgflow_starter.core.evidence import Evidence, TaskKey
+    from pgflow_starter.core.evidence import Evidence, MessageKey, TaskKey
     from pgflow_starter.core.failure import RecordOutcome
     from pgflow_starter.core.task import Claimed, Outcome, Task
 
@@ -102,12 +102,16 @@ class MessageObserver(Protocol):
 
 class Compiled(NamedTuple):
     """What compiling found: the definition in force, with the stored options, and where the stored flow differs from
-    the code; whether `options_differ`, which `flow sync` mends."""
+    the code; whether `options_differ`, which `flow sync` mends.
+
+    `queues`: those of its steps, where each has one; none where the flow has one of its own name.
+    """
 
     created: bool
     definition: FlowDefinition
     differences: tuple[str, ...] = ()
     options_differ: bool = False
+    queues: tuple[str, ...] = ()
 
 
 class FlowStore(Protocol):
@@ -147,7 +151,7 @@ class TaskStore(Protocol):
         """
 
     def look(self, workers: Sequence[tuple[UUID, str]]) -> list[float | None]:
-        """For each worker (id, queue): in how many seconds its queue has a visible message, None when it has none.
+        """For each worker (id, slug): in how many seconds a queue of its has a visible message, None when it has none.
 
         0 also where the claim will fail.
         """
@@ -176,9 +180,9 @@ class TaskStore(Protocol):
         """
 
     def evidence(
-        self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[int]]
+        self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[MessageKey]]
     ) -> Mapping[str, Evidence]:
-        """What there is to say of each of these queues.
+        """What there is to say of the queues of each of these flows.
 
         Tasks that were `lost` are looked at again; of the `doubted` messages were read that could not be started, these
         among them.

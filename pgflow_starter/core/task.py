@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from pgflow_starter.core.evidence import TaskKey
+from pgflow_starter.core.evidence import MessageKey, TaskKey
 
 
 class Lazy:
@@ -47,6 +47,7 @@ class Task(NamedTuple):
     Nothing in it is another task's, for handlers may change what they are given. `flow_input` is data or `LazyJson`.
     `unreadable` says why the input cannot be had in Python, where that is so: PostgreSQL stores JSON that is nested
     deeper, and integers that are longer, than Python's parser takes. `headers` are the message's, as JSON text.
+    `step_queue`: that of its step, where each step of its flow has one.
     """
 
     run_id: UUID
@@ -59,6 +60,17 @@ class Task(NamedTuple):
     flow_input: Any
     unreadable: str | None = None
     headers: str | None = None
+    step_queue: str | None = None
+
+    @property
+    def queue(self) -> str:
+        """The one that its message is in."""
+        return self.step_queue or self.flow_slug
+
+    @property
+    def message(self) -> MessageKey:
+        """What tells its message from all others."""
+        return self.queue, self.msg_id
 
     @property
     def key(self) -> TaskKey:
@@ -73,18 +85,37 @@ class Claimed(NamedTuple):
     messages had no task to be started and are left alone for a while, `refused` says of which message, and why, the
     task could not be; of `locked` ones it is queued, and somebody has it locked. `hidden` names the tables of which row
     level security hides rows for certain, where that is why none was, `veiled` those of which it may hide some.
-    Tasks of the `unknown` steps, which the worker's code does not have, were given back.
+    Tasks of the `unknown` steps, which the worker's code does not have, were given back. `queue` is the one of a step
+    that this is said of, where each step has one.
     """
 
     read: int
     tasks: tuple[Task, ...]
     visible_in: float | None = None
     nobodys: int = 0
-    refused: tuple[tuple[int, str], ...] = ()
+    refused: tuple[tuple[MessageKey, str], ...] = ()
     hidden: tuple[str, ...] = ()
     veiled: tuple[str, ...] = ()
     locked: int = 0
     unknown: frozenset[str] = frozenset()
+    queue: str | None = None
+
+    def and_of(self, other: Claimed) -> Claimed:
+        """Both, of two queues of one flow; what there is to be said is named by the first."""
+        visible = [seconds for seconds in (self.visible_in, other.visible_in) if seconds is not None]
+        said = self if self.nobodys or self.locked or self.hidden or self.veiled else other
+        return Claimed(
+            self.read + other.read,
+            self.tasks + other.tasks,
+            min(visible, default=None),
+            self.nobodys + other.nobodys,
+            self.refused + other.refused,
+            tuple(dict.fromkeys(self.hidden + other.hidden)),
+            tuple(dict.fromkeys(self.veiled + other.veiled)),
+            self.locked + other.locked,
+            self.unknown | other.unknown,
+            said.queue,
+        )
 
 
 class OutcomeKind(StrEnum):

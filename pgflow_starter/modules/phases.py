@@ -56,10 +56,10 @@ class RegistrationPhases:
             case Phase.WORKER:
                 return Together(partial(self._start_worker, spec))
             case Phase.NOTIFY_DB:
-                slug = self._slug(spec)
-                if self._flow_store.notifies(slug, self._throttle_ms):
-                    return Here(lambda: None)  # all is so already
-                return InLane(partial(self._flow_store.enable_notify, slug, self._throttle_ms))
+                queues = self._workers.queues_of(self._slug(spec))
+                silent = [queue for queue in queues if not self._flow_store.notifies(queue, self._throttle_ms)]
+                # Where there are none, all is so already.
+                return InLane(partial(self._enable_notify, silent)) if silent else Here(lambda: None)
             case Phase.NOTIFY_REGISTER:
                 return Listen(partial(self._listen, spec))
 
@@ -83,16 +83,24 @@ class RegistrationPhases:
             return [False] * len(specs)  # each by itself meets the error that is its own
 
     def _listen(self, spec: ModuleSpec, done: Callable[[BaseException | None], object]) -> None:
-        slug = self._slug(spec)
-        wake = partial(self._workers.wake, slug)
+        slug, listener = self._slug(spec), self._listener
+        queues = iter(self._workers.queues_of(slug))
 
-        def answer(error: BaseException | None) -> None:
+        def listen_to_next(error: BaseException | None = None) -> None:
+            queue = next(queues, None) if error is None else None
+            if queue is not None and listener is not None:
+                listener.listen(queue, partial(self._workers.wake, queue), listen_to_next)
+                return
             if error is None:
                 self._workers.listening(slug)
             done(error)
 
-        if self._listener is not None:
-            self._listener.listen(slug, wake, answer)
+        if listener is not None:
+            listen_to_next()
+
+    def _enable_notify(self, queues: Sequence[str], scope: CancelScope) -> None:
+        for queue in queues:
+            self._flow_store.enable_notify(queue, self._throttle_ms, scope)
 
     def _slug(self, spec: ModuleSpec) -> str:
         return self._registry.of(spec).definition.slug
@@ -119,6 +127,7 @@ class RegistrationPhases:
 
     def _in_force(self, spec: ModuleSpec, compiled: Compiled) -> FlowDefinition:
         slug = compiled.definition.slug
+        self._workers.supply(slug, compiled.queues)
         # Said once, not at each attempt.
         if compiled.differences and self._warned.get(slug) != compiled.differences:
             self._warned[slug] = compiled.differences

@@ -7,7 +7,7 @@ from math import inf
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type, reason_for_logs
-from pgflow_starter.core.evidence import Evidence, TaskKey, hidden_tables, lost_messages, shown_again
+from pgflow_starter.core.evidence import Evidence, MessageKey, TaskKey, hidden_tables, lost_messages, shown_again
 from pgflow_starter.core.task import Claimed
 from pgflow_starter.core.trouble import LASTING, TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError
@@ -28,7 +28,7 @@ class ClaimTroubles:
         self._work_moved_at = -inf
         self._claimed_nothing_at = -inf
         self._overdue_since: float | None = None
-        self.refused: set[int] = set()
+        self.refused: set[MessageKey] = set()
         """Messages of which the task could not be started."""
         self.lost: tuple[TaskKey, ...] = ()
         """Tasks whose message was gone when somebody looked."""
@@ -50,7 +50,7 @@ class ClaimTroubles:
         """A claim went through."""
         self._troubles.end(TroubleKind.CLAIMS_REFUSED)
         if claimed.refused or self.refused:
-            self.refused -= {task.msg_id for task in claimed.tasks}
+            self.refused -= {task.message for task in claimed.tasks}
             self.refused |= {message for message, _ in claimed.refused}
         if claimed.tasks:
             self.recorded()
@@ -64,15 +64,15 @@ class ClaimTroubles:
                 f"none of the messages that were read can be started, for {hidden_tables(claimed.hidden)}",
             )
         elif claimed.refused:
-            message, why = claimed.refused[0]
+            (_, message), why = claimed.refused[0]
             every = len(self.refused) >= ALL_REFUSED
             said = f"the tasks of {len(self.refused)} messages cannot be started, of message {message} first: {why}"
         elif claimed.locked:
-            said = f"the tasks of {claimed.locked} messages in pgmq.q_{self._queue} cannot be started"
+            said = f"the tasks of {claimed.locked} messages in pgmq.q_{claimed.queue or self._queue} cannot be started"
             self._judge_locked(said, claimed.locked >= ALL_REFUSED, self._moved_at())
             return
         elif claimed.nobodys:
-            every, said = False, self._nobodys(claimed.veiled)
+            every, said = False, self._nobodys(claimed.queue or self._queue, claimed.veiled)
         else:
             return
         kind = "42501" if claimed.hidden else ""
@@ -112,7 +112,9 @@ class ClaimTroubles:
         if self._overdue_since is None:
             self._overdue_since = now
         elif self._claimed_nothing_at > self._overdue_since:
-            said = f"{evidence.overdue} messages in pgmq.q_{self._queue} are visible and cannot be read"
+            said = (
+                f"{evidence.overdue} messages in pgmq.q_{evidence.queue or self._queue} are visible and cannot be read"
+            )
             self._judge_locked(said, True, moved_at, self._overdue_since)
         return True
 
@@ -124,13 +126,13 @@ class ClaimTroubles:
         """When tasks of its own were last started or recorded; while some run work moves all the time."""
         return inf if self._busy() else self._work_moved_at
 
-    def _nobodys(self, veiled: tuple[str, ...]) -> str:
+    def _nobodys(self, queue: str, veiled: tuple[str, ...]) -> str:
         if veiled:
             return (
-                f"messages in pgmq.q_{self._queue} belong to no task that this role can see, and row level security of"
+                f"messages in pgmq.q_{queue} belong to no task that this role can see, and row level security of"
                 f" {', '.join(veiled)} may hide theirs: {shown_again(veiled[0])}"
             )
         return (
-            f"messages in pgmq.q_{self._queue} belong to no task that can be started: they are put aside, for longer"
+            f"messages in pgmq.q_{queue} belong to no task that can be started: they are put aside, for longer"
             " each time, until pgmq.archive or pgmq.delete takes them away"
         )

@@ -139,7 +139,7 @@ class Claims:
 
     @property
     def wired_as(self) -> tuple[UUID, str]:
-        """The worker's id and its queue."""
+        """The worker's id and its flow."""
         return self._worker_id(), self._definition.slug
 
     def saw_nothing(self, visible_in: float | None) -> None:
@@ -288,7 +288,7 @@ class Claims:
             self._log.info("claims are of their usual size again")
         if claimed.nobodys:
             self._log.debug("%d messages belong to no task that could be started: they are put aside", claimed.nobodys)
-        for message, why in claimed.refused:
+        for (_, message), why in claimed.refused:
             self._log.debug("the task of message %d cannot be started, and is put aside: %s", message, why)
         self._claim_troubles.judge(claimed)
         if claimed.hidden:

@@ -26,7 +26,7 @@ def execute(
     if task.unreadable is not None:
         text = error_text(f"the input cannot be read: {task.unreadable}")
         return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=text, error_type="ValueError"), None
-    run_id, flow_slug, step_slug, task_index, msg_id, attempt, given, flow_input, _, _ = task
+    run_id, flow_slug, step_slug, task_index, msg_id, attempt, given, flow_input, _, _, _ = task
     logger: Any = Lazy(partial(handler_log, run_id, flow_slug, step_slug, task_index, attempt))
     ends: Any = cancelled  # each made when the handler looks at it: most do not
     ctx = TaskContext(run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger)

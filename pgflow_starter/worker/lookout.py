@@ -36,7 +36,7 @@ class Looking(Protocol):
 
     @property
     def wired_as(self) -> tuple[UUID, str]:
-        """The worker's id and its queue."""
+        """The worker's id and its flow."""
 
     def poll_soon(self) -> None:
         """There is something to claim, or nobody knows."""

@@ -35,6 +35,8 @@ class Workers:
         self._call_timeout = call_timeout
         self._lock = threading.Lock()
         self._cells: dict[str, WorkerCell] = {}
+        self._queues: dict[str, Sequence[str]] = {}
+        self._flows: dict[str, str] = {}
 
     def cells(self) -> list[WorkerCell]:
         """All of them."""
@@ -75,21 +77,30 @@ class Workers:
         specs = [self._spec(cell) for cell in cells]
         return set(self._tree.call(SUPERVISOR_ID, "ensure_children", specs, timeout=self._call_timeout))
 
-    def wake(self, slug: str) -> None:
+    def supply(self, slug: str, queues: Sequence[str]) -> None:
+        """These are the flow's queues: each of its steps has one."""
+        self._queues[slug] = queues
+        self._flows.update(dict.fromkeys(queues, slug))
+
+    def queues_of(self, slug: str) -> Sequence[str]:
+        """The flow's; the one of its own name unless it was supplied with others."""
+        return self._queues.get(slug) or (slug,)
+
+    def wake(self, queue: str) -> None:
         """A notification for that queue came."""
-        cell = self._cells.get(slug)
+        cell = self._cells.get(self._flows.get(queue, queue))
         if cell is not None:
             cell.wake()
 
     def listening(self, slug: str) -> None:
-        """LISTEN is in force for that queue."""
+        """LISTEN is in force for the flow's queues."""
         cell = self._cells.get(slug)
         if cell is not None:
             cell.listening()
 
-    def troubles_of(self, slug: str) -> Troubles:
+    def troubles_of(self, queue: str) -> Troubles:
         """Those of the queue's worker, which there must be."""
-        return self._cells[slug].troubles
+        return self._cells[self._flows.get(queue, queue)].troubles
 
     def trouble_of_all(self, slug: str | None, lasting: bool) -> Trouble | None:
         """What keeps the queue's worker from all work, or has for a while."""

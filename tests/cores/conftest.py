@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from tests.cores.by_steps import compiled
 from tests.cores.stand_in import CORES, INSTALLED, Admin, cores_since, upgrade
 from tests.support.databases import fresh_database
 
@@ -65,4 +66,12 @@ queues_database = _fresh_since("0.17")
 def admin(database: str) -> Iterator[Admin]:
     """A connection to the database, to look and to interfere with."""
     with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def by_steps(queues_database: str) -> Iterator[Admin]:
+    """Another runtime's connection to it; it has compiled the shop with a queue for each step."""
+    with psycopg.connect(queues_database, autocommit=True) as connection:
+        assert compiled(connection) == "compiled"
         yield connection

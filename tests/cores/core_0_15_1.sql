@@ -114,12 +114,12 @@ begin
             update pgflow.step_tasks t
             set status = 'queued', started_at = null, last_worker_id = null,
                 requeued_count = t.requeued_count + 1, last_requeued_at = now()
-            where t.message_id = task.message_id and t.flow_slug = task.flow_slug;
+            where t.run_id = task.run_id and t.step_slug = task.step_slug and t.task_index = task.task_index;
             perform pgmq.set_vt(task.flow_slug, task.message_id, 0);
             requeued := requeued + 1;
         else
             update pgflow.step_tasks t set permanently_stalled_at = now()
-            where t.message_id = task.message_id and t.flow_slug = task.flow_slug;
+            where t.run_id = task.run_id and t.step_slug = task.step_slug and t.task_index = task.task_index;
             perform pgmq.archive(task.flow_slug, task.message_id);
         end if;
     end loop;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -59,28 +61,42 @@ def has(connection: Admin, function: str) -> bool:
     return connection.execute("select to_regproc(%s) is not null", (f"pgflow.{function}",)).fetchone() == (True,)
 
 
-def claim_and_die(admin: Admin, slug: str) -> UUID:
-    """A worker starts all tasks that are visible, a day ago, and is not heard of again."""
+def claim_and_die(admin: Admin, slug: str, step: str | None = None) -> UUID:
+    """A worker starts all tasks that are visible, a day ago, and is not heard of again.
+
+    Of a `step` where each has a queue.
+    """
     worker = uuid4()
+    queue = slug if step is None else f"{slug}__{step}"
     admin.execute(
         "insert into pgflow.workers (worker_id, queue_name, function_name, last_heartbeat_at)"
         " values (%s, %s, %s, now() - interval '1 day')",
-        (worker, slug, slug),
+        (worker, queue, slug),
     )
     admin.execute(
-        "select * from pgmq.read(%(slug)s, 600, 100) m, " + start_tasks(admin),
-        {"slug": slug, "worker": worker},
+        "select * from pgmq.read(%(queue)s, 600, 100) m, " + start_tasks(admin),
+        {"slug": slug, "queue": queue, "step": step, "worker": worker},
     )
     make_old(admin, slug)
     return worker
 
 
+@contextmanager
+def new_role(admin: Admin) -> Iterator[str]:
+    """One that has no right here."""
+    name = f"least_{admin.info.dbname}"
+    admin.execute(f"create role {name} login".encode())
+    yield name
+    admin.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = %s", (name,))
+    admin.execute(f"drop owned by {name} cascade; drop role {name}".encode())
+
+
 def start_tasks(admin: Admin) -> str:
-    """A call of the core's start_tasks for message `m` of queue `%(slug)s`, by `%(worker)s`; its rows are `t`."""
+    """A call of the core's start_tasks for message `m` of `%(queue)s`, by `%(worker)s`; its rows are `t`."""
     by_queue = admin.execute(
         "select 'queue_name' = any(proargnames) from pg_proc where oid::regproc::text = 'pgflow.start_tasks'"
     )
-    queue = ", %(slug)s" if by_queue.fetchone() == (True,) else ""
+    queue = ", %(queue)s, %(step)s" if by_queue.fetchone() == (True,) else ""
     return f"pgflow.start_tasks(%(slug)s, array[m.msg_id], %(worker)s{queue}) t"
 
 

@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
 
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
@@ -17,7 +16,7 @@ from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.cores.stand_in import CORES, Admin, attempts, cores_since, upgrade
 from tests.support.database import NoScope, opened
-from tests.support.starters import await_state, echo_job, running, state
+from tests.support.starters import await_state, echo_job, running
 from tests.support.waiting import eventually
 
 WAIT = 20.0
@@ -121,28 +120,6 @@ def test_tasks_of_a_step_that_the_code_has_not_are_left_alone_by_all_claims_but_
     assert claims[0].unknown == {"another"}
     visible = admin.execute("select count(*) from pgmq.q_echo where vt <= clock_timestamp() and read_ct = 1").fetchone()
     assert visible == (2,)
-
-
-def test_a_flow_with_a_queue_for_each_step_is_refused_with_the_reason_and_keeps_no_other(
-    queues_database: str,
-) -> None:
-    flow, job = pgflow.Flow("shipping"), echo_job()
-    flow.step(slug="order")(lambda given, ctx: given)
-    step: dict[str, Any] = {"slug": "order", "stepType": "single", "dependencies": []}
-    with psycopg.connect(queues_database, autocommit=True) as connection:
-        connection.execute(
-            "select pgflow.ensure_flow_compiled('shipping', %s, 'step')",
-            (Jsonb({"steps": [step], "options": {"maxAttempts": 3, "baseDelay": 5, "timeout": 60}}),),
-        )
-        with running(queues_database, flows=[flow], jobs=[job]) as starter:
-            ended = await_state(starter, flow, lambda s: s.status is pgflow.ModuleStatus.FAILED_PERMANENT)
-            starter.await_ready(WAIT)
-            assert state(starter, job).status is pgflow.ModuleStatus.SUCCEEDED
-            assert starter.client.enqueue(job, 1).wait(WAIT).result == 1
-        assert ended.last_error is not None
-        assert "a queue for each step (queue_mode 'step')" in ended.last_error.reason
-        left = connection.execute("select queue_name from pgmq.meta order by 1").fetchall()
-    assert left == [("echo",), ("shipping__order",)]
 
 
 def test_a_step_whose_timeout_is_not_the_longest_has_its_message_invisible_for_just_so_long(

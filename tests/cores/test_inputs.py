@@ -132,8 +132,8 @@ def test_what_the_cores_themselves_hand_over_differs_or_these_tests_prove_little
     worker = "5f1d3c3e-0000-4000-8000-000000000000"
     admin.execute("insert into pgflow.workers (worker_id, queue_name, function_name) values (%s, 'a', 'a')", (worker,))
     row = admin.execute(
-        f"select to_jsonb(t)::text from pgmq.read(%(slug)s, 1, 1) m, {start_tasks(admin)}",
-        {"slug": "arithmetic", "worker": worker},
+        f"select to_jsonb(t)::text from pgmq.read(%(queue)s, 1, 1) m, {start_tasks(admin)}",
+        {"slug": "arithmetic", "queue": "arithmetic", "step": None, "worker": worker},
     ).fetchone()
     assert row is not None
     record = json.loads(str(row[0]))

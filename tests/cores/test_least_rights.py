@@ -10,7 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.setup.grants import grants
-from tests.cores.stand_in import Admin
+from tests.cores.stand_in import Admin, new_role
 from tests.support.commands import call
 from tests.support.starters import STRATEGIES, echo_job, running
 
@@ -18,11 +18,8 @@ from tests.support.starters import STRATEGIES, echo_job, running
 @pytest.fixture
 def role(database: str, admin: Admin) -> Iterator[str]:
     """One that has no right here."""
-    name = f"least_{admin.info.dbname}"
-    admin.execute(f"create role {name} login".encode())
-    yield name
-    admin.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = %s", (name,))
-    admin.execute(f"drop owned by {name} cascade; drop role {name}".encode())
+    with new_role(admin) as name:
+        yield name
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

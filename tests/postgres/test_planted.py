@@ -20,6 +20,7 @@ from pgflow_starter.postgres.stores import pgmq
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.features import detect
 from pgflow_starter.postgres.stores.flows import compile_flow
+from pgflow_starter.postgres.stores.queues import Queue
 from tests.support.planted import caught, functions_in, plant
 from tests.support.starters import echo_job, running
 
@@ -98,7 +99,7 @@ def test_a_look_alike_in_the_schema_of_pgmq_is_not_preferred_by_our_calls(databa
             assert starter.client.enqueue(job, 7).wait(10).output == {"echo": 7}
             assert [w.trouble for w in starter.workers()] == [None]
         with psycopg.connect(database) as connection:
-            messages = Messages(job.__pgflow_definition__(), uuid4(), detect(connection))
+            messages = Messages(job.__pgflow_definition__(), uuid4(), Queue("echo"), detect(connection))
             assert messages.read(connection, 5) == []
 
 

@@ -25,11 +25,12 @@ from pgflow_starter.postgres.client.starts import set_headers
 from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores import needs, pgmq, refusals, rights
+from pgflow_starter.postgres.stores import needs, pgmq, queues, refusals, rights
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
 from pgflow_starter.postgres.stores.features import detect
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.queues import Queue
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.database import NoScope, opened
 from tests.support.planted import caught, functions_in, plant
@@ -143,7 +144,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         client.enqueue_many(flow, range(8))
         client.enqueue(flow, 1, run_id=(again := uuid4()))
         client.enqueue(flow, 1, run_id=again)
-        assert tasks.evidence(["seldom"], {}, {"seldom": [1]})
+        assert tasks.evidence(["seldom"], {}, {"seldom": [("seldom", 1)]})
         claimed = tasks.claim(definition, worker, 3, scope).tasks
         good, bad, worse = claimed
         for careful in (False, True):
@@ -156,11 +157,11 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         by_core.settle([Outcome(last, OutcomeKind.COMPLETED, "1")])
 
         def seldom(conn: Any) -> None:
-            messages = Messages(definition, worker, detect(conn))
+            messages = Messages(definition, worker, Queue("seldom"), detect(conn))
             assert messages.claim_unlocked(conn, 2)
             (message, headers), *_ = messages.read(conn, 1)
             messages.start(conn, message, headers)
-            of_known = Messages(definition, worker, detect(conn), known_only=True)
+            of_known = Messages(definition, worker, Queue("seldom"), detect(conn), known_only=True)
             assert len(of_known.read(conn, 1)) == len(of_known.claim(conn, 1)) == 1
             messages.put_aside(conn, [message], [message], whole_queue=True)
             messages.extend(conn, {message: 1})
@@ -189,7 +190,9 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
 
 
 def look_at_rights(conn: Any) -> None:
-    """Of who has them all, and of who has none."""
+    """Of who has them all, and of who has none; of all queues."""
+    assert queues.of_steps(conn, ["seldom"]) == {}
+    assert "seldom" in rights.queues(conn)
     assert rights.role_of(conn)
     assert rights.missing(conn, needs.ALL_USES, ["seldom"]) == []
     assert rights.missing(conn, needs.ALL_USES, ["seldom"], role="pg_monitor")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
+from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from pgflow_starter.core.definition import FlowDefinition
@@ -20,7 +21,6 @@ from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.run import COLUMNS, FIND, Run, RunReader, run_of
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
-from pgflow_starter.postgres.stores.features import on_queue
 from pgflow_starter.postgres.stores.flows import compile_flow
 
 logger = logging.getLogger("pgflow_starter.client")
@@ -52,15 +52,24 @@ where exists (select from pgflow.steps where flow_slug = %(slug)s)
 """  # noqa: S608 - constants
 # pgflow sends messages without headers. Those of a run that was just started get theirs, with which a trace context
 # travels, in the same transaction; the messages of the steps that follow have none. pgmq before 1.5 knows no headers.
-_HAS_HEADERS = """
-select exists (select from pg_attribute
-               where attrelid = to_regclass('pgmq.' || quote_ident(%s))::oid and attname = 'headers'
-               and not attisdropped)
+# Of the flow's queues, of each root step's where each step has one, those whose messages know some.
+_HAVE_HEADERS = """
+select q.name, q.of_step
+from (select distinct case when given.of_step then pg_catalog.to_jsonb(s) ->> 'queue_name'::text
+                           else f.flow_slug end as name, given.of_step
+      from pgflow.flows f join pgflow.steps s on s.flow_slug = f.flow_slug,
+           lateral (select coalesce(pg_catalog.to_jsonb(f) ->> 'queue_mode'::text = 'step', false) as of_step) given
+      where f.flow_slug = %s and s.deps_count = 0) q
+where exists (select from pg_attribute
+              where attrelid = to_regclass('pgmq.' || quote_ident('q_' || q.name))::oid and attname = 'headers'
+              and not attisdropped)
 """
 _SET = """
 update pgmq.{queue} set headers = coalesce(headers, '{{}}') || %s::jsonb
-where msg_id in (select message_id from pgflow.step_tasks where run_id = any(%s::uuid[]) and queued_at = now())
+where msg_id in (select message_id from pgflow.step_tasks where run_id = any(%s::uuid[]) and queued_at = now()
+                 {of_queue})
 """
+_OF_QUEUE = "and queue_name = {name}"
 
 
 class Starts:
@@ -73,6 +82,7 @@ class Starts:
         self._fast_lane = fast_lane
         self._observer = observer
         self._started = started
+        self._without_queue: set[str] = set()
 
     def start(
         self,
@@ -159,7 +169,8 @@ class Starts:
         parameters = {"slug": given.slug, "inputs": list(given.inputs), "run_ids": [str(r) for r in given.run_ids]}
         idle = conn.info.transaction_status == TransactionStatus.IDLE
         by_itself = idle and given.headers is None and len(given.run_ids) == 1
-        if given.headers is not None and not given.callers and len(given.run_ids) == 1:
+        one = not given.callers and len(given.run_ids) == 1 and given.slug not in self._without_queue
+        if given.headers is not None and one:
             rows = self._start_with_headers(conn, given.slug, parameters, given.headers)
             if any(row[2] != "failed" for row in rows.values()):
                 return rows
@@ -204,8 +215,10 @@ class Starts:
             by_lane = self._fast_lane.starting(conn, **parameters, columns=_STARTED)
             with conn.pipeline(), conn.transaction():
                 started = conn.execute(*by_lane or (_START, parameters), prepare=True)
-                conn.execute(on_queue(_SET, slug), (headers, parameters["run_ids"]), prepare=True)
-        except (psycopg.DataError, psycopg.ProgrammingError):
+                conn.execute(_set(slug, of_step=False), (headers, parameters["run_ids"]), prepare=True)
+        except (psycopg.DataError, psycopg.ProgrammingError) as error:
+            if isinstance(error, psycopg.errors.UndefinedTable):  # its steps have queues: not to be tried each time
+                self._without_queue.add(slug)
             return {}
         return _by_id(started.fetchall())
 
@@ -258,6 +271,12 @@ def _by_id(rows: list[Any]) -> dict[UUID, Any]:
     return {UUID(row[0]): row for row in rows}
 
 
+@cache
+def _set(queue: str, *, of_step: bool) -> str:
+    of_queue = sql.SQL(_OF_QUEUE).format(name=sql.Literal(queue)) if of_step else sql.SQL("")
+    return sql.SQL(_SET).format(queue=sql.Identifier(f"q_{queue}"), of_queue=of_queue).as_string()
+
+
 def set_headers(conn: Connection, slug: str, run_ids: Sequence[UUID], headers: str) -> None:
     """Add them, a JSON object, to the messages of runs that this transaction has started. Blocks on I/O.
 
@@ -265,7 +284,7 @@ def set_headers(conn: Connection, slug: str, run_ids: Sequence[UUID], headers: s
     """
     try:
         with conn.transaction():
-            if conn.execute(_HAS_HEADERS, (f"q_{slug}",)).fetchone() == (True,):
-                conn.execute(on_queue(_SET, slug), (headers, [str(run_id) for run_id in run_ids]))
+            for queue, of_step in conn.execute(_HAVE_HEADERS, (slug,)).fetchall():
+                conn.execute(_set(str(queue), of_step=bool(of_step)), (headers, [str(run_id) for run_id in run_ids]))
     except (psycopg.DataError, psycopg.ProgrammingError) as error:
         logger.debug("%s: no trace context on messages: %s", slug, error)

@@ -43,13 +43,13 @@ def grants(conninfo: str, role: str, *, apply: bool = False, work_only: bool = F
         if found is None:
             quoted = one_line(role)
             raise SetupError(f"there is no role {quoted!r} on this server: create it first, with CREATE ROLE ... LOGIN")
-        slugs = rights.slugs(connection)
-        needed = rights.needed(connection, uses, slugs, role)
+        queues = rights.queues(connection)
+        needed = rights.needed(connection, uses, queues, role)
         script = _script(connection, uses, needed, *found)
         if apply:
             _carry_out(connection, [right for right in needed if not right.granted], found[1])
             # A GRANT of what one may not grant is no error to the server, if one has rights there oneself.
-            lacking = rights.missing(connection, uses, slugs, role=role, whole=True)
+            lacking = rights.missing(connection, uses, queues, role=role, whole=True)
             left = [right for right in lacking if not right.granted]
             if left:
                 raise SetupError(_refused(connection, left[0].owner, refusals.missing_text(left, *found)))

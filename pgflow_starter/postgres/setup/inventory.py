@@ -103,8 +103,9 @@ def _with_rights(connection: Connection, found: Inventory) -> Inventory:
     role = rights.role_of(connection)
     assert role is not None
     lacking = rights.missing(connection, needs.ALL_USES)
-    if not any(r.use == "work" and r.target in ("pgflow", "pgflow.flows") for r in lacking):  # else they cannot be read
-        lacking = rights.missing(connection, needs.ALL_USES, rights.slugs(connection))
+    unreadable = ("pgflow", "pgflow.flows", "pgflow.steps")
+    if not any(r.use == "work" and r.target in unreadable for r in lacking):
+        lacking = rights.missing(connection, needs.ALL_USES, rights.queues(connection))
     missing = [right for right in lacking if right.use in needs.WORK_USES]
     if not missing:
         try:

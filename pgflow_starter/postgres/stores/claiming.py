@@ -22,6 +22,7 @@ from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import Features, of_queue
 from pgflow_starter.postgres.stores.inputs import VERSION
 from pgflow_starter.postgres.stores.put_aside import Aside
+from pgflow_starter.postgres.stores.queues import Queue
 from pgflow_starter.postgres.stores.row_security import guarded
 from pgflow_starter.postgres.stores.worker_rows import WIRED
 
@@ -46,7 +47,7 @@ _CLAIM = """
 with {known}messages as materialized (
     {messages}
 ), started as materialized (
-    select t.* from {startable} m, pgflow.start_tasks(%(queue)s::text, m.ids, %(worker)s::uuid{claimed_of}) t
+    select t.* from {startable} m, pgflow.start_tasks(%(flow)s::text, m.ids, %(worker)s::uuid{claimed_of}) t
     where m.ids is not null
 )
 select m.n,
@@ -77,7 +78,7 @@ free as materialized (
     select q.msg_id from pgmq.{queue} q
     where q.vt <= clock_timestamp()
       and not exists (select from pgflow.step_tasks t where t.message_id = q.msg_id
-                      and t.flow_slug = %(queue)s{of_queue} and t.step_slug <> all(%(steps)s))
+                      and t.flow_slug = %(flow)s{of_queue} and t.step_slug <> all(%(steps)s))
     order by q.msg_id limit %(quantity)s for update skip locked
 ), known as (
     update pgmq.{queue} q
@@ -92,14 +93,14 @@ _ALL = "messages"
 _UNLOCKED = """(
     select pg_catalog.array_agg(message_id) as ids
     from (select t.message_id from pgflow.step_tasks t
-          where t.flow_slug = %(queue)s{of_queue}
+          where t.flow_slug = %(flow)s{of_queue}
             and t.message_id = any(array(select pg_catalog.unnest(ids) from messages))
           for update skip locked) free
 )"""
 _READ_ONLY = """
 with {known}messages as (select msg_id, {headers} as headers from {read}) select msg_id, headers from messages
 """
-IS_WIRED = f"select {WIRED.format(worker='%(worker)s', queue='%(queue)s')}"
+IS_WIRED = f"select {WIRED.format(worker='%(worker)s', flow='%(flow)s', queue='%(queue)s')}"
 # Without whose rows no task can be started.
 _NEEDED = {
     "pgflow.flows": {"SELECT"},
@@ -112,7 +113,7 @@ _OF_ONE = ("21", "22", "23", "P0")
 
 
 class Messages(Aside):
-    """The messages of one worker's queue, on one connection. Raises psycopg's errors.
+    """The messages in a queue of one worker, on one connection. Raises psycopg's errors.
 
     `each_its_own_vt`: starting a task has its message invisible for as long as its step may take, and not for as long
     as it was read. `known_only`: only the tasks of the definition's own steps are read.
@@ -122,21 +123,25 @@ class Messages(Aside):
         self,
         definition: FlowDefinition,
         worker_id: UUID,
+        queue: Queue,
         features: Features,
         *,
         vt: int | None = None,
         known_only: bool = False,
     ) -> None:
-        vts = [definition.timeout_of(s) + VT_MARGIN for s in definition.steps]
-        super().__init__(definition.slug, features, max(vts) if vt is None else min(vt, max(vts)))
+        self.step = queue.step
+        vts = [definition.timeout_of(s) + VT_MARGIN for s in definition.steps if self.step in (None, s.slug)]
+        super().__init__(definition.slug, queue.name, features, max(vts) if vt is None else min(vt, max(vts)))
         self.each_its_own_vt = features.cancels
-        self._known_only = known_only
+        self._known_only = known_only and self.step is None
         self._shape = Shape(
             roots=all(s.kind != StepKind.MAP and not s.depends_on for s in definition.steps), one_vt=len(set(vts)) == 1
         )
         steps = [step.slug for step in definition.steps]
         self._parameters: dict[str, Any] = {
+            "flow": self.flow,
             "queue": self.queue,
+            "step": self.step,
             "vt": self.vt,
             "worker": worker_id,
             "steps": steps,
@@ -155,7 +160,7 @@ class Messages(Aside):
             tries -= 1
             try:
                 rows = None
-                if fast_lane is not None and not self._known_only:
+                if fast_lane is not None and self.step is None and not self._known_only:
                     parameters = {**self._parameters, "quantity": quantity}
                     rows = fast_lane.claim(conn, self._features, self._shape, parameters)
                 return self._run(conn, _READ, _ALL, quantity=quantity) if rows is None else rows
@@ -187,7 +192,7 @@ class Messages(Aside):
 
     def _run(self, conn: Connection, messages: str, startable: str, **parameters: Any) -> list[Any]:
         known_only = self._known_only and messages is _READ
-        statement = _claim_statement(messages, startable, self.queue, self._features, known_only)
+        statement = _claim_statement(messages, startable, self.queue, self._features, known_only, self.step is not None)
         return conn.execute(statement, {**self._parameters, **parameters}).fetchall()
 
 
@@ -197,7 +202,10 @@ def of_one_message(error: DatabaseError) -> bool:
 
 
 @cache
-def _claim_statement(messages: str, startable: str, queue: str, features: Features, known_only: bool) -> str:
+def _claim_statement(
+    messages: str, startable: str, queue: str, features: Features, known_only: bool, of_step: bool
+) -> str:
+    claimed_of = ", %(queue)s::text" if features.claims_by_queue else ""
     headers = sql.SQL(_HEADERS if features.headers else "null::jsonb")
     return (
         sql.SQL(_CLAIM)
@@ -205,11 +213,11 @@ def _claim_statement(messages: str, startable: str, queue: str, features: Featur
             known=_known(queue, features, known_only),
             messages=sql.SQL(messages).format(headers=headers, read=_read(features, known_only)),
             startable=sql.SQL(startable).format(of_queue=of_queue(features)),
-            claimed_of=sql.SQL(", %(queue)s::text" if features.claims_by_queue else ""),
+            claimed_of=sql.SQL(claimed_of + ", %(step)s::text" * of_step),
             queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),
             version=sql.SQL(VERSION),
-            wired=sql.SQL(WIRED.format(worker="%(worker)s", queue="%(queue)s")),
+            wired=sql.SQL(WIRED.format(worker="%(worker)s", flow="%(flow)s", queue="%(queue)s")),
         )
         .as_string()
     )

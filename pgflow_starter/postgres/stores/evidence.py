@@ -10,10 +10,11 @@ from uuid import UUID, uuid4
 import psycopg
 from psycopg import sql
 
-from pgflow_starter.core.evidence import Evidence, TaskKey
+from pgflow_starter.core.evidence import Evidence, MessageKey, TaskKey
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.features import StorePart
+from pgflow_starter.postgres.stores.queues import Queue
 from pgflow_starter.postgres.stores.row_security import guarded
 
 SAMPLE = 400
@@ -54,7 +55,7 @@ select null, null, null, null,
 # Of one queue, in one snapshot: those of these tasks that are queued still, those of them whose message is gone, or has
 # been visible for long, and when somebody last recorded one.
 _LOST = """
-select {slug}::text, pg_catalog.count(*), pg_catalog.count(*) filter (where q.msg_id is null),
+select {slug}::text, {step_queue}::text, pg_catalog.count(*), pg_catalog.count(*) filter (where q.msg_id is null),
        pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(t.run_id, t.step_slug, t.task_index))
            filter (where q.msg_id is null),
        pg_catalog.count(*) filter (
@@ -102,23 +103,33 @@ class Looks(StorePart):
         self._place = uuid4()
 
     def evidence(
-        self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[int]]
+        self, slugs: Sequence[str], lost: Mapping[str, Sequence[TaskKey]], doubted: Mapping[str, Iterable[MessageKey]]
     ) -> Mapping[str, Evidence]:
         """As `TaskStore.evidence`."""
 
         def look(conn: Connection) -> dict[str, Evidence]:
-            found = self._sampled(conn, lost, _concealed(conn, slugs))
+            known = self._queues_of(conn, slugs)
+            queues = {slug: known[slug] for slug in slugs}
+            found = self._sampled(conn, lost, queues, _concealed(conn, queues))
             if doubted:
                 of_queue = self._detected(conn).tasks_have_queues
-                statements = [_unstartable(slug, refused, of_queue) for slug, refused in doubted.items()]
+                statements = [
+                    _unstartable(slug, queue.name, refused, of_queue)
+                    for slug, refused in doubted.items()
+                    for queue in queues[slug]
+                ]
                 for slug, there in _all(conn, statements):
-                    found[slug] = found[slug]._replace(unstartable=there)
+                    found[slug] = found[slug]._replace(unstartable=there or bool(found[slug].unstartable))
             return found
 
         return self._database.call(look, lock=LOCK)
 
     def _sampled(
-        self, conn: Connection, lost: Mapping[str, Sequence[TaskKey]], concealed: Mapping[str, tuple[str, ...]]
+        self,
+        conn: Connection,
+        lost: Mapping[str, Sequence[TaskKey]],
+        queues: Mapping[str, Sequence[Queue]],
+        concealed: Mapping[str, tuple[str, ...]],
     ) -> dict[str, Evidence]:
         place = self._place
         rows: list[Any] = conn.execute(_QUEUED, {"place": place, "most": SAMPLE, "slugs": list(concealed)}).fetchall()
@@ -129,22 +140,34 @@ class Looks(StorePart):
         keys = {slug: dict.fromkeys(known) for slug, known in lost.items() if known}
         for slug, *columns, _, _ in queued:
             keys.setdefault(slug, {}).update(dict.fromkeys(zip(*columns, strict=True)))
-        statements = [_lost(slug, tuple(tasks)) for slug, tasks in keys.items()]
-        for slug, tasks, gone, some, overdue, moved_ago in _all(conn, statements) if statements else ():
-            found[slug] = found[slug]._replace(
-                queued=tasks,
-                lost=gone,
-                lost_tasks=tuple((UUID(run), step, index) for run, step, index in (some or ())[:REMEMBERED]),
-                hidden=f"pgmq.q_{slug}" in concealed[slug],
-                overdue=overdue,
-                moved_ago=None if moved_ago is None else float(moved_ago),
+        statements = [
+            _lost(slug, queue, of_queue)
+            for slug, tasks in keys.items()
+            for queue in queues[slug]
+            if (of_queue := [task for task in tasks if queue.step in (None, task[1])])
+        ]
+        for slug, queue, tasks, gone, some, overdue, moved_ago in _all(conn, statements) if statements else ():
+            before = found[slug]
+            moved = [ago for ago in (before.moved_ago, moved_ago) if ago is not None]
+            found[slug] = before._replace(
+                queued=before.queued + tasks,
+                lost=before.lost + gone,
+                lost_tasks=before.lost_tasks
+                + tuple((UUID(run), step, index) for run, step, index in (some or ())[:REMEMBERED]),
+                hidden=before.hidden or (gone > 0 and f"pgmq.q_{queue or slug}" in concealed[slug]),
+                overdue=before.overdue + overdue,
+                moved_ago=float(min(moved)) if moved else None,
+                queue=queue if gone or overdue else before.queue,
             )
         return found
 
 
-def _concealed(conn: Connection, slugs: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """For each queue the tables of which row level security hides for certain what its worker reads or writes there."""
-    used = {slug: {**_USED, **{t.format(slug): does for t, does in _USED_OF_QUEUE.items()}} for slug in slugs}
+def _concealed(conn: Connection, queues: Mapping[str, Sequence[Queue]]) -> dict[str, tuple[str, ...]]:
+    """For each flow the tables of which row level security hides for certain what its worker reads or writes there."""
+    used = {
+        slug: _USED | {t.format(queue.name): does for t, does in _USED_OF_QUEUE.items() for queue in of_flow}
+        for slug, of_flow in queues.items()
+    }
     refused = guarded(conn, {table for tables in used.values() for table in tables}, unless_owners=True)
     return {slug: tuple(t for t in refused if refused[t] & tables.get(t, set())) for slug, tables in used.items()}
 
@@ -161,11 +184,12 @@ def _all(conn: Connection, statements: Sequence[sql.Composed]) -> list[Any]:
     return found
 
 
-def _lost(slug: str, tasks: Sequence[TaskKey]) -> sql.Composed:
+def _lost(slug: str, queue: Queue, tasks: Sequence[TaskKey]) -> sql.Composed:
     return sql.SQL(_LOST).format(
         slug=sql.Literal(slug),
-        queue=sql.Identifier(f"q_{slug}"),
-        archive=sql.Identifier(f"a_{slug}"),
+        step_queue=sql.Literal(queue.name if queue.step else None),
+        queue=sql.Identifier(f"q_{queue.name}"),
+        archive=sql.Identifier(f"a_{queue.name}"),
         overdue=sql.Literal(OVERDUE),
         runs=sql.Literal([run for run, _, _ in tasks]),
         steps=sql.Literal([step for _, step, _ in tasks]),
@@ -173,12 +197,12 @@ def _lost(slug: str, tasks: Sequence[TaskKey]) -> sql.Composed:
     )
 
 
-def _unstartable(slug: str, refused: Iterable[int], of_queue: bool) -> sql.Composed:
+def _unstartable(slug: str, queue: str, refused: Iterable[MessageKey], of_queue: bool) -> sql.Composed:
     return sql.SQL(_UNSTARTABLE).format(
         slug=sql.Literal(slug),
         # Where tasks have queues, the index is of queue and message.
-        of_queue=sql.SQL(" and t.queue_name = {}").format(sql.Literal(slug)) if of_queue else sql.SQL(""),
-        queue=sql.Identifier(f"q_{slug}"),
+        of_queue=sql.SQL(" and t.queue_name = {}").format(sql.Literal(queue)) if of_queue else sql.SQL(""),
+        queue=sql.Identifier(f"q_{queue}"),
         most=sql.Literal(SAMPLE),
-        refused=sql.Literal(list(refused)),
+        refused=sql.Literal([message for of, message in refused if of == queue]),
     )

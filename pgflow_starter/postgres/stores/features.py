@@ -3,6 +3,7 @@ by that: the parts of a task store, and statements on the table of a queue."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from psycopg import sql
 from pgflow_starter.errors import DatabaseError, NotInstalledError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores.queues import Queue, Queues
 
 INSTALL = "run `pgflow-starter db install`"
 
@@ -167,21 +169,30 @@ class StorePart:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._detected = Detected()
+        self._queues = Queues()
+
+    def _queues_of(self, conn: Connection, slugs: Sequence[str]) -> Mapping[str, tuple[Queue, ...]]:
+        return self._queues.of(conn, slugs, has_some=self._detected(conn).tasks_have_queues)
 
     def _rows(self, statement: str, parameters: Any, *, urgent: bool = False) -> list[Any]:
         return self._database.call(lambda conn: conn.execute(statement, parameters).fetchall(), urgent=urgent)
 
 
 @cache
-def on_queue(statement: str, slug: str, features: Features | None = None) -> str:
-    """The statement on the table of that flow's queue, whose name pgmq has in small letters.
+def on_queue(statement: str, queue: str, features: Features | None = None) -> str:
+    """The statement on the table of that queue, whose name pgmq has in small letters.
 
     `features` where it has `{of_queue}`.
     """
     parts = {} if features is None else {"of_queue": of_queue(features)}
-    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{slug.lower()}"), **parts).as_string()
+    return sql.SQL(statement).format(queue=sql.Identifier(f"q_{queue.lower()}"), **parts).as_string()
 
 
 def of_queue(features: Features) -> sql.SQL:
     """Of a task `t`: that it is the queue's, where tasks have queues; there the index is of queue and message."""
     return sql.SQL(" and t.queue_name = %(queue)s" if features.tasks_have_queues else "")
+
+
+def queue_column(features: Features) -> str:
+    """Of a task `t`: the name of its queue."""
+    return "t.queue_name" if features.tasks_have_queues else "t.flow_slug"

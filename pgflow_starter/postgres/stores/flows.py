@@ -71,7 +71,7 @@ class PostgresFlowStore:
     def compile(self, definition: FlowDefinition, scope: CancelScope) -> Compiled:
         """As `FlowStore.compile`. Raises MissingRightsError, too."""
         known = self._stored.take(definition.slug)
-        if known is not None and known.value is not None and known.value.queue:
+        if known is not None and known.value is not None and known.value.made:
             return verify(definition, known.value)
 
         def compiled(conn: Connection) -> Compiled:
@@ -81,7 +81,10 @@ class PostgresFlowStore:
             if not features.conditions and any(map(conditions_of, definition.steps)):
                 self._features = None  # it may be upgraded
             stored = stored_flows(conn, [definition.slug]).get(definition.slug) if known is None else known.value
-            return create_or_verify(conn, definition, stored, features)
+            found = create_or_verify(conn, definition, stored, features)
+            if found.queues:
+                refusals.refuse_missing(conn, rights.missing(conn, ("work",), found.queues))
+            return found
 
         return self._call(scope, compiled, uses=("work", "compile"), slug=definition.slug)
 
@@ -94,24 +97,29 @@ class PostgresFlowStore:
         at = self._clock.monotonic()
         slugs = [definition.slug for definition in definitions]
 
-        def look(conn: Connection) -> tuple[set[str | None], bool, dict[str, StoredFlow], dict[str, int]]:
+        def look(conn: Connection) -> tuple[set[str | None], dict[str, StoredFlow], list[str], dict[str, int]]:
             lacking = rights.missing(conn, ("work",), slugs)
             refusals.refuse_missing(conn, [right for right in lacking if right.slug is None])
             looks = self._detected(conn).notify and notify
-            throttles = pgmq.throttles(conn, slugs) if looks else {}
-            return {right.slug for right in lacking}, looks, stored_flows(conn, slugs), throttles
+            found = stored_flows(conn, slugs)
+            of_steps = {queue: slug for slug, stored in found.items() for queue in stored.queues}
+            if of_steps:
+                lacking += rights.missing(conn, ("work",), list(of_steps))
+            queues = [*slugs, *of_steps] if looks else []
+            lack = {of_steps.get(right.slug or "", right.slug) for right in lacking}
+            return lack, found, queues, pgmq.throttles(conn, queues) if queues else {}
 
-        lacking, looked, found, throttles = self._call(scope, look)
+        lacking, found, looked, throttles = self._call(scope, look)
         verified = {}
         for definition in definitions:
             stored = found.get(definition.slug)
-            if stored is not None and stored.queue and definition.slug not in lacking:
+            if stored is not None and stored.made and definition.slug not in lacking:
                 with suppress(ShapeMismatchError, NotInstalledError):
                     verified[definition.slug] = verify(definition, stored)
         # Who lacks rights has them looked at again, to be told what they are.
         self._stored.put([slug for slug in slugs if slug not in verified and slug not in lacking], found, at)
         if looked:
-            self._throttles.put(slugs, throttles, at)
+            self._throttles.put(looked, throttles, at)
         return verified
 
     def differences(self, definition: FlowDefinition) -> Sequence[str]:
@@ -206,7 +214,7 @@ def create_or_verify(
     conn: Connection, definition: FlowDefinition, stored: StoredFlow | None, features: Features
 ) -> Compiled:
     """Create what is not stored, or verify it."""
-    if stored is None or not stored.queue:
+    if stored is None or not stored.made:
         refuse_conditions(definition, there=features.conditions)
         _refuse_slugs(conn, definition)
         with conn.pipeline(), conn.transaction():

@@ -46,7 +46,12 @@ class FlowInputs:
         self._lock = threading.Lock()
 
     def tasks(
-        self, conn: Connection, queue: str, steps: dict[str, StepDefinition], rows: list[Any]
+        self,
+        conn: Connection,
+        slug: str,
+        steps: dict[str, StepDefinition],
+        rows: list[Any],
+        step_queue: str | None = None,
     ) -> tuple[Task, ...]:
         """The rows of a claim in the one shape that handlers see. Blocks on I/O; raises psycopg's errors.
 
@@ -62,7 +67,7 @@ class FlowInputs:
                 wanted[r[0], r[8]] = wanted.get((r[0], r[8])) or r[5]
         texts = self._of(conn, wanted)
         return tuple(
-            _task_of(queue, steps.get(r[1]), r, g, _lazy(texts[r[0], r[8]]) if h is _BY_RUN else h)
+            _task_of(slug, step_queue, steps.get(r[1]), r, g, _lazy(texts[r[0], r[8]]) if h is _BY_RUN else h)
             for r, g, h in zip(rows, given, handed, strict=True)
         )
 
@@ -104,19 +109,21 @@ def _handed(step: StepDefinition | None, given: Any, flow_input: str | None) -> 
     return _BY_RUN
 
 
-def _task_of(queue: str, step: StepDefinition | None, row: Any, given: Any, flow_input: Any) -> Task:
+def _task_of(
+    slug: str, step_queue: str | None, step: StepDefinition | None, row: Any, given: Any, flow_input: Any
+) -> Task:
     """The flow's input, `{dependency: output}`, or the element."""
     run_id, step_slug, task_index, msg_id, _, _, attempt, headers, _ = row
     why = next((part.why for part in (given, flow_input) if isinstance(part, _Unreadable)), None)
     if step is None or why is not None:
-        return Task(run_id, queue, step_slug, task_index, msg_id, attempt, None, None, why, headers)
+        return Task(run_id, slug, step_slug, task_index, msg_id, attempt, None, None, why, headers, step_queue)
     if step.kind == StepKind.MAP:
         value = given
     elif step.depends_on:
         value = {k: v for k, v in given.items() if k in step.depends_on}
     else:
         value = flow_input = flow_input.data() if isinstance(flow_input, LazyJson) else flow_input
-    return Task(run_id, queue, step_slug, task_index, msg_id, attempt, value, flow_input, None, headers)
+    return Task(run_id, slug, step_slug, task_index, msg_id, attempt, value, flow_input, None, headers, step_queue)
 
 
 def _lazy(text: _Text) -> LazyJson | _Unreadable:

@@ -25,7 +25,7 @@ with seen as materialized (
                coalesce(bool_or(t.status = 'started'), false) as started,
                extract(epoch from max(t.queued_at)) - extract(epoch from clock_timestamp()) as ahead
         from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
-        where t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
+        where t.message_id = q.msg_id and t.flow_slug = %(flow)s{of_queue}
     ) t
     where q.msg_id = any(%(ids)s)
 ), put as (
@@ -46,12 +46,12 @@ with nobodys as materialized (
     select q.msg_id from pgmq.{queue} q
     where q.vt <= clock_timestamp()
       and not exists (select from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
-                      where t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
+                      where t.message_id = q.msg_id and t.flow_slug = %(flow)s{of_queue}
                         and (t.status = 'started' or t.status = 'queued' and r.status = 'started'))
     order by q.msg_id limit %(most)s for update skip locked
 ), early as materialized (
     select q.msg_id, t.queued_at from pgmq.{queue} q
-    join pgflow.step_tasks t on t.message_id = q.msg_id and t.flow_slug = %(queue)s{of_queue}
+    join pgflow.step_tasks t on t.message_id = q.msg_id and t.flow_slug = %(flow)s{of_queue}
          and t.status = 'queued' and t.queued_at > clock_timestamp()
     where q.vt <= clock_timestamp()
     order by q.msg_id limit %(most)s for update of q skip locked
@@ -85,7 +85,8 @@ from free where q.msg_id = free.msg_id
 class Aside:
     """The messages of a queue that are to be left alone, on one connection. Raises psycopg's errors."""
 
-    def __init__(self, queue: str, features: Features, vt: int) -> None:
+    def __init__(self, flow: str, queue: str, features: Features, vt: int) -> None:
+        self.flow = flow
         self.queue = queue
         self.vt = vt
         self._features = features
@@ -99,8 +100,8 @@ class Aside:
         """
         # Where hardly anything can be started, that it can be again shall be found soon.
         longest = REFUSED_VT if whole_queue else LONGEST_REFUSED_VT
-        given: dict[str, Any] = {"queue": self.queue, "vt": self.vt, "longest": longest, "most": AT_ONCE}
-        given |= {"ids": list(unstarted), "refused": list(refused)}
+        given: dict[str, Any] = {"flow": self.flow, "queue": self.queue, "vt": self.vt, "longest": longest}
+        given |= {"most": AT_ONCE, "ids": list(unstarted), "refused": list(refused)}
         row: Any = conn.execute(on_queue(_PUT_ASIDE, self.queue, self._features), given).fetchone()
         nobodys, locked = row
         if whole_queue:

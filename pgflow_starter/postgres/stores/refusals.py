@@ -15,7 +15,11 @@ from pgflow_starter.postgres.stores.needs import Use
 from pgflow_starter.postgres.stores.rights import Right
 
 _IS_STORED = """
-select exists (select from pgflow.flows f join pgmq.meta m on m.queue_name::text = f.flow_slug where f.flow_slug = %s)
+select exists (
+    select from pgflow.flows f
+    where f.flow_slug = %s and (pg_catalog.to_jsonb(f) ->> 'queue_mode'::text = 'step'
+                                or exists (select from pgmq.meta m where m.queue_name::text = f.flow_slug))
+)
 """
 MENTIONED = 3
 """Objects that one message names; `db grant` names them all."""

@@ -101,6 +101,14 @@ where rolname::text = coalesce(%s::text, current_user::text)
 """
 
 
+# Whole rows, for older cores have queues for no steps.
+_QUEUES = """
+select distinct case when pg_catalog.to_jsonb(f) ->> 'queue_mode'::text = 'step'
+                     then pg_catalog.to_jsonb(s) ->> 'queue_name'::text else f.flow_slug end
+from pgflow.flows f left join pgflow.steps s on s.flow_slug = f.flow_slug order by 1
+"""
+
+
 class Right(NamedTuple):
     """One right on one thing, named as SQL does; `slug` of whose queue it is. `hidden`: row level security refuses it
     for certain. `owner`: of the thing."""
@@ -127,9 +135,9 @@ def role_of(conn: Connection, name: str | None = None) -> tuple[str, str] | None
     return row
 
 
-def slugs(conn: Connection) -> list[str]:
+def queues(conn: Connection) -> list[str]:
     """Those of all flows that are stored."""
-    return [str(row[0]) for row in conn.execute("select flow_slug from pgflow.flows order by 1").fetchall()]
+    return [str(row[0]) for row in conn.execute(_QUEUES).fetchall()]
 
 
 def missing(

@@ -154,8 +154,17 @@ class Settling(StorePart):
                 if not error.locked:
                     raise
         # Something of one of them is locked, or a table is: then this fails as well.
-        find = on_queue(_ALL_FREE, ordered[0].task.flow_slug)
-        return self._database.call(partial(_settle_found, ordered, find), answers=answers)
+        by_queue: dict[str, list[Outcome]] = {}
+        for outcome in ordered:
+            by_queue.setdefault(outcome.task.queue, []).append(outcome)
+        locked: list[Outcome] = []
+        ignored: list[tuple[Outcome, Ignored]] = []
+        for queue, outcomes in by_queue.items():
+            find = on_queue(_ALL_FREE, queue)
+            settled = self._database.call(partial(_settle_found, outcomes, find), answers=answers)
+            locked += settled
+            ignored += settled.ignored
+        return Settled(locked, ignored)
 
 
 def _settle(outcomes: Sequence[Outcome], conn: Connection) -> Settled:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from functools import partial
 from itertools import groupby
 from typing import Any, TypeAlias
 from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
+from pgflow_starter.core.evidence import MessageKey
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.features import StorePart, on_queue
+from pgflow_starter.postgres.stores.features import StorePart, on_queue, queue_column
 from pgflow_starter.postgres.stores.pgmq import channel
 from pgflow_starter.postgres.stores.settling import EXHAUST
 from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
@@ -64,11 +64,11 @@ select run_id, step_slug, task_index from given left join told on true
 # Of steps that go on: on the older cores a task stays started for ever whose run has failed, or whose step was skipped,
 # and nobody minds.
 _STARTED_BY = """
-select t.last_worker_id, t.run_id, t.flow_slug, t.step_slug, t.task_index, coalesce(t.message_id, 0)
+select t.last_worker_id, t.run_id, t.flow_slug, t.step_slug, t.task_index, coalesce(t.message_id, 0), {queue}
 from pgflow.step_tasks t
 join pgflow.runs r on r.run_id = t.run_id and r.status = 'started'
 join pgflow.step_states e on e.run_id = t.run_id and e.step_slug = t.step_slug and e.status = 'started'
-where t.last_worker_id = any(%s) and t.status = 'started'
+where t.last_worker_id = any(%(workers)s) and t.status = 'started'
 """
 _SINCE = "coalesce(t.started_at, t.queued_at)"
 # Tasks whose worker has not been heard of: judged by the worker, however long the task itself runs, and not by the time
@@ -88,7 +88,7 @@ with dead as materialized (
 )
 select t.run_id, t.step_slug, t.task_index, t.flow_slug, t.message_id,
        t.attempts_count >= coalesce(s.opt_max_attempts, f.opt_max_attempts),
-       to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || t.flow_slug)) is not null
+       to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || {{queue}})) is not null, {{queue}}
 from pgflow.step_tasks t
 join pgflow.flows f on f.flow_slug = t.flow_slug
 join pgflow.steps s on s.flow_slug = t.flow_slug and s.step_slug = t.step_slug
@@ -140,17 +140,19 @@ class Stalled(StorePart):
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[_Key]:
         """As `TaskStore.give_back`; not those that the worker has not started."""
         given: set[_Key] = set()
-        for slug, group in groupby(sorted(tasks, key=lambda t: t.flow_slug), key=lambda t: t.flow_slug):
-            keys = _columns([(t.run_id, t.step_slug, t.task_index) for t in group])
-            parameters = {**keys, "worker": worker_id, "channel": channel(slug)}
-            given.update(self._rows(on_queue(_GIVE_BACK, slug), parameters))
+        for queue, group in groupby(sorted(tasks, key=lambda t: t.queue), key=lambda t: t.queue):
+            keys = _columns([t.key for t in group])
+            parameters = {**keys, "worker": worker_id, "channel": channel(queue)}
+            given.update(self._rows(on_queue(_GIVE_BACK, queue), parameters))
         return given
 
     def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
         """As `TaskStore.started_by`."""
+        given = {"workers": list(workers)}
+        rows: list[Any] = self._database.call(lambda conn: self._of_queues(conn, _STARTED_BY, given))
         return [
-            (worker, Task(run, slug, step, index, msg, 0, None, None))
-            for worker, run, slug, step, index, msg in self._rows(_STARTED_BY, (list(workers),))
+            (worker, Task(run, slug, step, index, msg, 0, None, None, step_queue=None if queue == slug else queue))
+            for worker, run, slug, step, index, msg, queue in rows
         ]
 
     def recover_stalled(self, slugs: Collection[str], own: Collection[UUID], stale_threshold: float) -> int:
@@ -192,44 +194,49 @@ class Stalled(StorePart):
 
     def _recover_these(self, given: dict[str, Any], most: int, seen: list[_Key]) -> tuple[int, int]:
         """In one transaction; how many there were and how many are recovered, and says what was `seen`."""
-        found, again, lost = self._database.call(partial(_recover, given, most, seen), lock=SHORT_LOCK)
+
+        def recover(conn: Connection) -> tuple[int, int, list[Any]]:
+            with conn.transaction():
+                rows = self._of_queues(conn, _STALLED, {**given, "most": most})
+                seen.extend((run, step, index) for run, step, index, *_ in rows)
+                return _recover(rows, conn) if rows else (0, 0, [])
+
+        found, again, lost = self._database.call(recover, lock=SHORT_LOCK)
         for run, step, index, slug in lost:
             fields = {"pgflow_run_id": str(run), "pgflow_slug": slug, "pgflow_step": step, "pgflow_task_index": index}
             logger.error("%s: step %s of run %s failed for good: %s", slug, step, run, _STALLED_TEXT, extra=fields)
         return found, again + len(lost)
 
+    def _of_queues(self, conn: Connection, statement: str, parameters: dict[str, Any]) -> list[Any]:
+        return conn.execute(statement.format(queue=queue_column(self._detected(conn))), parameters).fetchall()
 
-def _recover(given: dict[str, Any], most: int, seen: list[_Key], conn: Connection) -> tuple[int, int, list[Any]]:
+
+def _recover(rows: list[Any], conn: Connection) -> tuple[int, int, list[Any]]:
     """How many there were, how many of them get their next attempt, and those that have failed, each with its flow."""
-    with conn.transaction():
-        rows: list[Any] = conn.execute(_STALLED, {**given, "most": most}).fetchall()
-        seen += [(run, step, index) for run, step, index, *_ in rows]
-        if not rows:
-            return 0, 0, []
-        free = _shown(conn, rows)
-        # Without a message the core's own requeue_stalled_tasks has given the task up.
-        lost = [r[:4] for r in rows if r[5] or free.get((r[3], r[4])) is None]
-        again = [r[:3] for r in rows if not r[5] and free.get((r[3], r[4]))]
-        with conn.pipeline():
-            if again:
-                conn.execute(_REQUEUE, _columns(again))
-            if lost:
-                conn.execute(EXHAUST, _columns(lost))
-                conn.execute(_FAIL, {**_columns(lost), "text": _STALLED_TEXT})
+    free = _shown(conn, rows)
+    # Without a message the core's own requeue_stalled_tasks has given the task up.
+    lost = [r[:4] for r in rows if r[5] or free.get((r[7], r[4])) is None]
+    again = [r[:3] for r in rows if not r[5] and free.get((r[7], r[4]))]
+    with conn.pipeline():
+        if again:
+            conn.execute(_REQUEUE, _columns(again))
+        if lost:
+            conn.execute(EXHAUST, _columns(lost))
+            conn.execute(_FAIL, {**_columns(lost), "text": _STALLED_TEXT})
     return len(rows), len(again), lost
 
 
-def _shown(conn: Connection, rows: Iterable[Any]) -> dict[tuple[str, int], bool]:
-    """The messages that are there, by queue and id, and whether each is visible now: nobody has it locked."""
+def _shown(conn: Connection, rows: Iterable[Any]) -> dict[MessageKey, bool]:
+    """The messages that are there, and whether each is visible now: nobody has it locked."""
     by_queue: dict[str, list[int]] = {}
-    for *_, slug, message, _exhausted, there in rows:
+    for *_, message, _exhausted, there, queue in rows:
         if there and message is not None:
-            by_queue.setdefault(slug, []).append(message)
+            by_queue.setdefault(queue, []).append(message)
     cursors: dict[str, Any] = {}
     with conn.pipeline():
-        for slug, ids in by_queue.items():
-            cursors[slug] = conn.execute(on_queue(_SHOW, slug), {"ids": ids})
-    return {(slug, row[0]): bool(row[1]) for slug, cursor in cursors.items() for row in cursor.fetchall()}
+        for queue, ids in by_queue.items():
+            cursors[queue] = conn.execute(on_queue(_SHOW, queue), {"ids": ids})
+    return {(queue, row[0]): bool(row[1]) for queue, cursor in cursors.items() for row in cursor.fetchall()}
 
 
 def _columns(keys: Sequence[Any]) -> dict[str, Any]:

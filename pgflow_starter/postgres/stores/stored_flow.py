@@ -16,14 +16,15 @@ from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 NEIGHBOUR_HEARD = 300
 """Seconds since its last heartbeat for which another runtime's worker, which sends none while it works, has a queue."""
 
-# Stored flows with their steps, whether their queue exists, and by which edge functions another runtime's workers have
-# it, but for what our own earlier versions wrote: the queue's name. No row for an unknown slug. Steps as whole rows,
-# for older cores have no conditions.
+# Stored flows with their steps, which of their queues are missing, and by which edge functions another runtime's
+# workers have them, but for what our own earlier versions wrote: the queue's name. No row for an unknown slug. Flow and
+# steps as whole rows, for older cores have no conditions, and no queues for steps.
 _STORED = f"""
 select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
-       exists (select from pgmq.meta where queue_name::text = f.flow_slug),
+       array(select q.name from pg_catalog.unnest(f.queues) as q (name)
+             where not exists (select from pgmq.meta where queue_name::text = q.name)),
        array(select distinct w.function_name from pgflow.workers w
-             where w.queue_name = f.flow_slug and w.last_heartbeat_at > now() - interval '{NEIGHBOUR_HEARD} s'
+             where w.queue_name = any(f.queues) and w.last_heartbeat_at > now() - interval '{NEIGHBOUR_HEARD} s'
                and w.deprecated_at is null and not {STOPPED} and not {OURS}
                and w.function_name <> w.queue_name
              order by 1),
@@ -33,8 +34,15 @@ select f.flow_slug, f.opt_max_attempts, f.opt_base_delay, f.opt_timeout,
                                                                  and d.step_slug = s.step_slug))
                                              order by s.step_index)
                  from pgflow.steps s where s.flow_slug = f.flow_slug), '[]'),
-       pg_catalog.to_jsonb(f) ->> 'queue_mode'::text
-from pgflow.flows f where f.flow_slug = any(%s)
+       f.by_step
+from (select f.*, given.by_step,
+             case when given.by_step then array(select pg_catalog.to_jsonb(s) ->> 'queue_name'::text
+                                                from pgflow.steps s where s.flow_slug = f.flow_slug
+                                                order by s.step_index)
+                  else array[f.flow_slug] end as queues
+      from pgflow.flows f,
+           lateral (select coalesce(pg_catalog.to_jsonb(f) ->> 'queue_mode'::text = 'step', false) as by_step) given
+      where f.flow_slug = any(%s)) f
 """  # noqa: S608 - constants
 _OPTIONS = ("max_attempts", "base_delay", "timeout")
 _STEP_OPTIONS = (*_OPTIONS, "start_delay")
@@ -54,8 +62,11 @@ class OptionChange(NamedTuple):
 class StoredFlow:
     def __init__(self, row: Sequence[Any]) -> None:
         self.options = dict(zip(_OPTIONS, row[:3], strict=True))
-        self.queue_of_each_step: bool = row[6] == "step"
-        self.queue: bool = row[3] or self.queue_of_each_step
+        self.missing_queues: list[str] = row[3]
+        self.queues = tuple[str, ...](step["queue_name"] for step in row[5]) if row[6] else ()
+        """Of its steps, where each has one."""
+        self.made = bool(self.queues) or not self.missing_queues
+        """Whether there is nothing to be made that we make."""
         self.neighbours: list[str] = row[4]
         self.steps = {step["step_slug"]: _StoredStep(step) for step in row[5]}
 
@@ -79,11 +90,11 @@ def stored_flows(conn: Connection, slugs: Sequence[str]) -> dict[str, StoredFlow
 
 
 def verify(definition: FlowDefinition, stored: StoredFlow) -> Compiled:
-    if stored.queue_of_each_step:
+    if stored.queues and stored.missing_queues:
+        make = "; ".join(f"select pgmq.create('{queue}')" for queue in stored.missing_queues)
         msg = (
             f"flow {definition.slug!r} in the database has a queue for each step (queue_mode 'step'), and"
-            " pgflow-starter works with one queue for a flow. Give the flow here a slug of its own, or have the"
-            " runtime that compiled it compile it without step queues"
+            f" {', '.join(stored.missing_queues)} is gone. See who dropped it, then make it anew, empty: {make}"
         )
         raise ShapeMismatchError(msg)
     refuse_conditions(definition, there=all(step.has_conditions for step in stored.steps.values()))
@@ -109,7 +120,7 @@ def verify(definition: FlowDefinition, stored: StoredFlow) -> Compiled:
     ]
     steps = tuple(replace(step, **stored.steps[step.slug].options) for step in definition.steps)
     in_force = replace(definition, steps=steps, **stored.options)
-    return Compiled(False, in_force, tuple(differences), options_differ=bool(changes))
+    return Compiled(False, in_force, tuple(differences), bool(changes), stored.queues)
 
 
 def option_changes(definition: FlowDefinition, stored: StoredFlow) -> list[OptionChange]:
@@ -165,7 +176,7 @@ def refuse_conditions(definition: FlowDefinition, *, there: bool) -> None:
     conditional = [repr(step.slug) for step in definition.steps if conditions_of(step)]
     if conditional and not there:
         msg = (
-            f"flow {definition.slug!r} has conditions (on {', '.join(conditional)}), and the pgflow core in the database"
-            " has none: they came with core 0.14. Upgrade it: run `pgflow-starter db upgrade`"
+            f"flow {definition.slug!r} has conditions (on {', '.join(conditional)}), and the pgflow core in the"
+            " database has none: they came with core 0.14. Upgrade it: run `pgflow-starter db upgrade`"
         )
         raise NotInstalledError(msg)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.evidence import MessageKey
 from pgflow_starter.core.task import Claimed, Task
-from pgflow_starter.errors import MISSING_STATES, DatabaseError, UnknownFlowError
+from pgflow_starter.errors import MISSING_STATES, DatabaseError, PgflowError, UnknownFlowError
 from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.connections.database import QUERY_CANCELED, Database
@@ -23,6 +24,7 @@ from pgflow_starter.postgres.stores.claiming import Messages, of_one_message
 from pgflow_starter.postgres.stores.evidence import Looks
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.inputs import FlowInputs
+from pgflow_starter.postgres.stores.queues import Queue
 from pgflow_starter.postgres.stores.settling import Settling
 from pgflow_starter.postgres.stores.stalled import Stalled
 from pgflow_starter.postgres.stores.worker_rows import WorkerRows
@@ -34,6 +36,14 @@ _REPLACED_STATES = ("0A", "42")  # the core is another than it was when it was l
 _UNWIRED_STATES = (*MISSING_STATES, "23503")  # or an unknown worker
 
 
+class _Whose(NamedTuple):
+    """Who claims, and from which queue."""
+
+    definition: FlowDefinition
+    worker_id: UUID
+    queue: Queue
+
+
 class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
     """`ports.TaskStore` on a Database. Blocks on I/O; thread-safe."""
 
@@ -42,6 +52,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         self._fast_lane = FastLane(database.clock, wanted=fast_lane)
         self._known_only: dict[str, float] = {}
         self._inputs = FlowInputs()
+        self._turns: dict[str, int] = {}
 
     @property
     def fast_lane(self) -> FastLane:
@@ -52,85 +63,102 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float = 1.0
     ) -> Claimed:
         """As `TaskStore.claim`."""
+        queues = self._queues.known(definition.slug) or self._database.call(partial(self._looked_up, definition), scope)
+        if queues[0].step is None:
+            return self._claim_from(_Whose(definition, worker_id, queues[0]), quantity, scope, answers)
+        # Each is the first in its turn: none starves, and none that fails keeps the others waiting for long.
+        turn = self._turns.get(definition.slug, 0) % len(queues)
+        self._turns[definition.slug] = turn + 1
+        claimed = Claimed(0, ())
+        for queue in queues[turn:] + queues[:turn]:
+            if definition.step(queue.step or "") is None or claimed.read >= quantity:
+                continue
+            try:
+                whose = _Whose(definition, worker_id, queue)
+                more = self._claim_from(whose, quantity - claimed.read, scope, answers)
+            except PgflowError:
+                if not claimed.tasks:
+                    raise
+                break  # what has been started is to be run
+            claimed = claimed.and_of(more)
+        return claimed
+
+    def _looked_up(self, definition: FlowDefinition, conn: Session) -> tuple[Queue, ...]:
+        return self._queues_of(conn, [definition.slug])[definition.slug]
+
+    def _claim_from(self, whose: _Whose, quantity: int, scope: CancelScope, answers: float) -> Claimed:
         by_lane = partial(Messages.claim, fast_lane=self._fast_lane)
         try:
             try:
-                claimed = self._claimed(definition, worker_id, quantity, scope, answers, by_lane)
+                claimed = self._claimed(whose, quantity, scope, answers, by_lane)
             except DatabaseError as error:
                 if error.locked:
-                    claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim_unlocked)
+                    claimed = self._claimed(whose, quantity, scope, answers, Messages.claim_unlocked)
                 elif of_one_message(error):
-                    claimed = self._claimed_singly(definition, worker_id, quantity, scope)
+                    claimed = self._claimed_singly(whose, quantity, scope)
                 elif (error.sqlstate or "").startswith(_REPLACED_STATES):
-                    claimed = self._claimed(definition, worker_id, quantity, scope, answers, Messages.claim)
+                    claimed = self._claimed(whose, quantity, scope, answers, Messages.claim)
                     if self._fast_lane.state is not None and self._fast_lane.state.on:
                         self._fast_lane.failed(str(error.sqlstate))
                 else:
                     raise
         except _AfterClaim as after:
             raise after.error from after
-        return self._of_known_steps(definition, worker_id, claimed)
+        return self._of_known_steps(whose, claimed)
 
-    def _claimed(
-        self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope, answers: float, claim: Any
-    ) -> Claimed:
+    def _claimed(self, whose: _Whose, quantity: int, scope: CancelScope, answers: float, claim: Any) -> Claimed:
         """One of the ways to claim, and what it came to."""
 
         def claimed(conn: Session) -> tuple[Claimed, Sequence[int], str | None]:
-            messages = self._messages(conn, definition, worker_id)
+            messages = self._messages(conn, whose)
             with self._wired(conn, messages):
                 rows = claim(messages, conn, quantity)
-            return self._tasks(conn, messages, definition, rows)
+            return self._tasks(conn, messages, whose.definition, rows)
 
         claimed_, ids, headers = self._database.call(claimed, scope, answers=answers)
         if len(claimed_.tasks) < claimed_.read and headers is not None:
             # The fast lane leaves to the core's function what is not common.
             started = {task.msg_id for task in claimed_.tasks}
             left = [(message, headers) for message in ids if message not in started]
-            claimed_ = self._started_singly(definition, worker_id, scope, left, claimed_)
+            claimed_ = self._started_singly(whose, scope, left, claimed_)
         if len(claimed_.tasks) == claimed_.read:
             return claimed_
-        return self._put_aside(definition, worker_id, ids, claimed_)
+        return self._put_aside(whose, ids, claimed_)
 
-    def _of_known_steps(self, definition: FlowDefinition, worker_id: UUID, claimed: Claimed) -> Claimed:
+    def _of_known_steps(self, whose: _Whose, claimed: Claimed) -> Claimed:
         """The same without the tasks of steps that the definition does not have: another worker's code may have them.
 
         They are not read for a while then: whenever they are, they are kept from whoever has their step. Raises
         nothing: there may be tasks to be run. What is not given back here is when the worker is asked what it knows.
         """
-        steps = {step.slug for step in definition.steps}
+        steps = {step.slug for step in whose.definition.steps}
         unknown = [task for task in claimed.tasks if task.step_slug not in steps]
         if not unknown:
             return claimed
-        self._known_only[definition.slug] = self._database.clock.monotonic() + KNOWN_ONLY
+        self._known_only[whose.definition.slug] = self._database.clock.monotonic() + KNOWN_ONLY
         with suppress(DatabaseError):
-            self.give_back(worker_id, unknown)
+            self.give_back(whose.worker_id, unknown)
         known = tuple(task for task in claimed.tasks if task.step_slug in steps)
         return claimed._replace(tasks=known, unknown=frozenset(task.step_slug for task in unknown))
 
-    def _messages(
-        self, conn: Connection, definition: FlowDefinition, worker_id: UUID, vt: int | None = None
-    ) -> Messages:
-        known_only = self._database.clock.monotonic() < self._known_only.get(definition.slug, 0.0)
-        return Messages(definition, worker_id, self._detected(conn), vt=vt, known_only=known_only)
+    def _messages(self, conn: Connection, whose: _Whose, vt: int | None = None) -> Messages:
+        known_only = self._database.clock.monotonic() < self._known_only.get(whose.definition.slug, 0.0)
+        return Messages(*whose, self._detected(conn), vt=vt, known_only=known_only)
 
-    def _claimed_singly(
-        self, definition: FlowDefinition, worker_id: UUID, quantity: int, scope: CancelScope
-    ) -> Claimed:
+    def _claimed_singly(self, whose: _Whose, quantity: int, scope: CancelScope) -> Claimed:
         """Read, and then start each task by itself, for one of them cannot be."""
 
         def read(conn: Connection) -> list[Any]:
-            return self._messages(conn, definition, worker_id, claiming.SINGLY_VT).read(conn, quantity)
+            return self._messages(conn, whose, claiming.SINGLY_VT).read(conn, quantity)
 
         messages = self._database.call(read, scope)
         claimed = Claimed(len(messages), (), None)
-        claimed = self._started_singly(definition, worker_id, scope, messages, claimed, claiming.SINGLY_VT)
-        return self._put_aside(definition, worker_id, [message for message, _ in messages], claimed)
+        claimed = self._started_singly(whose, scope, messages, claimed, claiming.SINGLY_VT)
+        return self._put_aside(whose, [message for message, _ in messages], claimed)
 
     def _started_singly(
         self,
-        definition: FlowDefinition,
-        worker_id: UUID,
+        whose: _Whose,
         scope: CancelScope,
         left: Sequence[tuple[int, str | None]],
         claimed: Claimed,
@@ -139,13 +167,13 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         """The same with those tasks of the messages that were `left`, and read as by `vt`, which can be started."""
 
         def start(message: int, headers: str | None, conn: Connection) -> tuple[Task, ...]:
-            messages = self._messages(conn, definition, worker_id, vt)
+            messages = self._messages(conn, whose, vt)
             with self._wired(conn, messages):
                 rows = messages.start(conn, message, headers)
-            return self._tasks(conn, messages, definition, rows)[0].tasks
+            return self._tasks(conn, messages, whose.definition, rows)[0].tasks
 
         tasks = [*claimed.tasks]
-        refused: list[tuple[int, str]] = []
+        refused: list[tuple[MessageKey, str]] = []
         for message, headers in left:
             try:
                 tasks += self._database.call(partial(start, message, headers), scope)
@@ -154,10 +182,10 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
                     if tasks:
                         break  # what has been started is to be run
                     raise
-                refused.append((message, reason_for_logs(error)))
+                refused.append(((whose.queue.name, message), reason_for_logs(error)))
         return claimed._replace(tasks=tuple(tasks), refused=tuple(refused))
 
-    def _put_aside(self, definition: FlowDefinition, worker_id: UUID, ids: Sequence[int], claimed: Claimed) -> Claimed:
+    def _put_aside(self, whose: _Whose, ids: Sequence[int], claimed: Claimed) -> Claimed:
         """What was read and not started is left alone for a while; the same with whose the messages are.
 
         They are nobody's, or their tasks are locked; or row level security hides these, then for a moment only. Raises
@@ -167,10 +195,11 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         unstarted = [message for message in ids if message not in started]
         if not unstarted:
             return claimed
-        refused = [message for message, _ in claimed.refused]
+        refused = [message for (_, message), _ in claimed.refused]
+        claimed = claimed._replace(queue=whose.queue.name if whose.queue.step else None)
 
         def put(conn: Connection) -> Claimed:
-            messages = Messages(definition, worker_id, self._detected(conn))
+            messages = Messages(*whose, self._detected(conn))
             hidden, veiled = messages.hidden(conn)
             if hidden or veiled:
                 messages.extend(conn, dict.fromkeys(unstarted, claiming.HIDDEN_VT if hidden else claiming.VEILED_VT))
@@ -191,7 +220,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         """The rows of a claim: what was claimed, the ids of what was read, and its headers, if by the fast lane."""
         read, visible_in, wired, ids, headers = rows[0][:5]
         if not wired:
-            raise _unwired(messages.queue)
+            raise _unwired(messages.flow)
         started = [r[5:] for r in rows if r[5] is not None]
         steps = {s.slug: s for s in definition.steps}
         try:
@@ -200,7 +229,9 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
                 other = {message: seconds for message, seconds in vts.items() if seconds != messages.vt}
                 if other:
                     messages.extend(conn, other)
-            tasks = self._inputs.tasks(conn, messages.queue, steps, started)
+            tasks = self._inputs.tasks(
+                conn, messages.flow, steps, started, messages.queue if messages.step is not None else None
+            )
         except psycopg.Error as raised:
             if raised.sqlstate is None:
                 raise
@@ -217,9 +248,10 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
             yield
         except psycopg.Error as error:
             self._detected.forget()
+            self._queues.forget()
             self._fast_lane.forget()
             if error.sqlstate in _UNWIRED_STATES and messages.unwired(conn):
-                raise _unwired(messages.queue) from error
+                raise _unwired(messages.flow) from error
             raise
 
 

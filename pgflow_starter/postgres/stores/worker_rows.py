@@ -31,7 +31,7 @@ LOOK_LOCK = 0.1
 # Whether this is the schema that the worker registered in. Fails as the claim does where there is none.
 WIRED = """
 exists (select from pgflow.workers where worker_id = {worker})
-and exists (select from pgflow.flows where flow_slug = {queue})
+and exists (select from pgflow.flows where flow_slug = {flow})
 and exists (select from pgmq.meta where queue_name::text = {queue})
 """
 
@@ -46,7 +46,7 @@ on conflict (worker_id) do update set last_heartbeat_at = now()
 _LOOK = """
 select case when {wired} then extract(epoch from case given.n {firsts} end) - extract(epoch from clock_timestamp())
        else 0 end
-from unnest({workers}::uuid[], {queues}::text[]) with ordinality as given (worker, queue, n)
+from unnest({workers}::uuid[], {flows}::text[], {queues}::text[]) with ordinality as given (worker, flow, queue, n)
 order by given.n
 """
 _FIRST = "when {n} then (select min(vt) from pgmq.{queue})"
@@ -96,19 +96,14 @@ class WorkerRows(StorePart):
 
         Raises DatabaseError, too, for all when the table of one queue is missing, or locked for longer than a moment.
         """
-        firsts = [
-            sql.SQL(_FIRST).format(n=sql.Literal(n), queue=sql.Identifier(f"q_{queue}"))
-            for n, (_, queue) in enumerate(workers, start=1)
-        ]
-        statement = sql.SQL(_LOOK).format(
-            wired=sql.SQL(WIRED.format(worker="given.worker", queue="given.queue")),
-            firsts=sql.SQL(" ").join(firsts),
-            workers=sql.Literal([worker for worker, _ in workers]),
-            queues=sql.Literal([queue for _, queue in workers]),
-        )
         with self._database.connection(lock=LOOK_LOCK) as conn:
-            rows: list[Any] = conn.execute(statement, prepare=False).fetchall()
-        return [None if seconds is None else float(seconds) for (seconds,) in rows]
+            queues_of = self._queues_of(conn, [flow for _, flow in workers])
+            given = [(worker, flow, queue.name) for worker, flow in workers for queue in queues_of[flow]]
+            rows: list[Any] = conn.execute(_look(given), prepare=False).fetchall()
+        seen: dict[tuple[UUID, str], list[float]] = {}
+        for (worker, flow, _), (seconds,) in zip(given, rows, strict=True):
+            seen.setdefault((worker, flow), []).extend([] if seconds is None else [float(seconds)])
+        return [min(seen[worker], default=None) for worker in workers]
 
     def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
         """As `TaskStore.heartbeat`. Waits for nobody else's."""
@@ -141,3 +136,18 @@ class WorkerRows(StorePart):
                 conn.execute(statement.format(skip=""), (list(locked),))
 
         self._database.call(say)
+
+
+def _look(given: Sequence[tuple[UUID, str, str]]) -> sql.Composed:
+    """For these workers, each with its flow and one of its queues."""
+    firsts = [
+        sql.SQL(_FIRST).format(n=sql.Literal(n), queue=sql.Identifier(f"q_{queue}"))
+        for n, (_, _, queue) in enumerate(given, start=1)
+    ]
+    return sql.SQL(_LOOK).format(
+        wired=sql.SQL(WIRED.format(worker="given.worker", flow="given.flow", queue="given.queue")),
+        firsts=sql.SQL(" ").join(firsts),
+        workers=sql.Literal([worker for worker, _, _ in given]),
+        flows=sql.Literal([flow for _, flow, _ in given]),
+        queues=sql.Literal([queue for _, _, queue in given]),
+    )

@@ -168,7 +168,7 @@ def claim_of(queue: str, features: Features, dialect: Dialect, shape: Shape) -> 
             input=sql.SQL("'{}'" if shape.roots else _INPUT),
             flow_input=sql.SQL("s.input::text" if shape.roots else _FLOW_INPUT),
             given=sql.SQL("" if shape.roots else _GIVEN),
-            wired=sql.SQL(WIRED.format(worker="%(worker)s::uuid", queue="%(queue)s::text")),
+            wired=sql.SQL(WIRED.format(worker="%(worker)s::uuid", flow="%(queue)s::text", queue="%(queue)s::text")),
         )
         .as_string()
     )

@@ -1,0 +1,138 @@
+"""Flows of which each step has a queue: what is wrong with one of these is told, with what mends it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from psycopg.conninfo import make_conninfo
+
+import pgflow_starter as pgflow
+from pgflow_starter.core.trouble import Trouble, TroubleKind
+from pgflow_starter.postgres.setup.grants import grants
+from tests.cores.by_steps import QUEUES, SLUG, shop, waiting
+from tests.cores.stand_in import Admin, attempts, claim_and_die, new_role
+from tests.support.commands import call
+from tests.support.starters import STRATEGIES, await_state, running
+from tests.support.waiting import eventually
+
+WAIT = 20.0
+LINES, PRICE, TOTAL = QUEUES
+
+
+def _trouble(starter: pgflow.Starter, kind: TroubleKind) -> Trouble:
+    """That of its only worker, once it has some of the kind."""
+
+    def found() -> list[Trouble]:
+        (worker,) = starter.workers()
+        return [] if worker.trouble is None or worker.trouble.kind is not kind else [worker.trouble]
+
+    return eventually(found, WAIT)[0]
+
+
+def _is_over(starter: pgflow.Starter) -> None:
+    eventually(lambda: [w.trouble for w in starter.workers()] == [None], WAIT)
+
+
+def test_messages_that_are_gone_from_one_are_told_with_the_statement_that_sends_them_anew(
+    queues_database: str, by_steps: Admin
+) -> None:
+    flow = shop().flow
+    with pgflow.PgflowClient(queues_database) as client:
+        runs = [client.start_flow(flow, [2, 3]) for _ in range(2)]
+        claim_and_die(by_steps, SLUG, "lines")
+        by_steps.execute("select pgflow.complete_task(%s, 'lines', 0, '[2, 3]')", (runs[0].id,))
+        by_steps.execute("update pgflow.step_tasks set status = 'queued', started_at = null where status = 'started'")
+        by_steps.execute(f"update pgmq.q_{LINES} set vt = clock_timestamp() + interval '1 hour'".encode())
+        by_steps.execute(f"delete from pgmq.q_{PRICE}".encode())
+        with running(queues_database, flows=[flow]) as starter:
+            starter.await_ready(WAIT)
+            found = _trouble(starter, TroubleKind.MESSAGES_LOST)
+            assert f"2 of 3 queued tasks have no message in pgmq.q_{PRICE}" in found.reason
+            by_steps.execute(found.reason.partition("sent anew by: ")[2].encode())
+            assert waiting(by_steps)[0] == 1  # the message of the other run's first step is the only one still
+            by_steps.execute(f"update pgmq.q_{LINES} set vt = clock_timestamp()".encode())
+            assert [run.wait(WAIT).result for run in runs] == [10, 10]
+            _is_over(starter)
+
+
+def test_messages_of_nobody_in_one_are_told_and_put_aside(queues_database: str, by_steps: Admin) -> None:
+    with running(queues_database, flows=[shop().flow]) as starter:
+        starter.await_ready(WAIT)
+        by_steps.execute("select pgmq.send(%s, '{\"foreign\": true}')", (PRICE,))
+        found = _trouble(starter, TroubleKind.UNSTARTED)
+        assert f"messages in pgmq.q_{PRICE} belong to no task" in found.reason
+        assert starter.client.start_flow(shop().flow, [2]).wait(WAIT).result == 4  # with a message of the same id
+        by_steps.execute("select pgmq.purge_queue(%s)", (PRICE,))
+        _is_over(starter)
+
+
+def test_one_that_is_gone_is_told_with_the_statement_that_mends_it(queues_database: str, by_steps: Admin) -> None:
+    flow = shop().flow
+    with running(queues_database, flows=[flow]) as starter:
+        starter.await_ready(WAIT)
+        by_steps.execute("select pgmq.drop_queue(%s)", (TOTAL,))
+        run = starter.client.start_flow(flow, [2])
+        with running(queues_database, flows=[flow]) as late:
+            ended = await_state(late, flow, lambda s: s.status is pgflow.ModuleStatus.FAILED_PERMANENT)
+        assert ended.last_error is not None
+        reason = ended.last_error.reason
+        assert f"{TOTAL} is gone" in reason
+        await_state(starter, flow, lambda s: s.last_error is not None and s.last_error.reason == reason)
+        by_steps.execute(reason.partition("anew, empty: ")[2].encode())
+        assert run.wait(WAIT).result == 4
+        starter.await_ready(WAIT)
+
+
+def test_the_trigger_of_one_is_made_anew(queues_database: str, by_steps: Admin) -> None:
+    trigger = f"from pg_trigger where tgrelid = 'pgmq.q_{PRICE}'::regclass"
+    with running(
+        queues_database, flows=[shop().flow], signal_strategy="notify", notify_fallback_interval=0.1
+    ) as starter:
+        starter.await_ready(WAIT)
+        by_steps.execute("select pgmq.disable_notify_insert(%s)", (PRICE,))
+        eventually(lambda: by_steps.execute(f"select {trigger}".encode()).fetchone() is not None, WAIT)
+        _is_over(starter)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_least_rights_are_enough(queues_database: str, by_steps: Admin, strategy: str) -> None:
+    flow, calls = shop()
+    with new_role(by_steps) as role:
+        script = grants(queues_database, role, apply=True)
+        assert all(f"pgmq.q_{queue}" in script for queue in QUEUES)
+        worker = make_conninfo(queues_database, user=role)
+        with running(worker, flows=[flow], signal_strategy=strategy) as starter:
+            starter.await_ready(WAIT)
+            assert starter.client.start_flow(flow, [1, 2]).wait(WAIT).result == 6
+            assert [w.trouble for w in starter.workers()] == [None]
+        assert call("db", "check", "--dsn", worker).exit_code == 0
+        by_steps.execute(f"revoke update on pgmq.q_{PRICE} from {role}".encode())
+        assert f"GRANT UPDATE ON TABLE pgmq.q_{PRICE} TO {role}" in call("db", "check", "--dsn", worker).output
+        with running(worker, flows=[flow], signal_strategy=strategy) as starter:
+            ended = await_state(starter, flow, lambda s: s.status is pgflow.ModuleStatus.FAILED_PERMANENT)
+            assert ended.last_error is not None
+            mending = ended.last_error.reason.partition(f"pgmq.q_{PRICE}: ")[2].partition(" (all that")[0]
+            by_steps.execute(mending.encode())
+            starter.retry_now(flow)
+            starter.await_ready(WAIT)
+            assert starter.client.start_flow(flow, [1, 2]).wait(WAIT).result == 6
+    assert calls["total"] == 2
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_trace_goes_on_in_the_first_step(queues_database: str, by_steps: Admin, many: bool) -> None:
+    flow, provider = shop().flow, TracerProvider()
+    with running(queues_database, flows=[flow], tracer_provider=provider) as starter:
+        with provider.get_tracer("test").start_as_current_span("request") as request:
+            inputs: list[Any] = [[1], [2]] if many else [[1]]
+            runs = starter.client.start_flows(flow, inputs) if many else [starter.client.start_flow(flow, inputs[0])]
+        assert [run.wait(WAIT).status for run in runs] == ["completed"] * len(inputs)
+        trace = format(request.get_span_context().trace_id, "032x")
+        sent = "select coalesce(headers ->> 'traceparent', '') from pgmq.a_"
+        first = by_steps.execute(f"{sent}{LINES}".encode()).fetchall()
+        rest = by_steps.execute(f"{sent}{PRICE} union all {sent}{TOTAL}".encode()).fetchall()
+    assert [trace in str(row[0]) for row in first] == [True] * len(inputs)
+    assert {row[0] for row in rest} == {""}
+    assert all(attempts(by_steps, run.id)[0] == 1 for run in runs)
