@@ -146,7 +146,7 @@ def refuse_conditions(definition: FlowDefinition, *, there: bool) -> None:
     conditional = [repr(step.slug) for step in definition.steps if conditions_of(step)]
     if conditional and not there:
         msg = (
-            f"flow {definition.slug!r} has conditions (on {', '.join(conditional)}), and the pgflow core in the database"
-            " has none: they came with core 0.14. Upgrade it: run `pgflow-starter db upgrade`"
+            f"flow {definition.slug!r} has conditions (on {', '.join(conditional)}), and the pgflow core in the"
+            " database has none: they came with core 0.14. Upgrade it: run `pgflow-starter db upgrade`"
         )
         raise NotInstalledError(msg)
