@@ -45,7 +45,7 @@ class NotInstalledError(PermanentError):
 
 
 class MissingRightsError(PermanentError):
-    """The role may not do in the database what a worker has to; the message names the statements that mend it."""
+    """The role may not do in the database what a worker, or a command, has to; the message names what mends it."""
 
 
 class ListenUnsupportedError(PermanentError):

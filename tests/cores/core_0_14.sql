@@ -291,8 +291,8 @@ begin
             perform pgflow.add_step(
                 ensure_flow_compiled.flow_slug, step ->> 'slug',
                 array(select * from jsonb_array_elements_text(step -> 'dependencies')),
-                step_type => step ->> 'stepType', when_unmet => step ->> 'whenUnmet',
-                when_exhausted => step ->> 'whenExhausted',
+                step_type => step ->> 'stepType', when_unmet => coalesce(step ->> 'whenUnmet', 'skip'),
+                when_exhausted => coalesce(step ->> 'whenExhausted', 'fail'),
                 required_input_pattern => step #> '{requiredInputPattern,value}',
                 forbidden_input_pattern => step #> '{forbiddenInputPattern,value}'
             );

@@ -176,6 +176,14 @@ def test_the_queues_of_steps_go_and_another_queue_of_the_flows_name_stays(queues
         assert [row[0] for row in left] == ["fan"]
 
 
+def test_a_flow_of_another_runtime_may_have_capitals(database: str, admin: Admin) -> None:
+    admin.execute("select pgflow.create_flow('shipOut'), pgflow.add_step('shipOut', 'pickUp')")
+    admin.execute("select pgflow.start_flow('shipOut', '1')")
+    assert holdings(database, "shipOut").queued == 1
+    assert delete_flow(database, "shipOut") == 1
+    assert admin.execute("select count(*) from pgmq.list_queues()").fetchone() == (0,)
+
+
 def test_who_is_alive_is_told_and_who_is_not_is_not(database: str, admin: Admin) -> None:
     compile_flow(admin, definition_of(echo_job()))
     theirs, gone = uuid4(), uuid4()

@@ -14,18 +14,18 @@ from pgflow_starter.supervision import ChildSpec, SupervisorActor
 order = pgflow.Flow("order", max_attempts=3, base_delay=5, timeout=60)
 
 
-@order.step(timeout=5)
+@order.step(timeout=5, if_={"vip": True}, if_not={"test": True}, when_unmet="fail", when_exhausted="skip")
 def validate(given: dict[str, int], ctx: pgflow.TaskContext) -> dict[str, int]:
     ctx.logger.info("attempt %d", ctx.attempt)
     return given if not ctx.cancelled.is_set() else {}
 
 
-@order.map(array="validate", slug="each")
+@order.map(array="validate", slug="each", if_={"validate": []}, when_unmet="skip-cascade")
 def each(item: int, ctx: pgflow.TaskContext) -> int:
     return item
 
 
-@pgflow.job("mail", max_concurrency=2)
+@pgflow.job("mail", max_concurrency=2, start_delay=1)
 def mail(message: str, ctx: pgflow.TaskContext) -> None:
     assert_type(ctx.run_id, UUID)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pgflow_starter.postgres.setup import core_package
 from pgflow_starter.postgres.setup.adapting import Surroundings, adapt
 from pgflow_starter.postgres.setup.migrations import Migration
 
@@ -93,6 +94,14 @@ def test_a_setting_ends_with_the_transaction() -> None:
 def test_what_only_looks_like_a_statement_is_none(statement: str) -> None:
     left, _ = changed(statement, SUPABASE)
     assert left == statement
+
+
+def test_of_what_npm_has_of_0_8_1_nothing_is_left_out_but_pgmq() -> None:
+    for migration in core_package.migrations().migrations:
+        adapted = adapt(migration, PLAIN)
+        assert adapted.told == ()
+        extension = 'CREATE EXTENSION IF NOT EXISTS "pgmq" WITH SCHEMA "pgmq";'
+        assert adapted.script == migration.sql.replace(extension, "")
 
 
 def test_pgmq_is_seen_to_already() -> None:

@@ -172,7 +172,9 @@ def test_workers_that_are_at_work_meanwhile_go_on(old: str, newer: Path) -> None
         results = [r.wait(30).result for r in (*first, *second)]
         assert [w.trouble for w in starter.workers()] == [None]
     assert results == [*range(50), *range(50)]
-    assert any(line.startswith("workers are alive: ") and "pgflow_starter:echo, queue echo" in line for line in told)
+    assert any(
+        line.startswith("workers are alive: ") and "1 of 'pgflow_starter:echo' on queue 'echo'" in line for line in told
+    )
 
 
 def test_a_migration_that_fails_is_named_and_nothing_is_left(

@@ -69,7 +69,7 @@ def apply(connection: Connection, migrations: Sequence[Adapted]) -> None:
     connection.execute("set local check_function_bodies to off")
     for adapted in migrations:
         try:
-            connection.execute(adapted.script.encode())
+            connection.execute(adapted.script)
         except psycopg.Error as error:
             name, reason = adapted.migration.name, error.diag.message_primary or error
             raise DatabaseError(

@@ -97,7 +97,7 @@ def from_folder(folder: Path) -> Source:
     return Source(
         f"the pgflow core of folder {told!r}",
         tuple(_read(folder, name, file) for name, file in sorted(taken.items())),
-        passed_over=tuple(f"{file}.sql" for file in names if file not in taken.values()),
+        passed_over=tuple(one_line(f"{file}.sql") for file in names if file not in taken.values()),
     )
 
 

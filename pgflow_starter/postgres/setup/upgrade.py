@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError, SetupError
 from pgflow_starter.postgres.setup import applied, core_package
 from pgflow_starter.postgres.setup.adapting import Adapted, adapt, look_around
@@ -30,6 +31,7 @@ OURS_HEARD = 60
 """Seconds since its last heartbeat for which a worker of ours may be alive."""
 
 _DENIED = "connect as the owner of schema pgflow, or as a superuser"
+_NAMED = 4
 _NO_ROLLING = "_pgflow_private_step_queues"
 
 _READ_ONLY = "select pg_catalog.current_setting('transaction_read_only') = 'on'"
@@ -49,14 +51,14 @@ order by 1
 """
 # One of ours that has stopped is deprecated where the core knows no other word; another's may work on for as long.
 _ALIVE = f"""
-select w.worker_id::text, w.function_name, w.queue_name,
-       extract(epoch from pg_catalog.clock_timestamp() - w.last_heartbeat_at)::int
+select w.function_name, w.queue_name, count(*),
+       min(extract(epoch from pg_catalog.clock_timestamp() - w.last_heartbeat_at))::int
 from pgflow.workers w
 where w.last_heartbeat_at > pg_catalog.clock_timestamp()
         - pg_catalog.make_interval(secs => case when {OURS} then {OURS_HEARD} else {NEIGHBOUR_HEARD} end)
   and not {STOPPED}
   and not ({OURS} and coalesce((pg_catalog.to_jsonb(w) ->> 'deprecated_at')::timestamptz >= w.last_heartbeat_at, false))
-order by 2, 3, 1
+group by 1, 2 order by 1, 2
 """  # noqa: S608 - constants
 _TABLES = """
 select c.oid::regclass::text from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -157,15 +159,21 @@ def _plan(connection: Connection, core: Source) -> _Plan:
     pending = tuple(adapt(migration, there) for migration in core.migrations if migration.name > found.last)
     hindrances, workers, needs_stub = [], list[str](), False
     if pending and not (hindrances := _hindrances(connection)):  # else they might not be looked at
-        workers = [
-            f"{worker} ({function}, queue {queue}, heard {age} s ago)"
-            for worker, function, queue, age in connection.execute(_ALIVE).fetchall()
-        ]
+        workers = _alive(connection)
         needs_stub = lacks_realtime(connection)
     if workers and any(adapted.migration.name.endswith(_NO_ROLLING) for adapted in pending):
         why = "the core from 0.17 on does not work with workers that began before: stop them, and wait for those killed"
         hindrances = [f"{why}. Alive are {'; '.join(workers)}"]
     return _Plan(core, found, pending, needs_stub, tuple(hindrances), tuple(workers))
+
+
+def _alive(connection: Connection) -> list[str]:
+    rows = connection.execute(_ALIVE).fetchall()
+    named = [
+        f"{count} of {one_line(function, 60)!r} on queue {one_line(queue, 60)!r}, heard {age} s ago"
+        for function, queue, count, age in rows[:_NAMED]
+    ]
+    return [*named, f"and those of {len(rows) - _NAMED} functions more"] if len(rows) > _NAMED else named
 
 
 def _refuse_where_no_way_leads(found: Applied, core: Source) -> None:
