@@ -12,11 +12,15 @@ from tests.support.pages import DOCS
 from tests.support.programs import finished
 
 
+LONGEST = 600.0
+"""Seconds that building may take: it is what takes longest here that is one program, and there may be one core."""
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("docs")
     command = ("-m", "sphinx", "-W", "--keep-going", "-n", "-q", "-b", "html", "-d", str(folder / "trees"))
-    done = finished(*command, str(DOCS), str(folder / "html"))
+    done = finished(*command, str(DOCS), str(folder / "html"), within=LONGEST)
     assert (done.returncode, done.stderr) == (0, "")
     return folder / "html"
 

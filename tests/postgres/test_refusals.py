@@ -14,7 +14,8 @@ from pgflow_starter.core.classify import classify
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ErrorClass
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.connections.connection import gated, sqlstate_in
+from pgflow_starter.postgres.connections.connection import gated
+from pgflow_starter.postgres.connections.server_words import sqlstate_in
 from tests.support.database import opened
 
 WAIT = 10.0

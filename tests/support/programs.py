@@ -31,16 +31,16 @@ def sigint_counts() -> dict[str, Any]:
 
 
 def finished(
-    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT
+    *arguments: str, env: Mapping[str, str] | None = None, cwd: Path = ROOT, within: float = TIMEOUT
 ) -> subprocess.CompletedProcess[str]:
-    """What Python made of these arguments."""
+    """What Python made of these arguments, `within` seconds."""
     return subprocess.run(
         [sys.executable, *arguments],
         env=environment(env),
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=within,
         check=False,
         **sigint_counts(),
     )

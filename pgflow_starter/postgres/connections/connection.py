@@ -7,10 +7,7 @@ which may hand every transaction to another session, sets its own: locally, and 
 from __future__ import annotations
 
 import math
-import os
-import re
 import select
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Self
@@ -19,6 +16,8 @@ import psycopg
 from psycopg import sql
 from psycopg.abc import PQGenConn
 from psycopg.pq import PipelineStatus, TransactionStatus
+
+from pgflow_starter.postgres.connections.server_words import PEEKED, peek, sqlstate_in
 
 Connection = psycopg.Connection[tuple[object, ...]]
 
@@ -54,8 +53,6 @@ _STAY = """
 select case when current_setting('idle_session_timeout', true) is not null
             then set_config('idle_session_timeout', '0', false) end
 """
-_SQLSTATE = re.compile(rb"C([0-9A-Z]{5})")
-_PEEKED = 4096
 
 
 class ServerLimits(NamedTuple):
@@ -250,7 +247,7 @@ def gated(wanted: Callable[[], bool]) -> type[Session]:
                 while True:
                     ready = yield waits_for
                     _check(wanted)
-                    seen = (seen + _peek(waits_for[0]))[-_PEEKED:]
+                    seen = (seen + peek(waits_for[0]))[-PEEKED:]
                     sqlstate = sqlstate_in(seen) or sqlstate_in(seen[1:]) or sqlstate  # it may begin with a plain "N"
                     waits_for = connecting.send(ready)
             except StopIteration as made:
@@ -281,25 +278,3 @@ def _readable(number: int) -> bool:
     poll = select.poll()
     poll.register(number, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _peek(number: int) -> bytes:
-    """What is about to be read from a socket."""
-    try:
-        with socket.socket(fileno=os.dup(number)) as copy:
-            return copy.recv(_PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except OSError:
-        return b""
-
-
-def sqlstate_in(data: bytes) -> str | None:
-    """That of the first ErrorResponse among whole messages of PostgreSQL's protocol; None for whatever else."""
-    while len(data) > 5:
-        kind, end = data[:1], 1 + int.from_bytes(data[1:5])
-        if not 5 <= end <= len(data):
-            return None
-        if kind == b"E":
-            found = next((m for part in data[5:end].split(b"\0") if (m := _SQLSTATE.fullmatch(part))), None)
-            return found and found[1].decode()
-        data = data[end:]
-    return None
