@@ -11,7 +11,6 @@ from pgflow_starter.cli.commands import commands
 from tests.support.pages import DOCS
 from tests.support.programs import finished
 
-
 LONGEST = 600.0
 """Seconds that building may take: it is what takes longest here that is one program, and there may be one core."""
 
