@@ -63,11 +63,15 @@ def test_an_alarm_rings_once_for_the_earliest_time_and_then_when_it_is_set_anew(
     assert rung.get() == began + 11.0
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_was_claimed_ahead_of_tasks_that_turn_out_slow_begins_elsewhere(
-    database: str, strategy: str, release: threading.Event
-) -> None:
-    begun: SimpleQueue[int] = SimpleQueue()
+@pytest.fixture
+def begun() -> SimpleQueue[int]:
+    """The attempts of the slow tasks that have begun."""
+    return SimpleQueue()
+
+
+@pytest.fixture
+def mixed(begun: SimpleQueue[int], release: threading.Event) -> pgflow.Job:
+    """A job whose tasks take no time, or until they are released."""
 
     @pgflow.job("mixed")
     def mixed(slow: bool, ctx: pgflow.TaskContext) -> Any:
@@ -76,6 +80,13 @@ def test_what_was_claimed_ahead_of_tasks_that_turn_out_slow_begins_elsewhere(
             release.wait()
         return slow
 
+    return mixed
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_was_claimed_ahead_of_tasks_that_turn_out_slow_begins_elsewhere(
+    database: str, strategy: str, mixed: pgflow.Job, begun: SimpleQueue[int], release: threading.Event
+) -> None:
     with running(database, jobs=[mixed], signal_strategy=strategy, max_concurrency=3) as first:
         first.await_ready(WAIT)
         quick = first.client.enqueue_many(mixed, [False] * 200)
@@ -91,17 +102,8 @@ def test_what_was_claimed_ahead_of_tasks_that_turn_out_slow_begins_elsewhere(
 
 
 def test_what_is_given_back_is_announced_to_workers_that_have_seen_nothing(
-    database: str, release: threading.Event
+    database: str, mixed: pgflow.Job, begun: SimpleQueue[int], release: threading.Event
 ) -> None:
-    begun: SimpleQueue[int] = SimpleQueue()
-
-    @pgflow.job("mixed")
-    def mixed(slow: bool, ctx: pgflow.TaskContext) -> Any:
-        if slow:
-            begun.put(ctx.attempt)
-            release.wait()
-        return slow
-
     settings: dict[str, Any] = {"jobs": [mixed], "signal_strategy": "notify", "max_concurrency": 5}
     with running(database, **settings) as first, running(database, **settings) as second:
         for starter in (first, second):
