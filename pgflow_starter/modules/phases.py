@@ -127,6 +127,9 @@ class RegistrationPhases:
 
     def _in_force(self, spec: ModuleSpec, compiled: Compiled) -> FlowDefinition:
         slug = compiled.definition.slug
+        if self._listener is not None:  # it may have been compiled anew
+            for queue in set(self._workers.queues_of(slug)).difference(compiled.queues or (slug,)):
+                self._listener.unlisten(queue)
         self._workers.supply(slug, compiled.queues)
         # Said once, not at each attempt.
         if compiled.differences and self._warned.get(slug) != compiled.differences:

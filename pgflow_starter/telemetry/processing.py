@@ -133,6 +133,7 @@ def facts(queue: str, operation: str) -> dict[str, Any]:
 
 def _task(task: Task) -> dict[str, Any]:
     return {
+        names.MESSAGING_DESTINATION: task.queue,
         names.MESSAGING_MESSAGE_ID: str(task.msg_id),
         names.RUN_ID: str(task.run_id),
         names.STEP: task.step_slug,
@@ -144,7 +145,7 @@ def _task(task: Task) -> dict[str, Any]:
 def _measured(task: Task, outcome: Outcome | None) -> dict[str, Any]:
     measured = {
         names.MESSAGING_SYSTEM: "pgmq",
-        names.MESSAGING_DESTINATION: task.flow_slug,
+        names.MESSAGING_DESTINATION: task.queue,
         names.MESSAGING_OPERATION_NAME: "process",
         names.STEP: task.step_slug,
     }

@@ -78,12 +78,12 @@ class Workers:
         return set(self._tree.call(SUPERVISOR_ID, "ensure_children", specs, timeout=self._call_timeout))
 
     def supply(self, slug: str, queues: Sequence[str]) -> None:
-        """These are the flow's queues: each of its steps has one."""
+        """These are the flow's queues, where each of its steps has one; with none it is the one of its own name."""
         self._queues[slug] = queues
         self._flows.update(dict.fromkeys(queues, slug))
 
     def queues_of(self, slug: str) -> Sequence[str]:
-        """The flow's; the one of its own name unless it was supplied with others."""
+        """Those that the flow was supplied with."""
         return self._queues.get(slug) or (slug,)
 
     def wake(self, queue: str) -> None:

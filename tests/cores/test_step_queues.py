@@ -80,6 +80,25 @@ def test_each_queue_is_listened_to(queues_database: str, by_steps: Admin) -> Non
     assert calls == {"lines": 1, "price": 2, "total": 2}
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_that_is_compiled_anew_in_the_other_mode_goes_on_there(
+    queues_database: str, by_steps: Admin, strategy: str
+) -> None:
+    flow, often = shop().flow, {"notify_fallback_interval": 0.1}
+    with running(queues_database, flows=[flow], signal_strategy=strategy, **often) as starter:
+        starter.await_ready(WAIT)
+        for mode in ("flow", "step", "flow"):
+            with by_steps.transaction():
+                for table in ("step_tasks", "step_states", "runs", "deps", "steps", "flows"):
+                    by_steps.execute(f"delete from pgflow.{table}".encode())
+                by_steps.execute("select pgmq.drop_queue(queue_name) from pgmq.meta")
+                assert compiled(by_steps, mode) == "compiled"
+            run = starter.client.start_flow(flow, [2])
+            assert run.wait(WAIT).result == 4
+            starter.await_ready(WAIT)
+            eventually(lambda: [w.trouble for w in starter.workers()] == [None])
+
+
 @pytest.mark.parametrize("step", ["lines", "price"])
 def test_a_dead_workers_tasks_get_their_next_attempt(queues_database: str, by_steps: Admin, step: str) -> None:
     flow = shop().flow

@@ -57,6 +57,30 @@ def test_messages_that_are_gone_from_one_are_told_with_the_statement_that_sends_
             _is_over(starter)
 
 
+def test_messages_that_are_gone_from_two_are_told_one_queue_after_the_other(
+    queues_database: str, by_steps: Admin
+) -> None:
+    flow = shop().flow
+    with pgflow.PgflowClient(queues_database) as client:
+        runs = [client.start_flow(flow, [2, 3]) for _ in range(2)]
+        claim_and_die(by_steps, SLUG, "lines")
+        by_steps.execute("select pgflow.complete_task(%s, 'lines', 0, '[2, 3]')", (runs[0].id,))
+        by_steps.execute("update pgflow.step_tasks set status = 'queued', started_at = null where status = 'started'")
+        for queue in (LINES, PRICE):
+            by_steps.execute(f"delete from pgmq.q_{queue}".encode())
+        with running(queues_database, flows=[flow]) as starter:
+            starter.await_ready(WAIT)
+            found = _trouble(starter, TroubleKind.MESSAGES_LOST)
+            assert f"3 of 3 queued tasks have no message in pgmq.q_{LINES}" in found.reason
+            by_steps.execute(found.reason.partition("sent anew by: ")[2].encode())
+            assert runs[1].wait(WAIT).result == 10
+            eventually(lambda: PRICE in _trouble(starter, TroubleKind.MESSAGES_LOST).reason, WAIT)
+            found = _trouble(starter, TroubleKind.MESSAGES_LOST)
+            by_steps.execute(found.reason.partition("sent anew by: ")[2].encode())
+            assert runs[0].wait(WAIT).result == 10
+            _is_over(starter)
+
+
 def test_messages_of_nobody_in_one_are_told_and_put_aside(queues_database: str, by_steps: Admin) -> None:
     with running(queues_database, flows=[shop().flow]) as starter:
         starter.await_ready(WAIT)

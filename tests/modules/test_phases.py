@@ -34,6 +34,8 @@ class Stored:
         self.verify_raises: BaseException | None = None
         self.ensure_raises: BaseException | None = None
         self.wanted: list[tuple[str, str]] = []
+        self.queues: dict[str, Sequence[str]] = {}
+        self.enabled: list[str] = []
 
     def verify(
         self, definitions: Sequence[pgflow.FlowDefinition], scope: CancelScope, *, notify: bool
@@ -48,10 +50,17 @@ class Stored:
             raise self.ensure_raises
         return {slug for _, slug in self.wanted} - self.running
 
+    def supply(self, slug: str, queues: Sequence[str]) -> None:
+        self.queues[slug] = queues
+
+    def queues_of(self, slug: str) -> Sequence[str]:
+        return self.queues.get(slug) or (slug,)
+
     def notifies(self, queue: str, throttle_ms: int) -> bool:
         return (queue, throttle_ms) == ("a", 250)
 
-    def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None: ...
+    def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
+        self.enabled.append(queue)
 
 
 class Desk:
@@ -71,11 +80,17 @@ class Desk:
             assert plan.call() == Identity(spec.name, ModuleType.JOB)
         return self
 
-    def store(self, *slugs: str, differences: tuple[str, ...] = (), options_differ: bool = False) -> None:
+    def store(
+        self,
+        *slugs: str,
+        differences: tuple[str, ...] = (),
+        options_differ: bool = False,
+        queues: tuple[str, ...] = (),
+    ) -> None:
         for job in self.jobs:
             if job.slug in slugs:
                 definition = job.__pgflow_definition__()
-                self.stored.compiled[job.slug] = Compiled(False, definition, differences, options_differ)
+                self.stored.compiled[job.slug] = Compiled(False, definition, differences, options_differ, queues)
 
     def together(self) -> Sequence[bool]:
         return self.phases.run_together(self.specs, InterruptScope())
@@ -149,6 +164,15 @@ def test_what_is_seen_to_notify_already_needs_nothing_more(desk: Desk) -> None:
     assert isinstance(plan, Here)
     assert plan.call() is None
     assert isinstance(desk.phases.plan(second, Phase.NOTIFY_DB), InLane)
+
+
+def test_each_queue_of_a_flows_steps_is_to_notify(desk: Desk) -> None:
+    desk.store("b", queues=("a", "b__x", "b__y"))
+    desk.together()
+    plan = desk.phases.plan(desk.specs[1], Phase.NOTIFY_DB)
+    assert isinstance(plan, InLane)
+    plan.call(InterruptScope())
+    assert desk.stored.enabled == ["b__x", "b__y"]
 
 
 class Theirs(pgflow.Flow):

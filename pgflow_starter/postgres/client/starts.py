@@ -82,7 +82,7 @@ class Starts:
         self._fast_lane = fast_lane
         self._observer = observer
         self._started = started
-        self._without_queue: set[str] = set()
+        self._by_steps: set[str] = set()
 
     def start(
         self,
@@ -169,7 +169,7 @@ class Starts:
         parameters = {"slug": given.slug, "inputs": list(given.inputs), "run_ids": [str(r) for r in given.run_ids]}
         idle = conn.info.transaction_status == TransactionStatus.IDLE
         by_itself = idle and given.headers is None and len(given.run_ids) == 1
-        one = not given.callers and len(given.run_ids) == 1 and given.slug not in self._without_queue
+        one = not given.callers and len(given.run_ids) == 1 and given.slug not in self._by_steps
         if given.headers is not None and one:
             rows = self._start_with_headers(conn, given.slug, parameters, given.headers)
             if any(row[2] != "failed" for row in rows.values()):
@@ -185,7 +185,9 @@ class Starts:
                     self._fast_lane.left(conn)
                 rows |= by_core
             if given.headers is not None and rows:
-                set_headers(conn, given.slug, list(rows), given.headers)
+                by_steps = set_headers(conn, given.slug, list(rows), given.headers)
+                if by_steps:  # not to be tried in one round trip again, which fails
+                    self._by_steps.add(given.slug)
             # Those that have failed already, of their first steps' conditions, are read again for why.
             again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
             return rows | _found(conn, given.slug, again) if again else rows
@@ -216,9 +218,7 @@ class Starts:
             with conn.pipeline(), conn.transaction():
                 started = conn.execute(*by_lane or (_START, parameters), prepare=True)
                 conn.execute(_set(slug, of_step=False), (headers, parameters["run_ids"]), prepare=True)
-        except (psycopg.DataError, psycopg.ProgrammingError) as error:
-            if isinstance(error, psycopg.errors.UndefinedTable):  # its steps have queues: not to be tried each time
-                self._without_queue.add(slug)
+        except (psycopg.DataError, psycopg.ProgrammingError):
             return {}
         return _by_id(started.fetchall())
 
@@ -277,14 +277,18 @@ def _set(queue: str, *, of_step: bool) -> str:
     return sql.SQL(_SET).format(queue=sql.Identifier(f"q_{queue}"), of_queue=of_queue).as_string()
 
 
-def set_headers(conn: Connection, slug: str, run_ids: Sequence[UUID], headers: str) -> None:
+def set_headers(conn: Connection, slug: str, run_ids: Sequence[UUID], headers: str) -> bool:
     """Add them, a JSON object, to the messages of runs that this transaction has started. Blocks on I/O.
 
-    Where that may not be, by a role without UPDATE say, the runs are started all the same.
+    Where that may not be, by a role without UPDATE say, the runs are started all the same. Whether each step of the
+    flow has a queue is returned.
     """
     try:
         with conn.transaction():
-            for queue, of_step in conn.execute(_HAVE_HEADERS, (slug,)).fetchall():
-                conn.execute(_set(str(queue), of_step=bool(of_step)), (headers, [str(run_id) for run_id in run_ids]))
+            found: list[Any] = conn.execute(_HAVE_HEADERS, (slug,)).fetchall()
+            for queue, of_step in found:
+                conn.execute(_set(queue, of_step=of_step), (headers, [str(run_id) for run_id in run_ids]))
+            return any(of_step for _, of_step in found)
     except (psycopg.DataError, psycopg.ProgrammingError) as error:
         logger.debug("%s: no trace context on messages: %s", slug, error)
+        return False

@@ -51,6 +51,7 @@ class ListenerErrands:
         self._unproven = SaidOnce()
         self._lock = threading.Lock()  # around the next two lines'
         self._failed: frozenset[str] = frozenset()
+        self._listened_to: Callable[[], Sequence[str]] | None = None
         self._armed = False
 
     def prove(self, channel: str, sent: Callable[[bool], None]) -> None:
@@ -90,6 +91,8 @@ class ListenerErrands:
 
         Who makes a queue anew makes it without trigger, and the LISTEN connection is as it was.
         """
+
+        self._listened_to = queues
 
         def come() -> None:
             self._timers.after(interval, come)
@@ -137,5 +140,9 @@ class ListenerErrands:
     def _try_again(self) -> None:
         with self._lock:
             self._armed = False
+            gone = self._failed.difference(self._failed if self._listened_to is None else self._listened_to())
+            self._failed -= gone
             failed = sorted(self._failed)
+        for queue in gone:  # for good, perhaps: its flow was compiled anew with others
+            self._troubles_of(queue).end(TroubleKind.NOT_NOTIFIED)
         self.enable_again(failed)

@@ -148,6 +148,7 @@ class Looks(StorePart):
         ]
         for slug, queue, tasks, gone, some, overdue, moved_ago in _all(conn, statements) if statements else ():
             before = found[slug]
+            says = (gone and not before.lost) or (overdue and not (before.lost or before.overdue))
             moved = [ago for ago in (before.moved_ago, moved_ago) if ago is not None]
             found[slug] = before._replace(
                 queued=before.queued + tasks,
@@ -157,7 +158,7 @@ class Looks(StorePart):
                 hidden=before.hidden or (gone > 0 and f"pgmq.q_{queue or slug}" in concealed[slug]),
                 overdue=before.overdue + overdue,
                 moved_ago=float(min(moved)) if moved else None,
-                queue=queue if gone or overdue else before.queue,
+                queue=queue if says else before.queue,
             )
         return found
 

@@ -81,7 +81,7 @@ and not exists (select from pg_catalog.pg_trigger t
 UNCHANGED = f"select {GUARD}"
 """The same by itself."""
 
-_PROVEN = {
+PROVEN = {
     (
         "27665de1da9c77323295af3e91d15cc1",
         "898866ed8aa45f703da5e3c5d8c91d53",
@@ -119,7 +119,7 @@ def digests(conn: Connection) -> tuple[str, str, str]:
 def look(conn: Connection) -> Core | str:
     """The core there is, or why the fast lane is off for it. Raises psycopg's errors."""
     row = _row(conn)
-    proven = _PROVEN.get(tuple(row[:3]))
+    proven = PROVEN.get(tuple(row[:3]))
     if proven is None:
         return "this core's functions or tables are none that it was proven to equal"
     if row[3]:
