@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import re
 import threading
-from collections.abc import Iterable
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, cast
@@ -16,7 +12,6 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter import postgres
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
@@ -35,11 +30,11 @@ from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.database import NoScope, opened
 from tests.support.planted import caught, functions_in, plant
 from tests.support.starters import STRATEGIES, echo_job, running
-from tests.support.statements import Statement, recorded
+from tests.support.statements import recorded
 from tests.trouble.conftest import Admin
+from tests.trouble.shadows import MODULES, shadows, unseen
 
 WAIT = 30.0
-STATEMENT = re.compile(r"\s*(select|with|update|insert|delete)\b")
 OLD_FASHIONED = "-c standard_conforming_strings=off"
 ADD_CONDITIONAL_STEP = """
 create function pgflow.add_step(
@@ -50,24 +45,6 @@ create function pgflow.add_step(
 as 'select pgflow.add_step($1, $2, $3, $4, $5, $6, $7, $8)'
 """
 """As newer cores have it, without what it is there for."""
-MODULES = [
-    importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
-]
-SETTING_UP = (
-    *("adapting", "admin", "applied", "changing", "deleting", "grants", "hardening", "install", "inventory"),
-    *("laying_down", "syncing", "upgrade"),
-)
-"""Modules that set databases up or look into them, with a path of their own."""
-
-
-def texts() -> dict[str, str]:
-    """The constants of the package that are whole statements, by their names."""
-    named = {f"{m.__name__.rpartition('.')[2]}.{name}": value for m in MODULES for name, value in vars(m).items()}
-    return {
-        name: value
-        for name, value in named.items()
-        if isinstance(value, str) and STATEMENT.match(value) and name.partition(".")[0] not in SETTING_UP
-    }
 
 
 def order() -> pgflow.Flow:
@@ -257,61 +234,3 @@ def test_a_life_in_a_schema_full_of_look_alikes_calls_none(database: str, admin:
     use_adapters(database, admin)
     compile_conditions(database, admin)
     assert caught(database) == []
-
-
-# A function with the statement for a body depends on what the statement calls; nothing depends on what is PostgreSQL's.
-_TYPES = (
-    "select parameter_types::text[] from pg_catalog.pg_prepared_statements where name operator(pg_catalog.=) 'ours'"
-)
-_CALLED = """
-select pg_describe_object(refclassid, refobjid, 0)
-from pg_depend left join pg_proc p on refclassid = 'pg_proc'::regclass and p.oid = refobjid
-left join pg_operator o on refclassid = 'pg_operator'::regclass and o.oid = refobjid
-where classid = 'pg_proc'::regclass and objid = 'public.ours'::regproc
-  and 'public'::regnamespace in (p.pronamespace, o.oprnamespace)
-"""
-
-
-def shadows(connection: Admin, statement: Statement) -> str:
-    """What a statement calls of what is planted: where it is executed, what that is, and the statement."""
-    if not STATEMENT.match(statement.text):
-        return ""
-    found: Any
-    with connection.transaction(force_rollback=True):
-        try:
-            given = ", ".join(_type(connection, t) for t in statement.types)
-            connection.execute(f"prepare ours {given and f'({given})'} as {statement.text}".encode())
-            types: Any = connection.execute(_TYPES).fetchone()
-            connection.execute("deallocate ours")
-            body = f"returns void begin atomic {statement.text}; end"
-            connection.execute(f"create function public.ours({', '.join(types[0])}) {body}".encode())
-            connection.execute("set local search_path to pg_catalog")
-            found = [row[0] for row in connection.execute(_CALLED)]
-        except psycopg.Error as error:
-            found = str(error)
-    bare = re.findall(rf"(?<![\w.])(?:{'|'.join(variadic(connection))})\(", statement.text)
-    return f"{statement.where}: {found or ''}{bare or ''}: {statement.text}" if found or bare else ""
-
-
-def variadic(connection: Admin) -> list[str]:
-    """What takes any number of arguments of any type, of which not all can be planted."""
-    rows = connection.execute("select distinct proname::text from pg_catalog.pg_proc where provariadic <> 0").fetchall()
-    return [str(row[0]) for row in rows]
-
-
-def _type(connection: Admin, oid: int) -> str:
-    row = connection.execute("select pg_catalog.format_type(%s::pg_catalog.oid, null)", (oid,)).fetchone()
-    assert row is not None
-    return str(row[0]) if oid else "unknown"
-
-
-def unseen(executed: Iterable[str]) -> list[str]:
-    """The statements of the package that were not executed: what is added has to be done above."""
-    known = [re.sub(r"\s+", " ", text) for text in executed]
-    left = []
-    for name, text in texts().items():
-        parts = re.split(r" ?(?:%\(\w+\)s|%s|\{\w*\}) ?", re.sub(r"\s+", " ", text).strip())
-        pattern = re.compile(".*?".join(re.escape(part.replace("%%", "%").replace("{{}}", "{}")) for part in parts))
-        if not any(pattern.search(given) for given in known):
-            left.append(name)
-    return left
