@@ -76,6 +76,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / f"{OLDEST}.sql").write_text(" \n")
     with pytest.raises(SetupError, match=rf"{OLDEST}.sql is empty: copy it anew"):
         from_folder(tmp_path)
+    (tmp_path / f"{OLDEST}.sql").write_text("select 1;\0 select 2")
+    with pytest.raises(SetupError, match=rf"{OLDEST}.sql has a zero byte in it: copy it anew"):
+        from_folder(tmp_path)
     (tmp_path / f"{OLDEST}.sql").unlink()
     (tmp_path / f"{OLDEST}.sql").mkdir()
     with pytest.raises(SetupError, match=rf"{OLDEST}.sql cannot be read: Is a directory"):

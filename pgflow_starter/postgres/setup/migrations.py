@@ -121,7 +121,8 @@ def _read(folder: Path, name: str, file: str) -> Migration:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SetupError(f"the migration {one_line(str(folder / file))}.sql cannot be read: {reason}") from None
-    if not sql.strip():
-        raise SetupError(f"the migration {one_line(str(folder / file))}.sql is empty: copy it anew")
+    if not sql.strip() or "\0" in sql:  # what comes after a zero byte would never be sent
+        what = "has a zero byte in it" if sql.strip() else "is empty"
+        raise SetupError(f"the migration {one_line(str(folder / file))}.sql {what}: copy it anew")
     version, _, title = file.partition("_")
     return Migration(name, sql, version, title)
