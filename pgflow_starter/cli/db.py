@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.options import dsn_option, flag, option, stdout_console
-from pgflow_starter.cli.signals import handled
+from pgflow_starter.cli.signals import Interrupted, handled
 from pgflow_starter.postgres.setup.grants import grants
 from pgflow_starter.postgres.setup.install import install as install_into
 from pgflow_starter.postgres.setup.inventory import Inventory
@@ -87,8 +87,12 @@ def upgrade(core_version: str | None, core_dir: Path | None, dry_run: bool, dsn:
     """
     _one_of(core_version, core_dir)
     upgrading = partial(bring_up, dsn, core_version=core_version, core_dir=core_dir, dry_run=dry_run)
-    with handled() as signals, busy("looking" if dry_run else "upgrading") as say:
-        signals.aside(partial(upgrading, progress=say))
+    try:
+        with handled() as signals, busy("looking" if dry_run else "upgrading") as say:
+            signals.aside(partial(upgrading, progress=say))
+    except Interrupted as error:
+        what = "nothing was changed" if dry_run else "the core is upgraded, or as it was: the same command again tells"
+        raise Interrupted(what, error.exit_code - 128) from None
 
 
 @db.command()

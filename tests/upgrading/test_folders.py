@@ -73,6 +73,12 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / f"{OLDEST}.sql").write_bytes(b"select '\xff'")
     with pytest.raises(SetupError, match=rf"{OLDEST}.sql cannot be read: it is not UTF-8"):
         from_folder(tmp_path)
+    (tmp_path / f"{OLDEST}.sql").write_text(" \n")
+    with pytest.raises(SetupError, match=rf"{OLDEST}.sql is empty: copy it anew"):
+        from_folder(tmp_path)
+    (tmp_path / f"{OLDEST}.sql").write_text("select 1;\0 select 2")
+    with pytest.raises(SetupError, match=rf"{OLDEST}.sql has a zero byte in it: copy it anew"):
+        from_folder(tmp_path)
     (tmp_path / f"{OLDEST}.sql").unlink()
     (tmp_path / f"{OLDEST}.sql").mkdir()
     with pytest.raises(SetupError, match=rf"{OLDEST}.sql cannot be read: Is a directory"):
@@ -81,3 +87,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_of_stand_ins_is_one_of_a_core(tmp_path: Path) -> None:
     assert names(folder_to(tmp_path / "made", "0.14", prefix="20250101000000"))[-1].endswith("_pgflow_step_conditions")
+
+
+def test_what_an_editor_of_windows_wrote_is_the_same(tmp_path: Path) -> None:
+    folder_of(tmp_path, FIRST, OLDEST)
+    (tmp_path / f"{OLDEST}.sql").write_bytes(b"\xef\xbb\xbfselect 1;\r\nselect 2;\r\n")
+    assert from_folder(tmp_path).migrations[-1].sql == "select 1;\nselect 2;\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.support.waiting import eventually
 from tests.upgrading.rig import folder_to
 
 WAITING = "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'"
+SAID = "Error: the core is upgraded, or as it was: the same command again tells\n"
 IN_THE_MIDDLE = "select pg_catalog.pg_advisory_xact_lock(4711)"
 
 
@@ -46,12 +48,24 @@ def test_one_that_is_killed_in_the_middle_has_changed_nothing(old: str, slow: Pa
     with running(*command, env={"PGFLOW_DSN": old}) as process:
         eventually(waits(admin))
         process.kill()
+    eventually(waits(admin, 0))  # the server sees that nobody is there, long before it would have ended
     admin.execute("select pg_advisory_unlock(4711)")
-    eventually(waits(admin, 0))
     assert value(old, "select obj_description('pgflow'::regnamespace, 'pg_namespace')") == before
     assert (check(old).core, check(old).last_migration) == ("0.8.1 or 0.9", OLDEST)
     assert value(old, "select to_regclass('pgflow.before')") is None
     assert upgrade(old, core_dir=slow)[-1] == from_folder(slow).last
+
+
+def test_ctrl_c_in_the_middle_says_how_to_know(old: str, slow: Path, admin: Admin) -> None:
+    admin.execute("select pg_advisory_lock(4711)")
+    command = ("-m", "pgflow_starter", "db", "upgrade", "--core-dir", str(slow))
+    with running(*command, env={"PGFLOW_DSN": old}) as process:
+        eventually(waits(admin))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, SAID)
+    eventually(waits(admin, 0))
+    assert check(old).last_migration == OLDEST
 
 
 def test_an_installation_that_is_killed_has_left_nothing(empty_database: str, slow: Path) -> None:

@@ -9,10 +9,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from pgflow_starter.errors import DatabaseError, SetupError
+import pgflow_starter as pgflow
+from pgflow_starter.core.modules import definition_of
+from pgflow_starter.errors import DatabaseError, NotInstalledError, SetupError
 from pgflow_starter.postgres.setup import upgrade as upgrading
 from pgflow_starter.postgres.setup.migrations import OLDEST
+from pgflow_starter.postgres.setup.syncing import sync
 from pgflow_starter.postgres.setup.upgrade import upgrade
+from pgflow_starter.postgres.stores.flows import compile_flow
 from tests.cores.stand_in import Admin
 from tests.postgres.install_rig import run, value
 from tests.support.starters import echo_job, running
@@ -149,3 +153,12 @@ def test_a_migration_that_would_not_be_all_or_nothing_is_refused(
     folder = folder_to(tmp_path / "own", "0.14", prefix="20250101000000")
     (folder / "29990101000000_29990101000000_pgflow_own.sql").write_text(f"select 1; -- first\n{statement}")
     refused(old, folder, "29990101000000_pgflow_own cannot be applied all or nothing: it has the statement")
+
+
+def test_conditions_that_the_core_does_not_know_take_an_upgrade_and_no_new_slug(old: str, admin: Admin) -> None:
+    plain, conditional = pgflow.Flow("shop"), pgflow.Flow("shop")
+    plain.step(slug="pay")(lambda given, ctx: given)
+    conditional.step(slug="pay", if_={"paid": False})(lambda given, ctx: given)
+    compile_flow(admin, definition_of(plain))
+    with pytest.raises(NotInstalledError, match=r"has none: they came with core 0\.14\. Upgrade it: run"):
+        sync(old, definition_of(conditional))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pgflow_starter.errors import SetupError
@@ -12,6 +14,7 @@ from pgflow_starter.postgres.setup.install import check
 from pgflow_starter.postgres.setup.migrations import OLDEST, Source, from_folder
 from pgflow_starter.postgres.setup.upgrade import upgrade
 from tests.cores.stand_in import Admin
+from tests.support.waiting import eventually
 from tests.upgrading.rig import folder_to, stand_in_name
 
 TABLE = """
@@ -64,6 +67,37 @@ def test_what_is_applied_is_in_supabase_s_book_as_its_own_program_would_have_it(
 def test_the_table_counts_before_a_comment(old: str, project: Path, book: Admin) -> None:
     book.execute("comment on schema pgflow is 'pgflow-starter: migrated to 29990101000000_pgflow_wrong'")
     assert check(old).last_migration == OLDEST
+
+
+@pytest.mark.parametrize("where", ["table", "comment"])
+def test_what_functions_and_columns_belie_is_refused(old: str, project: Path, book: Admin, where: str) -> None:
+    claimed, says = stand_in_name("0.14"), "Supabase's table of migrations"
+    if where == "table":
+        book.execute(
+            "insert into supabase_migrations.schema_migrations values ('29990101000000', '{}', %s)", (claimed,)
+        )
+    else:
+        says = "the comment on schema pgflow"
+        book.execute("drop schema supabase_migrations cascade")
+        book.execute(f"comment on schema pgflow is 'pgflow-starter: migrated to {claimed}'".encode())
+    assert check(old).last_migration is None
+    reason = f"{says} says that this database has had {claimed}, but its functions and columns are those that {OLDEST}"
+    with pytest.raises(SetupError, match=f"^nothing was changed: {reason} left: "):
+        upgrade(old, core_dir=project)
+
+
+def test_what_somebody_else_applies_meanwhile_is_not_applied_again(old: str, project: Path, book: Admin) -> None:
+    upgrade(old, core_dir=project)
+    version, name = "29990101000000", "29990101000000_pgflow_more"
+    (project / f"{version}_{name}.sql").write_text("create table pgflow.more (n int)")
+    with psycopg.connect(old) as other, ThreadPoolExecutor(1) as aside:
+        other.execute("create table pgflow.more (n int); lock table pgflow.runs")
+        other.execute("insert into supabase_migrations.schema_migrations values (%s, '{}', %s)", (version, name))
+        upgraded = aside.submit(upgrade, old, core_dir=project)
+        waiting = "select count(*) from pg_locks where relation = 'pgflow.runs'::regclass and not granted"
+        eventually(lambda: book.execute(waiting).fetchone() == (1,))
+        other.commit()
+        assert upgraded.result(60) == ()
 
 
 def test_a_table_that_may_not_be_read_is_passed_over(old: str, project: Path, book: Admin) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 
 from pgflow_starter.errors import DatabaseError, SetupError
+from pgflow_starter.postgres.connections.connection import CHECK_INTERVAL
 from pgflow_starter.postgres.connections.conninfo import UNREADABLE, Redactor, connect_options, refuse_unreadable
 from pgflow_starter.postgres.connections.errors import translate
 
@@ -25,6 +26,11 @@ pooler the session is somebody else's afterwards.
 
 STANDARD_STRINGS = "set local standard_conforming_strings to on"
 """For the rest of a transaction a backslash within quotes is a backslash, whatever the role or the server has set."""
+
+_NOTICE = """
+select pg_catalog.set_config('client_connection_check_interval', %s, true)
+where pg_catalog.current_setting('client_connection_check_interval', true) is not null
+"""
 
 
 @contextmanager
@@ -49,12 +55,15 @@ def session(conninfo: str, *, denied: str = "") -> Iterator[Connection]:
 def limited(connection: Connection, seconds: int) -> Iterator[None]:
     """A transaction whose every statement may take so long, with OWN_PATH and STANDARD_STRINGS.
 
-    All of it ends with the transaction: a pooler hands it to nobody.
+    Where we are killed the server ends it within seconds, as far as it can tell: what was locked is free again. All of
+    it ends with the transaction: a pooler hands it to nobody.
     """
     with connection.transaction():
         connection.execute(OWN_PATH)
         connection.execute(STANDARD_STRINGS)
         connection.execute("select set_config('statement_timeout', %s, true)", [f"{seconds}s"])
+        with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():  # not every platform can
+            connection.execute(_NOTICE, [f"{CHECK_INTERVAL:g}s"])
         yield
 
 

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.setup.admin import Connection
-from pgflow_starter.postgres.setup.migrations import Migration, own_name
+from pgflow_starter.postgres.setup.migrations import Migration, is_published, own_name
 
 # What a core consists of, as far as a migration changes it, and nobody else should: settings and rights are left aside,
 # for `db install` and administrators change those; constraints and indexes for what the server makes of their text.
@@ -71,21 +71,19 @@ class Applied(NamedTuple):
 
 def look(connection: Connection) -> Applied | None:
     """What the database has had; None where that is not known. Raises psycopg's errors."""
-    if connection.execute(_KEPT_BY_SUPABASE).fetchone() == (True,):
-        rows = connection.execute(_SUPABASE).fetchall()
-        names = frozenset(name for version, title in rows if (name := own_name(version, title)))
-        if names:
-            return Applied(max(names), "Supabase's table of migrations", names)
-    found, digest = _NOTE.search(_comment(connection)), _digest(connection)
-    if found and found[2] in (None, digest):
-        return Applied(found[1], "the comment on schema pgflow")
-    if last := _KNOWN.get(digest):
-        return Applied(last, "its functions and columns")
-    return None
+    claim, seen = _claim(connection), _KNOWN.get(_digest(connection))
+    if claim is None:
+        return Applied(seen, "its functions and columns") if seen else None
+    return None if _is_belied(claim, seen) else claim
 
 
 def unknown(connection: Connection) -> str:
     """What to tell whoever asks where `look` gave None."""
+    if claim := _claim(connection):
+        return (
+            f"{claim.by} says that this database has had {claim.last}, but its functions and columns are those that"
+            f" {_KNOWN[_digest(connection)]} left: see what was applied, then set right the one that is wrong"
+        )
     found = _NOTE.search(_comment(connection))
     what = (
         f"the comment on schema pgflow says {found[1]}, but functions or columns were changed since"
@@ -96,6 +94,25 @@ def unknown(connection: Connection) -> str:
         f"which of pgflow's migrations this database has had is not known: {what}. Whoever knows the last one says"
         " its whole name, COMMENT ON SCHEMA pgflow IS 'pgflow-starter: migrated to 2..._pgflow_...', and tries again"
     )
+
+
+def _claim(connection: Connection) -> Applied | None:
+    """What Supabase's table says, else the comment."""
+    if connection.execute(_KEPT_BY_SUPABASE).fetchone() == (True,):
+        rows = connection.execute(_SUPABASE).fetchall()
+        names = frozenset(name for version, title in rows if (name := own_name(version, title)))
+        if names:
+            return Applied(max(names), "Supabase's table of migrations", names)
+    found = _NOTE.search(_comment(connection))
+    if found and found[2] in (None, _digest(connection)):
+        return Applied(found[1], "the comment on schema pgflow")
+    return None
+
+
+def _is_belied(claim: Applied, seen: str | None) -> bool:
+    """Whether the core is as another migration left it. Each one that was published leaves it otherwise; what others
+    have made may change neither functions nor columns."""
+    return seen is not None and seen != claim.last and is_published(claim.last)
 
 
 def note(connection: Connection, applied: Sequence[Migration], *, in_supabase: bool) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import sql
 
-from pgflow_starter.errors import MissingRightsError
+from pgflow_starter.errors import MissingRightsError, SetupError
 from pgflow_starter.postgres.setup.admin import Connection
 from pgflow_starter.postgres.setup.changing import on_stored
 from pgflow_starter.postgres.stores import pgmq, rights
@@ -37,6 +37,12 @@ from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamesp
 join pg_catalog.pg_roles o on o.oid = c.relowner
 where n.nspname = 'pgmq' and c.relname = any(%s::name[])
   and not pg_catalog.pg_has_role(c.relowner, 'USAGE') and not pg_catalog.pg_has_role(n.nspowner, 'USAGE')
+order by 1 limit 1
+"""
+# pgmq knows no capitals in a table's name, pgflow does in a slug.
+_SHARED = """
+select f.flow_slug from pgflow.flows f
+where f.flow_slug <> %(slug)s and pg_catalog.lower(f.flow_slug) = pg_catalog.lower(%(slug)s)
 order by 1 limit 1
 """
 _RUNS = "select status, count(*) from pgflow.runs where flow_slug = %s group by status order by status"
@@ -147,7 +153,12 @@ def _lock(connection: Connection, slug: str, functions: set[str]) -> int:
 
 
 def _queues(connection: Connection, slug: str) -> list[str]:
-    """Their names. Raises MissingRightsError where one of them is another role's."""
+    """Their names. Raises MissingRightsError where one is another role's, SetupError where another flow has it, too."""
+    if shared := connection.execute(_SHARED, {"slug": slug}).fetchone():
+        raise SetupError(
+            f"nothing was deleted: flow {str(shared[0])!r} has the same queue, for pgmq knows no capitals, and its"
+            " messages would be gone with it"
+        )
     queues = [str(row[0]) for row in connection.execute(_QUEUES, {"slug": slug}).fetchall()]
     tables = [f"{prefix}_{queue}" for prefix in "qa" for queue in queues]
     foreign: Any = connection.execute(_FOREIGN, [tables]).fetchone()
@@ -163,5 +174,8 @@ def _queues(connection: Connection, slug: str) -> list[str]:
 
 
 def _count(connection: Connection, table: str) -> int:
+    there = connection.execute("select pg_catalog.to_regclass(pg_catalog.format('pgmq.%%I', %s::text))", [table])
+    if there.fetchone() == (None,):  # an archive that somebody has dropped
+        return 0
     row: Any = connection.execute(sql.SQL("select count(*) from pgmq.{}").format(sql.Identifier(table))).fetchone()
     return int(row[0])

@@ -117,9 +117,12 @@ def _complete(names: Iterable[str], told: str) -> None:
 
 def _read(folder: Path, name: str, file: str) -> Migration:
     try:
-        sql = (folder / f"{file}.sql").read_text(encoding="utf-8")
+        sql = (folder / f"{file}.sql").read_text(encoding="utf-8-sig")  # some editors of Windows write a mark before it
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SetupError(f"the migration {one_line(str(folder / file))}.sql cannot be read: {reason}") from None
+    if not sql.strip() or "\0" in sql:  # what comes after a zero byte would never be sent
+        what = "has a zero byte in it" if sql.strip() else "is empty"
+        raise SetupError(f"the migration {one_line(str(folder / file))}.sql {what}: copy it anew")
     version, _, title = file.partition("_")
     return Migration(name, sql, version, title)

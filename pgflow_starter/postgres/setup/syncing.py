@@ -11,6 +11,7 @@ from pgflow_starter.postgres.stores.stored_flow import (
     StoredFlow,
     another_shape,
     option_changes,
+    refuse_conditions,
     shape_differences,
 )
 
@@ -30,6 +31,7 @@ def sync(conninfo: str, definition: FlowDefinition, *, dry_run: bool = False) ->
     """
 
     def synced(connection: Connection, stored: StoredFlow) -> list[OptionChange]:
+        refuse_conditions(definition, there=all(step.has_conditions for step in stored.steps.values()))
         wrong = shape_differences(definition, stored)
         if wrong:
             raise ShapeMismatchError(f"only options can be synced, and {another_shape(definition.slug, wrong)}")

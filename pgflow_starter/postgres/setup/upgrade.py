@@ -136,7 +136,9 @@ def upgrade(
             _refuse(plan.hindrances)
             if plan.pending:
                 _lock_tables(connection)
-                _refuse(_plan(connection, core).hindrances)  # who began to work in between
+                plan = _plan(connection, core)  # who began to work in between, or applied some without our lock
+                _refuse(plan.hindrances)
+            if plan.pending:
                 _carry_out(connection, plan)
     for line in plan.lines("created", "applied"):
         progress(line)
