@@ -47,8 +47,9 @@ def _written(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_written, value)) + "]"
     if isinstance(value, float) and math.isfinite(value):
-        # As jsonb does, in full.
-        return str(int(value)) if value.is_integer() else format(Decimal(repr(value)), "f")
+        # As jsonb does, in full: of the digits that JSON has of it, which are not those of the float itself.
+        written = Decimal(repr(value))
+        return str(int(written)) if value.is_integer() else format(written, "f")
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -54,9 +54,9 @@ with unchanged as materialized (
                   where p.flow_slug = t.flow_slug and p.step_slug = t.step_slug offset 0) p{step_goes_on}
     where t.message_id = m.msg_id and t.flow_slug = %(queue)s::text{only}
       and t.status = 'queued' and r.status = 'started'
-      and (select count(*) from (select o.flow_slug from pgflow.step_tasks o
-                                 where o.message_id = m.msg_id and o.status = 'queued' offset 0) o
-           where o.flow_slug = %(queue)s::text) = 1
+      and (select count(*) from (select o.flow_slug, o.status from pgflow.step_tasks o
+                                 where o.message_id = m.msg_id offset 0) o
+           where o.flow_slug = %(queue)s::text and o.status = 'queued') = 1
 ), started as (
     update pgflow.step_tasks t
     set status = 'started', attempts_count = t.attempts_count + 1, started_at = now(),
