@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,6 +13,7 @@ from psycopg.types.json import Jsonb
 import pgflow_starter as pgflow
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.postgres.setup import core_package
+from pgflow_starter.postgres.setup.migrations import PUBLISHED
 from pgflow_starter.postgres.stores.flows import compile_flow
 from pgflow_starter.postgres.stores.worker_rows import MARK
 from tests.cores.stand_in import STAND_INS, Admin, start_tasks
@@ -43,9 +45,19 @@ def folder_to(folder: Path, version: str, prefix: str = "") -> Path:
         texts[stand_in_name(stand_in)] = script.read_text(encoding="utf-8")
         if stand_in == version:
             break
+    texts |= fillers(texts)
     for n, (name, text) in enumerate(sorted(texts.items())):
         (folder / f"{f'{int(prefix) + n}_' if prefix else ''}{name}.sql").write_text(text, encoding="utf-8")
     return folder
+
+
+def fillers(names: Iterable[str]) -> dict[str, str]:
+    """Migrations that do nothing in the place of those that were published before the last of these and are not there.
+
+    By their names.
+    """
+    there = {name[:14] for name in names}
+    return {f"{made}_pgflow_filler": "-- nothing" for made in PUBLISHED if made < max(there) and made not in there}
 
 
 def shop() -> tuple[pgflow.Flow, pgflow.Flow]:

@@ -9,7 +9,7 @@ import pytest
 from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.setup import core_package
 from pgflow_starter.postgres.setup.migrations import OLDEST, from_folder
-from tests.upgrading.rig import folder_to
+from tests.upgrading.rig import fillers, folder_to
 
 FIRST = "20250429164909_pgflow_initial"
 
@@ -18,6 +18,11 @@ def folder_of(folder: Path, *names: str) -> Path:
     for name in names:
         (folder / f"{name}.sql").write_text(f"select '{name}'")
     return folder
+
+
+def package(folder: Path, *more: str) -> Path:
+    """Of 0.8.1, with some more."""
+    return folder_of(folder, FIRST, *fillers([FIRST, OLDEST]), OLDEST, *more)
 
 
 def names(folder: Path) -> list[str]:
@@ -31,19 +36,19 @@ def test_the_package_s_folder_has_what_the_package_has(tmp_path: Path) -> None:
 
 
 def test_of_a_project_s_folder_pgflow_s_are_taken_in_pgflow_s_order(tmp_path: Path) -> None:
-    pgflows = (f"20260101000000_{OLDEST}", f"20260101000001_{FIRST}")
+    between = [f"20260101000000_{name}" for name in fillers([FIRST, OLDEST])]
+    pgflows = (f"20260101000000_{OLDEST}", f"20260101000001_{FIRST}", *between)
     folder_of(tmp_path, *pgflows, "20250101000000_own", "20250505000000_pgflow_mine")
     (tmp_path / "README.md").write_text("no migration")
     source = from_folder(tmp_path)
-    assert [(m.name, m.version, m.title) for m in source.migrations] == [
-        (FIRST, "20260101000001", FIRST),
-        (OLDEST, "20260101000000", OLDEST),
-    ]
+    taken = [(m.name, m.version, m.title) for m in source.migrations]
+    assert (taken[0], taken[-1]) == ((FIRST, "20260101000001", FIRST), (OLDEST, "20260101000000", OLDEST))
+    assert len(taken) == len(pgflows)
     assert source.passed_over == ("20250505000000_pgflow_mine.sql",)
 
 
 def test_a_newer_package_than_is_known_here_is_taken_whole(tmp_path: Path) -> None:
-    assert names(folder_of(tmp_path, FIRST, OLDEST, "29990101000000_pgflow_new"))[-1] == "29990101000000_pgflow_new"
+    assert names(package(tmp_path, "29990101000000_pgflow_new"))[-1] == "29990101000000_pgflow_new"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +58,10 @@ def test_a_newer_package_than_is_known_here_is_taken_whole(tmp_path: Path) -> No
         (["20250101000000_own"], "has no migrations of pgflow in it"),
         ([OLDEST], f"has pgflow's migrations from {OLDEST} on only, not from the first"),
         ([FIRST], f"has no {OLDEST} of pgflow's: its core is older than 0.8.1, or"),
+        (
+            [FIRST, OLDEST],
+            f"migration of {OLDEST[:14]}, but none of those before it that is named 20250517072017_pgflow_",
+        ),
         (
             [FIRST, f"20260101000001_{FIRST}", OLDEST],
             f"has the migration {FIRST} twice, in {FIRST}.sql and in 20260101",
@@ -69,7 +78,7 @@ def test_a_folder_that_will_not_do_is_named_with_what_would(tmp_path: Path, file
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"nowhere' cannot be read: No such file or directory; give"):
         from_folder(tmp_path / "nowhere")
-    folder_of(tmp_path, FIRST, OLDEST)
+    package(tmp_path)
     (tmp_path / f"{OLDEST}.sql").write_bytes(b"select '\xff'")
     with pytest.raises(SetupError, match=rf"{OLDEST}.sql cannot be read: it is not UTF-8"):
         from_folder(tmp_path)
@@ -90,6 +99,6 @@ def test_a_folder_of_stand_ins_is_one_of_a_core(tmp_path: Path) -> None:
 
 
 def test_what_an_editor_of_windows_wrote_is_the_same(tmp_path: Path) -> None:
-    folder_of(tmp_path, FIRST, OLDEST)
+    package(tmp_path)
     (tmp_path / f"{OLDEST}.sql").write_bytes(b"\xef\xbb\xbfselect 1;\r\nselect 2;\r\n")
     assert from_folder(tmp_path).migrations[-1].sql == "select 1;\nselect 2;\n"

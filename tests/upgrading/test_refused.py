@@ -20,7 +20,7 @@ from pgflow_starter.postgres.stores.flows import compile_flow
 from tests.cores.stand_in import Admin
 from tests.postgres.install_rig import run, value
 from tests.support.starters import echo_job, running
-from tests.upgrading.rig import folder_to, stand_in_name
+from tests.upgrading.rig import fillers, folder_to, stand_in_name
 
 COMMENT = "select obj_description('pgflow'::regnamespace, 'pg_namespace')"
 PRIVATE_QUEUES = "-- 0.17 for the tests"
@@ -38,7 +38,10 @@ def private(tmp_path: Path) -> Path:
     """A folder whose last migration is that of the private queues."""
     folder = folder_to(tmp_path / "private", "0.14", prefix="20250101000000")
     for stand_in in folder.glob("*step_conditions*"):
-        stand_in.unlink()
+        stand_in.write_text("-- nothing")
+    for name, text in fillers([stand_in_name("0.14"), stand_in_name("0.17")]).items():
+        if name > stand_in_name("0.14"):
+            (folder / f"20250102000000_{name}.sql").write_text(text)
     (folder / f"20250102000000_{stand_in_name('0.17')}.sql").write_text(PRIVATE_QUEUES)
     return folder
 

@@ -14,15 +14,16 @@ from pgflow_starter.errors import SetupError
 OLDEST = "20251104080523_pgflow_upgrade_pgmq_1_5_1"
 """The last migration of 0.8.1: what works here has had it."""
 
-# When each migration was made that has been published, to 0.17.1: by that one is told from a user's own in a folder
-# that has both.
-_PUBLISHED = frozenset({
+PUBLISHED = frozenset({
     "20250429164909", "20250517072017", "20250609105135", "20250610180554", "20250614124241", "20250619195327",
     "20250627090700", "20250707210212", "20250719205006", "20251006073122", "20251103222045", "20251104080523",
     "20251130000000", "20251209074533", "20251212100113", "20251225163110", "20260103145141", "20260120205547",
     "20260124113408", "20260214181656", "20260607175525", "20260904095427", "20260907082520", "20260915074120",
     "20260919152659", "20260920093533", "20261001194538",
 })  # fmt: skip
+"""When each migration was made that has been published, to 0.17.1: by that one is told from a user's own in a folder
+that has both, and that one is missing."""
+
 # pgflow's CLI puts a time of the project's before the whole name; earlier ones left the name as it is.
 _NAME = re.compile(r"(?:(?P<project>\d{14})_)?(?P<own>(?P<made>\d{14})_pgflow_\w+)")
 _WHERE = "give a Supabase project's supabase/migrations, or dist/supabase/migrations of the npm package @pgflow/core"
@@ -60,7 +61,7 @@ class Source(NamedTuple):
 
 def is_published(name: str) -> bool:
     """Whether it is one of those that were, when this was written."""
-    return name[:14] in _PUBLISHED
+    return name[:14] in PUBLISHED
 
 
 def own_name(version: str, title: str) -> str | None:
@@ -72,8 +73,8 @@ def own_name(version: str, title: str) -> str | None:
 def from_folder(folder: Path) -> Source:
     """pgflow's migrations in a folder, whatever else is in it. Reads files.
 
-    Raises SetupError: no such folder, nothing of pgflow's in it, not its first one, nothing as new as 0.8.1, two files
-    of one migration, a file that cannot be read.
+    Raises SetupError: no such folder, nothing of pgflow's in it, not its first one, nothing as new as 0.8.1, one
+    missing between others, two files of one migration, a file that cannot be read.
     """
     told = one_line(str(folder))
     try:
@@ -85,7 +86,7 @@ def from_folder(folder: Path) -> Source:
     all_plain = len(names) == len(files) and not any(found["project"] for found in names.values())
     taken: dict[str, str] = {}
     for file, found in names.items():
-        if not (all_plain or found["project"] or found["made"] in _PUBLISHED):
+        if not (all_plain or found["project"] or found["made"] in PUBLISHED):
             continue
         if found["own"] in taken:
             raise SetupError(
@@ -112,6 +113,13 @@ def _complete(names: Iterable[str], told: str) -> None:
     if OLDEST not in names:
         raise SetupError(
             f"the folder {told!r} has no {OLDEST} of pgflow's: its core is older than 0.8.1, or files are missing"
+        )
+    there = PUBLISHED & {name[:14] for name in names}
+    missing = min(PUBLISHED - there, default="")
+    if missing and missing < max(there):  # what is passed over could never be applied later
+        raise SetupError(
+            f"the folder {told!r} has pgflow's migration of {max(there)}, but none of those before it that is named"
+            f" {missing}_pgflow_...: {_WHERE}"
         )
 
 
