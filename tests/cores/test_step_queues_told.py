@@ -31,6 +31,15 @@ def _trouble(starter: pgflow.Starter, kind: TroubleKind) -> Trouble:
     return eventually(found, WAIT)[0]
 
 
+def _begun(client: pgflow.PgflowClient, by_steps: Admin, flow: pgflow.Flow) -> list[pgflow.Run]:
+    """Two runs, the one at its second step; all tasks are queued."""
+    runs = [client.start_flow(flow, [2, 3]) for _ in range(2)]
+    claim_and_die(by_steps, SLUG, "lines")
+    by_steps.execute("select pgflow.complete_task(%s, 'lines', 0, '[2, 3]')", (runs[0].id,))
+    by_steps.execute("update pgflow.step_tasks set status = 'queued', started_at = null where status = 'started'")
+    return runs
+
+
 def _is_over(starter: pgflow.Starter) -> None:
     eventually(lambda: [w.trouble for w in starter.workers()] == [None], WAIT)
 
@@ -40,10 +49,7 @@ def test_messages_that_are_gone_from_one_are_told_with_the_statement_that_sends_
 ) -> None:
     flow = shop().flow
     with pgflow.PgflowClient(queues_database) as client:
-        runs = [client.start_flow(flow, [2, 3]) for _ in range(2)]
-        claim_and_die(by_steps, SLUG, "lines")
-        by_steps.execute("select pgflow.complete_task(%s, 'lines', 0, '[2, 3]')", (runs[0].id,))
-        by_steps.execute("update pgflow.step_tasks set status = 'queued', started_at = null where status = 'started'")
+        runs = _begun(client, by_steps, flow)
         by_steps.execute(f"update pgmq.q_{LINES} set vt = clock_timestamp() + interval '1 hour'".encode())
         by_steps.execute(f"delete from pgmq.q_{PRICE}".encode())
         with running(queues_database, flows=[flow]) as starter:
@@ -62,10 +68,7 @@ def test_messages_that_are_gone_from_two_are_told_one_queue_after_the_other(
 ) -> None:
     flow = shop().flow
     with pgflow.PgflowClient(queues_database) as client:
-        runs = [client.start_flow(flow, [2, 3]) for _ in range(2)]
-        claim_and_die(by_steps, SLUG, "lines")
-        by_steps.execute("select pgflow.complete_task(%s, 'lines', 0, '[2, 3]')", (runs[0].id,))
-        by_steps.execute("update pgflow.step_tasks set status = 'queued', started_at = null where status = 'started'")
+        runs = _begun(client, by_steps, flow)
         for queue in (LINES, PRICE):
             by_steps.execute(f"delete from pgmq.q_{queue}".encode())
         with running(queues_database, flows=[flow]) as starter:
