@@ -11,6 +11,7 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.core.task import Outcome, OutcomeKind, Settled, Task
+from pgflow_starter.postgres.setup.deleting import delete_flow
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.cores.stand_in import Admin, claim_and_die
 from tests.support.database import opened
@@ -113,6 +114,21 @@ def test_a_run_that_was_deleted_meanwhile_is_told(database: str, admin: Admin, k
         admin.execute(f"delete from pgflow.{table}")
     ((_, why),) = _settle(database, Outcome(task, kind)).ignored
     assert str(why) == "the run is in the database no more"
+
+
+@pytest.mark.parametrize("kind", [COMPLETED, FAILED])
+def test_a_flow_that_is_deleted_while_an_outcome_waits_for_a_lock_is_told(
+    database: str, admin: Admin, kind: OutcomeKind
+) -> None:
+    outcome = Outcome(_started(database, admin), kind, error="no luck")
+    with opened(database) as opening, psycopg.connect(database) as holder:
+        store = PostgresTaskStore(opening)
+        holder.execute("select from pgflow.runs for update")  # as who deletes it does first
+        (left,) = store.settle([outcome], careful=True)
+        holder.rollback()
+        delete_flow(database, "echo")
+        ((_, why),) = store.settle([left], careful=True).ignored
+    assert (str(why), why.usual) == ("the run is in the database no more", True)
 
 
 @pytest.mark.parametrize("status", ["cancelled", "skipped"])

@@ -92,6 +92,8 @@ where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug and t.status = 'st
 _EXHAUST_FREE = f"{EXHAUST} and {IS_FREE}"
 
 
+_NO_TABLE = "42P01"
+
 FEW = 2
 """Outcomes from which on the fast lane is quicker than the core's functions."""
 
@@ -161,7 +163,13 @@ class Settling(StorePart):
         ignored: list[tuple[Outcome, Ignored]] = []
         for queue, outcomes in by_queue.items():
             find = on_queue(_ALL_FREE, queue)
-            settled = self._database.call(partial(_settle_found, outcomes, find), answers=answers)
+            try:
+                settled = self._database.call(partial(_settle_found, outcomes, find), answers=answers)
+            except DatabaseError as error:
+                if error.sqlstate != _NO_TABLE:
+                    raise
+                # The queue is gone, with its messages; with its flow, perhaps, and then the runs are.
+                settled = self._database.call(partial(_settle_found, outcomes, FREE), answers=answers)
             locked += settled
             ignored += settled.ignored
         return Settled(locked, ignored)
