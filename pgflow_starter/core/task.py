@@ -78,6 +78,17 @@ class Task(NamedTuple):
         return self.run_id, self.step_slug, self.task_index
 
 
+class Barred(NamedTuple):
+    """A step of which no task can be claimed, for what its own queue is like; the steps beside it go on.
+
+    `error_type` is that of the error which would say so.
+    """
+
+    step: str
+    reason: str
+    error_type: str
+
+
 class Claimed(NamedTuple):
     """What a claim came to: how many messages were read, and the tasks of those that there was something to do for.
 
@@ -86,7 +97,7 @@ class Claimed(NamedTuple):
     task could not be; of `locked` ones it is queued, and somebody has it locked. `hidden` names the tables of which row
     level security hides rows for certain, where that is why none was, `veiled` those of which it may hide some.
     Tasks of the `unknown` steps, which the worker's code does not have, were given back. `queue` is the one of a step
-    that this is said of, where each step has one.
+    that this is said of, where each step has one; then, too, steps may be `barred`.
     """
 
     read: int
@@ -99,6 +110,7 @@ class Claimed(NamedTuple):
     locked: int = 0
     unknown: frozenset[str] = frozenset()
     queue: str | None = None
+    barred: tuple[Barred, ...] = ()
 
     def and_of(self, other: Claimed) -> Claimed:
         """Both, of two queues of one flow; what there is to be said is named by the first."""

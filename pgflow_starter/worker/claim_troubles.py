@@ -10,7 +10,7 @@ from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.evidence import Evidence, MessageKey, TaskKey, hidden_tables, lost_messages, shown_again
 from pgflow_starter.core.task import Claimed
 from pgflow_starter.core.trouble import LASTING, TroubleKind, with_remedy
-from pgflow_starter.errors import DatabaseError
+from pgflow_starter.errors import MISSING_STATES, DatabaseError
 from pgflow_starter.worker.troubles import Troubles
 
 ALL_REFUSED = 3
@@ -48,7 +48,13 @@ class ClaimTroubles:
 
     def judge(self, claimed: Claimed) -> None:
         """A claim went through."""
-        self._troubles.end(TroubleKind.CLAIMS_REFUSED)
+        if claimed.barred:
+            told = [
+                with_remedy(f"tasks of step {step!r} cannot be claimed: {why}", k) for step, why, k in claimed.barred
+            ]
+            self._troubles.begin(TroubleKind.CLAIMS_REFUSED, "; ".join(told), error_type=claimed.barred[0].error_type)
+        else:
+            self._troubles.end(TroubleKind.CLAIMS_REFUSED)
         if claimed.refused or self.refused:
             self.refused -= {task.message for task in claimed.tasks}
             self.refused |= {message for message, _ in claimed.refused}
@@ -98,7 +104,9 @@ class ClaimTroubles:
         if evidence.unstartable is False:
             self.refused.clear()
             self._troubles.end(TroubleKind.UNSTARTED)
-        return self._judge_overdue(evidence, moved_at)
+        overdue = self._judge_overdue(evidence, moved_at)
+        refused = self._troubles.of(TroubleKind.OUTCOMES_REFUSED)  # whether it is of one queue, a claim says
+        return overdue or (refused is not None and refused.error_type in MISSING_STATES)
 
     def _judge_overdue(self, evidence: Evidence, moved_at: float) -> bool:
         """Messages that have been visible for long and that no claim gets: somebody has them locked."""

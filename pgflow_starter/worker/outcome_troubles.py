@@ -11,7 +11,7 @@ from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.evidence import TaskKey
 from pgflow_starter.core.task import Ignored, Outcome
 from pgflow_starter.core.trouble import TroubleKind, TroubleScope, with_remedy
-from pgflow_starter.errors import DatabaseError
+from pgflow_starter.errors import MISSING_STATES, DatabaseError
 from pgflow_starter.worker.parked_runs import LAST_PAUSE, ParkedRun
 from pgflow_starter.worker.troubles import Troubles
 
@@ -87,10 +87,16 @@ class OutcomeTroubles:
         of_all = [rest for rest in stuck if rest.error_type.startswith(_OF_ALL)]
         every = of_all or (stuck if len(stuck) >= ALL_REFUSED else [])
         oldest = min(every or refused, key=lambda rest: rest.since)
-        said = f"outcomes of {len(refused)} runs cannot be written, first of {oldest.reason}"
+        said = with_remedy(
+            f"outcomes of {len(refused)} runs cannot be written, first of {oldest.reason}", oldest.error_type
+        )
+        claims = self._troubles.of(TroubleKind.CLAIMS_REFUSED)
+        if claims is not None and claims.scope is TroubleScope.SOME and oldest.error_type in MISSING_STATES:
+            # What is gone is one step's queue, into which those of the steps before it send.
+            every, said = [], f"{said}; {claims.reason}"
         self._troubles.judge(
             TroubleKind.OUTCOMES_REFUSED,
-            with_remedy(said, oldest.error_type),
+            said,
             every=bool(every),
             moved_at=self._written_at,
             error_type=oldest.error_type,

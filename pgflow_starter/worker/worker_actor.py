@@ -138,6 +138,8 @@ class WorkerActor(DispatchedActor):
             # Nobody announces that a message becomes visible: a retry, a delayed one, one whose worker died.
             if claimed.visible_in is not None and policy.strategy is SignalStrategy.NOTIFY:
                 self._interval = min(self._interval, max(0.0, claimed.visible_in) + VISIBLE_MARGIN)
+            if claimed.barred:
+                self._interval = min(self._interval, TROUBLED_PAUSE)
         elif isinstance(error, UnknownFlowError):
             if cell.claims.unwired:
                 raise error  # dies, so that its module registers again, from the worker phase on

@@ -126,18 +126,22 @@ $$;
 
 -- Outcomes, and tasks that were stalled: their messages, where each step has a queue.
 
-create function pgflow_0_15.archive_ended(run_id uuid) returns void language sql set search_path = '' as $$
+-- Of a step that is done only that task's: another's queue is none of its business.
+create function pgflow_0_15.archive_ended(run_id uuid, step_slug text, task_index integer) returns void
+language sql set search_path = '' as $$
     select pgmq.archive(t.queue_name, t.message_id)
     from pgflow.step_tasks t
     where t.run_id = archive_ended.run_id and t.status not in ('queued', 'started') and t.message_id is not null
       and pgflow_0_15.by_step(t.flow_slug)
+      and (t.status <> 'completed'
+           or (t.step_slug, t.task_index) = (archive_ended.step_slug, archive_ended.task_index))
 $$;
 alter function pgflow.complete_task(uuid, text, integer, jsonb) set schema pgflow_0_15;
 create function pgflow.complete_task(run_id uuid, step_slug text, task_index integer, output jsonb)
 returns setof pgflow.step_tasks language plpgsql set search_path = '' as $$
 begin
     perform pgflow_0_15.complete_task(run_id, step_slug, task_index, output);
-    perform pgflow_0_15.archive_ended(run_id);
+    perform pgflow_0_15.archive_ended(run_id, step_slug, task_index);
     return query select t.* from pgflow_0_14.task(run_id, step_slug, task_index) t;
 end
 $$;
@@ -146,7 +150,7 @@ create function pgflow.fail_task(run_id uuid, step_slug text, task_index integer
 returns setof pgflow.step_tasks language plpgsql set search_path = '' as $$
 begin
     perform pgflow_0_15.fail_task(run_id, step_slug, task_index, error_message);
-    perform pgflow_0_15.archive_ended(run_id);
+    perform pgflow_0_15.archive_ended(run_id, step_slug, task_index);
     perform pgmq.set_vt(t.queue_name, t.message_id, pgflow.calculate_retry_delay(
                             coalesce(s.opt_base_delay, f.opt_base_delay)::numeric, t.attempts_count))
     from pgflow_0_14.task(run_id, step_slug, task_index) t

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +14,7 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
-from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.cores.by_steps import QUEUES, SLUG, compiled, shop, waiting
@@ -189,6 +190,42 @@ def test_no_queue_waits_until_another_is_empty(queues_database: str, by_steps: A
     assert {task.step_slug for task in everything.tasks} == {"lines", "price"}
     assert len({task.message for task in everything.tasks}) == everything.read
     assert len({task.msg_id for task in everything.tasks}) < everything.read
+
+
+@pytest.mark.usefixtures("by_steps")
+def test_one_that_is_locked_is_asked_for_no_task_until_it_is_free(
+    queues_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, scope, asked, genuine = uuid4(), NoScope(), Counter[str](), psycopg.Cursor.execute
+
+    def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        if isinstance(params, dict) and "quantity" in params:
+            asked[params["queue"]] += 1
+        return genuine(self, query, params, **options)
+
+    monkeypatch.setattr(psycopg.Cursor, "execute", execute)
+    with (
+        pgflow.PgflowClient(queues_database) as client,
+        opened(queues_database) as opening,
+        psycopg.connect(queues_database) as holder,
+    ):
+        flows, store = PostgresFlowStore(opening, SystemClock()), PostgresTaskStore(opening)
+        definition = flows.compile(definition_of(shop().flow), scope).definition
+        flows.register_workers([(worker, SLUG)], scope)
+        client.start_flow(shop().flow, [])
+
+        def claimed() -> Claimed:
+            return store.claim(definition, worker, 1, scope)
+
+        holder.execute(f"lock table pgmq.q_{QUEUES[0]}".encode())
+        assert [barred.step for barred in claimed().barred] == ["lines"]
+        before = asked[QUEUES[0]]
+        for _ in range(30):
+            assert [barred.step for barred in claimed().barred] == ["lines"]
+        assert (asked[QUEUES[0]], asked[QUEUES[1]]) == (before, 31)
+        holder.rollback()
+        assert [task.step_slug for task in eventually(lambda: claimed().tasks)] == ["lines"]
+        assert not claimed().barred
 
 
 def test_outcomes_are_written_beside_a_message_that_somebody_has_locked(queues_database: str, by_steps: Admin) -> None:

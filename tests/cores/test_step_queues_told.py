@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from psycopg.conninfo import make_conninfo
 
 import pgflow_starter as pgflow
-from pgflow_starter.core.trouble import Trouble, TroubleKind
+from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
 from pgflow_starter.postgres.setup.grants import grants
 from tests.cores.by_steps import QUEUES, SLUG, shop, waiting
 from tests.cores.stand_in import Admin, attempts, claim_and_die, new_role
@@ -29,6 +30,11 @@ def _trouble(starter: pgflow.Starter, kind: TroubleKind) -> Trouble:
         return [] if worker.trouble is None or worker.trouble.kind is not kind else [worker.trouble]
 
     return eventually(found, WAIT)[0]
+
+
+def _troubles(starter: pgflow.Starter) -> list[Trouble]:
+    """The gravest of each of its workers."""
+    return [worker.trouble for worker in starter.workers() if worker.trouble is not None]
 
 
 def _begun(client: pgflow.PgflowClient, by_steps: Admin, flow: pgflow.Flow) -> list[pgflow.Run]:
@@ -95,21 +101,72 @@ def test_messages_of_nobody_in_one_are_told_and_put_aside(queues_database: str, 
         _is_over(starter)
 
 
-def test_one_that_is_gone_is_told_with_the_statement_that_mends_it(queues_database: str, by_steps: Admin) -> None:
-    flow = shop().flow
-    with running(queues_database, flows=[flow]) as starter:
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_that_is_gone_is_told_with_the_statement_that_mends_it_while_the_others_go_on(
+    queues_database: str, by_steps: Admin, strategy: str
+) -> None:
+    flow, calls = shop()
+    with running(queues_database, flows=[flow], signal_strategy=strategy) as starter:
         starter.await_ready(WAIT)
         by_steps.execute("select pgmq.drop_queue(%s)", (TOTAL,))
-        run = starter.client.start_flow(flow, [2])
+        runs = [starter.client.start_flow(flow, [n]) for n in (2, 3)]
+        eventually(lambda: calls["price"] == 2)
+        found = eventually(lambda: [t for t in _troubles(starter) if f"{TOTAL} is gone" in t.reason], WAIT)[0]
+        assert found.kind in (TroubleKind.CLAIMS_REFUSED, TroubleKind.OUTCOMES_REFUSED)
+        eventually(lambda: {t.scope for t in _troubles(starter)} == {TroubleScope.SOME}, WAIT)
         with running(queues_database, flows=[flow]) as late:
             ended = await_state(late, flow, lambda s: s.status is pgflow.ModuleStatus.FAILED_PERMANENT)
         assert ended.last_error is not None
-        reason = ended.last_error.reason
-        assert f"{TOTAL} is gone" in reason
-        await_state(starter, flow, lambda s: s.last_error is not None and s.last_error.reason == reason)
-        by_steps.execute(reason.partition("anew, empty: ")[2].encode())
-        assert run.wait(WAIT).result == 4
+        mending = ended.last_error.reason.partition("anew, empty: ")[2]
+        assert found.reason.endswith(mending)
+        assert starter.ready()
+        by_steps.execute(mending.encode())
+        assert [run.wait(WAIT).result for run in runs] == [4, 6]
+        _is_over(starter)
+
+
+def test_while_all_are_gone_the_module_is_wired_no_more(queues_database: str, by_steps: Admin) -> None:
+    flow = shop().flow
+    with running(queues_database, flows=[flow]) as starter:
         starter.await_ready(WAIT)
+        by_steps.execute("select pgmq.drop_queue(queue_name) from pgmq.meta")
+        ended = await_state(starter, flow, lambda s: s.last_error is not None and "is gone" in s.last_error.reason)
+        assert ended.status is pgflow.ModuleStatus.RETRYING
+        assert ended.last_error is not None
+        by_steps.execute(ended.last_error.reason.partition("anew, empty: ")[2].encode())
+        starter.await_ready(WAIT)
+        assert starter.client.start_flow(flow, [2]).wait(WAIT).result == 4
+
+
+def test_one_that_is_locked_is_told_and_passed_over(queues_database: str, by_steps: Admin) -> None:
+    flow = shop().flow
+    with (
+        pgflow.PgflowClient(queues_database) as client,
+        psycopg.connect(queues_database) as holder,
+    ):
+        runs = _begun(client, by_steps, flow)
+        by_steps.execute(f"update pgmq.q_{LINES} set vt = clock_timestamp()".encode())
+        holder.execute(f"lock table pgmq.q_{LINES} in access exclusive mode".encode())
+        with running(queues_database, flows=[flow], max_concurrency=1, batch_size=1) as starter:
+            assert runs[0].wait(WAIT).result == 10
+            found = _trouble(starter, TroubleKind.CLAIMS_REFUSED)
+            assert (found.scope, found.error_type) == (TroubleScope.SOME, "55P03")
+            assert f"tasks of step 'lines' cannot be claimed: pgmq.q_{LINES} is locked" in found.reason
+            assert starter.ready()
+            holder.rollback()
+            assert runs[1].wait(WAIT).result == 10
+            _is_over(starter)
+
+
+def test_while_all_are_locked_nothing_is_claimed(queues_database: str, by_steps: Admin) -> None:
+    flow = shop().flow
+    with running(queues_database, flows=[flow]) as starter, psycopg.connect(queues_database) as holder:
+        starter.await_ready(WAIT)
+        holder.execute(f"lock table {', '.join(f'pgmq.q_{queue}' for queue in QUEUES)}".encode())
+        eventually(lambda: _trouble(starter, TroubleKind.CLAIMS_REFUSED).scope is TroubleScope.ALL, WAIT)
+        holder.rollback()
+        assert starter.client.start_flow(flow, [2]).wait(WAIT).result == 4
+        _is_over(starter)
 
 
 def test_the_trigger_of_one_is_made_anew(queues_database: str, by_steps: Admin) -> None:

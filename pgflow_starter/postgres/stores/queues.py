@@ -31,6 +31,15 @@ def of_steps(conn: Connection, slugs: Sequence[str]) -> dict[str, tuple[Queue, .
     return {slug: tuple(Queue(name, step) for name, step in found) for slug, found in rows}
 
 
+def gone(slug: str, queues: Sequence[str]) -> str:
+    """In a sentence, of those of a flow's steps, with what mends it."""
+    make = "; ".join(f"select pgmq.create('{queue}')" for queue in queues)
+    return (
+        f"flow {slug!r} in the database has a queue for each step (queue_mode 'step'), and {', '.join(queues)} is gone."
+        f" See who dropped it, then make it anew, empty: {make}"
+    )
+
+
 class Queues:
     """Those of flows, as they were when they were first asked for, until they are forgotten. Thread-safe.
 

@@ -11,6 +11,7 @@ from pgflow_starter.core.definition import FlowDefinition, StepDefinition, condi
 from pgflow_starter.errors import NotInstalledError, ShapeMismatchError
 from pgflow_starter.ports import Compiled
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.queues import gone
 from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 
 NEIGHBOUR_HEARD = 300
@@ -91,12 +92,7 @@ def stored_flows(conn: Connection, slugs: Sequence[str]) -> dict[str, StoredFlow
 
 def verify(definition: FlowDefinition, stored: StoredFlow) -> Compiled:
     if stored.queues and stored.missing_queues:
-        make = "; ".join(f"select pgmq.create('{queue}')" for queue in stored.missing_queues)
-        msg = (
-            f"flow {definition.slug!r} in the database has a queue for each step (queue_mode 'step'), and"
-            f" {', '.join(stored.missing_queues)} is gone. See who dropped it, then make it anew, empty: {make}"
-        )
-        raise ShapeMismatchError(msg)
+        raise ShapeMismatchError(gone(definition.slug, stored.missing_queues))
     refuse_conditions(definition, there=all(step.has_conditions for step in stored.steps.values()))
     wrong = shape_differences(definition, stored)
     if wrong:

@@ -20,6 +20,7 @@ from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.connections.database import QUERY_CANCELED, Database
 from pgflow_starter.postgres.connections.errors import translate
 from pgflow_starter.postgres.stores import claiming
+from pgflow_starter.postgres.stores.barred_queues import BarredQueues
 from pgflow_starter.postgres.stores.claiming import Messages, of_one_message
 from pgflow_starter.postgres.stores.evidence import Looks
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
@@ -52,6 +53,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         self._fast_lane = FastLane(database.clock, wanted=fast_lane)
         self._known_only: dict[str, float] = {}
         self._inputs = FlowInputs()
+        self._barred = BarredQueues(database)
         self._turns: dict[str, int] = {}
 
     @property
@@ -66,22 +68,41 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         queues = self._queues.known(definition.slug) or self._database.call(partial(self._looked_up, definition), scope)
         if queues[0].step is None:
             return self._claim_from(_Whose(definition, worker_id, queues[0]), quantity, scope, answers)
-        # Each is the first in its turn: none starves, and none that fails keeps the others waiting for long.
+        return self._claim_by_steps(definition, worker_id, queues, quantity, scope, answers)
+
+    def _claim_by_steps(
+        self,
+        definition: FlowDefinition,
+        worker_id: UUID,
+        queues: Sequence[Queue],
+        quantity: int,
+        scope: CancelScope,
+        answers: float,
+    ) -> Claimed:
+        # Each is the first in its turn: none starves. One that is locked or gone keeps the others waiting once, as long
+        # as a claim waits for a lock; then it is passed over, until a look at it that does not wait says better.
         turn = self._turns.get(definition.slug, 0) % len(queues)
         self._turns[definition.slug] = turn + 1
+        ours = [queue for queue in (*queues[turn:], *queues[:turn]) if definition.step(queue.step or "") is not None]
         claimed = Claimed(0, ())
-        for queue in queues[turn:] + queues[:turn]:
-            if definition.step(queue.step or "") is None or claimed.read >= quantity:
-                continue
+        for queue in ours:
+            if claimed.read >= quantity:
+                break
+            whose = _Whose(definition, worker_id, queue)
             try:
-                whose = _Whose(definition, worker_id, queue)
-                more = self._claim_from(whose, quantity - claimed.read, scope, answers)
-            except PgflowError:
+                if self._barred.bars(definition.slug, worker_id, queue, scope):
+                    continue
+                claimed = claimed.and_of(self._claim_from(whose, quantity - claimed.read, scope, answers))
+            except PgflowError as error:
+                if self._barred.explains(error, definition.slug, worker_id, queue, scope):
+                    continue
                 if not claimed.tasks:
                     raise
                 break  # what has been started is to be run
-            claimed = claimed.and_of(more)
-        return claimed
+        barred = self._barred.of(ours)
+        if barred and len(barred) == len(ours) and not claimed.read:
+            self._barred.refuse(definition.slug, ours)
+        return claimed._replace(barred=barred)
 
     def _looked_up(self, definition: FlowDefinition, conn: Session) -> tuple[Queue, ...]:
         return self._queues_of(conn, [definition.slug])[definition.slug]
