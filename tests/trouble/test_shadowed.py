@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any, cast
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -21,6 +21,7 @@ from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores import needs, pgmq, queues, refusals, rights
+from pgflow_starter.postgres.stores.barred_queues import BarredQueues
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
 from pgflow_starter.postgres.stores.features import detect
@@ -153,7 +154,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         database.call(seldom)
         held = [task for _, task in tasks.started_by([worker])]
         tasks.give_back(worker, held[:1])
-        tasks.look([(worker, "seldom")])
+        look_at_queues(database, tasks, worker)
         tasks.heartbeat([worker])
         tasks.keep_young([worker])
         # One of its tasks has no attempt left.
@@ -164,6 +165,12 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         admin.execute("create function pgflow.mark_worker_stopped(worker_id uuid) returns void language sql as ''")
         tasks.workers_stopped([worker])
         end_backends(database)
+
+
+def look_at_queues(database: Database, tasks: PostgresTaskStore, worker: UUID) -> None:
+    """Of one that is there, and that nobody has locked."""
+    assert tasks.look([(worker, "seldom")]) != [0]
+    assert not BarredQueues(database).look("seldom", worker, Queue("seldom", "seldom"), NoScope())
 
 
 def look_at_rights(conn: Any) -> None:

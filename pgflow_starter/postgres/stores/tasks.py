@@ -94,7 +94,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
                     continue
                 claimed = claimed.and_of(self._claim_from(whose, quantity - claimed.read, scope, answers))
             except PgflowError as error:
-                if self._barred.explains(error, definition.slug, worker_id, queue, scope):
+                if self._is_barred(whose, error, scope):
                     continue
                 if not claimed.tasks:
                     raise
@@ -103,6 +103,11 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
         if barred and len(barred) == len(ours) and not claimed.read:
             self._barred.refuse(definition.slug, ours)
         return claimed._replace(barred=barred)
+
+    def _is_barred(self, whose: _Whose, error: PgflowError, scope: CancelScope) -> bool:
+        """Whether that is why claiming from the queue of a step failed. Raises nothing."""
+        slug, (_, worker_id, queue) = whose.definition.slug, whose
+        return queue.step is not None and self._barred.explains(error, slug, worker_id, queue, scope)
 
     def _looked_up(self, definition: FlowDefinition, conn: Session) -> tuple[Queue, ...]:
         return self._queues_of(conn, [definition.slug])[definition.slug]
@@ -114,6 +119,8 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
                 claimed = self._claimed(whose, quantity, scope, answers, by_lane)
             except DatabaseError as error:
                 if error.locked:
+                    if self._is_barred(whose, error, scope):
+                        raise
                     claimed = self._claimed(whose, quantity, scope, answers, Messages.claim_unlocked)
                 elif of_one_message(error):
                     claimed = self._claimed_singly(whose, quantity, scope)
