@@ -80,7 +80,7 @@ def test_an_upgrade_writes_what_an_earlier_installation_has_not_written(
     if known_by != "the comment on schema pgflow":
         admin.execute("comment on schema pgflow is null")
     names = upgrade(old, core_dir=project)
-    assert OLDEST < min(names)
+    assert min(names) > OLDEST
     assert push(old, project) == [OWN]
 
 
@@ -117,7 +117,7 @@ def test_npm_s_package_is_no_project_s_and_its_versions_would_keep_everything_fr
     run(empty_database, BOOK)
     steps = install(empty_database).steps
     assert value(empty_database, ROWS) == 0
-    assert steps[-2].startswith("Supabase keeps book of this database's migrations, and these are none of its project's")
+    assert steps[-2].startswith("Supabase keeps book of this database's migrations, and these are none of its")
     upgrade(empty_database, core_dir=project)
     assert push(empty_database, project) == [OWN]
 
@@ -128,18 +128,18 @@ def test_who_may_not_write_the_book_is_told_the_grant_before_anything_is_done(
     project = project_to(tmp_path / "migrations", "0.14")
     run(empty_database, BOOK)
     with owner_of(empty_database) as owner:
-        with pytest.raises(SetupError, match="^nothing was changed: role 'owner-.*' may not read Supabase's table"):
+        with pytest.raises(SetupError, match=r"^nothing was changed: role 'owner-.*' may not read Supabase's table"):
             install(owner, core_dir=project)
         assert check(empty_database).pgmq == "missing"
         install(owner)
         run(empty_database, "grant usage on schema supabase_migrations to public")
         run(empty_database, "grant select on supabase_migrations.schema_migrations to public")
         for dry_run in (True, False):
-            with pytest.raises(SetupError, match="^nothing was changed: role 'owner-.*' may not write") as caught:
+            with pytest.raises(SetupError, match=r"^nothing was changed: role 'owner-.*' may not write") as caught:
                 upgrade(owner, core_dir=project, dry_run=dry_run)
         assert check(empty_database).last_migration == OLDEST
         grants = str(caught.value).partition("be written: ")[2]
-        assert grants.startswith("GRANT USAGE ON SCHEMA supabase_migrations TO \"owner-")
+        assert grants.startswith('GRANT USAGE ON SCHEMA supabase_migrations TO "owner-')
         run(empty_database, grants)
         upgrade(owner, core_dir=project)
         assert push(empty_database, project) == [OWN]

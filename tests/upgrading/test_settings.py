@@ -68,14 +68,10 @@ def test_a_setting_counts_within_its_own_migration_and_not_for_what_comes_next(
 ) -> None:
     admin.execute("create schema shop; create function shop.taken() returns int language sql as 'select 1'")
     folder = folder_to(tmp_path / "own", "0.14", prefix="20250101000000")
-    for n, script in enumerate((
-        "set search_path to shop; create table own as select pg_catalog.count(*) from pg_catalog.pg_class",
-        "create table pgflow.unset as select to_regproc('taken') is null as is_unset",
-    )):
-        made = 29990101000000 + n
+    within = "set search_path to shop; create table own as select pg_catalog.count(*) from pg_catalog.pg_class"
+    later = "create table pgflow.unset as select to_regproc('taken') is null as is_unset"
+    for made, script in ((29990101000000, within), (29990101000001, later)):
         (folder / f"{made}_{made}_pgflow_own.sql").write_text(script)
     assert len(upgrade(old, core_dir=folder)) > 2
-    assert admin.execute("select is_unset, to_regclass('shop.own') is not null from pgflow.unset").fetchone() == (
-        True,
-        True,
-    )
+    row = admin.execute("select is_unset, to_regclass('shop.own') is not null from pgflow.unset").fetchone()
+    assert row == (True, True)

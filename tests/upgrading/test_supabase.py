@@ -17,6 +17,7 @@ from tests.cores.stand_in import Admin
 from tests.support.waiting import eventually
 from tests.upgrading.rig import BOOK, folder_to, stand_in_name
 
+
 def is_new(name: str) -> bool:
     """Whether what Supabase's table calls that is newer than 0.8.1."""
     return "_pgflow_" in name and name[:14] > OLDEST[:14]
