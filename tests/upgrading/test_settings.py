@@ -27,7 +27,7 @@ SETS = [
     "set local search_path to public",
     "select set_config('search_path', 'public', false)",
     "do $$ begin perform set_config('search_path', 'public', false); end $$",
-    "set statement_timeout = 1; set local lock_timeout = 1",
+    "set statement_timeout to '77s'; set local lock_timeout to '77s'",
     "set standard_conforming_strings to off; set time zone 'Asia/Tokyo'; reset search_path",
     "set role pg_monitor",
     "set local role pg_monitor",
