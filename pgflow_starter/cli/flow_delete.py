@@ -49,7 +49,8 @@ def delete(slug: str, yes: bool, dsn: str) -> None:
         raise Interrupted(
             f"flow {slug!r} may be deleted or not: the same command again tells", error.exit_code - 128
         ) from None
-    click.echo(f"flow {slug!r} is deleted, with {_count(runs, 'run')}, its queue and its archive")
+    rest = "its messages alone out of the queue and the archive" if found.namesakes else "its queue and its archive"
+    click.echo(f"flow {slug!r} is deleted, with {_count(runs, 'run')}, {rest}")
 
 
 def _tell(slug: str, found: Holdings) -> None:
@@ -57,9 +58,18 @@ def _tell(slug: str, found: Holdings) -> None:
     click.echo(f"flow {slug!r} in database {found.database!r}, {_count(found.steps, 'step')}")
     click.echo(f"  runs:     {runs or 'none'}")
     click.echo(f"  messages: {found.queued} in the queue, {found.archived} in the archive")
+    if found.dependents:
+        dependents = ", ".join(
+            f"{'rows that this role may not count' if count is None else _count(count, 'row')} of {table}"
+            for table, count in found.dependents.items()
+        )
+        click.echo(f"  cascade:  {dependents}")
     click.echo(f"  workers:  {len(found.workers) or 'none'} alive")
     for worker in found.workers:
         click.echo(f"    {_worker(worker)}")
+    if found.namesakes:
+        names = ", ".join(repr(name) for name in found.namesakes)
+        _warn(f"the queue stays, with the messages of others: {names}, for pgmq knows no capitals")
     if found.unfinished:
         _warn(f"{_count(found.unfinished, 'run')} not finished, which nobody will finish")
     if any(worker.ours for worker in found.workers):

@@ -24,6 +24,11 @@ from tests.support.waiting import eventually
 WAIT = 60.0
 MADE = {"0.14": "20260214181656", "0.15.1": "20260904095427", "0.17": "20260915074120"}
 """When the migration was made that brought what the stand-in stands for."""
+BOOK = """
+create schema supabase_migrations;
+create table supabase_migrations.schema_migrations (version text primary key, statements text[], name text);
+"""
+"""Supabase's table of migrations."""
 
 
 def stand_in_name(version: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pgflow_starter.errors import SetupError
 from pgflow_starter.postgres.setup import core_package
 from pgflow_starter.postgres.setup.adapting import Surroundings, adapt
 from pgflow_starter.postgres.setup.migrations import Migration
@@ -77,9 +78,15 @@ def test_a_function_that_will_fail_is_laid_down_and_named() -> None:
     assert changed(FUNCTION, PLAIN) == (FUNCTION, told)
 
 
-def test_a_setting_ends_with_the_transaction() -> None:
-    assert changed("SET lock_timeout = '10s';", PLAIN) == ("set local lock_timeout = '10s';", ())
-    assert changed("set local lock_timeout = '10s';", PLAIN) == ("set local lock_timeout = '10s';", ())
+@pytest.mark.parametrize(
+    "statement", ["COPY pgflow.seeds (slug) FROM stdin;", "copy a from STDIN with (format csv);", "copy a to stdout;"]
+)
+def test_rows_beside_the_statements_are_refused_where_they_begin(statement: str) -> None:
+    script = f"-- seeds\n{statement}\ncommit;\tit's\n\\.\nselect 1;"
+    with pytest.raises(SetupError) as caught:
+        adapt(Migration("29990101000000_pgflow_seeds", script), PLAIN)
+    words = f"migration 29990101000000_pgflow_seeds has the statement {statement.removesuffix(';')}: rows beside"
+    assert str(caught.value).startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +96,8 @@ def test_a_setting_ends_with_the_transaction() -> None:
         "create function f() returns void language plpgsql as $f$ begin; commit; $$ vacuum; $$ end; $f$;",
         "/* commit; */ comment on table t is E'it\\'s; commit; --';",
         'alter table "commit; vacuum" add column a$b int default 1;',
+        "comment on table copy is 'copy a from stdin';",
+        "set lock_timeout = '10s';",
     ],
 )
 def test_what_only_looks_like_a_statement_is_none(statement: str) -> None:

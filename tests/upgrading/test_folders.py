@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         from_folder(tmp_path)
     (tmp_path / f"{OLDEST}.sql").unlink()
     (tmp_path / f"{OLDEST}.sql").mkdir()
-    with pytest.raises(SetupError, match=rf"{OLDEST}.sql cannot be read: Is a directory"):
+    with pytest.raises(SetupError, match=rf"{OLDEST}.sql cannot be read: it is not a regular file"):
+        from_folder(tmp_path)
+    (tmp_path / f"{OLDEST}.sql").rmdir()
+    os.mkfifo(tmp_path / f"{OLDEST}.sql")  # nobody will ever write into it
+    with pytest.raises(SetupError, match=rf"{OLDEST}.sql cannot be read: it is not a regular file"):
         from_folder(tmp_path)
 
 

@@ -15,12 +15,7 @@ from pgflow_starter.postgres.setup.migrations import OLDEST, Source, from_folder
 from pgflow_starter.postgres.setup.upgrade import upgrade
 from tests.cores.stand_in import Admin
 from tests.support.waiting import eventually
-from tests.upgrading.rig import folder_to, stand_in_name
-
-TABLE = """
-create schema supabase_migrations;
-create table supabase_migrations.schema_migrations (version text primary key, statements text[], name text);
-"""
+from tests.upgrading.rig import BOOK, folder_to, stand_in_name
 
 
 def is_new(name: str) -> bool:
@@ -40,7 +35,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def book(old: str, project: Path, admin: Admin) -> Admin:
     """To look at Supabase's table, which has what 0.8.1 has."""
-    admin.execute(TABLE)
+    admin.execute(BOOK)
     admin.execute("comment on schema pgflow is null")
     for file in sorted(project.glob("*.sql")):
         version, _, name = file.stem.partition("_")
@@ -131,7 +126,7 @@ def test_a_gap_in_the_table_is_named(old: str, project: Path, book: Admin) -> No
 
 
 def test_plain_names_as_an_earlier_cli_left_them_count_as_well(old: str, tmp_path: Path, admin: Admin) -> None:
-    admin.execute(TABLE)
+    admin.execute(BOOK)
     folder = folder_to(tmp_path / "plain", "0.14", prefix="20250101000000")
     for file in sorted(folder.glob("*.sql")):
         name = file.name.partition("_")[2]

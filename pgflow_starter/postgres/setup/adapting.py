@@ -41,7 +41,7 @@ _TRANSACTION = re.compile(
     r"|(?:create|drop)\s+(?:unique\s+)?index\s+concurrently\b|vacuum\b|(?:create|drop)\s+database\b",
     _FLAGS,
 )
-_SETTING = re.compile(r"set\s+(?:session\s+)?(?!local\b|constraints\b|transaction\b|role\b|session\b)", _FLAGS)
+_COPY = re.compile(r"copy\b.*\b(?:from\s+stdin|to\s+stdout)\b", _FLAGS)
 _ACT = re.compile(r"(?:select|with|insert|update|delete|do|call)\b", _FLAGS)
 _GRANT = re.compile(r"(?:grant|revoke|alter\s+default\s+privileges|alter\s+publication|create\s+policy)\b", _FLAGS)
 _SUPABASES = re.compile(r"\b(?:anon|authenticated|service_role|supabase_\w+)\b")
@@ -86,21 +86,26 @@ def adapt(migration: Migration, there: Surroundings) -> Adapted:
     """Leave out what the database has nothing for, and the core's telemetry anywhere.
 
     Extensions are created at Supabase alone: elsewhere what they do beside the core is for whoever runs the server to
-    say. Raises SetupError for a migration that would not be all or nothing.
+    say. Raises SetupError for a migration that would not be all or nothing, or wants rows that are no statement.
     """
     script, told = migration.sql, list[str]()
-    for start, end, text in reversed(list(_statements(script))):
+    statements = list(_statements(script))
+    for _, _, text in statements:
+        if _COPY.match(text):  # what comes after it are rows, and no statements
+            raise SetupError(
+                f"migration {migration.name} has the statement {_shown(text)}: rows beside the statements are what psql"
+                " can send, and nothing here; write them as INSERT"
+            )
         if _TRANSACTION.match(text):
             raise SetupError(
                 f"migration {migration.name} cannot be applied all or nothing: it has the statement {_shown(text)}"
             )
+    for start, end, text in reversed(statements):
         if why := _left_out(text, there):
             script = script[:start] + script[end:]
             told.append(f"left out: {_shown(text)}: {why}")
         elif _EXTENSION.match(text) and "pgmq" in text:
             script = script[:start] + script[end:]  # seen to by now, as an extension or as plain SQL
-        elif found := _SETTING.match(text):
-            script = f"{script[:start]}set local {script[start + found.end() : end]}{script[end:]}"
         elif (function := _FUNCTION.match(text)) and (lacking := _lacking(text, there)):
             name = function[1].replace('"', "")
             told.append(f"{name} is laid down, and fails when it is called: it needs {lacking}")

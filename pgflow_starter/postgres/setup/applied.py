@@ -4,14 +4,13 @@ functions and columns."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from psycopg import sql
 
-from pgflow_starter.errors import SetupError
+from pgflow_starter.postgres.setup import book
 from pgflow_starter.postgres.setup.admin import Connection
-from pgflow_starter.postgres.setup.migrations import Migration, is_published, own_name
+from pgflow_starter.postgres.setup.migrations import is_published
 
 # What a core consists of, as far as a migration changes it, and nobody else should: settings and rights are left aside,
 # for `db install` and administrators change those; constraints and indexes for what the server makes of their text.
@@ -51,15 +50,6 @@ _KNOWN = {
 _COMMENT = "select pg_catalog.obj_description(pg_catalog.to_regnamespace('pgflow'), 'pg_namespace')"
 _NOTE = re.compile(r"^pgflow-starter: migrated to (\d{14}_\w+)(?: \[([0-9a-f]{32})\])?$", re.MULTILINE)
 
-_KEPT_BY_SUPABASE = """
-select pg_catalog.has_table_privilege(c.oid, 'select')
-from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname = 'supabase_migrations' and c.relname = 'schema_migrations'
-  and pg_catalog.has_schema_privilege(n.oid, 'usage')
-"""
-_SUPABASE = "select version::text, coalesce(name::text, '') from supabase_migrations.schema_migrations"
-_KEEP = "insert into supabase_migrations.schema_migrations (version, name) values (%s, %s)"
-
 
 class Applied(NamedTuple):
     """The last migration that a database has had, how that is known, and, where Supabase keeps book, all of them."""
@@ -98,11 +88,9 @@ def unknown(connection: Connection) -> str:
 
 def _claim(connection: Connection) -> Applied | None:
     """What Supabase's table says, else the comment."""
-    if connection.execute(_KEPT_BY_SUPABASE).fetchone() == (True,):
-        rows = connection.execute(_SUPABASE).fetchall()
-        names = frozenset(name for version, title in rows if (name := own_name(version, title)))
-        if names:
-            return Applied(max(names), "Supabase's table of migrations", names)
+    kept = book.read(connection)
+    if kept and kept.names:
+        return Applied(max(kept.names), "Supabase's table of migrations", kept.names)
     found = _NOTE.search(_comment(connection))
     if found and found[2] in (None, _digest(connection)):
         return Applied(found[1], "the comment on schema pgflow")
@@ -115,17 +103,12 @@ def _is_belied(claim: Applied, seen: str | None) -> bool:
     return seen is not None and seen != claim.last and is_published(claim.last)
 
 
-def note(connection: Connection, applied: Sequence[Migration], *, in_supabase: bool) -> None:
-    """Have the database know that these were its last: in the same transaction, else it would be said of another state.
+def note(connection: Connection, last: str) -> None:
+    """Have the database know that this was its last: in the same transaction, else it would be said of another state.
 
-    What others have written on the schema stays. Raises psycopg's errors, SetupError.
+    What others have written on the schema stays. Raises psycopg's errors.
     """
-    if in_supabase:
-        for migration in applied:
-            if not migration.version:
-                raise SetupError(f"migration {migration.name} has no version for Supabase's table of migrations")
-            connection.execute(_KEEP, [migration.version, migration.title])
-    line = f"pgflow-starter: migrated to {applied[-1].name} [{_digest(connection)}]"
+    line = f"pgflow-starter: migrated to {last} [{_digest(connection)}]"
     others = _NOTE.sub("", _comment(connection)).strip()
     comment = f"{others}\n{line}" if others else line
     connection.execute(sql.SQL("comment on schema pgflow is {}").format(sql.Literal(comment)))

@@ -7,8 +7,9 @@ from uuid import UUID
 
 from psycopg import sql
 
-from pgflow_starter.errors import MissingRightsError, SetupError
+from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres.setup.admin import Connection
+from pgflow_starter.postgres.setup.cascades import dependents
 from pgflow_starter.postgres.setup.changing import on_stored
 from pgflow_starter.postgres.stores import pgmq, rights
 from pgflow_starter.postgres.stores.features import Catalog
@@ -39,11 +40,15 @@ where n.nspname = 'pgmq' and c.relname = any(%s::name[])
   and not pg_catalog.pg_has_role(c.relowner, 'USAGE') and not pg_catalog.pg_has_role(n.nspowner, 'USAGE')
 order by 1 limit 1
 """
+_THERE = """
+select t.name from pg_catalog.unnest(%s::text[]) as t (name)
+where pg_catalog.to_regclass(pg_catalog.format('pgmq.%%I', t.name)) is not null
+"""
 # pgmq knows no capitals in a table's name, pgflow does in a slug.
-_SHARED = """
+_NAMESAKES = """
 select f.flow_slug from pgflow.flows f
 where f.flow_slug <> %(slug)s and pg_catalog.lower(f.flow_slug) = pg_catalog.lower(%(slug)s)
-order by 1 limit 1
+order by 1
 """
 _RUNS = "select status, count(*) from pgflow.runs where flow_slug = %s group by status order by status"
 _WORKERS = f"""
@@ -66,8 +71,8 @@ _LOCK_TABLE = "lock table pgmq.{} in access exclusive mode"
 
 _BY_CORE = "select pgflow.delete_flow_and_data(%s::text)"
 # What that does, where the core is older; in the order of the foreign keys.
+_DROP_QUEUE = "select pgmq.drop_queue(%s::text)"
 _BY_HAND = (
-    "select pgmq.drop_queue(%s::text)",
     "delete from pgflow.step_tasks where flow_slug = %s",
     "delete from pgflow.step_states where flow_slug = %s",
     "delete from pgflow.runs where flow_slug = %s",
@@ -75,6 +80,19 @@ _BY_HAND = (
     "delete from pgflow.steps where flow_slug = %s",
     "delete from pgflow.flows where flow_slug = %s",
 )
+
+
+# Where another flow has the queue, too. A queue that was dropped and made anew has numbered its messages anew.
+_OURS_OF_SHARED = """
+where msg_id in (select t.message_id from pgflow.step_tasks t where t.flow_slug = {slug})
+  and message ->> 'flow_slug' = {slug}
+"""
+# A name in capitals is listed beside the other one, but where the core writes small letters for both.
+_UNLIST = """
+delete from pgmq.meta m where m.queue_name = %(slug)s and exists (
+    select from pgmq.meta o
+    where o.queue_name <> m.queue_name and pg_catalog.lower(o.queue_name) = pg_catalog.lower(m.queue_name))
+"""
 
 
 class LivingWorker(NamedTuple):
@@ -86,8 +104,17 @@ class LivingWorker(NamedTuple):
     heard: float
 
 
+class _Queues(NamedTuple):
+    """Those that go with a flow, and those that stay, for others whose slugs differ by capitals alone have them."""
+
+    own: list[str]
+    shared: list[str]
+    namesakes: list[str]
+
+
 class Holdings(NamedTuple):
-    """What a stored flow has: runs by status, messages in its queues and archives, and who works on them."""
+    """What a stored flow has: runs by status, messages in its queues and archives, who works on them, rows of other
+    people's tables that go with it, and the flows that have its queues, too."""
 
     database: str
     steps: int
@@ -95,6 +122,8 @@ class Holdings(NamedTuple):
     queued: int
     archived: int
     workers: list[LivingWorker]
+    dependents: dict[str, int | None]
+    namesakes: list[str]
 
     @property
     def unfinished(self) -> int:
@@ -108,14 +137,16 @@ def holdings(conninfo: str, slug: str) -> Holdings:
     def found(connection: Connection, stored: StoredFlow) -> Holdings:
         queues = _queues(connection, slug)
         rows: list[Any] = connection.execute(_RUNS, [slug]).fetchall()
-        workers = connection.execute(_WORKERS, {"queues": [*queues, slug]}).fetchall()
+        workers = connection.execute(_WORKERS, {"queues": [*queues.own, slug]}).fetchall()
         return Holdings(
             database=connection.info.dbname,
             steps=len(stored.steps),
             runs=dict(rows),
-            queued=sum(_count(connection, f"q_{queue}") for queue in queues),
-            archived=sum(_count(connection, f"a_{queue}") for queue in queues),
+            queued=_count(connection, "q", queues, slug),
+            archived=_count(connection, "a", queues, slug),
             workers=[LivingWorker(*row) for row in workers],
+            dependents=dependents(connection, slug),
+            namesakes=queues.namesakes if queues.shared else [],
         )
 
     return on_stored(conninfo, slug, "delete", found, locked=False)
@@ -124,42 +155,56 @@ def holdings(conninfo: str, slug: str) -> Holdings:
 def delete_flow(conninfo: str, slug: str) -> int:
     """Delete the flow with its runs, queues and archives, whoever works on them; how many runs it were.
 
-    By the core's own function where it has one. Takes and raises as `on_stored`.
+    By the core's own function where it has one. Of a queue that another flow has, too, its messages alone. Takes and
+    raises as `on_stored`.
     """
 
     def deleted(connection: Connection, _: StoredFlow) -> int:
         there = Catalog(connection).functions
-        runs = _lock(connection, slug, there)
-        for statement in [_BY_CORE] if "pgflow.delete_flow_and_data" in there else _BY_HAND:
+        queues, runs = _lock(connection, slug, there)
+        statements = [_BY_CORE] if "pgflow.delete_flow_and_data" in there else [_DROP_QUEUE, *_BY_HAND]
+        if queues.shared:
+            _take_out(connection, slug, queues)
+            statements = [*_BY_HAND]
+        for statement in statements:
             connection.execute(statement, [slug])
         return runs
 
     return on_stored(conninfo, slug, "delete", deleted)
 
 
-def _lock(connection: Connection, slug: str, functions: set[str]) -> int:
-    """All that is to go; the number of runs."""
+def _take_out(connection: Connection, slug: str, queues: _Queues) -> None:
+    """Its messages out of the queues that stay, and the queues that do not."""
+    for table in _tables(connection, "qa", queues.shared):
+        connection.execute(sql.SQL("delete from pgmq.{} {}").format(sql.Identifier(table), _ours_of_shared(slug)))
+    for queue in queues.own:
+        connection.execute(_DROP_QUEUE, [queue])
+    connection.execute(_UNLIST, {"slug": slug})
+
+
+def _lock(connection: Connection, slug: str, functions: set[str]) -> tuple[_Queues, int]:
+    """All that is to go; the queues, and the number of runs."""
     connection.execute(_LOCK_RUNS, [slug])
     connection.execute(_LOCK_FLOW, [slug])
     connection.execute(_HURRY)
     runs = connection.execute(_LOCK_RUNS, [slug]).rowcount
     connection.execute(pgmq.LIMIT_LOCKS)
     queues = _queues(connection, slug)
-    for queue in queues if "pgmq.acquire_queue_lock" in functions else ():
+    names = sorted(queues.own + queues.shared)
+    for queue in names if "pgmq.acquire_queue_lock" in functions else ():
         connection.execute(_LOCK_QUEUE, [queue])
-    for queue in queues:
+    for queue in names:
         connection.execute(sql.SQL(_LOCK_TABLE).format(sql.Identifier(f"q_{queue}")))
-    return runs
+    return queues, runs
 
 
-def _queues(connection: Connection, slug: str) -> list[str]:
-    """Their names. Raises MissingRightsError where one is another role's, SetupError where another flow has it, too."""
-    if shared := connection.execute(_SHARED, {"slug": slug}).fetchone():
-        raise SetupError(
-            f"nothing was deleted: flow {str(shared[0])!r} has the same queue, for pgmq knows no capitals, and its"
-            " messages would be gone with it"
-        )
-    queues = [str(row[0]) for row in connection.execute(_QUEUES, {"slug": slug}).fetchall()]
+def _queues(connection: Connection, slug: str) -> _Queues:
+    """Raises MissingRightsError where one is another role's."""
+    namesakes = [str(row[0]) for row in connection.execute(_NAMESAKES, {"slug": slug}).fetchall()]
+    queues, *others = (
+        [str(row[0]) for row in connection.execute(_QUEUES, {"slug": each}).fetchall()] for each in (slug, *namesakes)
+    )
+    taken = {queue for other in others for queue in other}
     tables = [f"{prefix}_{queue}" for prefix in "qa" for queue in queues]
     foreign: Any = connection.execute(_FOREIGN, [tables]).fetchone()
     if foreign is not None:
@@ -170,12 +215,25 @@ def _queues(connection: Connection, slug: str) -> list[str]:
             f"table {table} belongs to role {owner!r}, and only its owner can drop it: do this as that role, or"
             f" first GRANT {quoted} TO {role[1]}"
         )
-    return queues
+    return _Queues([q for q in queues if q not in taken], [q for q in queues if q in taken], namesakes)
 
 
-def _count(connection: Connection, table: str) -> int:
-    there = connection.execute("select pg_catalog.to_regclass(pg_catalog.format('pgmq.%%I', %s::text))", [table])
-    if there.fetchone() == (None,):  # an archive that somebody has dropped
-        return 0
-    row: Any = connection.execute(sql.SQL("select count(*) from pgmq.{}").format(sql.Identifier(table))).fetchone()
-    return int(row[0])
+def _count(connection: Connection, prefix: str, queues: _Queues, slug: str) -> int:
+    """The flow's messages in its queues, or in their archives."""
+    counts = [
+        sql.SQL("select count(*) from pgmq.{} {}").format(sql.Identifier(table), condition)
+        for names, condition in ((queues.own, sql.SQL("")), (queues.shared, _ours_of_shared(slug)))
+        for table in _tables(connection, prefix, names)
+    ]
+    rows: list[Any] = [connection.execute(count).fetchone() for count in counts]
+    return sum(row[0] for row in rows)
+
+
+def _tables(connection: Connection, prefixes: str, queues: list[str]) -> list[str]:
+    """Those that are there: somebody may have dropped an archive."""
+    tables = [f"{prefix}_{queue}" for prefix in prefixes for queue in queues]
+    return [str(row[0]) for row in connection.execute(_THERE, [tables]).fetchall()]
+
+
+def _ours_of_shared(slug: str) -> sql.Composed:
+    return sql.SQL(_OURS_OF_SHARED).format(slug=sql.Literal(slug))

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 from pgflow_starter.errors import SetupError
-from pgflow_starter.postgres.setup import applied, core_package
+from pgflow_starter.postgres.setup import applied, book, core_package
 from pgflow_starter.postgres.setup.adapting import adapt, look_around
 from pgflow_starter.postgres.setup.admin import Connection, limited, session
 from pgflow_starter.postgres.setup.hardening import harden
@@ -51,7 +51,7 @@ def install(
 
     The server's own extension pgmq is taken where it has one, else the SQL of the Python package pgmq: only what has
     been tried here, unless `accept`. Of the core it is the published file of one version, 0.8.1 unless another is
-    named, or the migrations of pgflow's in a folder.
+    named, or the migrations of pgflow's in a folder. Where Supabase keeps book, those of a folder are written there.
 
     `progress` gets a sentence per step, in the caller's thread, once it is committed. Takes 4 minutes at most for the
     download, where the cache has none, and 1 minute for each statement, waiting for another installation included.
@@ -92,6 +92,8 @@ def _fill_in(connection: Connection, core: Source | None, accept: bool) -> list[
         refuse_strangers(connection)
     if found.pgflow == "partial":
         raise SetupError(found.pgflow_problem)
+    if core and found.pgflow == "missing" and (hindrance := book.hindrance(connection, core)):
+        raise SetupError(f"nothing was changed: {hindrance}")
     if found.pgmq == "missing":
         steps.append(_install_pgmq(connection, accept))
         found = take_inventory(connection)
@@ -107,8 +109,11 @@ def _fill_in(connection: Connection, core: Source | None, accept: bool) -> list[
     migrations = [adapt(migration, there) for migration in core.migrations]
     apply(connection, migrations)
     harden(connection, "pgflow")
-    applied.note(connection, core.migrations, in_supabase=False)
+    applied.note(connection, core.last)
+    entries = book.entries(connection, core)
+    book.write(connection, entries.migrations)
     steps += [f"{m.migration.name}: {told}" for m in migrations for told in m.told]
+    steps += entries.lines("wrote")
     return [*steps, f"installed {core.told}"]
 
 

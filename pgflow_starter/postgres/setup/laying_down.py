@@ -17,6 +17,14 @@ from pgflow_starter.postgres.setup.migrations import Source, from_folder
 # Any number that nobody else takes: "pgflow" in ASCII.
 _LOCK = 0x7067666C6F77
 
+# What this transaction has set, of which a migration may set another, for longer than the transaction even.
+_OURS = """
+select s.name, pg_catalog.current_setting(s.name) from pg_catalog.pg_settings s
+where s.source = 'session' and not pg_catalog.starts_with(s.name, 'transaction_')
+"""
+_FORGET = "reset session authorization; reset role; reset all"
+_SET = "select pg_catalog.set_config(%s::text, %s::text, true)"
+
 STUB = "realtime.send as a stub: pgflow calls it for every event, plain PostgreSQL has none"
 
 
@@ -64,12 +72,19 @@ def create_realtime_stub(connection: Connection) -> None:
 
 
 def apply(connection: Connection, migrations: Sequence[Adapted]) -> None:
-    """Carry them out in the open transaction. Raises DatabaseError naming the one that failed."""
+    """Carry them out in the open transaction. Raises DatabaseError naming the one that failed.
+
+    Each begins with the settings and the role that the first one had, and so does what comes after the last, whatever
+    they set: psql and Supabase's own program have a session for each.
+    """
     # Bodies name what is looked for when they are called, at Supabase.
     connection.execute("set local check_function_bodies to off")
+    settings = connection.execute(_OURS).fetchall()
     for adapted in migrations:
         try:
             connection.execute(adapted.script)
+            connection.execute(_FORGET)
+            connection.cursor().executemany(_SET, settings)
         except psycopg.Error as error:
             name, reason = adapted.migration.name, error.diag.message_primary or error
             raise DatabaseError(

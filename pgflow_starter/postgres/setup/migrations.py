@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -124,13 +125,16 @@ def _complete(names: Iterable[str], told: str) -> None:
 
 
 def _read(folder: Path, name: str, file: str) -> Migration:
+    path = folder / f"{file}.sql"
     try:
-        sql = (folder / f"{file}.sql").read_text(encoding="utf-8-sig")  # some editors of Windows write a mark before it
+        if not stat.S_ISREG(path.stat().st_mode):  # one that is a pipe would be waited for
+            raise SetupError(f"the migration {one_line(str(path))} cannot be read: it is not a regular file")
+        sql = path.read_text(encoding="utf-8-sig")  # some editors of Windows write a mark before it
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SetupError(f"the migration {one_line(str(folder / file))}.sql cannot be read: {reason}") from None
+        raise SetupError(f"the migration {one_line(str(path))} cannot be read: {reason}") from None
     if not sql.strip() or "\0" in sql:  # what comes after a zero byte would never be sent
         what = "has a zero byte in it" if sql.strip() else "is empty"
-        raise SetupError(f"the migration {one_line(str(folder / file))}.sql {what}: copy it anew")
+        raise SetupError(f"the migration {one_line(str(path))} {what}: copy it anew")
     version, _, title = file.partition("_")
     return Migration(name, sql, version, title)

@@ -12,7 +12,7 @@ from psycopg import sql
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError, SetupError
-from pgflow_starter.postgres.setup import applied, core_package
+from pgflow_starter.postgres.setup import applied, book, core_package
 from pgflow_starter.postgres.setup.adapting import Adapted, adapt, look_around
 from pgflow_starter.postgres.setup.admin import Connection, limited, session
 from pgflow_starter.postgres.setup.applied import Applied
@@ -72,18 +72,20 @@ class _Plan(NamedTuple):
     core: Source
     found: Applied
     pending: tuple[Adapted, ...]
+    entries: book.Entries
     needs_stub: bool
     hindrances: tuple[str, ...]
     workers: tuple[str, ...]
 
-    def lines(self, create: str, apply: str) -> list[str]:
+    def lines(self, create: str, apply: str, write: str) -> list[str]:
         """It all, with these words for what is done."""
         lines = [
             f"this database has had pgflow's migrations up to {self.found.last}, by {self.found.by}",
             *(f"passed over {file}: it has no name that pgflow has published" for file in self.core.passed_over),
         ]
         if not self.pending:
-            return [*lines, f"it has all of {self.core.told}: nothing was changed"]
+            unchanged = "" if self.entries.migrations else ": nothing was changed"
+            return [*lines, f"it has all of {self.core.told}{unchanged}", *self.entries.lines(write)]
         if self.needs_stub:
             lines.append(f"{create} {STUB}")
         for adapted in self.pending:
@@ -91,6 +93,7 @@ class _Plan(NamedTuple):
             if not is_published(adapted.migration.name):
                 lines.append("  it is newer than this pgflow-starter: try it on a copy of the database first")
             lines += [f"  {told}" for told in adapted.told]
+        lines += self.entries.lines(write)
         if self.workers:
             lines.append(
                 f"workers are alive: {'; '.join(self.workers)}. Ours look again and go on; a worker of another runtime"
@@ -111,7 +114,8 @@ def upgrade(
 
     They are those of a version of the npm package, the newest unless it is named, or in a folder. What the database
     has had is known by Supabase's table of migrations, else by the comment that `install` and this write on the schema,
-    else by the catalog; where it is by none, nothing is done.
+    else by the catalog; where it is by none, nothing is done. What Supabase's
+    table has not of those in a folder is written there.
 
     `progress` gets a sentence per step, in the caller's thread, once it is committed; with `dry_run` what would be
     done, and nothing is. Takes 4 minutes at most for the download, 1 minute for the lock of other installations, 1
@@ -127,7 +131,7 @@ def upgrade(
         with limited(connection, 60):
             if dry_run:
                 plan = _plan(connection, core)
-                for line in plan.lines("would create", "would apply"):
+                for line in plan.lines("would create", "would apply", "would write"):
                     progress(line)
                 _refuse(plan.hindrances)
                 return ()
@@ -140,7 +144,8 @@ def upgrade(
                 _refuse(plan.hindrances)
             if plan.pending:
                 _carry_out(connection, plan)
-    for line in plan.lines("created", "applied"):
+            book.write(connection, plan.entries.migrations)
+    for line in plan.lines("created", "applied", "wrote"):
         progress(line)
     if plan.pending:
         progress(f"upgraded the pgflow core to {core.last}")
@@ -159,14 +164,16 @@ def _plan(connection: Connection, core: Source) -> _Plan:
     _refuse_where_no_way_leads(found, core)
     there = look_around(connection)
     pending = tuple(adapt(migration, there) for migration in core.migrations if migration.name > found.last)
-    hindrances, workers, needs_stub = [], list[str](), False
-    if pending and not (hindrances := _hindrances(connection)):  # else they might not be looked at
+    entries = book.entries(connection, core)
+    hindrances = _hindrances(connection, core) if pending or entries.migrations else []
+    workers, needs_stub = list[str](), False
+    if pending and not hindrances:  # else they might not be looked at
         workers = _alive(connection)
         needs_stub = lacks_realtime(connection)
     if workers and any(adapted.migration.name.endswith(_NO_ROLLING) for adapted in pending):
         why = "the core from 0.17 on does not work with workers that began before: stop them, and wait for those killed"
         hindrances = [f"{why}. Alive are {'; '.join(workers)}"]
-    return _Plan(core, found, pending, needs_stub, tuple(hindrances), tuple(workers))
+    return _Plan(core, found, pending, entries, needs_stub, tuple(hindrances), tuple(workers))
 
 
 def _alive(connection: Connection) -> list[str]:
@@ -199,12 +206,14 @@ def _refuse_where_no_way_leads(found: Applied, core: Source) -> None:
         )
 
 
-def _hindrances(connection: Connection) -> list[str]:
+def _hindrances(connection: Connection, core: Source) -> list[str]:
     found = strangers(connection)
     if connection.execute(_READ_ONLY).fetchone() == (True,):
         found.append("this server, or this role's sessions, are read-only: connect to the primary")
     if owners := [repr(row[0]) for row in connection.execute(_OWNERS).fetchall()]:
         found.append(f"this role is not the owner of what is in schema pgflow, role {', '.join(owners)} is: {_DENIED}")
+    if not_written := book.hindrance(connection, core):
+        found.append(not_written)
     return found
 
 
@@ -245,5 +254,4 @@ def _carry_out(connection: Connection, plan: _Plan) -> None:
     apply(connection, plan.pending)
     if was_hardened:
         harden(connection, "pgflow")
-    migrations = [adapted.migration for adapted in plan.pending]
-    applied.note(connection, migrations, in_supabase=plan.found.names is not None)
+    applied.note(connection, plan.core.last)
