@@ -71,8 +71,9 @@ where msg_id in (select {message} from pgflow.step_tasks t where t.run_id = any(
 """
 _OF_QUEUE = "and t.queue_name = {name}"
 # Fails where each step has a queue: the one of the flow's name, and its message of that number, are not the run's.
-_OF_FLOW = """case when coalesce(pg_catalog.to_jsonb(t) ->> 'queue_name'::text, t.flow_slug) = {name}::text
-                             then t.message_id else (t.flow_slug || ' has no queue'::text)::bigint end"""
+_OF_FLOW = """case when (select pg_catalog.to_jsonb(f) ->> 'queue_mode'::text from pgflow.flows f
+                                   where f.flow_slug = {name}::text) = 'step'
+                             then (t.flow_slug || ' has no queue'::text)::bigint else t.message_id end"""
 
 
 class Starts:
