@@ -15,7 +15,7 @@ import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind
-from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore, compile_flow
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.cores.by_steps import QUEUES, SLUG, compiled, shop, waiting
 from tests.cores.stand_in import Admin, attempts, claim_and_die, cron, start_tasks
@@ -55,6 +55,26 @@ def test_a_flow_beside_it_that_nobody_compiled_gets_one_queue_of_its_own_name(
         assert starter.client.start_flow(flow, []).wait(WAIT).status == "completed"
     modes = by_steps.execute("select flow_slug, queue_mode from pgflow.flows order by 1").fetchall()
     assert modes == [("echo", "flow"), (SLUG, "step")]
+
+
+def test_who_compiles_while_another_does_by_steps_makes_no_queue_beside_these(queues_database: str) -> None:
+    flow = shop().flow
+    with (
+        psycopg.connect(queues_database) as another,
+        psycopg.connect(queues_database, autocommit=True) as ours,
+        psycopg.connect(queues_database, autocommit=True) as admin,
+    ):
+        another.execute("select pg_advisory_xact_lock(1, hashtext(%s))", (SLUG,))  # as a real core compiles
+        assert compiled(another) == "compiled"
+        thread = threading.Thread(target=lambda: compile_flow(ours, definition_of(flow)))
+        thread.start()
+        try:
+            waits = "select wait_event_type from pg_stat_activity where pid = %s"
+            eventually(lambda: admin.execute(waits, (ours.info.backend_pid,)).fetchone() == ("Lock",))
+            another.commit()
+        finally:
+            thread.join(WAIT)
+        assert admin.execute("select queue_name from pgmq.meta order by 1").fetchall() == [(q,) for q in QUEUES]
 
 
 def _by_another(admin: Admin, step: str, outputs: Sequence[str]) -> UUID:

@@ -220,3 +220,14 @@ def test_a_trace_goes_on_in_the_first_step(queues_database: str, by_steps: Admin
     assert [trace in str(row[0]) for row in first] == [True] * len(inputs)
     assert {row[0] for row in rest} == {""}
     assert all(attempts(by_steps, run.id)[0] == 1 for run in runs)
+
+
+def test_a_queue_of_the_flows_name_is_another_s_and_gets_no_trace(queues_database: str, by_steps: Admin) -> None:
+    by_steps.execute("select pgmq.create(%s)", (SLUG,))
+    by_steps.execute("select pgmq.send(%s, '1') from generate_series(1, 5)", (SLUG,))
+    provider = TracerProvider()
+    with pgflow.PgflowClient(queues_database, tracer_provider=provider) as client:
+        client.start_flow(shop().flow, [1])
+    other, ours = (f"select distinct headers ? 'traceparent' from pgmq.q_{queue}" for queue in (SLUG, LINES))
+    assert by_steps.execute(other.encode()).fetchall() == [(None,)]
+    assert by_steps.execute(ours.encode()).fetchall() == [(True,)]

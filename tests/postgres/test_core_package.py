@@ -137,6 +137,53 @@ def test_a_core_that_is_too_old_for_us_is_refused(
         core_package.migrations("0.1.0")
 
 
+LAST = "20251104080523_pgflow_upgrade_pgmq_1_5_1"
+
+
+def _packed(genuine: bytes, changed: dict[str, bytes | None]) -> bytes:
+    """The tarball with these migrations changed, None: left out."""
+    made = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(genuine), mode="r:gz") as archive,
+        tarfile.open(fileobj=made, mode="w:gz") as packed,
+    ):
+        for member in archive.getmembers():
+            file = archive.extractfile(member)
+            content = changed.get(Path(member.name).stem, file.read() if file else b"")
+            if content is not None:
+                member.size = len(content)
+                packed.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (None, r"the tarball of @pgflow/core@0\.9\.0 cannot be read: not a gzip file"),
+        ({LAST: b"select '\xff'"}, rf"the migration {LAST} of @pgflow/core@0\.9\.0 cannot be read: it is not UTF-8"),
+        ({LAST: b" "}, rf"the migration {LAST} of @pgflow/core@0\.9\.0 is empty"),
+        ({LAST: b"select 1;\0 select 2"}, rf"the migration {LAST} of @pgflow/core@0\.9\.0 has a zero byte in it"),
+        (
+            {"20250619195327_pgflow_fix_fail_task_missing_realtime_event": None},
+            r"@pgflow/core@0\.9\.0 has pgflow's migration of 20251104080523, but none .* 20250619195327_pgflow_",
+        ),
+    ],
+)
+def test_a_published_file_that_will_not_do_is_named_as_one_of_a_folder_is(
+    own_cache: Path,
+    genuine: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, bytes | None] | None,
+    words: str,
+) -> None:
+    content = b"no tarball" if changed is None else _packed(genuine, changed)
+    serve(monkeypatch, content)
+    integrity = base64.b64encode(hashlib.sha512(content).digest()).decode()
+    monkeypatch.setattr(core_package, "published", lambda package: ("0.9.0", f"sha512-{integrity}"))
+    with pytest.raises(SetupError, match=words):
+        core_package.migrations("0.9.0")
+
+
 def test_the_newest_version_is_npm_s_latest(own_cache: Path, tmp_path: Path) -> None:
     fake_npm(tmp_path, f"echo '{json.dumps({'version': '0.99.0', 'dist.integrity': 'sha512-x'})}'")
     assert core_package.latest() == "0.99.0"

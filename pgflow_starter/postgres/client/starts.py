@@ -66,10 +66,14 @@ where exists (select from pg_attribute
 """
 _SET = """
 update pgmq.{queue} set headers = coalesce(headers, '{{}}') || %s::jsonb
-where msg_id in (select message_id from pgflow.step_tasks where run_id = any(%s::uuid[]) and queued_at = now()
+where msg_id in (select {message} from pgflow.step_tasks t where t.run_id = any(%s::uuid[]) and t.queued_at = now()
                  {of_queue})
 """
-_OF_QUEUE = "and queue_name = {name}"
+_OF_QUEUE = "and t.queue_name = {name}"
+# Fails where each step has a queue: the one of the flow's name, and its message of that number, are not the run's.
+_OF_FLOW = """case when (select pg_catalog.to_jsonb(f) ->> 'queue_mode'::text from pgflow.flows f
+                                   where f.flow_slug = {name}::text) = 'step'
+                             then (t.flow_slug || ' has no queue'::text)::bigint else t.message_id end"""
 
 
 class Starts:
@@ -273,8 +277,10 @@ def _by_id(rows: list[Any]) -> dict[UUID, Any]:
 
 @cache
 def _set(queue: str, *, of_step: bool) -> str:
-    of_queue = sql.SQL(_OF_QUEUE).format(name=sql.Literal(queue)) if of_step else sql.SQL("")
-    return sql.SQL(_SET).format(queue=sql.Identifier(f"q_{queue}"), of_queue=of_queue).as_string()
+    name = sql.Literal(queue)
+    message = sql.SQL("t.message_id" if of_step else _OF_FLOW).format(name=name)
+    of_queue = sql.SQL(_OF_QUEUE if of_step else "").format(name=name)
+    return sql.SQL(_SET).format(queue=sql.Identifier(f"q_{queue}"), message=message, of_queue=of_queue).as_string()
 
 
 def set_headers(conn: Connection, slug: str, run_ids: Sequence[UUID], headers: str) -> bool:

@@ -11,18 +11,20 @@ import os
 import re
 import tarfile
 import tempfile
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import SetupError
-from pgflow_starter.postgres.setup.migrations import OLDEST, Migration, Source
+from pgflow_starter.postgres.setup.migrations import OLDEST, Migration, Source, refuse_incomplete, text_of
 from pgflow_starter.postgres.setup.npm import pack, published
 
 VERSION = "0.8.1"
 PACKAGE = "@pgflow/core"
 INTEGRITY = "sha512-ElLPkKGPjttBsjlLJfn4CcMeiFwtuUhUNuFADwhQjdrg+netkeONY12oxcbPSBMqBWXVAuKriLq+1T1dCPEWPQ=="
 
+_REMEDY = "look at the registry that npm is configured to use, or take another version"
 _MIGRATIONS = "package/dist/supabase/migrations/"
 _VERSION = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}(-[0-9A-Za-z.-]{1,40})?")
 
@@ -41,22 +43,35 @@ def migrations(version: str = VERSION) -> Source:
     """
     if not _VERSION.fullmatch(version):
         raise SetupError(f"{one_line(version, 60)!r} is no version of {PACKAGE}: write three numbers, as in 0.14.1")
-    found: list[Migration] = []
-    with tarfile.open(fileobj=io.BytesIO(_tarball(version)), mode="r:gz") as archive:
+    package = f"{PACKAGE}@{version}"
+    try:
+        found = _files_in(_tarball(version))
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise SetupError(f"the tarball of {package} cannot be read: {one_line(str(error), 100)}: {_REMEDY}") from None
+    if not found:
+        raise SetupError(f"{package} holds no migrations")
+    if OLDEST not in found:
+        raise SetupError(f"the pgflow core {version} is older than 0.8.1, which works here: take a newer one")
+    refuse_incomplete(found, package, _REMEDY)
+    migrations = [
+        Migration(name, text_of(content, f"{one_line(name, 100)} of {package}", _REMEDY), *name.split("_", 1))
+        for name, content in sorted(found.items())
+    ]
+    return Source(f"the pgflow core {version}", tuple(migrations), is_package=True)
+
+
+def _files_in(tarball: bytes) -> dict[str, bytes]:
+    """What is in the migrations' files, by their names. Raises what reading a tarball raises."""
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(tarball), mode="r:gz") as archive:
         for member in archive:
             file = member.name.removeprefix(_MIGRATIONS)
             if file == member.name or "/" in file or not file.endswith(".sql") or not member.isfile():
                 continue
             content = archive.extractfile(member)
             if content is not None:
-                name = file.removesuffix(".sql")
-                found.append(Migration(name, content.read().decode(), *name.split("_", 1)))
-    if not found:
-        raise SetupError(f"{PACKAGE}@{version} holds no migrations")
-    source = Source(f"the pgflow core {version}", tuple(sorted(found)), is_package=True)
-    if OLDEST not in source.names:
-        raise SetupError(f"{source.told} is older than 0.8.1, which works here: take a newer one")
-    return source
+                found[file.removesuffix(".sql")] = content.read()
+    return found
 
 
 def cache_file(version: str = VERSION) -> Path | None:

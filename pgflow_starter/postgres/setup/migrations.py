@@ -77,11 +77,11 @@ def from_folder(folder: Path) -> Source:
     Raises SetupError: no such folder, nothing of pgflow's in it, not its first one, nothing as new as 0.8.1, one
     missing between others, two files of one migration, a file that cannot be read.
     """
-    told = one_line(str(folder))
+    told = f"the folder {one_line(str(folder))!r}"
     try:
         files = sorted(name.removesuffix(".sql") for name in os.listdir(folder) if name.endswith(".sql"))
     except OSError as error:
-        raise SetupError(f"the folder {told!r} cannot be read: {error.strerror or error}; {_WHERE}") from None
+        raise SetupError(f"{told} cannot be read: {error.strerror or error}; {_WHERE}") from None
     names = {file: found for file in files if (found := _NAME.fullmatch(file))}
     # Nothing but plain names: the package's, which may be newer than we are.
     all_plain = len(names) == len(files) and not any(found["project"] for found in names.values())
@@ -91,50 +91,56 @@ def from_folder(folder: Path) -> Source:
             continue
         if found["own"] in taken:
             raise SetupError(
-                f"the folder {told!r} has the migration {found['own']} twice, in {taken[found['own']]}.sql and in"
+                f"{told} has the migration {found['own']} twice, in {taken[found['own']]}.sql and in"
                 f" {file}.sql: take one of them away"
             )
         taken[found["own"]] = file
-    _complete(taken, told)
+    if not taken:
+        raise SetupError(f"{told} has no migrations of pgflow in it: {_WHERE}")
+    refuse_incomplete(taken, told, _WHERE)
     return Source(
-        f"the pgflow core of folder {told!r}",
+        f"the pgflow core of {told.removeprefix('the ')}",
         tuple(_read(folder, name, file) for name, file in sorted(taken.items())),
         passed_over=tuple(one_line(f"{file}.sql") for file in names if file not in taken.values()),
     )
 
 
-def _complete(names: Iterable[str], told: str) -> None:
-    if not names:
-        raise SetupError(f"the folder {told!r} has no migrations of pgflow in it: {_WHERE}")
+def refuse_incomplete(names: Iterable[str], told: str, remedy: str) -> None:
+    """Raise SetupError where the migrations of a core, by their names, are not all there. `told` is what has them."""
     first = min(names)
     if not first.endswith("_pgflow_initial"):
-        raise SetupError(
-            f"the folder {told!r} has pgflow's migrations from {first} on only, not from the first: {_WHERE}"
-        )
+        raise SetupError(f"{told} has pgflow's migrations from {first} on only, not from the first: {remedy}")
     if OLDEST not in names:
-        raise SetupError(
-            f"the folder {told!r} has no {OLDEST} of pgflow's: its core is older than 0.8.1, or files are missing"
-        )
+        raise SetupError(f"{told} has no {OLDEST} of pgflow's: its core is older than 0.8.1, or files are missing")
     there = PUBLISHED & {name[:14] for name in names}
     missing = min(PUBLISHED - there, default="")
     if missing and missing < max(there):  # what is passed over could never be applied later
         raise SetupError(
-            f"the folder {told!r} has pgflow's migration of {max(there)}, but none of those before it that is named"
-            f" {missing}_pgflow_...: {_WHERE}"
+            f"{told} has pgflow's migration of {max(there)}, but none of those before it that is named"
+            f" {missing}_pgflow_...: {remedy}"
         )
+
+
+def text_of(content: bytes, told: str, remedy: str) -> str:
+    """The SQL in a migration's file. Raises SetupError for what is none, of which `told` says where it is."""
+    try:
+        text = content.decode("utf-8-sig")  # some editors of Windows write a mark before it
+    except UnicodeDecodeError:
+        raise SetupError(f"the migration {told} cannot be read: it is not UTF-8") from None
+    if not text.strip() or "\0" in text:  # what comes after a zero byte would never be sent
+        what = "has a zero byte in it" if text.strip() else "is empty"
+        raise SetupError(f"the migration {told} {what}: {remedy}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _read(folder: Path, name: str, file: str) -> Migration:
     path = folder / f"{file}.sql"
+    told = one_line(str(path))
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # one that is a pipe would be waited for
-            raise SetupError(f"the migration {one_line(str(path))} cannot be read: it is not a regular file")
-        sql = path.read_text(encoding="utf-8-sig")  # some editors of Windows write a mark before it
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SetupError(f"the migration {one_line(str(path))} cannot be read: {reason}") from None
-    if not sql.strip() or "\0" in sql:  # what comes after a zero byte would never be sent
-        what = "has a zero byte in it" if sql.strip() else "is empty"
-        raise SetupError(f"the migration {one_line(str(path))} {what}: copy it anew")
+            raise SetupError(f"the migration {told} cannot be read: it is not a regular file")
+        content = path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"the migration {told} cannot be read: {error.strerror}") from None
     version, _, title = file.partition("_")
-    return Migration(name, sql, version, title)
+    return Migration(name, text_of(content, told, "copy it anew"), version, title)

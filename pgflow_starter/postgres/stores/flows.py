@@ -32,8 +32,13 @@ from pgflow_starter.postgres.stores.stored_flow import (
 )
 from pgflow_starter.postgres.stores.worker_rows import REGISTER_WORKERS
 
-# Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other.
-_CREATE_FLOW = "select count(*) from pgflow.create_flow(%s::text, %s::integer, %s::integer, %s::integer)"
+# Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other. Not where
+# another runtime has given each step a queue since we looked: one of the flow's name would be nobody's.
+_CREATE_FLOW = """
+select case when not exists (select from pgflow.flows f
+                             where f.flow_slug = %s::text and pg_catalog.to_jsonb(f) ->> 'queue_mode'::text = 'step')
+            then (select count(*) from pgflow.create_flow(%s::text, %s::integer, %s::integer, %s::integer)) end
+"""
 _ADD_STEP = """
 select count(*) from pgflow.add_step(
     %s::text, %s::text, %s::text[], %s::integer, %s::integer, %s::integer, %s::integer, %s::text{conditions}
@@ -220,18 +225,17 @@ def create_or_verify(
         with conn.pipeline(), conn.transaction():
             conn.execute(pgmq.LIMIT_LOCKS)
             conn.execute(LOCK_FLOW, (definition.slug,))
-            conn.execute(
-                _CREATE_FLOW, (definition.slug, definition.max_attempts, definition.base_delay, definition.timeout)
-            )
+            options = definition.max_attempts, definition.base_delay, definition.timeout
+            conn.execute(_CREATE_FLOW, (definition.slug, definition.slug, *options))
             # Read again under the lock: another process may have compiled it meanwhile, and another shape at that.
             stored = stored_flows(conn, [definition.slug]).get(definition.slug)
             if stored is None or not stored.steps:
                 for s in definition.steps:
-                    options = s.max_attempts, s.base_delay, s.timeout, s.start_delay
+                    of_step = s.max_attempts, s.base_delay, s.timeout, s.start_delay
                     conditions = (s.if_, s.if_not, s.when_unmet, s.when_exhausted) if conditions_of(s) else ()
                     conn.execute(
                         _ADD_STEP.format(conditions=_CONDITIONS if conditions else ""),
-                        (definition.slug, s.slug, list(s.depends_on), *options, str(s.kind), *conditions),
+                        (definition.slug, s.slug, list(s.depends_on), *of_step, str(s.kind), *conditions),
                     )
                 return Compiled(True, definition)
     return verify(definition, stored)
