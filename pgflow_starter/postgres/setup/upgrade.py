@@ -20,6 +20,7 @@ from pgflow_starter.postgres.setup.hardening import harden, is_hardened
 from pgflow_starter.postgres.setup.inventory import strangers, take_inventory
 from pgflow_starter.postgres.setup.laying_down import STUB, apply, create_realtime_stub, lacks_realtime, lock, source
 from pgflow_starter.postgres.setup.migrations import Source, is_published
+from pgflow_starter.postgres.setup.ownership import hand_over, mine
 from pgflow_starter.postgres.stores.features import INSTALL
 from pgflow_starter.postgres.stores.stored_flow import NEIGHBOUR_HEARD
 from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
@@ -251,7 +252,9 @@ def _carry_out(connection: Connection, plan: _Plan) -> None:
     connection.execute("set local statement_timeout to '1h'")
     if plan.needs_stub:
         create_realtime_stub(connection)
+    was_mine = mine(connection)
     apply(connection, plan.pending)
     if was_hardened:
         harden(connection, "pgflow")
+    hand_over(connection, was_mine)
     applied.note(connection, plan.core.last)
