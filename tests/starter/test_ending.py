@@ -140,7 +140,7 @@ def test_between_the_word_and_the_rest_of_the_end_nobody_is_judged(
         starter.await_ready(WAIT)
         (cell,) = runtime.parts.workers.cells()
         board = runtime.board
-        before = board.status()
+        before = board.status().modules
         pause = Pause(board.close)
         monkeypatch.setattr(board, "close", pause)
         with stopping(starter, pause):
@@ -148,7 +148,7 @@ def test_between_the_word_and_the_rest_of_the_end_nobody_is_judged(
             runtime.parts.worker_died("echo", ValueError("of the end"))
             query(database, "update pgflow.workers set deprecated_at = now() returning 1")
             _await_heartbeats(database)
-            assert (cell.draining, cell.troubles.current, board.status()) == (False, None, before)
+            assert (cell.draining, cell.troubles.current, board.status().modules) == (False, None, before)
     assert warnings(caplog) == []
 
 
