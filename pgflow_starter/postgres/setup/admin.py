@@ -65,6 +65,8 @@ def limited(connection: Connection, seconds: int) -> Iterator[None]:
         with suppress(psycopg.errors.InvalidParameterValue), connection.transaction():  # not every platform can
             connection.execute(_NOTICE, [f"{CHECK_INTERVAL:g}s"])
         yield
+        # What was set for the transaction after a reset of ours would be marked as the session's own.
+        connection.execute("reset all")
 
 
 @contextmanager
