@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from functools import partial
 
 import click
 
+from pgflow_starter.cli.asking import make_sure
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.options import dsn_option, flag
 from pgflow_starter.cli.signals import Interrupted, handled
@@ -41,7 +40,7 @@ def delete(slug: str, yes: bool, dsn: str) -> None:
         found = signals.aside(partial(holdings, dsn, slug))
     _tell(slug, found)
     if not yes:
-        _ask(slug)
+        make_sure(f"Delete flow {slug!r} with all of this, for good?", "nothing was deleted")
     try:
         with handled() as signals, busy("deleting"):
             runs = signals.aside(partial(delete_flow, dsn, slug))
@@ -90,21 +89,3 @@ def _worker(worker: LivingWorker) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _ask(slug: str) -> None:
-    """Raises UsageError where nobody can be asked, Interrupted, and ClickException for a no."""
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise click.UsageError(
-            "nothing was deleted: standard input is no terminal where to ask; --yes deletes it unasked"
-        )
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ends the wait for an answer, and no more
-    try:
-        sure = click.confirm(f"Delete flow {slug!r} with all of this, for good?", err=True)
-    except click.Abort:
-        click.echo(err=True)
-        raise Interrupted("nothing was deleted") from None
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if not sure:
-        raise click.ClickException("nothing was deleted")

@@ -59,7 +59,7 @@ def test_a_script_that_does_not_say_yes_is_told_the_counts_and_deletes_nothing(s
     result = call("flow", "delete", "echo", "--dsn", shop)
     assert result.exit_code == 2
     assert "  runs:     1 completed, 1 started\n" in result.stdout
-    assert "standard input is no terminal where to ask; --yes deletes it unasked" in result.stderr
+    assert "standard input is no terminal where to ask; --yes does it unasked" in result.stderr
     assert there(shop)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pgflow_starter.postgres.embedded.folders_and_ports import free_port
+from pgflow_starter.postgres.embedded.folders_and_ports import take_port
 from tests.support.pages import DOCS, blocks, matches
 from tests.support.programs import environment, read_until, running
 
@@ -77,9 +77,10 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     )
     watchdog = threading.Timer(3 * ANSWERS_WITHIN, server.kill)
     watchdog.start()
-    with server:
+    port, keeper = take_port()
+    with server, keeper:
         try:
-            reader = Reader(tmp_path, server, free_port())
+            reader = Reader(tmp_path, server, port)
             said = read_until(server.stdout, "export").strip()
             read_until(server.stdout, "Enter stops")
             assert said.startswith("export PGFLOW_DSN='host=127.0.0.1 port=")

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgflow_starter.postgres.embedded.folders_and_ports import free_port, new_folder
+from pgflow_starter.postgres.embedded.folders_and_ports import new_folder, take_port
 from pgflow_starter.postgres.embedded.identity import server_identity
 from tests.support.waiting import eventually
 
@@ -46,7 +46,8 @@ def program() -> str | None:
 def pooler(server: str, *, pool_mode: str, pool_size: int) -> Iterator[int]:
     """The port of 127.0.0.1 where a PgBouncer listens that leads to the server of that connection string."""
     identity = server_identity()
-    target, port, folder = conninfo_to_dict(server), free_port(), new_folder(identity)
+    target, folder = conninfo_to_dict(server), new_folder(identity)
+    port, keeper = take_port()
     found = program()
     assert found is not None, MISSING
     try:
@@ -82,6 +83,7 @@ def pooler(server: str, *, pool_mode: str, pool_size: int) -> Iterator[int]:
             process.terminate()
             process.wait(10)
     finally:
+        keeper.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -7,6 +7,7 @@ import re
 import secrets
 import socket
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -46,16 +47,24 @@ def plain_folder(identity: Identity, home: Path) -> Path:
     return _new_folder(identity, "/tmp", "/var/tmp")
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now. Raises SetupError."""
+def take_port() -> tuple[int, socket.socket]:
+    """A port of 127.0.0.1 that nobody has, and what keeps it until that is closed. Raises SetupError.
+
+    On Linux it is bound, and not listened on: who looks for a free port is refused, a server that sets SO_REUSEADDR, as
+    they do, may listen there, end, and listen again. Elsewhere that server would be refused as well: nothing keeps it.
+    """
     for _ in range(50):
         port = _PORTS[secrets.randbelow(len(_PORTS))]
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        keeper = socket.socket()
+        try:
+            keeper.bind(("127.0.0.1", port))
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not before: two would get one port
+        except OSError:
+            keeper.close()
+            continue
+        if sys.platform != "linux":
+            keeper.close()
+        return port, keeper
     raise SetupError(f"no free port of 127.0.0.1 was found between {_PORTS[0]} and {_PORTS[-1]}")
 
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 
 from pgflow_starter.errors import ForkedError, SetupError
 from pgflow_starter.postgres.embedded.binaries import bundled, usable
-from pgflow_starter.postgres.embedded.folders_and_ports import free_port, give_folder, new_folder, plain_folder
+from pgflow_starter.postgres.embedded.folders_and_ports import give_folder, new_folder, plain_folder, take_port
 from pgflow_starter.postgres.embedded.guard import Guard
 from pgflow_starter.postgres.embedded.guard_program import LOG
 from pgflow_starter.postgres.embedded.identity import Identity, server_identity
@@ -67,6 +68,7 @@ class EmbeddedPostgres:
         self._process: psutil.Process | None = None
         self._guard: Guard | None = None
         self._port = 5432
+        self._port_keeper: socket.socket | None = None
         self._password = secrets.token_urlsafe(24) if tcp else None
         self._has_data = False
         self._closed = False
@@ -166,6 +168,8 @@ class EmbeddedPostgres:
                 if self._guard is not None:
                     self._guard.close()
                     self._guard = None
+                if self._port_keeper is not None:
+                    self._port_keeper.close()
                 if self._home is not None:  # a guard that was killed has left it
                     for folder in (self._home, self._plain):
                         shutil.rmtree(folder, ignore_errors=True)
@@ -186,9 +190,12 @@ class EmbeddedPostgres:
             self._plain = plain_folder(self._identity, home)
             self._sockets = give_folder(self._identity, self._plain / "run")
             self._programs = usable(bin_folder, self._plain, self._identity)
-            self._port = free_port() if self._tcp else self._port
+            if self._tcp:
+                self._port, self._port_keeper = take_port()
             self._guard = Guard(home, [home, self._plain])
         except BaseException:
+            if self._port_keeper is not None:
+                self._port_keeper.close()
             for folder in (home, self._plain):
                 shutil.rmtree(folder, ignore_errors=True)
             raise
