@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 from uuid import UUID
@@ -138,6 +138,13 @@ class FlowStore(Protocol):
         """Let inserts into the queue notify, at most every `throttle_ms` milliseconds (0: every one)."""
 
 
+class Heard(NamedTuple):
+    """What a heartbeat heard: the workers that pgflow wants to stop, and the runs that have ended."""
+
+    deprecated: Collection[UUID] = ()
+    ended: Collection[UUID] = ()
+
+
 class TaskStore(Protocol):
     """Messages and tasks in the database; for workers. Blocks on I/O; thread-safe. All raise DatabaseError."""
 
@@ -188,8 +195,8 @@ class TaskStore(Protocol):
         among them.
         """
 
-    def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
-        """Say that the workers are alive; those that pgflow wants to stop are returned."""
+    def heartbeat(self, workers: Sequence[UUID], runs: Collection[UUID] = ()) -> Heard:
+        """Say that the workers are alive, and hear of them, and of these runs, some of whose tasks are under way."""
 
     def keep_young(self, workers: Sequence[UUID]) -> None:
         """See to it that nobody who goes by the age of tasks takes those of these workers."""

@@ -75,6 +75,20 @@ class Client(Life):
         """As `Run.steps`, of the run of that id. Raises RunNotFoundError, PgflowError."""
         return tuple(step_of(row) for row in self._rows(STEPS, run_id))
 
+    def cancel(self, run_id: UUID | str, reason: str = "cancelled") -> Run:
+        """The run of that id, which fails now, with the reason for its error, if it had not ended before.
+
+        Its waiting tasks never begin. `ctx.cancelled` is set for those that run, on a starter's own client before this
+        returns, in other processes with their next heartbeat; what they come to is ignored. Again is no harm. Takes as
+        long as a call may (15 s), and then raises DatabaseError, also where somebody has the run locked: then nothing
+        was done. Raises RunNotFoundError, MissingRightsError, ValueError, PgflowError.
+        """
+        chosen = uuid_of(run_id)
+        self._calls.database.check_process()
+        row = self._cancelling.cancel(chosen, reason)
+        self.may_have_ended([chosen])
+        return run_of(row, self)
+
     def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> tuple[RunSummary, ...]:
         """The `limit` runs that began last, in this database, the newest first.
 
