@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         UnknownFlowError,
     )
     from pgflow_starter.modules.module_actor import ModuleActor
+    from pgflow_starter.postgres.client.details import RunDetails, TaskRun
     from pgflow_starter.postgres.client.run import Run
     from pgflow_starter.postgres.client.steps import StepRun
     from pgflow_starter.starter.child import child_spec, starter_of
@@ -93,6 +94,7 @@ __all__ = [
     "Phase",
     "PhaseTimeoutError",
     "Run",
+    "RunDetails",
     "RunNotFoundError",
     "RunSummary",
     "SetupError",
@@ -111,6 +113,7 @@ __all__ = [
     "StepSummary",
     "SupervisorActor",
     "TaskContext",
+    "TaskRun",
     "TransientError",
     "Trouble",
     "TroubleKind",
@@ -130,9 +133,11 @@ _BY_THEMSELVES = {
     "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",
+    "RunDetails": "postgres.client.details",
     "RunSummary": "core.runs",
     "StepRun": "postgres.client.steps",
     "StepSummary": "core.runs",
+    "TaskRun": "postgres.client.details",
 }
 _HOMES = (
     "errors",

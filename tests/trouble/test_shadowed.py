@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from queue import SimpleQueue
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -100,11 +101,21 @@ def live(conninfo: str, strategy: str) -> None:
             assert client.run(failing.id).error
             assert len(client.steps(failing.id)) == 3
             assert len(client.recent_runs()) >= 7
+            list_runs(client, failing)
             client.enqueue(slow, 1)
             assert begun.wait(WAIT)
             begun.clear()
     finally:
         go_on.set()
+
+
+def list_runs(client: Any, run: pgflow.Run) -> None:
+    """By everything, after a run and after an id; and tell one in detail."""
+    for since in (timedelta(days=1), run.started_at):
+        for after in (run, run.id):
+            client.runs(status="failed", flow=run.flow_slug, since=since, after=after)
+    for payloads in (False, True):
+        assert client.details(run.id, payloads=payloads).tasks
 
 
 def use_adapters(conninfo: str, admin: Admin) -> None:

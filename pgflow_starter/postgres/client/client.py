@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.client.details import RunDetails, details_of
 from pgflow_starter.postgres.client.life import Life, uuid_of
-from pgflow_starter.postgres.client.run import FIND, Run, recent_runs, run_of
+from pgflow_starter.postgres.client.listings import listing
+from pgflow_starter.postgres.client.run import FIND, Run, run_of
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
+from pgflow_starter.postgres.connections.connection import Connection
+
+T = TypeVar("T")
 
 
 class Client(Life):
@@ -89,19 +95,47 @@ class Client(Life):
         self.may_have_ended([chosen])
         return run_of(row, self)
 
+    def details(self, run_id: UUID | str, *, payloads: bool = False) -> RunDetails:
+        """The run of that id with its steps and their tasks; input and outputs are read with `payloads` alone.
+
+        Raises RunNotFoundError, ValueError for what is no UUID, PgflowError.
+        """
+        chosen = uuid_of(run_id)
+        return self._asked(lambda conn: details_of(conn, chosen, self, payloads=payloads))
+
+    def runs(
+        self,
+        *,
+        status: str | None = None,
+        flow: Any = None,
+        since: datetime | timedelta | None = None,
+        limit: int = 100,
+        after: RunSummary | Run | UUID | str | None = None,
+    ) -> tuple[RunSummary, ...]:
+        """Runs in this database, the newest first, `limit` of them at most (1 to 10,000).
+
+        Those that are `started`, `completed` or `failed`, of a flow (object or slug), that began since then (an aware
+        datetime) or within so long (a timedelta, by the server's clock). `after` is the last run of the page before:
+        what begins meanwhile neither comes twice nor is left out. As a value it may be deleted by now; as an id it is
+        looked up, and RunNotFoundError raised. pgflow has no index on when runs began: all that match are looked at,
+        within the time limit of a call (15 s). Raises ValueError, and PgflowError.
+        """
+        slug = None if flow is None else self._resolve(flow)[0]
+        return self._asked(listing(status, slug, since, limit, after))
+
     def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> tuple[RunSummary, ...]:
         """The `limit` runs that began last, in this database, the newest first.
 
-        Waits up to `patience` seconds for the database, and as long again for its answer. Raises PgflowError.
+        Waits up to `patience` seconds for the database, and as long again for its answer. Raises ValueError as `runs`,
+        and PgflowError.
         """
         self._calls.database.check_process()
-        return self._calls.off_main(lambda: self._recent(limit, patience))
+        latest = listing(None, None, None, limit, None)
+        return self._calls.off_main(lambda: self._recent(latest, patience))
 
-    def _recent(self, limit: int, patience: float) -> tuple[RunSummary, ...]:
+    def _recent(self, latest: Callable[[Connection], T], patience: float) -> T:
         try:
-            return self._calls.database.call(
-                lambda conn: recent_runs(conn, limit, patience), patience=patience, lock=patience
-            )
+            return self._calls.database.call(latest, patience=patience, at_server=patience, lock=patience)
         except DatabaseError as error:
             raise self._calls.callers_error(error) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 from pgflow_starter.clock import Clock
@@ -18,8 +18,11 @@ from pgflow_starter.postgres.client.cancelling import Cancelling
 from pgflow_starter.postgres.client.endings import Endings
 from pgflow_starter.postgres.client.starts import Starts, unknown_flow
 from pgflow_starter.postgres.client.waits import Waits
+from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
+
+T = TypeVar("T")
 
 CLIENT_POOL_SIZE = 4
 
@@ -102,13 +105,15 @@ class Life:
     def _rows(self, query: str, run_id: UUID | str) -> list[Any]:
         """What the query finds of that run, one row at least. Raises RunNotFoundError, ValueError, PgflowError."""
         chosen = uuid_of(run_id)
-        self._calls.database.check_process()
-        rows: list[Any] = self._calls.off_main(
-            lambda: self._calls.resending(lambda conn: conn.execute(query, ([str(chosen)],)).fetchall())
-        )
+        rows: list[Any] = self._asked(lambda conn: conn.execute(query, ([str(chosen)],)).fetchall())
         if not rows:
             raise RunNotFoundError(f"there is no run {chosen}")
         return rows
+
+    def _asked(self, question: Callable[[Connection], T]) -> T:
+        """The answer to what changes nothing, on a connection. Raises what it raises, and PgflowError."""
+        self._calls.database.check_process()
+        return self._calls.off_main(lambda: self._calls.resending(question))
 
     def _resolve(self, flow: Any) -> tuple[str, FlowDefinition | None]:
         if isinstance(flow, str):
