@@ -87,8 +87,13 @@ class ListenObserver(Protocol):
 class MessageObserver(Protocol):
     """Watches messages. Must be quick and never raise by itself; called from many threads."""
 
-    def sending(self, queue: str, run_ids: Sequence[UUID]) -> AbstractContextManager[str | None]:
-        """Around starting these runs; the headers for their messages, a JSON object, where they shall have some."""
+    def sending(
+        self, queue: str, run_ids: Sequence[UUID], rerun_of: Sequence[UUID] = ()
+    ) -> AbstractContextManager[str | None]:
+        """Around starting these runs, each a `rerun_of` another perhaps.
+
+        The headers for their messages, a JSON object, where they shall have some.
+        """
 
     def woken(self, queue: str) -> None:
         """The queue's worker was told that there may be messages."""

@@ -16,6 +16,7 @@ from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.cancelling import Cancelling
 from pgflow_starter.postgres.client.endings import Endings
+from pgflow_starter.postgres.client.reruns import Reruns
 from pgflow_starter.postgres.client.starts import Starts, unknown_flow
 from pgflow_starter.postgres.client.waits import Waits
 from pgflow_starter.postgres.connections.connection import Connection
@@ -81,6 +82,7 @@ class Life:
         self._dropped = None
         self._waits = Waits(clock)
         self._endings = Endings(calls, self._waits, clock)
+        self._reruns = Reruns(calls, self._starts)
         self._cancelling = Cancelling(calls, runs_ended)
 
     def __enter__(self) -> Self:
