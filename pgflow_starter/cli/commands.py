@@ -13,6 +13,8 @@ from pgflow_starter.cli.flow_graph import graph
 from pgflow_starter.cli.flow_start import start
 from pgflow_starter.cli.flow_sync import sync
 from pgflow_starter.cli.run import run
+from pgflow_starter.cli.runs_list import list_runs
+from pgflow_starter.cli.runs_show import show
 from pgflow_starter.cli.status import status
 
 
@@ -34,7 +36,14 @@ def flow() -> None:
     """Draw a flow, start a run of it, change its options in the database, delete it there."""
 
 
+@click.group(short_help="Show a database's runs, and one of them with its steps, attempts and errors.")
+def runs() -> None:
+    """Show a database's runs, and one of them with its steps, attempts and errors."""
+
+
 for command in (graph, start, sync, delete):
     flow.add_command(command)
-for command in (demo, db, run, flow, status):
+for command in (list_runs, show):
+    runs.add_command(command)
+for command in (demo, db, run, runs, flow, status):
     commands.add_command(command)
