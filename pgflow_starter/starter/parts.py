@@ -118,6 +118,7 @@ class Parts:
                     self._wake_worker,
                     self._error_at_end,
                     fast_lane=self._task_store.fast_lane,
+                    runs_ended=self.workers.runs_ended,
                 )
         return self._client
 

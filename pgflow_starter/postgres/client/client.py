@@ -13,7 +13,8 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.details import RunDetails, details_of
 from pgflow_starter.postgres.client.life import Life, uuid_of
 from pgflow_starter.postgres.client.listings import listing
-from pgflow_starter.postgres.client.run import FIND, Run, run_of
+from pgflow_starter.postgres.client.reruns import GIVEN
+from pgflow_starter.postgres.client.run import FIND, FINISHED, Run, run_of
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.connections.connection import Connection
 
@@ -80,6 +81,48 @@ class Client(Life):
     def steps(self, run_id: UUID | str) -> tuple[StepRun, ...]:
         """As `Run.steps`, of the run of that id. Raises RunNotFoundError, PgflowError."""
         return tuple(step_of(row) for row in self._rows(STEPS, run_id))
+
+    def cancel(self, run_id: UUID | str, reason: str = "cancelled") -> Run:
+        """The run of that id, which fails now, with the reason for its error, if it had not ended before.
+
+        Its waiting tasks never begin. `ctx.cancelled` is set for those that run, on a starter's own client before this
+        returns, in other processes with their next heartbeat; what they come to is ignored. Again is no harm. Takes as
+        long as a call may (15 s), and then raises DatabaseError, also where somebody has the run locked: then nothing
+        was done. Raises RunNotFoundError, MissingRightsError, ValueError, PgflowError.
+        """
+        chosen = uuid_of(run_id)
+        self._calls.database.check_process()
+        row = self._cancelling.cancel(chosen, reason)
+        self.may_have_ended([chosen])
+        return run_of(row, self)
+
+    def rerun(self, run_id: UUID | str) -> Run:
+        """A new run of the same flow, with what the run of that id was given; that one must have ended.
+
+        The input is as it is stored, to the last digit. The first messages of the new run have a header
+        `pgflow_rerun_of`, the old one's id, where the role may set it. Each call starts another one. Raises
+        RunNotFoundError, PgflowError where the run goes on or its input cannot be read, and as `start_flow`.
+        """
+        return self._reruns.again(self._rows(GIVEN, run_id)[0], self)
+
+    def rerun_all(
+        self,
+        flow: Any = None,
+        status: str = "failed",
+        since: datetime | timedelta | None = None,
+        limit: int = 1000,
+    ) -> list[Run]:
+        """As `rerun` for each run that `runs` finds, of a status that is `failed` or `completed`; the newest first.
+
+        Runs that were done again have not changed, and are found again. In batches, each of which may take as long as
+        `start_flows`: what an error says is true of the one it was met in, and its note tells how many runs were
+        started before. Raises ValueError, and as `rerun`.
+        """
+        if status not in FINISHED:
+            msg = f"status must be one of {', '.join(FINISHED)}, got {status!r}: what goes on is not done again"
+            raise ValueError(msg)
+        found = self.runs(status=status, flow=flow, since=since, limit=limit)
+        return self._reruns.all_again([run.id for run in found], self)
 
     def details(self, run_id: UUID | str, *, payloads: bool = False) -> RunDetails:
         """The run of that id with its steps and their tasks; input and outputs are read with `payloads` alone.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -14,7 +14,9 @@ from pgflow_starter.core.modules import definition_of
 from pgflow_starter.errors import PgflowError, RunNotFoundError
 from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.cancelling import Cancelling
 from pgflow_starter.postgres.client.endings import Endings
+from pgflow_starter.postgres.client.reruns import Reruns
 from pgflow_starter.postgres.client.starts import Starts, unknown_flow
 from pgflow_starter.postgres.client.waits import Waits
 from pgflow_starter.postgres.connections.connection import Connection
@@ -37,7 +39,7 @@ class Life:
             msg = f"conninfo must be a libpq connection string or URI, got {type(conninfo).__name__}"
             raise ValueError(msg)
         database = Database(conninfo, pool_size=CLIENT_POOL_SIZE, clock=clock, patience=patience)
-        self._setup(Calls(database), observer, clock, lambda _: None, lambda _: None, FastLane(clock))
+        self._setup(Calls(database), observer, clock, lambda _: None, lambda _: None, FastLane(clock), lambda _: None)
         dropped = self._dropped = weakref.finalize(self, _dropped, self._calls)
         dropped.atexit = False
 
@@ -52,14 +54,16 @@ class Life:
         ended: Callable[[], PgflowError],
         *,
         fast_lane: FastLane,
+        runs_ended: Callable[[Sequence[UUID]], object],
     ) -> Self:
         """A client over a starter's pool.
 
         `definitions` finds the definition of a slug that the starter has; `started` is told the slug of each run that
-        was started and committed. `ended` makes what calls raise that meet the starter's end.
+        was started and committed. `ended` makes what calls raise that meet the starter's end. `runs_ended` is told of
+        those that were cancelled.
         """
         client = cls.__new__(cls)
-        Life._setup(client, Calls(database, ended), observer, clock, definitions, started, fast_lane)
+        Life._setup(client, Calls(database, ended), observer, clock, definitions, started, fast_lane, runs_ended)
         return client
 
     def _setup(
@@ -70,6 +74,7 @@ class Life:
         definitions: Callable[[str], FlowDefinition | None],
         started: Callable[[str], None],
         fast_lane: FastLane,
+        runs_ended: Callable[[Sequence[UUID]], object],
     ) -> None:
         self._calls = calls
         self._definitions = definitions
@@ -77,6 +82,8 @@ class Life:
         self._dropped = None
         self._waits = Waits(clock)
         self._endings = Endings(calls, self._waits, clock)
+        self._reruns = Reruns(calls, self._starts)
+        self._cancelling = Cancelling(calls, runs_ended)
 
     def __enter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.errors import PgflowError, RunFailedError
 from pgflow_starter.postgres.client.steps import StepRun, moment, stored_json
 
 FINISHED = ("completed", "failed")
@@ -89,6 +90,18 @@ class Run:
         if isinstance(self.output, dict) and len(self.output) == 1:
             return next(iter(self.output.values()))
         return self.output
+
+    def raise_for_status(self) -> Run:
+        """This run, where it is completed. Raises RunFailedError where it has failed, PgflowError where it goes on.
+
+        It asks nobody: `run.wait().raise_for_status()`.
+        """
+        if self.status == "completed":
+            return self
+        told = f"run {self.id} of flow {self.flow_slug!r}"
+        if self.status == "failed":
+            raise RunFailedError(f"{told} has failed: {self.error or 'nothing says why'}")
+        raise PgflowError(f"{told} has not ended, it is {self.status}: wait for it first")
 
     def refresh(self) -> Run:
         """The run as it is now. Raises PgflowError."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from pgflow_starter.core.definition import FlowDefinition
@@ -18,12 +16,11 @@ from pgflow_starter.errors import DatabaseError, OutcomeUnknownError, PgflowErro
 from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.callers_transaction import callers_transaction
 from pgflow_starter.postgres.client.calls import Calls, with_remedy
+from pgflow_starter.postgres.client.headers import set_headers, setting
 from pgflow_starter.postgres.client.run import COLUMNS, FIND, Run, RunReader, run_of
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.flows import compile_flow
-
-logger = logging.getLogger("pgflow_starter.client")
 
 SMALL = 10_000
 """Characters of input up to which one run is started within the time for which a server may be silent."""
@@ -50,30 +47,6 @@ from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) g(run_id, input),
 where exists (select from pgflow.steps where flow_slug = %(slug)s)
   and not exists (select from pgflow.runs there where there.run_id = g.run_id)
 """  # noqa: S608 - constants
-# pgflow sends messages without headers. Those of a run that was just started get theirs, with which a trace context
-# travels, in the same transaction; the messages of the steps that follow have none. pgmq before 1.5 knows no headers.
-# Of the flow's queues, of each root step's where each step has one, those whose messages know some.
-_HAVE_HEADERS = """
-select q.name, q.of_step
-from (select distinct case when given.of_step then pg_catalog.to_jsonb(s) ->> 'queue_name'::text
-                           else f.flow_slug end as name, given.of_step
-      from pgflow.flows f join pgflow.steps s on s.flow_slug = f.flow_slug,
-           lateral (select coalesce(pg_catalog.to_jsonb(f) ->> 'queue_mode'::text = 'step', false) as of_step) given
-      where f.flow_slug = %s and s.deps_count = 0) q
-where exists (select from pg_attribute
-              where attrelid = to_regclass('pgmq.' || quote_ident('q_' || q.name))::oid and attname = 'headers'
-              and not attisdropped)
-"""
-_SET = """
-update pgmq.{queue} set headers = coalesce(headers, '{{}}') || %s::jsonb
-where msg_id in (select {message} from pgflow.step_tasks t where t.run_id = any(%s::uuid[]) and t.queued_at = now()
-                 {of_queue})
-"""
-_OF_QUEUE = "and t.queue_name = {name}"
-# Fails where each step has a queue: the one of the flow's name, and its message of that number, are not the run's.
-_OF_FLOW = """case when (select pg_catalog.to_jsonb(f) ->> 'queue_mode'::text from pgflow.flows f
-                                   where f.flow_slug = {name}::text) = 'step'
-                             then (t.flow_slug || ' has no queue'::text)::bigint else t.message_id end"""
 
 
 class Starts:
@@ -96,14 +69,16 @@ class Starts:
         inputs: Sequence[str],
         run_ids: Sequence[UUID],
         connection: Any = None,
+        rerun_of: Sequence[UUID] = (),
     ) -> list[Run]:
         """All of these runs or none, each with its input as JSON; those that are there already are returned.
 
-        A flow that is not in the database is compiled first where its definition is known. Blocks on I/O. Raises
-        UnknownFlowError, PgflowError.
+        Where each is a `rerun_of` another, that is told to who gets its first messages. A flow that is not in the
+        database is compiled first where its definition is known. Blocks on I/O. Raises UnknownFlowError, PgflowError.
         """
-        with self._observer.sending(slug, run_ids) as headers:
-            given = _Given(client, slug, inputs, run_ids, headers, connection is not None)
+        with self._observer.sending(slug, run_ids, rerun_of) as trace:
+            headers = trace or ("{}" if rerun_of else None)
+            given = _Given(client, slug, inputs, run_ids, headers, connection is not None, rerun_of)
             if connection is None:
                 return self._calls.off_main(partial(self._pooled, given, definition))
             with callers_transaction(connection) as conn:
@@ -173,7 +148,7 @@ class Starts:
         parameters = {"slug": given.slug, "inputs": list(given.inputs), "run_ids": [str(r) for r in given.run_ids]}
         idle = conn.info.transaction_status == TransactionStatus.IDLE
         by_itself = idle and given.headers is None and len(given.run_ids) == 1
-        one = not given.callers and len(given.run_ids) == 1 and given.slug not in self._by_steps
+        one = not (given.callers or given.rerun_of) and len(given.run_ids) == 1 and given.slug not in self._by_steps
         if given.headers is not None and one:
             rows = self._start_with_headers(conn, given.slug, parameters, given.headers)
             if any(row[2] != "failed" for row in rows.values()):
@@ -189,7 +164,8 @@ class Starts:
                     self._fast_lane.left(conn)
                 rows |= by_core
             if given.headers is not None and rows:
-                by_steps = set_headers(conn, given.slug, list(rows), given.headers)
+                reruns = dict(zip(given.run_ids, given.rerun_of, strict=False))
+                by_steps = set_headers(conn, given.slug, list(rows), given.headers, [reruns[r] for r in rows if reruns])
                 if by_steps:  # not to be tried in one round trip again, which fails
                     self._by_steps.add(given.slug)
             # Those that have failed already, of their first steps' conditions, are read again for why.
@@ -221,7 +197,7 @@ class Starts:
             by_lane = self._fast_lane.starting(conn, **parameters, columns=_STARTED)
             with conn.pipeline(), conn.transaction():
                 started = conn.execute(*by_lane or (_START, parameters), prepare=True)
-                conn.execute(_set(slug, of_step=False), (headers, parameters["run_ids"]), prepare=True)
+                conn.execute(setting(slug, of_step=False), (headers, parameters["run_ids"]), prepare=True)
         except (psycopg.DataError, psycopg.ProgrammingError):
             return {}
         return _by_id(started.fetchall())
@@ -237,6 +213,8 @@ class _Given(NamedTuple):
     headers: str | None
     callers: bool
     """Whether it is started in the caller's transaction."""
+    rerun_of: Sequence[UUID]
+    """One for each of the runs, or none."""
 
 
 def unknown_flow(slug: str) -> UnknownFlowError:
@@ -273,28 +251,3 @@ def _found(conn: Connection, slug: str, run_ids: Sequence[UUID]) -> dict[UUID, A
 
 def _by_id(rows: list[Any]) -> dict[UUID, Any]:
     return {UUID(row[0]): row for row in rows}
-
-
-@cache
-def _set(queue: str, *, of_step: bool) -> str:
-    name = sql.Literal(queue)
-    message = sql.SQL("t.message_id" if of_step else _OF_FLOW).format(name=name)
-    of_queue = sql.SQL(_OF_QUEUE if of_step else "").format(name=name)
-    return sql.SQL(_SET).format(queue=sql.Identifier(f"q_{queue}"), message=message, of_queue=of_queue).as_string()
-
-
-def set_headers(conn: Connection, slug: str, run_ids: Sequence[UUID], headers: str) -> bool:
-    """Add them, a JSON object, to the messages of runs that this transaction has started. Blocks on I/O.
-
-    Where that may not be, by a role without UPDATE say, the runs are started all the same. Whether each step of the
-    flow has a queue is returned.
-    """
-    try:
-        with conn.transaction():
-            found: list[Any] = conn.execute(_HAVE_HEADERS, (slug,)).fetchall()
-            for queue, of_step in found:
-                conn.execute(_set(queue, of_step=of_step), (headers, [str(run_id) for run_id in run_ids]))
-            return any(of_step for _, of_step in found)
-    except (psycopg.DataError, psycopg.ProgrammingError) as error:
-        logger.debug("%s: no trace context on messages: %s", slug, error)
-        return False
