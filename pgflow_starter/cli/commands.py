@@ -6,6 +6,7 @@ import click
 
 from pgflow_starter import __version__
 from pgflow_starter.cli.db import db
+from pgflow_starter.cli.db_prune import prune
 from pgflow_starter.cli.demo import demo
 from pgflow_starter.cli.failures import FailuresInOneLine
 from pgflow_starter.cli.flow_delete import delete
@@ -34,6 +35,7 @@ def flow() -> None:
     """Draw a flow, start a run of it, change its options in the database, delete it there."""
 
 
+db.add_command(prune)
 for command in (graph, start, sync, delete):
     flow.add_command(command)
 for command in (demo, db, run, flow, status):
