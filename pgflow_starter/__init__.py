@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
     from pgflow_starter.core.phases import Phase, SignalStrategy
+    from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.runs import RunSummary, StepSummary
     from pgflow_starter.core.state import (
         ChildInfo,
@@ -94,6 +95,7 @@ __all__ = [
     "PgflowError",
     "Phase",
     "PhaseTimeoutError",
+    "Retention",
     "Run",
     "RunDetails",
     "RunFailedError",
@@ -149,6 +151,7 @@ _HOMES = (
     "core.state",
     "core.trouble",
     "core.backoff",
+    "core.retention",
     "postgres.connections.connection",
     "starter.start",
     "starter.handle",

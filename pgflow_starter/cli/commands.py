@@ -6,6 +6,7 @@ import click
 
 from pgflow_starter import __version__
 from pgflow_starter.cli.db import db
+from pgflow_starter.cli.db_prune import prune
 from pgflow_starter.cli.demo import demo
 from pgflow_starter.cli.failures import FailuresInOneLine
 from pgflow_starter.cli.flow_delete import delete
@@ -41,6 +42,7 @@ def runs() -> None:
     """Show a database's runs, and one of them with its steps, attempts and errors."""
 
 
+db.add_command(prune)
 for command in (graph, start, sync, delete):
     flow.add_command(command)
 for command in (list_runs, show):

@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.retention import Retention, retention_of
 from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.details import RunDetails, details_of
 from pgflow_starter.postgres.client.life import Life, uuid_of
 from pgflow_starter.postgres.client.listings import listing
+from pgflow_starter.postgres.client.removals import delete_run, prune_runs
 from pgflow_starter.postgres.client.reruns import GIVEN
 from pgflow_starter.postgres.client.run import FIND, FINISHED, Run, run_of
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
@@ -81,6 +83,24 @@ class Client(Life):
     def steps(self, run_id: UUID | str) -> tuple[StepRun, ...]:
         """As `Run.steps`, of the run of that id. Raises RunNotFoundError, PgflowError."""
         return tuple(step_of(row) for row in self._rows(STEPS, run_id))
+
+    def delete(self, run_id: UUID | str) -> None:
+        """Delete a finished run with its steps, tasks and messages, the archived ones too; a minute at most.
+
+        Raises RunNotFoundError, MissingRightsError, ValueError for what is no UUID, and PgflowError, also for a run
+        that is not finished: cancel it first.
+        """
+        delete_run(self._calls, uuid_of(run_id))
+
+    def prune(self, older_than: timedelta | Retention, *, limit: int | None = None) -> int:
+        """Delete finished runs whose end is longer ago, `limit` at most, as `delete` does; how many it were.
+
+        In batches, one process at a time: where another one prunes it returns at once. What somebody has locked is
+        left. Rows of workers that were not heard of for as long, and for a day, go as well. Takes as long as it takes;
+        what interrupts it is between two batches. Raises ValueError, MissingRightsError, and PgflowError, after all
+        else is done also where rows of other tables refer to a run.
+        """
+        return prune_runs(self._calls, retention_of(older_than), limit).deleted
 
     def cancel(self, run_id: UUID | str, reason: str = "cancelled") -> Run:
         """The run of that id, which fails now, with the reason for its error, if it had not ended before.
