@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pgflow_starter import __version__
+from pgflow_starter.cli import runs_changes
 from pgflow_starter.cli.db import db
 from pgflow_starter.cli.db_prune import prune
 from pgflow_starter.cli.demo import demo
@@ -37,15 +38,15 @@ def flow() -> None:
     """Draw a flow, start a run of it, change its options in the database, delete it there."""
 
 
-@click.group(short_help="Show a database's runs, and one of them with its steps, attempts and errors.")
+@click.group(short_help="Show runs, with steps, attempts and errors; cancel them, start them anew, delete them.")
 def runs() -> None:
-    """Show a database's runs, and one of them with its steps, attempts and errors."""
+    """Show runs, with steps, attempts and errors; cancel them, start them anew, delete them."""
 
 
 db.add_command(prune)
 for command in (graph, start, sync, delete):
     flow.add_command(command)
-for command in (list_runs, show):
+for command in (list_runs, show, runs_changes.cancel, runs_changes.rerun, runs_changes.delete):
     runs.add_command(command)
 for command in (demo, db, run, runs, flow, status):
     commands.add_command(command)

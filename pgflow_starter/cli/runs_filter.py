@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from pgflow_starter.cli.durations import parse_duration
 from pgflow_starter.cli.options import checked, option
-from pgflow_starter.postgres.client.listings import KNOWN
 
 
-class RunFilter(NamedTuple):
-    """As `PgflowClient.runs` takes it."""
-
-    status: str | None
-    flow: str | None
-    since: timedelta | datetime | None
-
-
-def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--status`, `--flow` and `--since`."""
-    status = option("--status", type=click.Choice(KNOWN), help="Runs of this status alone.")
+def filter_options(statuses: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--status`, one of these, `--flow` and `--since`."""
+    status = option("--status", type=click.Choice(statuses), help="Runs of this status alone.")
     flow = option("--flow", metavar="SLUG", help="Runs of this flow or job alone.")
     since = option(
         "--since",
@@ -31,7 +22,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="DURATION|TIME",
         help="Runs that began within so long (30s, 15m, 12h, 30d), or since a time (2030-01-02T03:04:05Z).",
     )
-    return status(flow(since(command)))
+    return lambda command: status(flow(since(command)))
 
 
 def _since(written: str) -> timedelta | datetime:

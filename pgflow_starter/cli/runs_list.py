@@ -24,13 +24,13 @@ from pgflow_starter.cli.watching import Telling
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.runs import RunSummary
-from pgflow_starter.postgres.client.listings import MOST
+from pgflow_starter.postgres.client.listings import KNOWN, MOST
 
 Page = Sequence[RunSummary]
 
 
 @click.command("list", short_help="The latest runs, or those of a status, of a flow, since a time.")
-@filter_options
+@filter_options(KNOWN)
 @option(
     "--limit", type=click.IntRange(1, MOST), default=20, show_default=True, metavar="NUMBER", help="So many at most."
 )
