@@ -166,7 +166,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         held = [task for _, task in tasks.started_by([worker])]
         tasks.give_back(worker, held[:1])
         look_at_queues(database, tasks, worker)
-        tasks.heartbeat([worker])
+        tasks.heartbeat([worker], [again])
         tasks.keep_young([worker])
         # One of its tasks has no attempt left.
         admin.execute("update pgflow.workers set last_heartbeat_at = '2000-01-01' where worker_id = %s", (worker,))
@@ -176,6 +176,16 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         admin.execute("create function pgflow.mark_worker_stopped(worker_id uuid) returns void language sql as ''")
         tasks.workers_stopped([worker])
         end_backends(database)
+
+
+def end_and_do_again(conninfo: str, admin: Admin) -> None:
+    """A run with a task that is open, and one without."""
+    with pgflow.PgflowClient(conninfo) as client:
+        for left in ("false", "true"):
+            run = client.enqueue(echo_job("ended"), 1)
+            admin.execute(f"delete from pgflow.step_tasks where run_id = %s and {left}".encode(), (run.id,))
+            assert client.cancel(run.id).status == "failed"
+        assert client.rerun(run.id).status == "started"
 
 
 def look_at_queues(database: Database, tasks: PostgresTaskStore, worker: UUID) -> None:
@@ -240,6 +250,7 @@ def test_nothing_that_our_statements_name_can_be_anybody_elses(
             live(database, strategy)
         use_adapters(database, admin)
         compile_conditions(database, admin)
+        end_and_do_again(database, admin)
     sow(database)
     assert "\n\n".join(sorted({shadows(admin, statement) for statement in statements})).strip() == ""
     assert unseen([statement.text for statement in statements]) == []
@@ -251,4 +262,5 @@ def test_a_life_in_a_schema_full_of_look_alikes_calls_none(database: str, admin:
         live(database, strategy)
     use_adapters(database, admin)
     compile_conditions(database, admin)
+    end_and_do_again(database, admin)
     assert caught(database) == []

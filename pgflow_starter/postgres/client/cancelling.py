@@ -19,8 +19,6 @@ from pgflow_starter.postgres.stores.refusals import refuse_denied
 TRIES = 20
 """Times that a run is failed of which a task began, in a claim that locks no run, after the transaction had."""
 
-_FLOW = "select r.flow_slug from pgflow.runs r where r.run_id = %s::uuid"
-
 
 class Cancelling:
     """Of one client. `ended(run_ids)` is told of runs that have ended, whoever ended them. Thread-safe."""
@@ -60,7 +58,7 @@ def _failed(conn: Connection, run_id: UUID, text: str) -> Any:
 def _flow_of(conn: Connection, run_id: UUID) -> str | None:
     """None, too, where that may not be asked."""
     try:
-        row: Any = conn.execute(_FLOW, (run_id,)).fetchone()
+        row: Any = conn.execute(FIND, ([str(run_id)],)).fetchone()
     except psycopg.errors.InsufficientPrivilege:
         return None
-    return None if row is None else str(row[0])
+    return None if row is None else str(row[1])
