@@ -24,7 +24,7 @@ def test_what_is_no_time_to_keep_a_run_for_is_refused_by_name(kept: Any) -> None
     for name in ("completed", "failed"):
         with pytest.raises(ValueError, match=f"^{name} of a Retention must be "):
             Retention(**{name: kept})
-    with pytest.raises(ValueError, match="^older_than must be "):
+    with pytest.raises(ValueError, match=r"^older_than must be "):
         retention_of(kept)
 
 

@@ -157,7 +157,7 @@ def test_a_run_that_somebodys_row_refers_to_is_left_and_told_once_all_else_is_do
     kept, *_ = make_runs(admin, 5)
     admin.execute("create table orders (run_id uuid references pgflow.runs)")
     admin.execute("insert into orders values (%s)", (kept,))
-    with pytest.raises(DatabaseError, match='finished runs are left, for rows refer to them: .*"orders"') as raised:
+    with pytest.raises(DatabaseError, match=r'finished runs are left, for rows refer to them: .*"orders"') as raised:
         client.prune(MONTH)
     assert raised.value.sqlstate == "23503"
     assert left(admin, "pgmq.a_echo") == dict.fromkeys(left(admin, "pgmq.a_echo"), 1)
@@ -215,6 +215,6 @@ def test_what_row_level_security_hides_is_no_success(
     admin.execute("alter table pgflow.step_states enable row level security")
     with (
         pgflow.PgflowClient(worker) as least,
-        pytest.raises(MissingRightsError, match="row level security of pgflow.s"),
+        pytest.raises(MissingRightsError, match=r"row level security of pgflow\.s"),
     ):
         least.prune(MONTH)
