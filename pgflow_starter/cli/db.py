@@ -41,7 +41,7 @@ def _one_of(core_version: str | None, core_dir: Path | None) -> None:
 
 @click.group(short_help="Install or upgrade pgmq and the pgflow core, look what is there, grant rights, prune runs.")
 def db() -> None:
-    """Install pgmq and the pgflow core into a database, upgrade the core, look what is there, grant rights, prune runs."""
+    """Install pgmq and the pgflow core, upgrade the core, look what is there, grant rights on it, delete old runs."""
 
 
 @db.command()

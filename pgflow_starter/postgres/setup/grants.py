@@ -33,7 +33,8 @@ def grants(conninfo: str, role: str, *, apply: bool = False, work_only: bool = F
     `apply` says so, all or nothing.
 
     `work_only`: without making flows and having queues notify; `prune`: with deleting finished runs. Again is no harm.
-    Takes 20 seconds at most for each statement. Raises SetupError, for an unknown role too, and DatabaseError. Safe from any thread.
+    Takes 20 seconds at most for each statement. Raises SetupError, for an unknown role too, and DatabaseError. Safe
+    from any thread.
     """
     uses = (needs.WORK_USES if work_only else needs.ALL_USES) + (needs.PRUNE_USES if prune else ())
     with session(conninfo) as connection, limited(connection, 20):

@@ -89,7 +89,7 @@ _COUNT = f"select r.status, count(*) from pgflow.runs r where {_DUE} group by r.
 
 _KEY = "pg_catalog.hashtextextended('pgflow_starter forgets'::text, 0::bigint)"
 _TRY = f"select pg_try_advisory_lock({_KEY})"
-_TRY_IN_BATCH = f"select pg_try_advisory_xact_lock({_KEY})"
+TRY_IN_BATCH = f"select pg_try_advisory_xact_lock({_KEY})"
 _UNLOCK = f"select pg_advisory_unlock({_KEY})"
 
 # Rows of other people's that refer to a run; or a message of its, or what refers to it, that somebody has locked.
@@ -206,7 +206,7 @@ class _Sweep:
         conn = self._conn
         try:
             with conn.transaction():
-                if self._by_batch and conn.execute(_TRY_IN_BATCH).fetchone() != (True,):
+                if self._by_batch and conn.execute(TRY_IN_BATCH).fetchone() != (True,):
                     raise _Taken
                 free = [str(row[0]) for row in conn.execute(_LOCK, {**self._kept, "runs": runs}).fetchall()]
                 if free:
