@@ -61,7 +61,7 @@ def list_runs(
       0    they are shown; none may be one of them
       1    they are not, and why
       2    bad usage
-      130  Ctrl-C before the answer, without --watch
+      130  Ctrl-C before the first answer
     \b
     Example:
       pgflow-starter runs list --dsn 'host=localhost dbname=shop'

@@ -51,7 +51,8 @@ class Telling(Generic[T]):
     ) -> T | None:
         """Ask and tell again and again, until it is enough or a signal comes; the last answer, if the last came.
 
-        A database that goes away is waited out, and told. Raises PgflowError for all else, and when the first fails.
+        A database that goes away is waited out, and told. Before the first answer it raises Interrupted, and PgflowError
+        also for that; later PgflowError for all else.
         """
         console = stdout_console()
         answer, answered = None, False
@@ -65,6 +66,8 @@ class Telling(Generic[T]):
                     if enough(answer):
                         break
                 except Interrupted:
+                    if not answered:
+                        raise
                     break
                 except DatabaseError as error:
                     if not answered:
