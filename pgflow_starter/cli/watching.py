@@ -51,8 +51,8 @@ class Telling(Generic[T]):
     ) -> T | None:
         """Ask and tell again and again, until it is enough or a signal comes; the last answer, if the last came.
 
-        A database that goes away is waited out, and told. Before the first answer it raises Interrupted, and PgflowError
-        also for that; later PgflowError for all else.
+        A database that goes away is waited out, and told. Raises PgflowError for all else; before the first answer for
+        that too, and Interrupted.
         """
         console = stdout_console()
         answer, answered = None, False
@@ -123,5 +123,5 @@ class _Lines(TimedLines, Generic[T]):
 
     def away(self, reason: str) -> None:
         if self._told.get("") != reason:
-            self._told[""] = reason
+            self._told = {"": reason}  # all is said again when it is back
             self.say(reason)
