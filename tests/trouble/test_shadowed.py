@@ -16,7 +16,7 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import MissingRightsError
-from pgflow_starter.postgres.client.starts import set_headers
+from pgflow_starter.postgres.client.first_messages import set_headers
 from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.connections.database import Database

@@ -36,6 +36,13 @@ STATUSES = "select r.run_id::text, r.status from pgflow.runs r where r.run_id = 
 FIND = f"select {COLUMNS.format(error=_ERROR)} from pgflow.runs r where r.run_id = any(%s::uuid[])"  # noqa: S608 - a constant
 """The rows of these runs, for `run_of`."""
 
+FOUND = f"""
+select {COLUMNS.format(error=_ERROR)}, r.input <> g.input::jsonb
+from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) with ordinality g(run_id, input, n)
+join pgflow.runs r on r.run_id = g.run_id order by g.n
+"""  # noqa: S608 - constants
+"""The same, one for each of these ids and inputs, and whether that is another input than the run's."""
+
 # pgflow has no index on started_at: a statement that takes too long on many runs is ended by its time limit.
 _RECENT = """
 select r.run_id::text, r.flow_slug, r.status, extract(epoch from r.started_at)::float8,
@@ -85,6 +92,8 @@ class Run:
     committed: bool = field(default=True, repr=False, compare=False)
     """Whether somebody else can see it: one that was started in the caller's own transaction is not yet known to be."""
     notes: tuple[str, ...] = ()
+    input_differs: bool = field(default=False, compare=False)
+    """Whether the call that gave this found the run, and would have started it with another input."""
 
     @property
     def finished(self) -> bool:
@@ -115,7 +124,7 @@ class Run:
         return self._client.wait(self, timeout)
 
 
-def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
+def run_of(row: Any, client: RunReader, *, committed: bool = True, input_differs: bool = False) -> Run:
     """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
     run_id, slug, status, given, output, error, started_at, ended_at = row
     notes: list[str] = []
@@ -132,6 +141,7 @@ def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
         SystemClock().monotonic(),
         committed,
         tuple(notes),
+        input_differs,
     )
 
 
