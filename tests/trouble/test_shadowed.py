@@ -93,7 +93,7 @@ def live(conninfo: str, strategy: str) -> None:
                 runs = [client.start_flow(flow, given, connection=connection)]
                 for job in jobs:
                     connection.execute("select pgmq.send(%s::text, '{}'::jsonb)", (job.slug,))
-            runs += client.enqueue_many(jobs[0], range(5))
+            runs += client.enqueue_many(jobs[0], range(5), delay=0.01)
             failing = client.start_flow(flow, {"lines": [1], "fails": True})
             assert [run.wait(WAIT).status for run in runs] == ["completed"] * 6
             assert failing.wait(WAIT).status == "failed"
