@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
+    from pgflow_starter.core.keys import run_id_of
     from pgflow_starter.core.phases import Phase, SignalStrategy
     from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.runs import RunSummary, StepSummary
@@ -126,6 +127,7 @@ __all__ = [
     "WorkerState",
     "child_spec",
     "job",
+    "run_id_of",
     "start",
     "starter_of",
 ]
@@ -142,6 +144,7 @@ _BY_THEMSELVES = {
     "StepRun": "postgres.client.steps",
     "StepSummary": "core.runs",
     "TaskRun": "postgres.client.details",
+    "run_id_of": "core.keys",
 }
 _HOMES = (
     "errors",

@@ -18,7 +18,7 @@ from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres.client.calls import Calls
-from pgflow_starter.postgres.client.headers import set_headers
+from pgflow_starter.postgres.client.first_messages import set_headers
 from pgflow_starter.postgres.client.removals import count_due, prune_runs
 from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
@@ -96,7 +96,7 @@ def live(conninfo: str, strategy: str) -> None:
                 runs = [client.start_flow(flow, given, connection=connection)]
                 for job in jobs:
                     connection.execute("select pgmq.send(%s::text, '{}'::jsonb)", (job.slug,))
-            runs += client.enqueue_many(jobs[0], range(5))
+            runs += client.enqueue_many(jobs[0], range(5), delay=0.01)
             failing = client.start_flow(flow, {"lines": [1], "fails": True})
             assert [run.wait(WAIT).status for run in runs] == ["completed"] * 6
             assert failing.wait(WAIT).status == "failed"

@@ -42,6 +42,13 @@ FIND = _FIND.format(runs="pgflow.runs")
 FIND_BARE = _FIND.format(runs=_BARE)
 """The same without input and output."""
 
+FOUND = f"""
+select {COLUMNS.format(error=_ERROR)}, r.input <> g.input::jsonb
+from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) with ordinality g(run_id, input, n)
+join pgflow.runs r on r.run_id = g.run_id order by g.n
+"""  # noqa: S608 - constants
+"""The same, one for each of these ids and inputs, and whether that is another input than the run's."""
+
 
 class RunReader(Protocol):
     """What a run asks: the client that saw it."""
@@ -78,6 +85,8 @@ class Run:
     committed: bool = field(default=True, repr=False, compare=False)
     """Whether somebody else can see it: one that was started in the caller's own transaction is not yet known to be."""
     notes: tuple[str, ...] = ()
+    input_differs: bool = field(default=False, compare=False)
+    """Whether the call that gave this found the run, and would have started it with another input."""
 
     @property
     def finished(self) -> bool:
@@ -120,7 +129,7 @@ class Run:
         return self._client.wait(self, timeout)
 
 
-def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
+def run_of(row: Any, client: RunReader, *, committed: bool = True, input_differs: bool = False) -> Run:
     """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
     run_id, slug, status, given, output, error, started_at, ended_at = row
     notes: list[str] = []
@@ -137,4 +146,5 @@ def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
         SystemClock().monotonic(),
         committed,
         tuple(notes),
+        input_differs,
     )
