@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pgflow_starter.core.flow import Flow, Job, job
     from pgflow_starter.core.phases import Phase, SignalStrategy
     from pgflow_starter.core.runs import RunSummary, StepSummary
+    from pgflow_starter.core.snooze import Snooze
     from pgflow_starter.core.state import (
         ChildInfo,
         ErrorClass,
@@ -99,6 +100,7 @@ __all__ = [
     "ShapeMismatchError",
     "SignalStrategy",
     "SlugTakenError",
+    "Snooze",
     "Starter",
     "StarterActor",
     "StarterProxy",
@@ -131,6 +133,7 @@ _BY_THEMSELVES = {
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",
     "RunSummary": "core.runs",
+    "Snooze": "core.snooze",
     "StepRun": "postgres.client.steps",
     "StepSummary": "core.runs",
 }
