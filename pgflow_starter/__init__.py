@@ -51,6 +51,8 @@ if TYPE_CHECKING:
         UnknownFlowError,
     )
     from pgflow_starter.modules.module_actor import ModuleActor
+    from pgflow_starter.postgres.client.aio import AioClient
+    from pgflow_starter.postgres.client.aio_run import AioRun
     from pgflow_starter.postgres.client.run import Run
     from pgflow_starter.postgres.client.steps import StepRun
     from pgflow_starter.starter.child import child_spec, starter_of
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AioClient",
+    "AioRun",
     "Backoff",
     "ChildInfo",
     "DatabaseError",
@@ -129,6 +133,8 @@ __all__ = [
 # little, and what only starts runs no starter. The driver first of the larger ones: it imports a lot, and deep within
 # our own imports that takes 10 ms more, for there the interpreter's stack grows with many a single call.
 _BY_THEMSELVES = {
+    "AioClient": "postgres.client.aio",
+    "AioRun": "postgres.client.aio_run",
     "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",

@@ -14,6 +14,7 @@ from pgflow_starter.core.modules import definition_of
 from pgflow_starter.errors import PgflowError, RunNotFoundError
 from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.coroutines import Coroutines
 from pgflow_starter.postgres.client.endings import Endings
 from pgflow_starter.postgres.client.starts import Starts, unknown_flow
 from pgflow_starter.postgres.client.waits import Waits
@@ -74,6 +75,7 @@ class Life:
         self._dropped = None
         self._waits = Waits(clock)
         self._endings = Endings(calls, self._waits, clock)
+        self._coroutines = Coroutines(calls, self._waits, self._endings, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -93,6 +95,7 @@ class Life:
         if self._dropped is not None:
             self._dropped.detach()
             self._calls.database.close()
+        self._calls.awaited.close()
 
     def _rows(self, query: str, run_id: UUID | str) -> list[Any]:
         """What the query finds of that run, one row at least. Raises RunNotFoundError, ValueError, PgflowError."""

@@ -64,12 +64,8 @@ class RunReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
-
-    `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
-    that Python cannot express, infinity for one, is None, and `notes` tell of it.
-    """
+class RunFacts:
+    """What was seen of a run, by whichever client: the fields of `Run` and of `AioRun`."""
 
     id: UUID
     flow_slug: str
@@ -97,6 +93,15 @@ class Run:
         if isinstance(self.output, dict) and len(self.output) == 1:
             return next(iter(self.output.values()))
         return self.output
+
+
+@dataclass(frozen=True, slots=True)
+class Run(RunFacts):
+    """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
+
+    `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
+    that Python cannot express, infinity for one, is None, and `notes` tell of it.
+    """
 
     def refresh(self) -> Run:
         """The run as it is now. Raises PgflowError."""
