@@ -26,6 +26,7 @@ class Awaited:
     def __init__(self, name: str, width: int) -> None:
         self._cache = ThreadCache(name)
         self._lane = Lane(self._cache, width)
+        self._closed = False
 
     def run(self, call: Callable[[], object]) -> None:
         """Make a call that nobody waits for, on a thread beside the others. Raises NoThreadError as a call does."""
@@ -41,7 +42,7 @@ class Awaited:
         does not wait for its turn.
         """
         errand = _Errand(call)
-        if beside:
+        if beside or self._closed:  # in the lane it would wait for those that are busy still
             self.run(errand.make)
         else:
             try:
@@ -52,6 +53,7 @@ class Awaited:
 
     def close(self) -> None:
         """End the threads, those that are busy when they are done, for which it does not wait. Idempotent."""
+        self._closed = True
         self._cache.close(0.0)
 
 

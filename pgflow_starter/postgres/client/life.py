@@ -120,6 +120,7 @@ class Life:
 def _dropped(calls: Calls) -> None:
     """On whatever thread the garbage is collected. Does not wait."""
     calls.close()
+    calls.awaited.close()
     if calls.database.abandon():
         warnings.warn(
             "a PgflowClient was dropped without close(): its connections end now", ResourceWarning, stacklevel=2
