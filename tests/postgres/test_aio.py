@@ -149,8 +149,7 @@ def test_a_call_that_is_cancelled_is_done_as_a_whole_or_never(client: pgflow.Pgf
             holder.execute("lock table pgflow.runs")
             tasks = [asyncio.create_task(client.aio.enqueue(job, run_id=run_id)) for run_id in ids]
             waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
-            while admin.execute(waits).fetchone() == (0,):
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(eventually, lambda: admin.execute(waits).fetchone() != (0,))
             for task in tasks:
                 task.cancel()
             done = await asyncio.gather(*tasks, return_exceptions=True)
