@@ -146,7 +146,8 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         )
         by_core = PostgresTaskStore(database, fast_lane=False)
         (last,) = by_core.claim(definition, worker, 1, scope).tasks
-        by_core.settle([Outcome(last, OutcomeKind.COMPLETED, "1")])
+        for outcome in (Outcome(last, OutcomeKind.COMPLETED, "1"), Outcome(last, OutcomeKind.SNOOZED)):
+            by_core.settle([outcome])
 
         def seldom(conn: Any) -> None:
             messages = Messages(definition, worker, Queue("seldom"), detect(conn))

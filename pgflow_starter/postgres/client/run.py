@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 from pgflow_starter.clock import SystemClock
@@ -64,12 +64,8 @@ class RunReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
-
-    `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
-    that Python cannot express, infinity for one, is None, and `notes` tell of it.
-    """
+class RunFacts:
+    """What was seen of a run, by whichever client: the fields of `Run` and of `AioRun`."""
 
     id: UUID
     flow_slug: str
@@ -100,7 +96,7 @@ class Run:
             return next(iter(self.output.values()))
         return self.output
 
-    def raise_for_status(self) -> Run:
+    def raise_for_status(self) -> Self:
         """This run, where it is completed. Raises RunFailedError where it has failed, PgflowError where it goes on.
 
         It asks nobody: `run.wait().raise_for_status()`.
@@ -111,6 +107,15 @@ class Run:
         if self.status == "failed":
             raise RunFailedError(f"{told} has failed: {self.error or 'nothing says why'}")
         raise PgflowError(f"{told} has not ended, it is {self.status}: wait for it first")
+
+
+@dataclass(frozen=True, slots=True)
+class Run(RunFacts):
+    """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
+
+    `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
+    that Python cannot express, infinity for one, is None, and `notes` tell of it.
+    """
 
     def refresh(self) -> Run:
         """The run as it is now. Raises PgflowError."""
