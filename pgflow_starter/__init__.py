@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
+    from pgflow_starter.core.keys import run_id_of
     from pgflow_starter.core.phases import Phase, SignalStrategy
+    from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.runs import RunSummary, StepSummary
+    from pgflow_starter.core.snooze import Snooze
     from pgflow_starter.core.state import (
         ChildInfo,
         ErrorClass,
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
         UnknownFlowError,
     )
     from pgflow_starter.modules.module_actor import ModuleActor
+    from pgflow_starter.postgres.client.aio import AioClient
+    from pgflow_starter.postgres.client.aio_run import AioRun
     from pgflow_starter.postgres.client.details import RunDetails, TaskRun
     from pgflow_starter.postgres.client.run import Run
     from pgflow_starter.postgres.client.steps import StepRun
@@ -67,6 +72,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AioClient",
+    "AioRun",
     "Backoff",
     "ChildInfo",
     "DatabaseError",
@@ -94,6 +101,7 @@ __all__ = [
     "PgflowError",
     "Phase",
     "PhaseTimeoutError",
+    "Retention",
     "Run",
     "RunDetails",
     "RunFailedError",
@@ -103,6 +111,7 @@ __all__ = [
     "ShapeMismatchError",
     "SignalStrategy",
     "SlugTakenError",
+    "Snooze",
     "Starter",
     "StarterActor",
     "StarterProxy",
@@ -124,6 +133,7 @@ __all__ = [
     "WorkerState",
     "child_spec",
     "job",
+    "run_id_of",
     "start",
     "starter_of",
 ]
@@ -132,14 +142,18 @@ __all__ = [
 # little, and what only starts runs no starter. The driver first of the larger ones: it imports a lot, and deep within
 # our own imports that takes 10 ms more, for there the interpreter's stack grows with many a single call.
 _BY_THEMSELVES = {
+    "AioClient": "postgres.client.aio",
+    "AioRun": "postgres.client.aio_run",
     "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",
     "RunDetails": "postgres.client.details",
     "RunSummary": "core.runs",
+    "Snooze": "core.snooze",
     "StepRun": "postgres.client.steps",
     "StepSummary": "core.runs",
     "TaskRun": "postgres.client.details",
+    "run_id_of": "core.keys",
 }
 _HOMES = (
     "errors",
@@ -149,6 +163,7 @@ _HOMES = (
     "core.state",
     "core.trouble",
     "core.backoff",
+    "core.retention",
     "postgres.connections.connection",
     "starter.start",
     "starter.handle",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition
@@ -233,5 +233,9 @@ class Reachability(Protocol):
     def watch(self, back: Callable[[], object]) -> None:
         """Call `back` (from any thread, quick) each time the database is reachable again."""
 
+
+Pruning: TypeAlias = Generator[int, None, int | None]
+"""Finished runs being deleted, some with each step, which blocks on I/O and yields how many. At the end how many were
+left for the next time; None where another process is at it. Raises PgflowError."""
 
 Redact = Callable[[str], str]

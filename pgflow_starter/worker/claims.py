@@ -27,6 +27,7 @@ from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.held_tasks import HeldTasks
 from pgflow_starter.worker.messages import Polled
+from pgflow_starter.worker.next_due import NextDue
 from pgflow_starter.worker.slots import Slots
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.unknown_steps import UnknownSteps
@@ -97,6 +98,7 @@ class Claims:
         self._closed = closed
         self._stopping = stopping
         self._size = ClaimSize(slots.most)
+        self._next_due = NextDue(world.clock, world.timers, self.poll_soon)
         self._slow = SaidOnce()
         self.next = Next.NOTHING
         self._claiming = threading.Lock()
@@ -145,6 +147,7 @@ class Claims:
     def saw_nothing(self, visible_in: float | None) -> None:
         """There is nothing to claim yet; in so many seconds, where it is known."""
         self.begun = True
+        self._next_due.looked(visible_in)
         # A claim that was made meanwhile may have seen what came after the look, and has said when to poll next.
         if self._over == self._over_before_look:
             self._tell(Polled(Claimed(0, (), visible_in)))
@@ -269,18 +272,15 @@ class Claims:
         self._crew.launch(claimed.tasks, received)
         if claimed.read >= quantity and self.next is Next.NOTHING:
             self.next = Next.ROOM  # there may be more
+        self._next_due.claimed(claimed, quantity)
         return claimed
 
     def _too_slow(self, quantity: int, seconds: float, error: DatabaseError) -> None:
         """A claim has exceeded its limit."""
         self._size.exceeded(quantity, seconds)
         if self._slow.note("slow"):
-            self._log.warning(
-                "claiming %d tasks took too long, %.1f s: fewer at a time from now on, and more time for one (%s)",
-                quantity,
-                seconds,
-                reason_for_logs(error),
-            )
+            told = "claiming %d tasks took too long, %.1f s: fewer at a time from now on, and more time for one (%s)"
+            self._log.warning(told, quantity, seconds, reason_for_logs(error))
 
     def _went_well(self, claimed: Claimed, seconds: float) -> None:
         if claimed.read:

@@ -20,7 +20,8 @@ from math import inf
 from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.task import Task
+from pgflow_starter.core.snooze import Snooze
+from pgflow_starter.core.task import OutcomeKind, Task
 from pgflow_starter.threads.cache import doing, run_patiently
 from pgflow_starter.worker.ahead import Ahead
 from pgflow_starter.worker.alarm import Alarm
@@ -154,7 +155,10 @@ class Crew:
             if flight.called_off:  # the last moment before it begins
                 return self._flights.land(flight, lambda: None)
             outcome, error = execute(step, flight.task, flight.deadline, flight.cancel_event)
-            self._ahead.ended(self._now() - flight.begun)
+            ended = self._now()
+            self._ahead.ended(ended - flight.begun)
+            if isinstance(error, Snooze) and outcome.kind is OutcomeKind.SNOOZED:
+                outcome = outcome._replace(until=ended + error.seconds)
             # Before the span ends, for an exporter may hang.
             landed = self._flights.land(flight, partial(self._outbox.add, outcome))
             if landed:

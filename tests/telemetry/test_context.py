@@ -85,6 +85,19 @@ def test_a_claim_that_got_messages_is_linked_to_their_senders_and_its_tasks_to_i
         assert attributes(span)["pgflow.task.outcome"] == "completed"
 
 
+def test_a_task_that_snoozes_is_no_error(database: str, heard: Heard) -> None:
+    @pgflow.job("nap")
+    def nap(message: Any, ctx: pgflow.TaskContext) -> None:
+        raise pgflow.Snooze(3600)
+
+    with running(database, jobs=[nap], **heard.settings) as starter:
+        starter.client.enqueue(nap)
+        (span,) = heard.await_spans("process nap", 1)
+    assert attributes(span)["pgflow.task.outcome"] == "snoozed"
+    assert "error.type" not in attributes(span)
+    assert span.status.is_unset
+
+
 def test_a_poll_that_finds_nothing_is_no_span(database: str, heard: Heard) -> None:
     with opened(database, jobs=[echo_job()], **heard.settings) as (starter, runtime):
         starter.await_ready(WAIT)

@@ -15,6 +15,7 @@ from pgflow_starter.errors import PgflowError, RunNotFoundError
 from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.cancelling import Cancelling
+from pgflow_starter.postgres.client.coroutines import Coroutines
 from pgflow_starter.postgres.client.endings import Endings
 from pgflow_starter.postgres.client.reruns import Reruns
 from pgflow_starter.postgres.client.starts import Starts, unknown_flow
@@ -84,6 +85,7 @@ class Life:
         self._endings = Endings(calls, self._waits, clock)
         self._reruns = Reruns(calls, self._starts)
         self._cancelling = Cancelling(calls, runs_ended)
+        self._coroutines = Coroutines(calls, self._waits, self._endings, clock)
 
     def __enter__(self) -> Self:
         return self
@@ -103,6 +105,7 @@ class Life:
         if self._dropped is not None:
             self._dropped.detach()
             self._calls.database.close()
+        self._calls.awaited.close()
 
     def _rows(self, query: str, run_id: UUID | str) -> list[Any]:
         """What the query finds of that run, one row at least. Raises RunNotFoundError, ValueError, PgflowError."""
@@ -129,6 +132,7 @@ class Life:
 def _dropped(calls: Calls) -> None:
     """On whatever thread the garbage is collected. Does not wait."""
     calls.close()
+    calls.awaited.close()
     if calls.database.abandon():
         warnings.warn(
             "a PgflowClient was dropped without close(): its connections end now", ResourceWarning, stacklevel=2

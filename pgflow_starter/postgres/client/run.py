@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 from pgflow_starter.clock import SystemClock
@@ -42,6 +42,13 @@ FIND = _FIND.format(runs="pgflow.runs")
 FIND_BARE = _FIND.format(runs=_BARE)
 """The same without input and output."""
 
+FOUND = f"""
+select {COLUMNS.format(error=_ERROR)}, r.input <> g.input::jsonb
+from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) with ordinality g(run_id, input, n)
+join pgflow.runs r on r.run_id = g.run_id order by g.n
+"""  # noqa: S608 - constants
+"""The same, one for each of these ids and inputs, and whether that is another input than the run's."""
+
 
 class RunReader(Protocol):
     """What a run asks: the client that saw it."""
@@ -57,12 +64,8 @@ class RunReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
-
-    `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
-    that Python cannot express, infinity for one, is None, and `notes` tell of it.
-    """
+class RunFacts:
+    """What was seen of a run, by whichever client: the fields of `Run` and of `AioRun`."""
 
     id: UUID
     flow_slug: str
@@ -78,6 +81,8 @@ class Run:
     committed: bool = field(default=True, repr=False, compare=False)
     """Whether somebody else can see it: one that was started in the caller's own transaction is not yet known to be."""
     notes: tuple[str, ...] = ()
+    input_differs: bool = field(default=False, compare=False)
+    """Whether the call that gave this found the run, and would have started it with another input."""
 
     @property
     def finished(self) -> bool:
@@ -91,7 +96,7 @@ class Run:
             return next(iter(self.output.values()))
         return self.output
 
-    def raise_for_status(self) -> Run:
+    def raise_for_status(self) -> Self:
         """This run, where it is completed. Raises RunFailedError where it has failed, PgflowError where it goes on.
 
         It asks nobody: `run.wait().raise_for_status()`.
@@ -102,6 +107,15 @@ class Run:
         if self.status == "failed":
             raise RunFailedError(f"{told} has failed: {self.error or 'nothing says why'}")
         raise PgflowError(f"{told} has not ended, it is {self.status}: wait for it first")
+
+
+@dataclass(frozen=True, slots=True)
+class Run(RunFacts):
+    """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
+
+    `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
+    that Python cannot express, infinity for one, is None, and `notes` tell of it.
+    """
 
     def refresh(self) -> Run:
         """The run as it is now. Raises PgflowError."""
@@ -120,7 +134,7 @@ class Run:
         return self._client.wait(self, timeout)
 
 
-def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
+def run_of(row: Any, client: RunReader, *, committed: bool = True, input_differs: bool = False) -> Run:
     """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
     run_id, slug, status, given, output, error, started_at, ended_at = row
     notes: list[str] = []
@@ -137,4 +151,5 @@ def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
         SystemClock().monotonic(),
         committed,
         tuple(notes),
+        input_differs,
     )
