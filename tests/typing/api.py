@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, assert_type
 from uuid import UUID
 
@@ -51,6 +51,10 @@ def a_users_program(conninfo: str) -> None:
         assert_type(starter.which_children(), tuple[pgflow.ChildInfo, ...])
         run = starter.client.start_flow(order, {"a": 1}, run_id="00000000-0000-0000-0000-000000000001")
         assert_type(run.wait(timeout=5), pgflow.Run)
+        assert_type(run.raise_for_status(), pgflow.Run)
+        assert_type(starter.client.cancel(run.id, reason="no longer wanted"), pgflow.Run)
+        assert_type(starter.client.rerun(run.id), pgflow.Run)
+        assert_type(starter.client.rerun_all(order, since=timedelta(hours=1)), list[pgflow.Run])
         assert_type(starter.client.runs(flow=order, after=run), tuple[pgflow.RunSummary, ...])
         assert_type(starter.client.details(run.id).tasks, tuple[pgflow.TaskRun, ...])
         assert_type(starter.client.aio, pgflow.AioClient)
