@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pgflow_starter.core.flow import Flow, Job, job
     from pgflow_starter.core.phases import Phase, SignalStrategy
     from pgflow_starter.core.runs import RunSummary, StepSummary
+    from pgflow_starter.core.schedule import CatchUp, Schedule
     from pgflow_starter.core.state import (
         ChildInfo,
         ErrorClass,
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
         ModuleStatus,
         ModuleType,
         Outage,
+        ScheduleResult,
+        ScheduleState,
         StarterStatus,
         WorkerState,
     )
@@ -66,6 +69,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Backoff",
+    "CatchUp",
     "ChildInfo",
     "DatabaseError",
     "DefinitionError",
@@ -95,6 +99,9 @@ __all__ = [
     "Run",
     "RunNotFoundError",
     "RunSummary",
+    "Schedule",
+    "ScheduleResult",
+    "ScheduleState",
     "SetupError",
     "ShapeMismatchError",
     "SignalStrategy",
@@ -127,10 +134,12 @@ __all__ = [
 # little, and what only starts runs no starter. The driver first of the larger ones: it imports a lot, and deep within
 # our own imports that takes 10 ms more, for there the interpreter's stack grows with many a single call.
 _BY_THEMSELVES = {
+    "CatchUp": "core.schedule",
     "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",
     "RunSummary": "core.runs",
+    "Schedule": "core.schedule",
     "StepRun": "postgres.client.steps",
     "StepSummary": "core.runs",
 }

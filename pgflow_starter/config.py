@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.errors import StarterTerminated
+
+if TYPE_CHECKING:  # loaded where there are some
+    from pgflow_starter.core.schedule import Schedule
 
 
 class LogErrors(StrEnum):
@@ -69,6 +72,8 @@ class Settings:
     fast_lane: FastLaneUse = FastLaneUse.AUTO
     """`auto`: set-based statements do what the core's functions do, where these are ones that they were proven to
     equal; `off`: the core's functions always."""
+    schedules: tuple[Schedule, ...] = ()
+    """Flows and jobs that are started on time: `Schedule` objects."""
     lazy: bool = False
     """Start at the first call, once in each process that makes one: for servers that fork."""
     on_terminate: Callable[[StarterTerminated], object] | None = None
@@ -108,7 +113,12 @@ _COUNTS: dict[str, tuple[int, int]] = {
 
 
 def settings_from(conninfo: object, given: dict[str, Any]) -> Settings:
-    """The settings, checked. Raises ValueError naming every bad setting and its bound. Shows no connection string."""
+    """The settings, checked. Shows no connection string.
+
+    Raises ValueError naming every bad setting and its bound, MissingExtraError for schedules where cronsim is missing.
+    """
+    if "schedules" in given and isinstance(given["schedules"], Iterable) and not isinstance(given["schedules"], str):
+        given = {**given, "schedules": tuple(given["schedules"])}
     problems = list(_problems(conninfo, given))
     if problems:
         raise ValueError("; ".join(problems))
@@ -141,6 +151,7 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     for name, kind in _WORDS.items():
         if given.get(name, next(iter(kind))) not in tuple(kind):
             yield f"{name} must be {' or '.join(map(repr, map(str, kind)))}, got {given[name]!r}"
+    yield from _schedules_problems(given.get("schedules", ()))
     if given.get("on_terminate") is not None and not callable(given["on_terminate"]):
         yield f"on_terminate must be a function of one argument, got {given['on_terminate']!r}"
     if not isinstance(given.get("lazy", False), bool):
@@ -163,6 +174,13 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     least = 3 * values["heartbeat_interval"] if "heartbeat_interval" not in bad else 0
     if "stale_threshold" not in bad and not _at_least(values["stale_threshold"], least):
         yield f"stale_threshold must be at least 3 * heartbeat_interval = {least!r}, got {values['stale_threshold']!r}"
+
+
+def _schedules_problems(given: object) -> Iterator[str]:
+    if given != ():
+        from pgflow_starter.core.schedule import schedules_problems
+
+        yield from schedules_problems(given)
 
 
 def _offers(provider: object, method: str) -> bool:

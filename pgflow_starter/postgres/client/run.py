@@ -85,6 +85,8 @@ class Run:
     committed: bool = field(default=True, repr=False, compare=False)
     """Whether somebody else can see it: one that was started in the caller's own transaction is not yet known to be."""
     notes: tuple[str, ...] = ()
+    found: bool = field(default=False, repr=False, compare=False)
+    """Whether a call that was to start it found it there."""
 
     @property
     def finished(self) -> bool:
@@ -115,7 +117,7 @@ class Run:
         return self._client.wait(self, timeout)
 
 
-def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
+def run_of(row: Any, client: RunReader, *, committed: bool = True, found: bool = False) -> Run:
     """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
     run_id, slug, status, given, output, error, started_at, ended_at = row
     notes: list[str] = []
@@ -132,6 +134,7 @@ def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
         SystemClock().monotonic(),
         committed,
         tuple(notes),
+        found,
     )
 
 

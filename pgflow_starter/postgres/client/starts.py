@@ -103,7 +103,7 @@ class Starts:
         UnknownFlowError, PgflowError.
         """
         with self._observer.sending(slug, run_ids) as headers:
-            given = _Given(client, slug, inputs, run_ids, headers, connection is not None)
+            given = _Given(client, slug, inputs, run_ids, headers, connection is not None, set())
             if connection is None:
                 return self._calls.off_main(partial(self._pooled, given, definition))
             with callers_transaction(connection) as conn:
@@ -157,7 +157,10 @@ class Starts:
             tries -= 1
             try:
                 rows = self._start(conn, given)
-                return [run_of(rows[run_id], given.client, committed=not given.callers) for run_id in given.run_ids]
+                return [
+                    run_of(rows[run_id], given.client, committed=not given.callers, found=run_id in given.found)
+                    for run_id in given.run_ids
+                ]
             except psycopg.errors.UniqueViolation as error:
                 # Another call has just started one of them: the next statement sees it, unless it sees the past only.
                 if not tries:
@@ -194,6 +197,7 @@ class Starts:
                     self._by_steps.add(given.slug)
             # Those that have failed already, of their first steps' conditions, are read again for why.
             again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
+            given.found.update(run_id for run_id in again if run_id not in rows)
             return rows | _found(conn, given.slug, again) if again else rows
 
     def _start_fast(
@@ -237,6 +241,8 @@ class _Given(NamedTuple):
     headers: str | None
     callers: bool
     """Whether it is started in the caller's transaction."""
+    found: set[UUID]
+    """Those that were there already."""
 
 
 def unknown_flow(slug: str) -> UnknownFlowError:
