@@ -13,6 +13,7 @@ from pgflow_starter.cli.flow_graph import graph
 from pgflow_starter.cli.flow_start import start
 from pgflow_starter.cli.flow_sync import sync
 from pgflow_starter.cli.run import run
+from pgflow_starter.cli.schedules import list_schedules
 from pgflow_starter.cli.status import status
 
 
@@ -34,7 +35,13 @@ def flow() -> None:
     """Draw a flow, start a run of it, change its options in the database, delete it there."""
 
 
+@click.group(short_help="What the schedules of a running starter last did and do next.")
+def schedules() -> None:
+    """What the schedules of a running starter last did and do next."""
+
+
+schedules.add_command(list_schedules)
 for command in (graph, start, sync, delete):
     flow.add_command(command)
-for command in (demo, db, run, flow, status):
+for command in (demo, db, run, flow, schedules, status):
     commands.add_command(command)

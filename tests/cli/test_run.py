@@ -262,8 +262,8 @@ def test_a_module_that_hangs_counts_as_a_flow_and_holds_up_nobody(monkeypatch: p
         raise ImportError(path)
 
     monkeypatch.setattr(kinds, "PATIENCE", 0.05)
-    monkeypatch.setattr(kinds, "definition_of", hanging)
+    monkeypatch.setattr(kinds, "load", hanging)
     try:
-        assert kinds.flows_and_jobs(["a:b", "c:d"], Signals()) == (["a:b", "c:d"], [])
+        assert kinds.named(["a:b", "c:d"], Signals()) == (["a:b", "c:d"], [], [])
     finally:
         go_on.set()
