@@ -100,6 +100,7 @@ class Rig:
         self.board = ScheduleBoard(schedules, self.clock.now())
         self.shutdown = Shutdown()
         self.away = False
+        self._away = away or (lambda: self.away)
         self.late: list[tuple[str, float]] = []
         self.lane = AtOnce(ThreadCache("pgflow-test"))
         world = SchedulerWorld(
@@ -110,7 +111,7 @@ class Rig:
             lane=self.lane,
             backoff=Backoff(base=1, maximum=30, jitter=0),
             draw_unit=lambda: 0.5,
-            away=away or (lambda: self.away),
+            away=self._away,
             observer=self,
             redact=lambda text: text.replace("secret", "***"),
             shutdown=self.shutdown,
@@ -127,6 +128,11 @@ class Rig:
     def tick_started(self, name: str, late: float) -> None:
         """As `ScheduleObserver.tick_started`."""
         self.late.append((name, late))
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the database is not known to be away."""
+        return not self._away()
 
     @property
     def state(self) -> ScheduleState:
