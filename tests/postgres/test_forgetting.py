@@ -82,9 +82,12 @@ def test_completed_and_failed_runs_are_kept_each_for_its_time(client: pgflow.Pgf
     assert left(admin)["pgflow.runs"] == archived(admin) == 0
 
 
-def test_no_more_than_the_limit_are_deleted(client: pgflow.PgflowClient, admin: Admin) -> None:
-    make_runs(admin, 9)
-    assert [client.prune(MONTH, limit=4) for _ in range(4)] == [4, 4, 1, 0]
+def test_no_more_than_the_limit_are_deleted_from_however_many_pages(
+    client: pgflow.PgflowClient, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "PAGES", 1)
+    make_runs(admin, 300)
+    assert [client.prune(MONTH, limit=140) for _ in range(4)] == [140, 140, 20, 0]
     for limit in (0, True, 1.5):
         with pytest.raises(ValueError, match="limit must be an int from 1"):
             client.prune(MONTH, limit=limit)  # type: ignore[arg-type]
