@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
+    from pgflow_starter.core.keys import run_id_of
     from pgflow_starter.core.phases import Phase, SignalStrategy
+    from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.runs import RunSummary, StepSummary
     from pgflow_starter.core.snooze import Snooze
     from pgflow_starter.core.state import (
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         PermanentError,
         PgflowError,
         PhaseTimeoutError,
+        RunFailedError,
         RunNotFoundError,
         SetupError,
         ShapeMismatchError,
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from pgflow_starter.modules.module_actor import ModuleActor
     from pgflow_starter.postgres.client.aio import AioClient
     from pgflow_starter.postgres.client.aio_run import AioRun
+    from pgflow_starter.postgres.client.details import RunDetails, TaskRun
     from pgflow_starter.postgres.client.run import Run
     from pgflow_starter.postgres.client.steps import StepRun
     from pgflow_starter.starter.child import child_spec, starter_of
@@ -97,7 +101,10 @@ __all__ = [
     "PgflowError",
     "Phase",
     "PhaseTimeoutError",
+    "Retention",
     "Run",
+    "RunDetails",
+    "RunFailedError",
     "RunNotFoundError",
     "RunSummary",
     "SetupError",
@@ -117,6 +124,7 @@ __all__ = [
     "StepSummary",
     "SupervisorActor",
     "TaskContext",
+    "TaskRun",
     "TransientError",
     "Trouble",
     "TroubleKind",
@@ -125,6 +133,7 @@ __all__ = [
     "WorkerState",
     "child_spec",
     "job",
+    "run_id_of",
     "start",
     "starter_of",
 ]
@@ -138,10 +147,13 @@ _BY_THEMSELVES = {
     "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",
+    "RunDetails": "postgres.client.details",
     "RunSummary": "core.runs",
     "Snooze": "core.snooze",
     "StepRun": "postgres.client.steps",
     "StepSummary": "core.runs",
+    "TaskRun": "postgres.client.details",
+    "run_id_of": "core.keys",
 }
 _HOMES = (
     "errors",
@@ -151,6 +163,7 @@ _HOMES = (
     "core.state",
     "core.trouble",
     "core.backoff",
+    "core.retention",
     "postgres.connections.connection",
     "starter.start",
     "starter.handle",

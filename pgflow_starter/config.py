@@ -10,6 +10,7 @@ from typing import Any
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.phases import SignalStrategy
+from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.errors import StarterTerminated
 
@@ -69,6 +70,9 @@ class Settings:
     fast_lane: FastLaneUse = FastLaneUse.AUTO
     """`auto`: set-based statements do what the core's functions do, where these are ones that they were proven to
     equal; `off`: the core's functions always."""
+    retention: Retention | None = None
+    """How long finished runs are kept; without it for ever. What is older is deleted in batches, by one process at a
+    time, which has one of the pool's connections meanwhile and works a tenth of the time at most."""
     lazy: bool = False
     """Start at the first call, once in each process that makes one: for servers that fork."""
     on_terminate: Callable[[StarterTerminated], object] | None = None
@@ -147,6 +151,7 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
         yield f"lazy must be True or False, got {given['lazy']!r}"
     if not isinstance(given.get("backoff", Backoff()), Backoff):
         yield f"backoff must be a Backoff, got {given['backoff']!r}"
+    yield from _retention_problems(given.get("retention"), given.get("pool_size"))
     for name, method in _PROVIDERS.items():
         if given.get(name) is not None and not _offers(given[name], method):
             yield f"{name} must be an OpenTelemetry provider with {method}(), got {type(given[name]).__name__}"
@@ -163,6 +168,13 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     least = 3 * values["heartbeat_interval"] if "heartbeat_interval" not in bad else 0
     if "stale_threshold" not in bad and not _at_least(values["stale_threshold"], least):
         yield f"stale_threshold must be at least 3 * heartbeat_interval = {least!r}, got {values['stale_threshold']!r}"
+
+
+def _retention_problems(retention: object, pool_size: object) -> Iterator[str]:
+    if not isinstance(retention, Retention | None):
+        yield f"retention must be a Retention or None, got {retention!r}"
+    elif retention is not None and pool_size == 1:
+        yield "pool_size must be at least 2 with a retention, which has one connection while it prunes, got 1"
 
 
 def _offers(provider: object, method: str) -> bool:

@@ -92,12 +92,12 @@ class Barred(NamedTuple):
 class Claimed(NamedTuple):
     """What a claim came to: how many messages were read, and the tasks of those that there was something to do for.
 
-    `visible_in` is in how many seconds the next message becomes visible, where none was and one will be. `nobodys`
-    messages had no task to be started and are left alone for a while, `refused` says of which message, and why, the
-    task could not be; of `locked` ones it is queued, and somebody has it locked. `hidden` names the tables of which row
-    level security hides rows for certain, where that is why none was, `veiled` those of which it may hide some.
-    Tasks of the `unknown` steps, which the worker's code does not have, were given back. `queue` is the one of a step
-    that this is said of, where each step has one; then, too, steps may be `barred`.
+    `visible_in` is in how many seconds the next message becomes visible, or may, where the claim was not full.
+    `nobodys` messages had no task to be started and are left alone for a while, `refused` says of which message, and
+    why, the task could not be; of `locked` ones it is queued, and somebody has it locked. `hidden` names the tables of
+    which row level security hides rows for certain, where that is why none was, `veiled` those of which it may hide
+    some. Tasks of the `unknown` steps, which the worker's code does not have, were given back. `queue` is the one of a
+    step that this is said of, where each step has one; then, too, steps may be `barred`.
     """
 
     read: int

@@ -14,6 +14,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import SignalStrategy, phases_of
+from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.state import FastLaneState, ModuleStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
@@ -23,6 +24,7 @@ from pgflow_starter.modules.phase_batches import PhaseBatches
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.modules.world import ModuleWorld
+from pgflow_starter.ports import Pruning
 from pgflow_starter.postgres.connections.conninfo import Redactor
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.pace import Pace
@@ -97,6 +99,8 @@ class Parts:
         self.workers = Workers(
             self.tree, self._flow_store, self._make_worker_world(), settings.max_concurrency, settings.phase_timeout
         )
+        self.pruning = None if settings.retention is None else partial(self._pruning, settings.retention)
+        """Begins to delete what is older than it is kept."""
         self.watch_listener: Callable[[], object] = lambda: None
         """Begin to look for queues that do not notify any more."""
         notified = settings.signal_strategy is SignalStrategy.NOTIFY
@@ -118,6 +122,7 @@ class Parts:
                     self._wake_worker,
                     self._error_at_end,
                     fast_lane=self._task_store.fast_lane,
+                    runs_ended=self.workers.runs_ended,
                 )
         return self._client
 
@@ -217,6 +222,11 @@ class Parts:
         )
         self.watch_listener = partial(errands.watch, listener.queues, self.settings.notify_fallback_interval)
         return listener
+
+    def _pruning(self, retention: Retention) -> Pruning:
+        from pgflow_starter.postgres.stores.forgetting import pruning
+
+        return pruning(self.database, retention)
 
     def _make_worker_world(self) -> WorkerWorld:
         s, store = self.settings, self._task_store

@@ -54,6 +54,7 @@ EXCEPTION_STACKTRACE = "exception.stacktrace"
 TROUBLE_SCOPE = "pgflow.worker.trouble.scope"
 
 RUN_ID = "pgflow.run.id"
+RERUN_OF = "pgflow.rerun_of"
 STEP = "pgflow.step"
 TASK_INDEX = "pgflow.task.index"
 TASK_ATTEMPT = "pgflow.task.attempt"

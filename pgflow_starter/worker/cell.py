@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -222,6 +222,13 @@ class WorkerCell:
         interrupt = self.claims.begin_cancel()
         if interrupt is not None:
             self._soon(interrupt)
+
+    def call_off(self, run_ids: Collection[UUID]) -> None:
+        """These runs have ended, and that is in the database: none of their tasks begins here any more. Does not wait.
+
+        A claim that is not under way yet brings none of them.
+        """
+        self.crew.call_off(run_ids, claiming=self.claims.under_way)
 
     def reconcile(self, held: Sequence[Task]) -> None:
         """Give back what the database holds as started by this worker and it does not know.

@@ -91,6 +91,33 @@ def _by_another(admin: Admin, step: str, outputs: Sequence[str]) -> UUID:
     return UUID(str(row[0]))
 
 
+@pytest.mark.parametrize("connected", [False, True])
+def test_what_begins_later_is_hidden_in_the_queue_of_its_step(
+    queues_database: str, by_steps: Admin, connected: bool
+) -> None:
+    by_steps.execute("select pgmq.create(%s)", (SLUG,))  # nobody's, of the flow's name
+    with pgflow.PgflowClient(queues_database) as client, psycopg.connect(queues_database) as connection:
+        for _ in range(2):
+            client.start_flow(SLUG, [1], delay=3600, connection=connection if connected else None)
+        client.start_flow(SLUG, [2])
+        connection.commit()
+    hidden = "select count(*) filter (where vt > now() + interval '3000 s') from pgmq.q_" + QUEUES[0]
+    assert waiting(by_steps) == [3, 0, 0]
+    assert by_steps.execute(hidden.encode()).fetchone() == (2,)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_who_polls_seldom_takes_from_each_queue_what_becomes_due(
+    queues_database: str, by_steps: Admin, strategy: str
+) -> None:
+    flow = shop().flow
+    with running(queues_database, flows=[flow], signal_strategy=strategy, **SELDOM) as starter:
+        starter.await_ready(WAIT)
+        later = starter.client.start_flow(flow, [2], delay=1)
+        assert starter.client.start_flow(flow, [3]).wait(WAIT).result == 6
+        assert later.wait(WAIT).result == 4
+
+
 def test_each_queue_is_listened_to(queues_database: str, by_steps: Admin) -> None:
     flow, calls = shop()
     with running(queues_database, flows=[flow], signal_strategy="notify", **SELDOM) as starter:

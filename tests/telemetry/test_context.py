@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
@@ -151,3 +152,16 @@ def test_an_attempt_that_a_stop_cuts_short_is_told_all_the_same(database: str, h
     go.set()
     (span,) = [s for s in heard.spans() if s.name.startswith("register")]
     assert attributes(span)["error.type"] == "StarterStopped"
+
+
+def test_a_run_that_is_done_again_names_the_one_before(database: str, heard: Heard) -> None:
+    with pgflow.PgflowClient(database, tracer_provider=heard.tracer_provider) as client:
+        old = client.enqueue(echo_job(), 1)
+        client.cancel(old.id)
+        new = client.rerun(old.id)
+    before, again = heard.await_spans("send echo", 2)
+    assert "pgflow.rerun_of" not in attributes(before)
+    assert (attributes(again)["pgflow.rerun_of"], attributes(again)["pgflow.run.id"]) == (str(old.id), str(new.id))
+    with psycopg.connect(database) as conn:
+        (header,) = conn.execute("select headers from pgmq.q_echo").fetchone() or ((),)
+    assert sorted(header) == ["pgflow_rerun_of", "traceparent"]

@@ -51,6 +51,8 @@ def a_users_program(conninfo: str) -> None:
         assert_type(starter.which_children(), tuple[pgflow.ChildInfo, ...])
         run = starter.client.start_flow(order, {"a": 1}, run_id="00000000-0000-0000-0000-000000000001")
         assert_type(run.wait(timeout=5), pgflow.Run)
+        assert_type(starter.client.runs(flow=order, after=run), tuple[pgflow.RunSummary, ...])
+        assert_type(starter.client.details(run.id).tasks, tuple[pgflow.TaskRun, ...])
         assert_type(starter.client.aio, pgflow.AioClient)
         assert_type(starter.proxy().status(), pykka.Future[pgflow.StarterStatus])
         assert_type(pgflow.Backoff(base=0.5).delay(1, 0.0), float)

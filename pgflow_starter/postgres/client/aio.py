@@ -70,6 +70,13 @@ class AioClient:
     enqueue_many = awaited_runs(Client.enqueue_many)
     run = awaited_run(Client.run)
     steps = awaited(Client.steps)
+    cancel = awaited_run(Client.cancel)
+    rerun = awaited_run(Client.rerun)
+    rerun_all = awaited_runs(Client.rerun_all)
+    delete = awaited(Client.delete)
+    prune = awaited(Client.prune)
+    runs = awaited(Client.runs)
+    details = awaited(Client.details)
     recent_runs = awaited(Client.recent_runs)
 
     async def wait(self, run: AioRun, timeout: float | None) -> AioRun:
