@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.phases import SignalStrategy
+from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.errors import StarterTerminated
+
+if TYPE_CHECKING:  # loaded where there are some
+    from pgflow_starter.core.schedule import Schedule
 
 
 class LogErrors(StrEnum):
@@ -69,6 +73,11 @@ class Settings:
     fast_lane: FastLaneUse = FastLaneUse.AUTO
     """`auto`: set-based statements do what the core's functions do, where these are ones that they were proven to
     equal; `off`: the core's functions always."""
+    retention: Retention | None = None
+    """How long finished runs are kept; without it for ever. What is older is deleted in batches, by one process at a
+    time, which has one of the pool's connections meanwhile and works a tenth of the time at most."""
+    schedules: tuple[Schedule, ...] = ()
+    """Flows and jobs that are started on time: `Schedule` objects."""
     lazy: bool = False
     """Start at the first call, once in each process that makes one: for servers that fork."""
     on_terminate: Callable[[StarterTerminated], object] | None = None
@@ -108,7 +117,12 @@ _COUNTS: dict[str, tuple[int, int]] = {
 
 
 def settings_from(conninfo: object, given: dict[str, Any]) -> Settings:
-    """The settings, checked. Raises ValueError naming every bad setting and its bound. Shows no connection string."""
+    """The settings, checked. Shows no connection string.
+
+    Raises ValueError naming every bad setting and its bound, MissingExtraError for schedules where cronsim is missing.
+    """
+    if "schedules" in given and isinstance(given["schedules"], Iterable) and not isinstance(given["schedules"], str):
+        given = {**given, "schedules": tuple(given["schedules"])}
     problems = list(_problems(conninfo, given))
     if problems:
         raise ValueError("; ".join(problems))
@@ -141,12 +155,14 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     for name, kind in _WORDS.items():
         if given.get(name, next(iter(kind))) not in tuple(kind):
             yield f"{name} must be {' or '.join(map(repr, map(str, kind)))}, got {given[name]!r}"
+    yield from _schedules_problems(given.get("schedules", ()), given.get("retention"))
     if given.get("on_terminate") is not None and not callable(given["on_terminate"]):
         yield f"on_terminate must be a function of one argument, got {given['on_terminate']!r}"
     if not isinstance(given.get("lazy", False), bool):
         yield f"lazy must be True or False, got {given['lazy']!r}"
     if not isinstance(given.get("backoff", Backoff()), Backoff):
         yield f"backoff must be a Backoff, got {given['backoff']!r}"
+    yield from _retention_problems(given.get("retention"), given.get("pool_size"))
     for name, method in _PROVIDERS.items():
         if given.get(name) is not None and not _offers(given[name], method):
             yield f"{name} must be an OpenTelemetry provider with {method}(), got {type(given[name]).__name__}"
@@ -163,6 +179,24 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     least = 3 * values["heartbeat_interval"] if "heartbeat_interval" not in bad else 0
     if "stale_threshold" not in bad and not _at_least(values["stale_threshold"], least):
         yield f"stale_threshold must be at least 3 * heartbeat_interval = {least!r}, got {values['stale_threshold']!r}"
+
+
+def _retention_problems(retention: object, pool_size: object) -> Iterator[str]:
+    if not isinstance(retention, Retention | None):
+        yield f"retention must be a Retention or None, got {retention!r}"
+    elif retention is not None and pool_size == 1:
+        yield "pool_size must be at least 2 with a retention, which has one connection while it prunes, got 1"
+
+
+def _schedules_problems(given: object, retention: object) -> Iterator[str]:
+    if given == ():
+        return
+    from pgflow_starter.core.schedule import retention_problems, schedules_problems
+
+    problems = list(schedules_problems(given))
+    yield from problems
+    if not problems and isinstance(retention, Retention) and isinstance(given, Iterable):
+        yield from retention_problems(tuple(given), retention.completed, retention.failed)
 
 
 def _offers(provider: object, method: str) -> bool:

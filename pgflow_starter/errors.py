@@ -135,6 +135,10 @@ class RunNotFoundError(PgflowError):
     """The database has no run of that id."""
 
 
+class RunFailedError(PgflowError):
+    """`Run.raise_for_status` met a run that has failed; the message says of what."""
+
+
 class NotReadyError(PgflowError, TimeoutError):
     """`await_ready` timed out; the message tells the state of every module that is not terminal."""
 

@@ -27,6 +27,7 @@ DEFAULTS = {
     "stale_threshold": 60.0,
     "shutdown_timeout": 30.0,
     "lazy": False,
+    "retention": None,
     "tracer_provider": None,
     "meter_provider": None,
     "logger_provider": None,

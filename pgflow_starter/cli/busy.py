@@ -20,16 +20,17 @@ SHOWN_AFTER = 1.0
 _FRAMES = 8.0
 
 
-def busy(words: str) -> AbstractContextManager[Callable[[str], None]]:
+def busy(words: str | Callable[[], str]) -> AbstractContextManager[Callable[[str], None]]:
     """Show the words and the time while the block lasts, on a terminal alone: elsewhere they would be noise.
 
+    A function is asked for the words each time.
     Gives a function that prints a line to standard output meanwhile, on any thread.
     """
     return _MovingLine(words, SystemClock()) if stderr_console().is_terminal else nullcontext(click.echo)
 
 
 class _MovingLine:
-    def __init__(self, words: str, clock: SystemClock) -> None:
+    def __init__(self, words: str | Callable[[], str], clock: SystemClock) -> None:
         self._began = clock.monotonic()
         self._clock = clock
         self._words = words
@@ -70,5 +71,6 @@ class _MovingLine:
                 self._live.start()
 
     def _picture(self) -> Spinner:
-        self._spinner.update(text=Text(f"{self._words} ({self._clock.monotonic() - self._began:.0f} s)"))
+        words = self._words if isinstance(self._words, str) else self._words()
+        self._spinner.update(text=Text(f"{words} ({self._clock.monotonic() - self._began:.0f} s)"))
         return self._spinner

@@ -39,9 +39,9 @@ def _one_of(core_version: str | None, core_dir: Path | None) -> None:
         raise click.UsageError("give --core-version or --core-dir, not both")
 
 
-@click.group(short_help="Install or upgrade pgmq and the pgflow core, look what is there, grant rights on it.")
+@click.group(short_help="Install or upgrade pgmq and the pgflow core, look what is there, grant rights, prune runs.")
 def db() -> None:
-    """Install pgmq and the pgflow core into a database, upgrade the core, look what is there, grant rights on it."""
+    """Install pgmq and the pgflow core, upgrade the core, look what is there, grant rights on it, delete old runs."""
 
 
 @db.command()
@@ -128,8 +128,9 @@ def check(dsn: str) -> None:
     "--work-only",
     "Without making flows and having queues notify, which let the role have code of its own run by others.",
 )
+@flag("--prune", "With deleting finished runs, for a starter with a retention, `db prune` and the client's delete.")
 @dsn_option
-def grant(role: str, apply: bool, work_only: bool, dsn: str) -> None:
+def grant(role: str, apply: bool, work_only: bool, prune: bool, dsn: str) -> None:
     """Print the least rights with which a role can run flows, as SQL.
 
     Those of queues are for the queues that are there now. Doing it again does no harm; --apply grants only what is
@@ -141,7 +142,7 @@ def grant(role: str, apply: bool, work_only: bool, dsn: str) -> None:
       pgflow-starter db grant worker --apply --dsn 'postgresql://owner@localhost/shop'
     """
     with handled() as signals, busy("granting" if apply else "looking"):
-        script = signals.aside(partial(grants, dsn, role, apply=apply, work_only=work_only))
+        script = signals.aside(partial(grants, dsn, role, apply=apply, work_only=work_only, prune=prune))
     click.echo(script)
 
 

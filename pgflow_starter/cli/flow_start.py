@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
 from collections.abc import Callable
@@ -16,23 +15,21 @@ from uuid import UUID, uuid4
 import click
 
 from pgflow_starter.cli.busy import busy
+from pgflow_starter.cli.clients import client_on
 from pgflow_starter.cli.durations import Duration
 from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.flow_start_view import RunView, run_view
 from pgflow_starter.cli.options import checked, dsn_option, json_line, json_option, option
+from pgflow_starter.cli.run_data import run_data
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.due import due_of
-from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.keys import run_id_of
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.run import Run
 from pgflow_starter.starter.client import PgflowClient
-
-PATIENCE = 10.0
-"""Seconds that the start waits for the database's answer, yes or no."""
 
 GLANCE = 1.0
 """Seconds that a look at the steps may wait for it."""
@@ -121,10 +118,7 @@ def start(
     # Chosen here, for it has to be told also where the answer does not come.
     run_id = _chosen(slug, run_id, key)
     seconds = None if delay is None else delay.total_seconds()
-    # What is wrong is told once, as the command's own error.
-    for name in ("pgflow_starter", "psycopg"):
-        logging.getLogger(name).addHandler(logging.NullHandler())
-    with handled() as signals, PgflowClient(dsn, patience=PATIENCE) as client:
+    with handled() as signals, client_on(dsn) as client:
         run = _started(partial(client.start_flow, slug, value, run_id=run_id, delay=seconds, at=at), run_id, signals)
         if run.input_differs:
             click.echo(f"Note: run {run_id} was started before, with another input", err=True)
@@ -132,7 +126,7 @@ def start(
             click.echo(str(run.id))
         waited = None if wait is None else _finished(run, wait, dsn, signals)
     if as_json:
-        click.echo(json_line({**_run_fields(waited or run), "input_differs": run.input_differs}))
+        click.echo(json_line({**run_data(waited or run), "input_differs": run.input_differs}))
     elif waited is not None and waited.status == "completed":
         click.echo(json_line(waited.output))
     if waited is not None:
@@ -188,7 +182,7 @@ def _finished(run: Run, seconds: float, dsn: str, signals: Signals) -> Run:
     deadline = clock.monotonic() + seconds
     try:
         # A client of its own for the looks, for they shall not wait as long as the start may.
-        with PgflowClient(dsn, patience=GLANCE) as glancing, run_view(run, clock) as view:
+        with client_on(dsn, GLANCE) as glancing, run_view(run, clock) as view:
             while True:
                 left = deadline - clock.monotonic()
                 try:
@@ -207,11 +201,6 @@ def _look(client: PgflowClient, run: Run, view: RunView, signals: Signals) -> No
         view.show(signals.aside(partial(client.steps, run.id)))
     except DatabaseError as error:
         view.away(one_line(str(error)))
-
-
-def _run_fields(run: Run) -> dict[str, Any]:
-    names = ("id", "flow_slug", "status", "input", "output", "error", "started_at", "ended_at", "notes")
-    return {name: json_ready(getattr(run, name)) for name in names}
 
 
 def _end(run: Run, wait: float | None) -> None:

@@ -131,7 +131,7 @@ class Claimed(NamedTuple):
 
 
 class OutcomeKind(StrEnum):
-    """How a task ended: pgflow's `complete_task`, its `fail_task`, or failed with no attempt left.
+    """How a task ended: pgflow's `complete_task`, its `fail_task`, or failed with no attempt left; or not: later.
 
     What pgflow ignored when it was written, for the task was no more to be ended, is `IGNORED` from then on.
     """
@@ -139,6 +139,7 @@ class OutcomeKind(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     FAILED_FOR_GOOD = "failed_for_good"
+    SNOOZED = "snoozed"
     IGNORED = "ignored"
 
 
@@ -169,13 +170,17 @@ class Ignored(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a task: its output as JSON text, or the error's type and the text that is stored with it."""
+    """What became of a task: its output as JSON text, or the error's type and the text that is stored with it.
+
+    One that snoozes is visible again at `until`, on the monotonic clock.
+    """
 
     task: Task
     kind: OutcomeKind
     output_json: str = "null"
     error: str = ""
     error_type: str = ""
+    until: float = 0.0
 
 
 class Settled(list[Outcome]):

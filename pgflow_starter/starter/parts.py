@@ -14,6 +14,7 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import SignalStrategy, phases_of
+from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.state import FastLaneState, ModuleStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
@@ -23,6 +24,7 @@ from pgflow_starter.modules.phase_batches import PhaseBatches
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.modules.world import ModuleWorld
+from pgflow_starter.ports import Pruning
 from pgflow_starter.postgres.connections.conninfo import Redactor
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.pace import Pace
@@ -44,8 +46,9 @@ from pgflow_starter.worker.poll_intervals import PollPolicy
 from pgflow_starter.worker.workers import Workers
 from pgflow_starter.worker.world import WorkerWorld
 
-if TYPE_CHECKING:  # a fifth of all: loaded with the first call for the client, and under notify
+if TYPE_CHECKING:  # a fifth of all: loaded with the first call for the client, under notify, and with schedules
     from pgflow_starter.postgres.listening.listener import Listener
+    from pgflow_starter.scheduling.board import ScheduleBoard
     from pgflow_starter.starter.client import PgflowClient
 
 
@@ -67,7 +70,9 @@ class Parts:
         self.tree = Tree()
         self.shutdown = Shutdown()
         self.redact = Redactor(conninfo, settings.listen_conninfo)
-        providers = Providers(self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider)
+        self.providers = providers = Providers(
+            self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider
+        )
         self.guard = providers.guard
         self._messages = OtelMessages(providers, self.clock)
         self.observer = OtelObserver(providers, self.clock, self.redact)
@@ -83,7 +88,16 @@ class Parts:
         )
         self._task_store = PostgresTaskStore(self.database, fast_lane=settings.fast_lane is FastLaneUse.AUTO)
         phases = phases_of(settings.signal_strategy)
-        self.board = Board(specs, phases, self.clock, self.database, self.observer.ready, self._fast_lane_state)
+        self.schedules = self._make_schedules()
+        self.board = Board(
+            specs,
+            phases,
+            self.clock,
+            self.database,
+            self.observer.ready,
+            self._fast_lane_state,
+            tuple if self.schedules is None else self.schedules.states,
+        )
         self.registry = FlowRegistry(specs)
         self.gauges = Gauges(settings.meter_provider, self.board.status, self.worker_states)
         self._client: PgflowClient | None = None
@@ -97,6 +111,8 @@ class Parts:
         self.workers = Workers(
             self.tree, self._flow_store, self._make_worker_world(), settings.max_concurrency, settings.phase_timeout
         )
+        self.pruning = None if settings.retention is None else partial(self._pruning, settings.retention)
+        """Begins to delete what is older than it is kept."""
         self.watch_listener: Callable[[], object] = lambda: None
         """Begin to look for queues that do not notify any more."""
         notified = settings.signal_strategy is SignalStrategy.NOTIFY
@@ -118,6 +134,7 @@ class Parts:
                     self._wake_worker,
                     self._error_at_end,
                     fast_lane=self._task_store.fast_lane,
+                    runs_ended=self.workers.runs_ended,
                 )
         return self._client
 
@@ -150,9 +167,11 @@ class Parts:
             cell.tell(CellChanged())
 
     def database_back(self) -> None:
-        """To all modules: those that wait for the database go on."""
+        """To all modules, those that wait for the database go on; and to the scheduler."""
         for cell in self.board.cells:
             cell.tell(DatabaseBack())
+        if self.schedules is not None:
+            self.schedules.database_back()
 
     def _worker_troubled(self, slug: str) -> None:
         cell = self._cell_of(slug)
@@ -192,6 +211,13 @@ class Parts:
 
     # --- the larger parts -------------------------------------------------------------------------------------------
 
+    def _make_schedules(self) -> ScheduleBoard | None:
+        if not self.settings.schedules:
+            return None
+        from pgflow_starter.scheduling.board import ScheduleBoard
+
+        return ScheduleBoard(self.settings.schedules, self.clock.now())
+
     def _make_listener(self, conninfo: str, pace: Pace) -> Listener:
         from pgflow_starter.postgres.listening.errands import ListenerErrands
         from pgflow_starter.postgres.listening.listener import Listener
@@ -217,6 +243,11 @@ class Parts:
         )
         self.watch_listener = partial(errands.watch, listener.queues, self.settings.notify_fallback_interval)
         return listener
+
+    def _pruning(self, retention: Retention) -> Pruning:
+        from pgflow_starter.postgres.stores.forgetting import pruning
+
+        return pruning(self.database, retention)
 
     def _make_worker_world(self) -> WorkerWorld:
         s, store = self.settings, self._task_store

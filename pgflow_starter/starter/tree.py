@@ -23,6 +23,7 @@ from pgflow_starter.supervision.supervisor import DynamicSupervisorActor, Superv
 from pgflow_starter.threads.own_thread import Threaded
 from pgflow_starter.worker.heartbeat import HeartbeatActor, Pulse
 from pgflow_starter.worker.housekeeper_actor import HousekeeperActor, Rhythm
+from pgflow_starter.worker.pruner_actor import PrunerActor
 from pgflow_starter.worker.workers import SUPERVISOR_ID as WORKERS_ID
 from pgflow_starter.worker.workers_supervisor import WorkersSupervisorActor
 
@@ -72,6 +73,17 @@ def root_children(parts: Parts, which_children: Callable[[], tuple[ChildInfo, ..
             partial(HousekeeperActor.start, *of_housekeepers, rhythm, pulse, parts.shutdown),
             shutdown=HOUSEKEEPER_SHUTDOWN,
         ),
+        *(
+            []
+            if parts.pruning is None
+            else [
+                ChildSpec(
+                    "pruner",
+                    partial(PrunerActor.start, parts.pruning, parts.clock, parts.timers, parts.shutdown),
+                    shutdown=HOUSEKEEPER_SHUTDOWN,
+                )
+            ]
+        ),
         # One WorkerActor a module, from the phase in which it is wired on: see `Workers.specs`.
         _supervisor(
             WORKERS_ID,
@@ -83,8 +95,18 @@ def root_children(parts: Parts, which_children: Callable[[], tuple[ChildInfo, ..
             partial(DynamicSupervisorActor.start, "modules", partial(module_children, parts)),
             parts,
         ),
+        *_scheduler(parts),
         ChildSpec(STARTER_ID, partial(StarterActor.start, parts.board, parts.tree, which_children)),
     ]
+
+
+def _scheduler(parts: Parts) -> list[ChildSpec]:
+    """The scheduler, if it has something to do. After the workers, so that it stops before them."""
+    if parts.schedules is None:
+        return []
+    from pgflow_starter.starter.schedules import scheduler
+
+    return [ChildSpec("scheduler", scheduler(parts))]
 
 
 def module_children(parts: Parts) -> list[ChildSpec]:

@@ -249,6 +249,7 @@ class Claims:
             if self._held.unsure:
                 self._held.give_back_unknown()
             store, worker_id = self._world.store, self._worker_id()
+            self._crew.claim_begins()
             claimed = store.claim(self._definition, worker_id, quantity, self._scope, self._size.answers)
         except UnknownFlowError:
             self.unwired = True  # until its module has registered again

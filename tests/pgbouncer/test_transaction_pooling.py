@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -11,7 +12,9 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.postgres.listening import proof
 from pgflow_starter.postgres.setup.install import check, install
+from pgflow_starter.postgres.stores.forgetting import TRY_IN_BATCH
 from pgflow_starter.postgres.stores.worker_rows import MARK
+from tests.support.old_runs import left, make_runs
 from tests.support.planted import caught, plant
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.waiting import eventually
@@ -193,9 +196,30 @@ def test_installing_and_checking_run_nothing_planted_and_leave_nothing_behind(da
     assert caught(database) == []
 
 
+ADVISORY_LOCKS = """
+select from pg_locks where locktype = 'advisory'
+and database = (select oid from pg_database where datname = current_database())
+"""
 LEFT_BEHIND = """
 select (select count(*) from pg_prepared_statements), (select count(*) from pg_listening_channels()),
        (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()),
        (select count(*) from pg_settings where source = 'session' and name <> 'client_encoding'
         and name <> 'application_name')
 """
+
+
+def test_old_runs_are_deleted_by_one_process_at_a_time_with_no_lock_of_a_session(database: str, pooled: str) -> None:
+    with (
+        pgflow.PgflowClient(pooled) as client,
+        psycopg.connect(database, autocommit=True) as admin,
+        psycopg.connect(database) as other,
+    ):
+        client.enqueue(echo_job(), 1)
+        old = make_runs(admin, 502)
+        client.delete(old[0])
+        other.execute(TRY_IN_BATCH)  # as another one holds it while a batch lasts
+        assert client.prune(timedelta(days=30)) == 0
+        other.rollback()
+        assert client.prune(timedelta(days=30)) == 501
+        assert left(admin, "pgmq.a_echo")["pgmq.a_echo"] == 0
+        assert admin.execute(ADVISORY_LOCKS).rowcount == 0

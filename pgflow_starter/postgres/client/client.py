@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pgflow_starter.core.due import due_of
 from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.retention import Retention, retention_of
 from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.client.life import Life
-from pgflow_starter.postgres.client.run import FIND, Run, recent_runs, run_of
+from pgflow_starter.postgres.client.details import RunDetails, details_of
+from pgflow_starter.postgres.client.life import Life, uuid_of
+from pgflow_starter.postgres.client.listings import listing
+from pgflow_starter.postgres.client.removals import delete_run, prune_runs
+from pgflow_starter.postgres.client.reruns import GIVEN
+from pgflow_starter.postgres.client.run import FIND, FINISHED, Run, run_of
 from pgflow_starter.postgres.client.run_ids import many_ids, one_id
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
+from pgflow_starter.postgres.connections.connection import Connection
+
+T = TypeVar("T")
 
 
 class Client(Life):
@@ -110,19 +118,107 @@ class Client(Life):
         """As `Run.steps`, of the run of that id. Raises RunNotFoundError, PgflowError."""
         return tuple(step_of(row) for row in self._rows(STEPS, run_id))
 
+    def delete(self, run_id: UUID | str) -> None:
+        """Delete a finished run with its steps, tasks and messages, the archived ones too; a minute at most.
+
+        Raises RunNotFoundError, MissingRightsError, ValueError for what is no UUID, and PgflowError, also for a run
+        that is not finished: cancel it first.
+        """
+        delete_run(self._calls, uuid_of(run_id))
+
+    def prune(self, older_than: timedelta | Retention, *, limit: int | None = None) -> int:
+        """Delete finished runs whose end is longer ago, `limit` at most, as `delete` does; how many it were.
+
+        In batches, one process at a time: where another one prunes it returns at once. What somebody has locked is
+        left. Rows of workers that were not heard of for as long, and for a day, go as well. Takes as long as it takes;
+        what interrupts it is between two batches. Raises ValueError, MissingRightsError, and PgflowError, after all
+        else is done also where rows of other tables refer to a run.
+        """
+        return prune_runs(self._calls, retention_of(older_than), limit).deleted
+
+    def cancel(self, run_id: UUID | str, reason: str = "cancelled") -> Run:
+        """The run of that id, which fails now, with the reason for its error, if it had not ended before.
+
+        Its waiting tasks never begin. `ctx.cancelled` is set for those that run, on a starter's own client before this
+        returns, in other processes with their next heartbeat; what they come to is ignored. Again is no harm. Takes as
+        long as a call may (15 s), and then raises DatabaseError, also where somebody has the run locked: then nothing
+        was done. Raises RunNotFoundError, MissingRightsError, ValueError, PgflowError.
+        """
+        chosen = uuid_of(run_id)
+        self._calls.database.check_process()
+        row = self._cancelling.cancel(chosen, reason)
+        self.may_have_ended([chosen])
+        return run_of(row, self)
+
+    def rerun(self, run_id: UUID | str) -> Run:
+        """A new run of the same flow, with what the run of that id was given; that one must have ended.
+
+        The input is as it is stored, to the last digit. The first messages of the new run have a header
+        `pgflow_rerun_of`, the old one's id, where the role may set it. Each call starts another one. Raises
+        RunNotFoundError, PgflowError where the run goes on or its input cannot be read, and as `start_flow`.
+        """
+        return self._reruns.again(self._rows(GIVEN, run_id)[0], self)
+
+    def rerun_all(
+        self,
+        flow: Any = None,
+        status: str = "failed",
+        since: datetime | timedelta | None = None,
+        limit: int = 1000,
+    ) -> list[Run]:
+        """As `rerun` for each run that `runs` finds, of a status that is `failed` or `completed`; the newest first.
+
+        Runs that were done again have not changed, and are found again. In batches, each of which may take as long as
+        `start_flows`: what an error says is true of the one it was met in, and its note tells how many runs were
+        started before. Raises ValueError, and as `rerun`.
+        """
+        if status not in FINISHED:
+            msg = f"status must be one of {', '.join(FINISHED)}, got {status!r}: what goes on is not done again"
+            raise ValueError(msg)
+        found = self.runs(status=status, flow=flow, since=since, limit=limit)
+        return self._reruns.all_again([run.id for run in found], self)
+
+    def details(self, run_id: UUID | str, *, payloads: bool = False) -> RunDetails:
+        """The run of that id with its steps and their tasks; input and outputs are read with `payloads` alone.
+
+        Raises RunNotFoundError, ValueError for what is no UUID, PgflowError.
+        """
+        chosen = uuid_of(run_id)
+        return self._asked(lambda conn: details_of(conn, chosen, self, payloads=payloads))
+
+    def runs(
+        self,
+        *,
+        status: str | None = None,
+        flow: Any = None,
+        since: datetime | timedelta | None = None,
+        limit: int = 100,
+        after: RunSummary | Run | UUID | str | None = None,
+    ) -> tuple[RunSummary, ...]:
+        """Runs in this database, the newest first, `limit` of them at most (1 to 10,000).
+
+        Those that are `started`, `completed` or `failed`, of a flow (object or slug), that began since then (an aware
+        datetime) or within so long (a timedelta, by the server's clock). `after` is the last run of the page before:
+        what begins meanwhile neither comes twice nor is left out. As a value it may be deleted by now; as an id it is
+        looked up, and RunNotFoundError raised. pgflow has no index on when runs began: all that match are looked at,
+        within the time limit of a call (15 s). Raises ValueError, and PgflowError.
+        """
+        slug = None if flow is None else self._resolve(flow)[0]
+        return self._asked(listing(status, slug, since, limit, after))
+
     def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> tuple[RunSummary, ...]:
         """The `limit` runs that began last, in this database, the newest first.
 
-        Waits up to `patience` seconds for the database, and as long again for its answer. Raises PgflowError.
+        Waits up to `patience` seconds for the database, and as long again for its answer. Raises ValueError as `runs`,
+        and PgflowError.
         """
         self._calls.database.check_process()
-        return self._calls.off_main(lambda: self._recent(limit, patience))
+        latest = listing(None, None, None, limit, None)
+        return self._calls.off_main(lambda: self._recent(latest, patience))
 
-    def _recent(self, limit: int, patience: float) -> tuple[RunSummary, ...]:
+    def _recent(self, latest: Callable[[Connection], T], patience: float) -> T:
         try:
-            return self._calls.database.call(
-                lambda conn: recent_runs(conn, limit, patience), patience=patience, lock=patience
-            )
+            return self._calls.database.call(latest, patience=patience, at_server=patience, lock=patience)
         except DatabaseError as error:
             raise self._calls.callers_error(error) from error
 

@@ -37,6 +37,14 @@ update pgmq.{queue} set headers = coalesce(headers, '{{}}') || %s::jsonb
 where msg_id in (select {message} from pgflow.step_tasks t where t.run_id = any(%s::uuid[]) and t.queued_at = now()
                  {of_queue})
 """
+_SET_OF_RERUNS = """
+update pgmq.{queue} q
+set headers = coalesce(q.headers, '{{}}') || %s::jsonb || pg_catalog.jsonb_build_object('pgflow_rerun_of', m.rerun_of)
+from (select {message} as msg_id, o.rerun_of
+      from unnest(%s::uuid[], %s::text[]) as o(run_id, rerun_of) join pgflow.step_tasks t on t.run_id = o.run_id
+      where t.queued_at = now() {of_queue}) m
+where q.msg_id = m.msg_id
+"""
 _OF_QUEUE = "and t.queue_name = {name}"
 # Fails where each step has a queue: the one of the flow's name, and its message of that number, are not the run's.
 _OF_FLOW = """case when (select pg_catalog.to_jsonb(f) ->> 'queue_mode'::text from pgflow.flows f
@@ -72,27 +80,32 @@ select case when (select count(*) from hidden) <> (select count(*) from new)
 
 
 @cache
-def _set(queue: str, *, of_step: bool) -> str:
+def _setting(queue: str, *, of_step: bool, reruns: bool = False) -> str:
     name = sql.Literal(queue)
     message = sql.SQL("t.message_id" if of_step else _OF_FLOW).format(name=name)
     of_queue = sql.SQL(_OF_QUEUE if of_step else "").format(name=name)
-    return sql.SQL(_SET).format(queue=sql.Identifier(f"q_{queue}"), message=message, of_queue=of_queue).as_string()
+    statement = sql.SQL(_SET_OF_RERUNS if reruns else _SET)
+    return statement.format(queue=sql.Identifier(f"q_{queue}"), message=message, of_queue=of_queue).as_string()
 
 
-def set_headers(conn: Connection, slug: str, run_ids: Sequence[UUID], headers: str) -> bool:
+def set_headers(
+    conn: Connection, slug: str, run_ids: Sequence[UUID], headers: str, rerun_of: Sequence[UUID] = ()
+) -> bool:
     """Add them, a JSON object, to the messages of runs that this transaction has started. Blocks on I/O.
 
-    Where that may not be, by a role without UPDATE say, the runs are started all the same. Whether each step of the
-    flow has a queue is returned.
+    Where each run is a `rerun_of` another, add that. Where it may not be, by a role without UPDATE say, the runs are
+    started all the same. Whether each step of the flow has a queue is returned.
     """
+    given: list[Any] = [headers, [str(run_id) for run_id in run_ids]]
+    given += [[str(run_id) for run_id in rerun_of]] if rerun_of else []
     try:
         with conn.transaction():
             found: list[Any] = conn.execute(_HAVE_HEADERS, (slug,)).fetchall()
             for queue, of_step in found:
-                conn.execute(_set(queue, of_step=of_step), (headers, [str(run_id) for run_id in run_ids]))
+                conn.execute(_setting(queue, of_step=of_step, reruns=bool(rerun_of)), given)
             return any(of_step for _, of_step in found)
     except (psycopg.DataError, psycopg.ProgrammingError) as error:
-        logger.debug("%s: no trace context on messages: %s", slug, error)
+        logger.debug("%s: no headers on messages: %s", slug, error)
         return False
 
 
@@ -129,7 +142,7 @@ def at_once(slug: str, run_ids: Sequence[str], headers: str | None, due: Due | N
     if due is not None:
         statements.append(_hiding(slug, run_ids, due))
     if headers is not None:
-        statements.append((_set(slug, of_step=False), (headers, run_ids)))
+        statements.append((_setting(slug, of_step=False), (headers, run_ids)))
     return statements
 
 

@@ -74,19 +74,23 @@ class Starts:
         *,
         due: Due | None = None,
         keyed: bool = False,
+        rerun_of: Sequence[UUID] = (),
     ) -> list[Run]:
         """All of these runs or none, each with its input as JSON; those that are there already are returned.
 
         An id that is there twice is one run, of the first of its inputs. What is started has no visible message until
-        it is `due`. A flow that is not in the database is compiled first where its definition is known. `keyed` says
-        whether the caller chose keys and no ids. Blocks on I/O. Raises UnknownFlowError, PgflowError.
+        it is `due`. Where each is a `rerun_of` another, that is told to who gets its first messages. A flow that is not
+        in the database is compiled first where its definition is known. `keyed` says whether the caller chose keys and
+        no ids. Blocks on I/O. Raises UnknownFlowError, PgflowError.
         """
         places = list(zip(run_ids, inputs, strict=True))
         first = dict(reversed(places))
         first = {run_id: first[run_id] for run_id in dict.fromkeys(run_ids)}
-        with self._observer.sending(slug, list(first)) as headers:
+        with self._observer.sending(slug, list(first), rerun_of) as trace:
+            headers = trace or ("{}" if rerun_of else None)
+            callers = connection is not None
             given = _Given(
-                client, slug, list(first.values()), list(first), headers, connection is not None, due, places, keyed
+                client, slug, list(first.values()), list(first), headers, callers, due, places, keyed, rerun_of, set()
             )
             if connection is None:
                 return self._calls.off_main(partial(self._pooled, given, definition))
@@ -145,8 +149,15 @@ class Starts:
                 if others := [place for place in given.places if place not in rows]:
                     rows |= zip(others, _found(conn, given.slug, others), strict=True)
                 return [
-                    run_of(row, given.client, committed=not given.callers, input_differs=differs)
-                    for *row, differs in (rows[place] for place in given.places)
+                    run_of(
+                        row,
+                        given.client,
+                        committed=not given.callers,
+                        input_differs=differs,
+                        found=place[0] in given.found,
+                    )
+                    for place in given.places
+                    for *row, differs in (rows[place],)
                 ]
             except psycopg.errors.UniqueViolation as error:
                 # Another call has just started one of them: the next statement sees it, unless it sees the past only.
@@ -164,7 +175,7 @@ class Starts:
         idle = conn.info.transaction_status == TransactionStatus.IDLE
         plain = given.headers is None and given.due is None
         by_itself = idle and plain and len(given.run_ids) == 1
-        one = not given.callers and len(given.run_ids) == 1 and given.slug not in self._by_steps
+        one = not (given.callers or given.rerun_of) and len(given.run_ids) == 1 and given.slug not in self._by_steps
         if one and not plain:
             rows = self._start_at_once(conn, given, parameters)
             if any(row[2] != "failed" for row in rows.values()):
@@ -184,11 +195,14 @@ class Starts:
                 some = any(row[2] == "started" for row in rows.values())
                 by_steps = hide(conn, given.slug, list(rows), given.due, some=some)
             if given.headers is not None and rows:
-                by_steps |= set_headers(conn, given.slug, list(rows), given.headers)
+                reruns = dict(zip(given.run_ids, given.rerun_of, strict=False))
+                old = [reruns[run_id] for run_id in rows if reruns]
+                by_steps |= set_headers(conn, given.slug, list(rows), given.headers, old)
             if by_steps:  # not to be tried in one round trip again, which fails
                 self._by_steps.add(given.slug)
             # Those that have failed already, of their first steps' conditions, are read again for why.
             again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
+            given.found.update(run_id for run_id in again if run_id not in rows)
             inputs = dict(zip(given.run_ids, given.inputs, strict=True))
             found = _found(conn, given.slug, [(run_id, inputs[run_id]) for run_id in again]) if again else []
             return rows | dict(zip(again, found, strict=True))
@@ -237,6 +251,10 @@ class _Given(NamedTuple):
     places: Sequence[tuple[UUID, str]]
     """What is asked for, in that order: ids and inputs, of which ids may be there twice."""
     keyed: bool
+    rerun_of: Sequence[UUID]
+    """One for each of the runs, or none."""
+    found: set[UUID]
+    """Those that were there already."""
 
 
 def unknown_flow(slug: str) -> UnknownFlowError:

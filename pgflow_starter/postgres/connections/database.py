@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from math import inf
 from typing import Any, TypeVar
@@ -73,7 +73,7 @@ class Database:
         self._server = Server(conninfo, limits=self._limits, pace=pace, budget=budget, closed_within=closed_within)
         self.redact = self._server.redact
         self._budget = budget
-        self._pools = Pools(self._server, budget=budget, pace=pace, clock=clock, doubt=self._look_at_once)
+        self._pools = Pools(self._server, budget=budget, pace=pace, clock=clock, doubt=lambda: self._prober.doubt(None))
         self._prober = Prober(
             clock,
             pace,
@@ -206,6 +206,10 @@ class Database:
             conn.used = True
             self._put(pool, conn, word)
 
+    def limited(self, conn: Session, seconds: float) -> AbstractContextManager[object]:
+        """Around a part of a block of `connection` without a limit of its own: so long for that part."""
+        return self._limits.on(conn, seconds)
+
     def _error_of_block(self, raised: psycopg.Error, seconds: float, took: float, *, given_up: bool) -> DatabaseError:
         """The error of a block, with what is known of how it came out."""
         if given_up:
@@ -284,9 +288,6 @@ class Database:
             if prober.hurried or left <= 0:
                 msg = "the starter stops" if prober.hurried else f"the database has not answered within {patience:g} s"
                 raise DatabaseError(msg, error_type="ConnectionTimeout", connection_lost=True)
-
-    def _look_at_once(self) -> None:
-        self._prober.doubt()
 
     def _interrupt(self, limit: TimeLimit) -> None:
         """Somebody wants a block to end."""

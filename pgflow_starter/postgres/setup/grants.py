@@ -23,18 +23,20 @@ _TITLES: dict[Use, str] = {
     "-- makes them all.",
     "notify": "signal_strategy='notify': having queues notify. Who has TRIGGER on a queue can have code of its own\n"
     "-- run by whoever sends to it: leave it out (--work-only) where nobody notifies, or another role sees to it.",
+    "prune": "Deleting finished runs, with what is archived of them.",
 }
 _CANNOT_LOG_IN = "select not rolcanlogin from pg_catalog.pg_roles where rolname::text = %s"
 
 
-def grants(conninfo: str, role: str, *, apply: bool = False, work_only: bool = False) -> str:
+def grants(conninfo: str, role: str, *, apply: bool = False, work_only: bool = False, prune: bool = False) -> str:
     """The script for the role, in this database as it is now; of it is carried out what the role has not yet, where
     `apply` says so, all or nothing.
 
-    `work_only`: without making flows and having queues notify. Again is no harm. Takes 20 seconds at most for each
-    statement. Raises SetupError, for an unknown role too, and DatabaseError. Safe from any thread.
+    `work_only`: without making flows and having queues notify; `prune`: with deleting finished runs. Again is no harm.
+    Takes 20 seconds at most for each statement. Raises SetupError, for an unknown role too, and DatabaseError. Safe
+    from any thread.
     """
-    uses = needs.WORK_USES if work_only else needs.ALL_USES
+    uses = (needs.WORK_USES if work_only else needs.ALL_USES) + (needs.PRUNE_USES if prune else ())
     with session(conninfo) as connection, limited(connection, 20):
         problems = take_inventory(connection).missing
         if problems:

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
-Use: TypeAlias = Literal["work", "start", "compile", "notify", "sync", "delete"]
+Use: TypeAlias = Literal["work", "start", "compile", "notify", "prune", "sync", "delete"]
 """What a right is for: a worker's work, which no worker does without; starting runs; making flows that are not stored;
-having a queue notify; changing the options of one that is stored, and deleting it, which no starter does."""
+having a queue notify; deleting finished runs; changing the options of a stored flow, and deleting it, which no starter
+does."""
 Kind: TypeAlias = Literal["DATABASE", "SCHEMA", "TABLE", "FUNCTION"]
 
 SCHEMAS: Mapping[Use, Mapping[str, str]] = {
     "work": {"pgflow": "USAGE", "pgmq": "USAGE", "realtime": "USAGE"},
     "compile": {"pgmq": "CREATE"},
+    "prune": {"pgflow": "USAGE", "pgmq": "USAGE"},
     "sync": {"pgflow": "USAGE", "pgmq": "USAGE"},
     "delete": {"pgflow": "USAGE", "pgmq": "USAGE"},
 }
@@ -40,6 +42,14 @@ TABLES: Mapping[Use, Mapping[str, str]] = {
         "pgmq.meta": "INSERT",
     },
     "notify": {"pgmq.notify_insert_throttle": "SELECT, INSERT, UPDATE, DELETE"},
+    "prune": {
+        "pgflow.flows": "SELECT",
+        "pgflow.steps": "SELECT",
+        "pgflow.runs": "SELECT, UPDATE, DELETE",
+        "pgflow.step_states": "SELECT, DELETE",
+        "pgflow.step_tasks": "SELECT, DELETE",
+        "pgflow.workers": "SELECT, UPDATE, DELETE",
+    },
     "sync": {
         "pgflow.flows": "SELECT, UPDATE",
         "pgflow.steps": "SELECT, UPDATE",
@@ -61,6 +71,7 @@ TABLES: Mapping[Use, Mapping[str, str]] = {
 QUEUE_TABLES: Mapping[Use, Mapping[str, str]] = {
     "work": {"q": "SELECT, INSERT, UPDATE, DELETE", "a": "SELECT, INSERT"},
     "notify": {"q": "TRIGGER"},
+    "prune": {"q": "SELECT, DELETE", "a": "SELECT, DELETE"},
 }
 """Of each flow's queue, by the prefix of its table: what waits, and the archive."""
 
@@ -79,16 +90,20 @@ FUNCTIONS: Mapping[Use, Sequence[str]] = {
     "start": ("pgflow.start_flow",),
     "compile": ("pgflow.create_flow", "pgflow.add_step", "pgflow.is_valid_slug"),
     "notify": ("pgmq.acquire_queue_lock", "pgmq.enable_notify_insert", "pgmq.notify_queue_listeners"),
+    "prune": (),
     "sync": (),
     "delete": ("pgmq.acquire_queue_lock", "pgmq.drop_queue", "pgflow.delete_flow_and_data"),
 }
 """Those that we call. What they call with the caller's rights is needed as well, and found in their bodies."""
 
 ALL_USES: tuple[Use, ...] = ("work", "start", "compile", "notify")
-"""All that starters do."""
+"""All that starters do, but for those that prune."""
 
 WORK_USES: tuple[Use, ...] = ("work", "start")
 """Without those that let a role have code of its own run by others: in functions of pgmq's schema, in triggers."""
+
+PRUNE_USES: tuple[Use, ...] = ("prune",)
+"""Of whoever deletes finished runs, a worker or not."""
 
 
 def _all_of(use: Use) -> set[tuple[Use, str, str]]:

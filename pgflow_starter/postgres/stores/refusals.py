@@ -25,12 +25,12 @@ MENTIONED = 3
 """Objects that one message names; `db grant` names them all."""
 
 
-def refuse_missing(conn: Connection, lacking: Sequence[Right]) -> None:
-    """Raise MissingRightsError naming them and what mends them, where there are some."""
+def refuse_missing(conn: Connection, lacking: Sequence[Right], *, prune: bool = False) -> None:
+    """Raise MissingRightsError naming them and what mends them, where there are some; those of who prunes, or works."""
     if lacking:
         role = rights.role_of(conn)
         assert role is not None
-        raise MissingRightsError(missing_text(lacking, *role))
+        raise MissingRightsError(missing_text(lacking, *role, prune=prune))
 
 
 def refuse_denied(conn: Connection, error: psycopg.Error, uses: Sequence[Use], slug: str | None) -> NoReturn:
@@ -58,12 +58,13 @@ def _is_stored(conn: Connection, slug: str | None) -> bool:
         return True
 
 
-def missing_text(lacking: Sequence[Right], name: str, quoted: str) -> str:
+def missing_text(lacking: Sequence[Right], name: str, quoted: str, *, prune: bool = False) -> str:
     """In one line: what is missing for the role, and the statements that mend it."""
     problems = problems_of(lacking, name, quoted)
     more = len(problems) - MENTIONED
     rest = [f"and {more} more such"] if more > 0 else []
-    hint = f"(all that a worker needs: pgflow-starter db grant {one_line(quoted)})"
+    whose, flag = ("pruning", " --prune") if prune else ("a worker", "")
+    hint = f"(all that {whose} needs: pgflow-starter db grant {one_line(quoted)}{flag})"
     return f"{'; '.join([*problems[:MENTIONED], *rest])} {hint}"
 
 

@@ -1,0 +1,82 @@
+"""What a client does to be rid of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from typing import NamedTuple
+from uuid import UUID
+
+from pgflow_starter.core.retention import Retention
+from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
+from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.run import FINISHED
+from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.forgetting import due, forget_run, pruning
+
+DELETE_ANSWERS = 4
+"""Times as long as a server may be silent that one run takes at most, which may have many tasks."""
+
+COUNT_ANSWERS = 20
+"""The same of counting, which reads all runs."""
+
+
+class Pruned(NamedTuple):
+    """How many runs were deleted. `left`: others that somebody had locked; None where another process prunes."""
+
+    deleted: int
+    left: int | None
+
+
+def count_due(calls: Calls, retention: Retention) -> dict[str, int]:
+    """How many runs are older than they are kept, by status. Blocks on I/O, for minutes at most; raises PgflowError."""
+    return calls.resending(partial(due, retention=retention), answers=COUNT_ANSWERS)
+
+
+def delete_run(calls: Calls, run_id: UUID) -> None:
+    """As `Client.delete`."""
+    calls.database.check_process()
+    tried = False
+
+    def delete(conn: Connection) -> None:
+        nonlocal tried
+        again, tried = tried, True
+        status = forget_run(conn, str(run_id))
+        if status is None and not again:  # else the first try, of which nothing was heard, may have done it
+            raise RunNotFoundError(f"there is no run {run_id}")
+        if status is not None and status not in FINISHED:
+            msg = f"run {run_id} is not finished, but {status}: only finished runs are deleted, cancel it first"
+            raise PgflowError(msg)
+
+    calls.off_main(lambda: calls.resending(delete, answers=DELETE_ANSWERS))
+
+
+def prune_runs(
+    calls: Calls, retention: Retention, limit: int | None = None, told: Callable[[int], object] = lambda _: None
+) -> Pruned:
+    """As `Client.prune`; `told` is called with each batch's number of runs, on whatever thread."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        msg = f"limit must be an int from 1, or None, got {limit!r}"
+        raise ValueError(msg)
+    calls.database.check_process()
+    wanted = True
+
+    def prune() -> Pruned:
+        deleted = 0
+        with closing(pruning(calls.database, retention, limit)) as steps:
+            while wanted:
+                try:
+                    count = next(steps)
+                except StopIteration as end:
+                    return Pruned(deleted, end.value)
+                except DatabaseError as error:
+                    raise calls.callers_error(error) from error
+                deleted += count
+                told(count)
+        return Pruned(deleted, 0)
+
+    try:
+        return calls.off_main(prune)
+    finally:
+        wanted = False  # whoever was interrupted: nobody goes on on that thread
