@@ -45,7 +45,7 @@ class NotInstalledError(PermanentError):
 
 
 class MissingRightsError(PermanentError):
-    """The role may not do in the database what a worker, a call or a command has to; the message says what mends it."""
+    """The role may not do what a worker, a call or a command has to; the message names what mends it."""
 
 
 class ListenUnsupportedError(PermanentError):
