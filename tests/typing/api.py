@@ -71,6 +71,8 @@ async def a_users_coroutine(client: pgflow.PgflowClient) -> None:
     assert_type(await run.steps(), tuple[pgflow.StepRun, ...])
     assert_type(await client.aio.enqueue_many("mail", ["a"]), list[pgflow.AioRun])
     assert_type(await client.aio.recent_runs(5, patience=1.0), tuple[pgflow.RunSummary, ...])
+    assert_type((await client.aio.details(run.id)).run, pgflow.AioRun)
+    assert_type(client.details(run.id).run, pgflow.Run)
     await client.aio.run(1)  # type: ignore[arg-type]
     await client.aio.enqueue(mail, priority=7)  # type: ignore[call-arg]
 
