@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from pgflow_starter.core.backoff import Backoff
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
+    from pgflow_starter.core.keys import run_id_of
     from pgflow_starter.core.phases import Phase, SignalStrategy
     from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.runs import RunSummary, StepSummary
+    from pgflow_starter.core.schedule import CatchUp, Schedule
+    from pgflow_starter.core.snooze import Snooze
     from pgflow_starter.core.state import (
         ChildInfo,
         ErrorClass,
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
         ModuleStatus,
         ModuleType,
         Outage,
+        ScheduleResult,
+        ScheduleState,
         StarterStatus,
         WorkerState,
     )
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
         PermanentError,
         PgflowError,
         PhaseTimeoutError,
+        RunFailedError,
         RunNotFoundError,
         SetupError,
         ShapeMismatchError,
@@ -51,6 +57,9 @@ if TYPE_CHECKING:
         UnknownFlowError,
     )
     from pgflow_starter.modules.module_actor import ModuleActor
+    from pgflow_starter.postgres.client.aio import AioClient
+    from pgflow_starter.postgres.client.aio_run import AioRun
+    from pgflow_starter.postgres.client.details import RunDetails, TaskRun
     from pgflow_starter.postgres.client.run import Run
     from pgflow_starter.postgres.client.steps import StepRun
     from pgflow_starter.starter.child import child_spec, starter_of
@@ -66,7 +75,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AioClient",
+    "AioRun",
     "Backoff",
+    "CatchUp",
     "ChildInfo",
     "DatabaseError",
     "DefinitionError",
@@ -95,12 +107,18 @@ __all__ = [
     "PhaseTimeoutError",
     "Retention",
     "Run",
+    "RunDetails",
+    "RunFailedError",
     "RunNotFoundError",
     "RunSummary",
+    "Schedule",
+    "ScheduleResult",
+    "ScheduleState",
     "SetupError",
     "ShapeMismatchError",
     "SignalStrategy",
     "SlugTakenError",
+    "Snooze",
     "Starter",
     "StarterActor",
     "StarterProxy",
@@ -113,6 +131,7 @@ __all__ = [
     "StepSummary",
     "SupervisorActor",
     "TaskContext",
+    "TaskRun",
     "TransientError",
     "Trouble",
     "TroubleKind",
@@ -121,6 +140,7 @@ __all__ = [
     "WorkerState",
     "child_spec",
     "job",
+    "run_id_of",
     "start",
     "starter_of",
 ]
@@ -129,12 +149,20 @@ __all__ = [
 # little, and what only starts runs no starter. The driver first of the larger ones: it imports a lot, and deep within
 # our own imports that takes 10 ms more, for there the interpreter's stack grows with many a single call.
 _BY_THEMSELVES = {
+    "AioClient": "postgres.client.aio",
+    "AioRun": "postgres.client.aio_run",
+    "CatchUp": "core.schedule",
     "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",
+    "RunDetails": "postgres.client.details",
     "RunSummary": "core.runs",
+    "Schedule": "core.schedule",
+    "Snooze": "core.snooze",
     "StepRun": "postgres.client.steps",
     "StepSummary": "core.runs",
+    "TaskRun": "postgres.client.details",
+    "run_id_of": "core.keys",
 }
 _HOMES = (
     "errors",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
@@ -84,11 +84,23 @@ class ListenObserver(Protocol):
         """It is listening again."""
 
 
+class ScheduleObserver(Protocol):
+    """Watches schedules. Must be quick and never raise into them; called on the scheduler's thread."""
+
+    def tick_started(self, name: str, late: float) -> None:
+        """A run of the schedule was started, `late` seconds after its time."""
+
+
 class MessageObserver(Protocol):
     """Watches messages. Must be quick and never raise by itself; called from many threads."""
 
-    def sending(self, queue: str, run_ids: Sequence[UUID]) -> AbstractContextManager[str | None]:
-        """Around starting these runs; the headers for their messages, a JSON object, where they shall have some."""
+    def sending(
+        self, queue: str, run_ids: Sequence[UUID], rerun_of: Sequence[UUID] = ()
+    ) -> AbstractContextManager[str | None]:
+        """Around starting these runs, each a `rerun_of` another perhaps.
+
+        The headers for their messages, a JSON object, where they shall have some.
+        """
 
     def woken(self, queue: str) -> None:
         """The queue's worker was told that there may be messages."""
@@ -136,6 +148,13 @@ class FlowStore(Protocol):
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify, at most every `throttle_ms` milliseconds (0: every one)."""
+
+
+class Heard(NamedTuple):
+    """What a heartbeat heard: the workers that pgflow wants to stop, and the runs that have ended."""
+
+    deprecated: Collection[UUID] = ()
+    ended: Collection[UUID] = ()
 
 
 class TaskStore(Protocol):
@@ -188,8 +207,8 @@ class TaskStore(Protocol):
         among them.
         """
 
-    def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
-        """Say that the workers are alive; those that pgflow wants to stop are returned."""
+    def heartbeat(self, workers: Sequence[UUID], runs: Collection[UUID] = ()) -> Heard:
+        """Say that the workers are alive, and hear of them, and of these runs, some of whose tasks are under way."""
 
     def keep_young(self, workers: Sequence[UUID]) -> None:
         """See to it that nobody who goes by the age of tasks takes those of these workers."""

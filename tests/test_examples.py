@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
+import pgflow_starter as pgflow
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.support.databases import fresh_database
 from tests.support.programs import ROOT, finished, read_until, running
+from tests.support.starters import echo_job
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -90,6 +97,36 @@ def test_jobs_are_spread_over_two_databases(database: str, server: EmbeddedPostg
                 runs = conn.execute("select count(*) from pgflow.runs where status = 'completed'").fetchone()
             assert runs is not None
             assert runs[0] > 0
+
+
+def test_the_fastapi_application_enqueues_waits_and_ends_in_order(database: str) -> None:
+    with pgflow.PgflowClient(database) as client:
+        unserved = client.enqueue(echo_job("unserved")).id
+    serve = ("-m", "uvicorn", "fastapi_app:app", "--port", "0", "--no-access-log")
+    with running(*serve, env={"PGFLOW_DSN": database, "PYTHONUNBUFFERED": "1"}, cwd=ROOT / "examples") as server:
+        said = read_until(server.stderr, "running on http://127.0.0.1:")
+        at = said.rpartition("running on ")[2].partition(" ")[0]
+        _, made = _asked(f"{at}/reports?title=May&seconds=0.2", method="POST")
+        assert _asked(f"{at}/reports/{made['run']}?patience=30") == (
+            200,
+            {"status": "completed", "result": {"title": "May"}, "error": None},
+        )
+        assert _asked(f"{at}/reports/{unserved}") == (200, {"status": "started", "result": None, "error": None})
+        assert _asked(f"{at}/reports/{UUID(int=1)}") == (404, {"error": f"there is no run {UUID(int=1)}"})
+        assert _asked(f"{at}/healthz")[0] == 200
+        server.send_signal(signal.SIGTERM)
+        _, errors = server.communicate()
+    assert "Traceback" not in errors
+    assert "Finished server process" in errors
+
+
+def _asked(url: str, method: str = "GET") -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=60) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)

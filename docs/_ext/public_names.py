@@ -12,7 +12,17 @@ import pgflow_starter.testing
 import pgflow_starter.web
 
 _MADE_BY_US = (
-    {"Starter", "StarterProxy", "Job", "Run", "ModuleActor", "StarterActor", "SupervisorActor"}  # pgflow_starter
+    {
+        "Starter",
+        "StarterProxy",
+        "Job",
+        "Run",
+        "AioClient",
+        "AioRun",
+        "ModuleActor",
+        "StarterActor",
+        "SupervisorActor",
+    }  # pgflow_starter
     | {"Server", "Application"}  # pgflow_starter.web
 )
 """Classes that nobody else makes: how is no part of what they promise."""

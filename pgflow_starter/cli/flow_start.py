@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,21 @@ from uuid import UUID, uuid4
 import click
 
 from pgflow_starter.cli.busy import busy
+from pgflow_starter.cli.clients import client_on
+from pgflow_starter.cli.durations import Duration
 from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.flow_start_view import RunView, run_view
 from pgflow_starter.cli.options import checked, dsn_option, json_line, json_option, option
+from pgflow_starter.cli.run_data import run_data
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.json_ready import json_ready
+from pgflow_starter.core.due import due_of
+from pgflow_starter.core.keys import run_id_of
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.run import Run
 from pgflow_starter.starter.client import PgflowClient
-
-PATIENCE = 10.0
-"""Seconds that the start waits for the database's answer, yes or no."""
 
 GLANCE = 1.0
 """Seconds that a look at the steps may wait for it."""
@@ -49,6 +51,17 @@ def _seconds(value: str) -> float:
     return seconds
 
 
+def _moment(value: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ValueError(f"{value!r} is not a time with its offset from UTC; write 2026-12-24T18:00+01:00, or ...Z")
+    due_of(None, at)
+    return at
+
+
 @click.command(short_help="Start a run of a flow or job, and wait for its output.")
 @click.argument("slug", metavar="SLUG")
 @click.argument("given", metavar="JSON")
@@ -66,8 +79,21 @@ def _seconds(value: str) -> float:
     type=click.UUID,
     help="The run's id, chosen by you: where that run is there already, nothing is started and it is told.",
 )
+@option("--key", help="What the run is about: a run that was started with the same key is told, and none started.")
+@option("--delay", type=Duration(), metavar="DURATION", help="Begin after so long: 30 (seconds), 30s, 15m, 12h, 30d.")
+@option("--at", callback=checked(_moment), metavar="ISO8601", help="Begin at that time: 2026-12-24T18:00+01:00.")
 @json_option
-def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | None, as_json: bool) -> None:
+def start(
+    slug: str,
+    given: str,
+    dsn: str,
+    wait: float | None,
+    run_id: UUID | None,
+    key: str | None,
+    delay: timedelta | None,
+    at: datetime | None,
+    as_json: bool,
+) -> None:
     """Start a run of the flow or job SLUG with the input JSON ('-': standard input, '@FILE': a file).
 
     The run's id goes to standard output, then, with --wait, its output; how its steps stand goes to standard error
@@ -84,32 +110,46 @@ def start(slug: str, given: str, dsn: str, wait: float | None, run_id: UUID | No
     \b
     Example:
       pgflow-starter flow start order '{"order_id": 7}' --wait 30
-      pgflow-starter flow start send_email @message.json --run-id 5b0d… --json
+      pgflow-starter flow start send_email @message.json --key welcome-7 --delay 15m --json
     """
     value = _json(given)
+    if delay is not None and at is not None:
+        raise click.UsageError("give --delay or --at, not both")
     # Chosen here, for it has to be told also where the answer does not come.
-    run_id = run_id or uuid4()
-    # What is wrong is told once, as the command's own error.
-    for name in ("pgflow_starter", "psycopg"):
-        logging.getLogger(name).addHandler(logging.NullHandler())
-    with handled() as signals, PgflowClient(dsn, patience=PATIENCE) as client:
-        run = _started(client, slug, value, run_id, signals)
+    run_id = _chosen(slug, run_id, key)
+    seconds = None if delay is None else delay.total_seconds()
+    with handled() as signals, client_on(dsn) as client:
+        run = _started(partial(client.start_flow, slug, value, run_id=run_id, delay=seconds, at=at), run_id, signals)
+        if run.input_differs:
+            click.echo(f"Note: run {run_id} was started before, with another input", err=True)
         if not as_json:
             click.echo(str(run.id))
         waited = None if wait is None else _finished(run, wait, dsn, signals)
     if as_json:
-        click.echo(json_line(_run_fields(waited or run)))
+        click.echo(json_line({**run_data(waited or run), "input_differs": run.input_differs}))
     elif waited is not None and waited.status == "completed":
         click.echo(json_line(waited.output))
     if waited is not None:
         _end(waited, wait)
 
 
-def _started(client: PgflowClient, slug: str, value: Any, run_id: UUID, signals: Signals) -> Run:
+def _chosen(slug: str, run_id: UUID | None, key: str | None) -> UUID:
+    """The run's id. Raises UsageError."""
+    if key is None:
+        return run_id or uuid4()
+    if run_id is not None:
+        raise click.UsageError("give --key or --run-id, not both")
+    try:
+        return run_id_of(slug, key)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _started(start: Callable[[], Run], run_id: UUID, signals: Signals) -> Run:
     """The run, which is there now. Raises PgflowError, UsageError, Interrupted."""
     try:
         with busy("asking the database"):
-            return signals.aside(partial(client.start_flow, slug, value, run_id=run_id))
+            return signals.aside(start)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     except Interrupted:
@@ -142,7 +182,7 @@ def _finished(run: Run, seconds: float, dsn: str, signals: Signals) -> Run:
     deadline = clock.monotonic() + seconds
     try:
         # A client of its own for the looks, for they shall not wait as long as the start may.
-        with PgflowClient(dsn, patience=GLANCE) as glancing, run_view(run, clock) as view:
+        with client_on(dsn, GLANCE) as glancing, run_view(run, clock) as view:
             while True:
                 left = deadline - clock.monotonic()
                 try:
@@ -161,11 +201,6 @@ def _look(client: PgflowClient, run: Run, view: RunView, signals: Signals) -> No
         view.show(signals.aside(partial(client.steps, run.id)))
     except DatabaseError as error:
         view.away(one_line(str(error)))
-
-
-def _run_fields(run: Run) -> dict[str, Any]:
-    names = ("id", "flow_slug", "status", "input", "output", "error", "started_at", "ended_at", "notes")
-    return {name: json_ready(getattr(run, name)) for name in names}
 
 
 def _end(run: Run, wait: float | None) -> None:

@@ -12,12 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pgflow_starter.cli.options import TimedLines, live_on, stderr_console
+from pgflow_starter.cli.telling import RUN_COLOURS, tasks_done
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.text import one_line
 from pgflow_starter.postgres.client.run import Run
 from pgflow_starter.postgres.client.steps import StepRun
-
-_COLOURS = {"created": "cyan", "started": "yellow", "completed": "green", "failed": "red"}
 
 
 @contextmanager
@@ -52,14 +51,13 @@ def _table(steps: Sequence[StepRun]) -> Table:
     for step in steps:
         began, ended = step.started_at, step.ended_at
         took = "" if began is None or ended is None else f"{(ended - began).total_seconds():.1f} s"
-        table.add_row(Text(step.slug), Text(step.status, style=_COLOURS.get(step.status, "")), _done(step), took)
+        table.add_row(
+            Text(step.slug),
+            Text(step.status, style=RUN_COLOURS.get(step.status, "")),
+            tasks_done(step.tasks, step.remaining),
+            took,
+        )
     return table
-
-
-def _done(step: StepRun) -> str:
-    if step.tasks is None or step.remaining is None:
-        return ""
-    return f"{step.tasks - step.remaining} of {step.tasks}"
 
 
 class _Lines(TimedLines):
@@ -69,7 +67,7 @@ class _Lines(TimedLines):
 
     def show(self, steps: Sequence[StepRun]) -> None:
         for step in steps:
-            done = _done(step)
+            done = tasks_done(step.tasks, step.remaining)
             self._tell(step.slug, f"{step.slug}: {step.status}" + (f", {done} tasks done" if done else ""))
         self._last.pop("", None)
 

@@ -75,6 +75,12 @@ dsn_option = option(
 json_option = option("--json", "as_json", is_flag=True, help="Print it as JSON instead.")
 
 
+def seconds_option(name: str, default: float, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """An option for a while, up to an hour."""
+    within = Seconds(0.1, 3600)
+    return option(name, type=within, default=default, show_default=True, metavar="SECONDS", help=help)
+
+
 def setting_option(written: str, name: str, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add an option for one of the settings of `start`, a number, with its default and its bounds."""
     default = getattr(Settings(), name)

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import click
 
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
-from pgflow_starter.cli.options import Seconds, checked, flag, json_line, json_option, option, stdout_console
+from pgflow_starter.cli.options import checked, flag, json_line, json_option, seconds_option, stdout_console
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.status_answer import Answer
 from pgflow_starter.cli.status_url import StatusUrl, parse
@@ -23,17 +22,15 @@ HERE = "127.0.0.1:8080"
 """Where a starter is asked when nothing says where."""
 
 
-def _seconds_option(name: str, default: float, help: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    within = Seconds(0.1, 3600)
-    return option(name, type=within, default=default, show_default=True, metavar="SECONDS", help=help)
+timeout_option = seconds_option("--timeout", 5.0, "Longest wait for an answer.")
 
 
 @click.command(short_help="A table of what a running starter says of itself.")
 @click.argument("url", metavar="URL", envvar="PGFLOW_URL", default=HERE, callback=checked(parse))
 @json_option
 @flag("--watch", "Ask again and again, until Ctrl-C: a live table on a terminal, a line for each change elsewhere.")
-@_seconds_option("--interval", 1.0, "From one question of --watch to the next.")
-@_seconds_option("--timeout", 5.0, "Longest wait for an answer.")
+@seconds_option("--interval", 1.0, "From one question of --watch to the next.")
+@timeout_option
 def status(url: StatusUrl, as_json: bool, watch: bool, interval: float, timeout: float) -> None:
     """Ask a running starter, at the URL of its page or of its /status, where its modules and workers stand.
 

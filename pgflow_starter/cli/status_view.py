@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -16,7 +15,7 @@ from pgflow_starter.cli.module_table import module_error, module_table
 from pgflow_starter.cli.options import TimedLines, live_on
 from pgflow_starter.cli.status_answer import Answer, WorkerLine
 from pgflow_starter.cli.status_url import StatusUrl
-from pgflow_starter.cli.telling import StatusChanges, module_line
+from pgflow_starter.cli.telling import StatusChanges, lasting, module_line
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import FastLaneState, StarterStatus
 from pgflow_starter.core.text import one_line
@@ -38,7 +37,7 @@ def picture(url: StatusUrl, answer: Answer) -> RenderableType:
         return Text.assemble(f"{url}: ", ("the starter has ended", "red"), f", {answer.ended}")
     parts: list[RenderableType] = [_headline(url, status, answer)]
     if status.outage is not None:
-        since = _lasting(status.outage.since, answer.now)
+        since = lasting(status.outage.since, answer.now)
         parts.append(Text(f"the database is away for {since}: {one_line(status.outage.reason)}", style="yellow"))
     if status.fast_lane is not None:
         parts.append(Text(_fast_lane(status.fast_lane)))
@@ -67,7 +66,7 @@ def _trouble(worker: WorkerLine) -> str:
 
 def _headline(url: StatusUrl, status: StarterStatus, answer: Answer) -> Text:
     line = Text(_words(url, status), style="green" if answer.well else "red")
-    line.append(f", started {_lasting(status.started_at, answer.now)} ago", style="default")
+    line.append(f", started {lasting(status.started_at, answer.now)} ago", style="default")
     return line
 
 
@@ -84,14 +83,6 @@ def _worker_table(workers: Sequence[WorkerLine]) -> Table:
         numbers = (f"{w.running} of {w.slots}", f"{w.completed:,}", f"{w.failed:,}", f"{w.unwritten:,}")
         table.add_row(Text(w.slug), state, *numbers)
     return table
-
-
-def _lasting(since: datetime, now: datetime) -> str:
-    seconds = max(0.0, (now - since).total_seconds())
-    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds // unit:.0f} {name}"
-    return f"{seconds:.0f} s"
 
 
 class _LiveTable:

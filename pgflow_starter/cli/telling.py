@@ -1,10 +1,20 @@
-"""Module states as sentences, and which of them are news."""
+"""Module states as sentences, and which of them are news; times and texts, as a person is told of them."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
+
+RUN_COLOURS = {
+    "created": "cyan",
+    "queued": "cyan",
+    "started": "yellow",
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "red",
+}
+"""Of the statuses that runs, steps and tasks may have."""
 
 
 class StatusChanges:
@@ -41,6 +51,20 @@ def module_line(state: ModuleState, now: datetime) -> str:
 def visible(text: str) -> str:
     """The text without what would move a terminal's cursor or change its colours: it may be anybody's."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def lasting(since: datetime, now: datetime) -> str:
+    """How long it was, in the largest unit of which there are two."""
+    seconds = max(0.0, (now - since).total_seconds())
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def tasks_done(tasks: int | None, remaining: int | None) -> str:
+    """How many of a step's tasks are done; nothing while that is not known."""
+    return "" if tasks is None or remaining is None else f"{tasks - remaining} of {tasks}"
 
 
 def until(moment: datetime, now: datetime) -> str:

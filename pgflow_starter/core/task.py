@@ -92,12 +92,12 @@ class Barred(NamedTuple):
 class Claimed(NamedTuple):
     """What a claim came to: how many messages were read, and the tasks of those that there was something to do for.
 
-    `visible_in` is in how many seconds the next message becomes visible, where none was and one will be. `nobodys`
-    messages had no task to be started and are left alone for a while, `refused` says of which message, and why, the
-    task could not be; of `locked` ones it is queued, and somebody has it locked. `hidden` names the tables of which row
-    level security hides rows for certain, where that is why none was, `veiled` those of which it may hide some.
-    Tasks of the `unknown` steps, which the worker's code does not have, were given back. `queue` is the one of a step
-    that this is said of, where each step has one; then, too, steps may be `barred`.
+    `visible_in` is in how many seconds the next message becomes visible, or may, where the claim was not full.
+    `nobodys` messages had no task to be started and are left alone for a while, `refused` says of which message, and
+    why, the task could not be; of `locked` ones it is queued, and somebody has it locked. `hidden` names the tables of
+    which row level security hides rows for certain, where that is why none was, `veiled` those of which it may hide
+    some. Tasks of the `unknown` steps, which the worker's code does not have, were given back. `queue` is the one of a
+    step that this is said of, where each step has one; then, too, steps may be `barred`.
     """
 
     read: int
@@ -131,7 +131,7 @@ class Claimed(NamedTuple):
 
 
 class OutcomeKind(StrEnum):
-    """How a task ended: pgflow's `complete_task`, its `fail_task`, or failed with no attempt left.
+    """How a task ended: pgflow's `complete_task`, its `fail_task`, or failed with no attempt left; or not: later.
 
     What pgflow ignored when it was written, for the task was no more to be ended, is `IGNORED` from then on.
     """
@@ -139,6 +139,7 @@ class OutcomeKind(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     FAILED_FOR_GOOD = "failed_for_good"
+    SNOOZED = "snoozed"
     IGNORED = "ignored"
 
 
@@ -169,13 +170,17 @@ class Ignored(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a task: its output as JSON text, or the error's type and the text that is stored with it."""
+    """What became of a task: its output as JSON text, or the error's type and the text that is stored with it.
+
+    One that snoozes is visible again at `until`, on the monotonic clock.
+    """
 
     task: Task
     kind: OutcomeKind
     output_json: str = "null"
     error: str = ""
     error_type: str = ""
+    until: float = 0.0
 
 
 class Settled(list[Outcome]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.postgres.client.aio import AioClient
 from pgflow_starter.postgres.client.client import Client
 from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.providers import Providers
@@ -22,3 +23,8 @@ class PgflowClient(Client):
     def __init__(self, conninfo: str, *, patience: float = 30.0, tracer_provider: Any = None) -> None:
         clock = SystemClock()
         super().__init__(conninfo, OtelMessages(Providers(clock, tracer_provider), clock), clock, patience=patience)
+
+    @property
+    def aio(self) -> AioClient:
+        """The same calls as coroutines."""
+        return AioClient(self, self._coroutines)

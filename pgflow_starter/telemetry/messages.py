@@ -45,9 +45,11 @@ class OtelMessages:
         self._providers = providers
         self._clock = clock
 
-    def sending(self, queue: str, run_ids: Sequence[UUID]) -> AbstractContextManager[str | None]:
+    def sending(
+        self, queue: str, run_ids: Sequence[UUID], rerun_of: Sequence[UUID] = ()
+    ) -> AbstractContextManager[str | None]:
         """A span around it, current meanwhile, and its context as headers; None where nobody traces."""
-        return self._sending(queue, run_ids) if self._providers.traces else _no_headers
+        return self._sending(queue, run_ids, rerun_of) if self._providers.traces else _no_headers
 
     def woken(self, queue: str) -> None:
         """Counted."""
@@ -71,13 +73,15 @@ class OtelMessages:
         return Processing(self._providers, self._clock, task, received) if heard else _nobody
 
     @contextmanager
-    def _sending(self, queue: str, run_ids: Sequence[UUID]) -> Iterator[str | None]:
+    def _sending(self, queue: str, run_ids: Sequence[UUID], rerun_of: Sequence[UUID]) -> Iterator[str | None]:
         span: Span = trace.INVALID_SPAN
         headers: str | None = None
         with self._providers.guard:
             span = self._providers.tracer.start_span(
                 names.SPAN_SEND.format(queue), None, SpanKind.PRODUCER, {**facts(queue, "send"), **_runs(run_ids)}
             )
+            if len(rerun_of) == 1:
+                span.set_attribute(names.RERUN_OF, str(rerun_of[0]))
             headers = _headers_of(span)
         token = attach(trace.set_span_in_context(span)) if headers is not None else None
         try:

@@ -149,6 +149,6 @@ def _measured(task: Task, outcome: Outcome | None) -> dict[str, Any]:
         names.MESSAGING_OPERATION_NAME: "process",
         names.STEP: task.step_slug,
     }
-    if outcome is not None and outcome.kind is not OutcomeKind.COMPLETED:
+    if outcome is not None and outcome.kind not in (OutcomeKind.COMPLETED, OutcomeKind.SNOOZED):
         measured[names.ERROR_TYPE] = outcome.error_type
     return measured

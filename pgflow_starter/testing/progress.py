@@ -11,7 +11,7 @@ from pgflow_starter.testing.result import StepRun, TaskRun
 
 @dataclass(slots=True)
 class TaskProgress:
-    """One task; `started_at` has the virtual time of each attempt."""
+    """One task; `started_at` has the virtual time of each attempt, the last of those that snoozed within it."""
 
     step: StepProgress
     index: int
@@ -20,7 +20,8 @@ class TaskProgress:
     status: str = "queued"
     output: str | None = None
     errors: list[str] = field(default_factory=list)
-    started_at: list[int] = field(default_factory=list)
+    started_at: list[float] = field(default_factory=list)
+    snoozes: int = 0
 
     def as_task_run(self) -> TaskRun:
         """The task as it is now."""

@@ -15,18 +15,19 @@ class TaskRun:
     """One task. `status` is `completed`, `failed`, or `queued` where the run failed, or the step was skipped, before.
 
     `started_at` says for each attempt when it began, in seconds since the run's start: what a database would have had
-    it wait. `errors` holds the text of each attempt that failed, the last one being what pgflow stores.
+    it wait; of one that snoozed, when it began again. `errors` holds the text of each attempt that failed, the last one
+    being what pgflow stores.
     """
 
     index: int
     status: str
     output: Any
     errors: tuple[str, ...]
-    started_at: tuple[int, ...]
+    started_at: tuple[float, ...]
 
     @property
     def attempts(self) -> int:
-        """How many times the handler was called."""
+        """How many times the handler was called, but for calls that snoozed."""
         return len(self.started_at)
 
 

@@ -11,26 +11,31 @@ from uuid import uuid4
 from pgflow_starter.core.definition import FlowDefinition, StepKind
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.core.task import LazyJson, OutcomeKind, Task
-from pgflow_starter.errors import DatabaseError
+from pgflow_starter.errors import DatabaseError, PgflowError
 from pgflow_starter.testing.attempts import Attempts
 from pgflow_starter.testing.containment import is_met
 from pgflow_starter.testing.jsonb import object_of, stored, type_of
 from pgflow_starter.testing.progress import StepProgress, TaskProgress
 from pgflow_starter.testing.result import FlowRun
 
+MOST_SNOOZES = 1000
+"""Times that one task may snooze."""
+
 
 def run_flow(flow: Any, input: Any = None) -> FlowRun:
     """Run a flow or job (the object, or a dotted path) in this thread, without a database; the finished run.
 
     It goes by the rules of pgflow's SQL core, of the newer ones where steps have conditions, one task at a time in the
-    order of their messages, and each handler gets what a worker would give it. Retries and `start_delay` are not waited
-    for: see `TaskRun.started_at`. A step's timeout sets `ctx.deadline`, but is not enforced. What handlers raise fails
-    the task as it does in a worker and comes back in the result, except for KeyboardInterrupt and pytest's own
-    outcomes, which are raised.
+    order of their messages, and each handler gets what a worker would give it. Retries, `start_delay` and `Snooze` are
+    not waited for: see `TaskRun.started_at`. A step's timeout sets `ctx.deadline`, but is not enforced. What handlers
+    raise fails the task as it does in a worker and comes back in the result, except for KeyboardInterrupt and pytest's
+    own outcomes, which are raised.
 
     Raises DefinitionError for what is no flow, ValueError for an input that is no JSON, DatabaseError as the client
-    does for an input that is no array where a map goes over it. Safe from any thread.
+    does for an input that is no array where a map goes over it, PgflowError for a task that snoozes a thousand times.
+    Safe from any thread.
     """
     definition = definition_of(flow)
     return _Runner(definition, to_json(input, "input")).run()
@@ -47,9 +52,9 @@ class _Runner:
         self._flow_input = json.dumps(stored(input))  # as the database would write it
         self._steps = {step.slug: StepProgress(step) for step in definition.steps}
         # (when it is visible, message id, task): the time is virtual, in seconds.
-        self._queue: list[tuple[int, int, TaskProgress]] = []
+        self._queue: list[tuple[float, int, TaskProgress]] = []
         self._sent = 0
-        self._now = 0
+        self._now: float = 0
         self._error: str | None = None
         self._exception: BaseException | None = None
 
@@ -144,7 +149,7 @@ class _Runner:
             array = array.get(slug, [])
         return [to_json(element) for element in array]
 
-    def _send(self, task: TaskProgress, delay: int) -> None:
+    def _send(self, task: TaskProgress, delay: float) -> None:
         heapq.heappush(self._queue, (self._now + delay, task.msg_id, task))
 
     def _attempt(self, task: TaskProgress) -> None:
@@ -153,12 +158,25 @@ class _Runner:
         if outcome.kind is OutcomeKind.COMPLETED:
             self._complete(task, outcome.output_json)
             return
+        if outcome.kind is OutcomeKind.SNOOZED:
+            self._snooze(task)
+            return
         task.errors.append(outcome.error)
         attempts, base_delay = self._definition.retries_of(task.step.definition)
         if outcome.kind is OutcomeKind.FAILED and len(task.started_at) < attempts:
             self._send(task, base_delay * 2 ** len(task.started_at))
         else:
             self._exhausted(task)
+
+    def _snooze(self, task: TaskProgress) -> None:
+        task.started_at.pop()
+        task.snoozes += 1
+        if task.snoozes >= MOST_SNOOZES:
+            which = f"step {task.step.definition.slug!r} of flow {self._definition.slug!r}, task {task.index}"
+            msg = f"{which}, has snoozed {MOST_SNOOZES} times: in run_flow no time passes that it could wait for"
+            raise PgflowError(msg)
+        assert isinstance(self._attempts.raised, Snooze)
+        self._send(task, self._attempts.raised.seconds)
 
     def _as_claimed(self, task: TaskProgress) -> Task:
         """The task as a worker claims it: nothing in it is shared with another."""

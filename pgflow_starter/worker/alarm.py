@@ -30,10 +30,10 @@ class Alarm:
         with self._lock:
             if at >= self._at:
                 return
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._timers.after(at - self._clock.monotonic(), self._rings)
+            former, self._timer = self._timer, self._timers.after(at - self._clock.monotonic(), self._rings)
             self._at = at
+            if former is not None:
+                former.cancel()
 
     def _rings(self) -> None:
         with self._lock:

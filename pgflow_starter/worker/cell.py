@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -28,7 +28,7 @@ from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.held_tasks import HeldTasks
 from pgflow_starter.worker.outbox import Outbox
-from pgflow_starter.worker.poll_intervals import dependents_delays, retry_delay, root_delays
+from pgflow_starter.worker.poll_intervals import dependents_delays, retry_delay, root_delays, snooze_delay
 from pgflow_starter.worker.slots import Slots
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.world import WorkerWorld
@@ -223,6 +223,13 @@ class WorkerCell:
         if interrupt is not None:
             self._soon(interrupt)
 
+    def call_off(self, run_ids: Collection[UUID]) -> None:
+        """These runs have ended, and that is in the database: none of their tasks begins here any more. Does not wait.
+
+        A claim that is not under way yet brings none of them.
+        """
+        self.crew.call_off(run_ids, claiming=self.claims.under_way)
+
     def reconcile(self, held: Sequence[Task]) -> None:
         """Give back what the database holds as started by this worker and it does not know.
 
@@ -246,14 +253,14 @@ class WorkerCell:
         delays: set[float] = set()
         last: list[UUID] = []
         completed = sum(outcome.kind is OutcomeKind.COMPLETED for outcome in outcomes)
-        ignored = sum(outcome.kind is OutcomeKind.IGNORED for outcome in outcomes)
+        neither = sum(outcome.kind in (OutcomeKind.IGNORED, OutcomeKind.SNOOZED) for outcome in outcomes)
         with self._counting:
             self._completed += completed
-            self._failed += len(outcomes) - completed - ignored
+            self._failed += len(outcomes) - completed - neither
         for outcome in outcomes:
             follow = self._what_follows(outcome)
             delays |= follow
-            if not follow:
+            if not follow and outcome.kind is not OutcomeKind.SNOOZED:
                 last.append(outcome.task.run_id)
         self.held.recorded()
         self.claim_troubles.recorded()
@@ -266,13 +273,15 @@ class WorkerCell:
             self._world.may_have_ended(last)
 
     def _what_follows(self, outcome: Outcome) -> set[float]:
-        """In how many seconds it is visible; empty where the outcome may be its run's last."""
+        """In how many seconds it is to be looked for; empty where the outcome may be its run's last."""
         step = self.definition.step(outcome.task.step_slug)
         if outcome.kind is OutcomeKind.COMPLETED:
             return dependents_delays(self.definition, outcome.task.step_slug)
         if outcome.kind is OutcomeKind.FAILED and step is not None:
             delay = retry_delay(self.definition, step, outcome.task.attempt)
             return set() if delay is None else {delay}
+        if outcome.kind is OutcomeKind.SNOOZED:
+            return snooze_delay(outcome.until - self._world.clock.monotonic())
         return set()
 
     def _flush_in(self, seconds: float | None) -> None:

@@ -27,6 +27,7 @@ from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from pgflow_starter.worker.crew import Crew
 from pgflow_starter.worker.held_tasks import HeldTasks
 from pgflow_starter.worker.messages import Polled
+from pgflow_starter.worker.next_due import NextDue
 from pgflow_starter.worker.slots import Slots
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.unknown_steps import UnknownSteps
@@ -97,6 +98,7 @@ class Claims:
         self._closed = closed
         self._stopping = stopping
         self._size = ClaimSize(slots.most)
+        self._next_due = NextDue(world.clock, world.timers, self.poll_soon)
         self._slow = SaidOnce()
         self.next = Next.NOTHING
         self._claiming = threading.Lock()
@@ -145,6 +147,7 @@ class Claims:
     def saw_nothing(self, visible_in: float | None) -> None:
         """There is nothing to claim yet; in so many seconds, where it is known."""
         self.begun = True
+        self._next_due.looked(visible_in)
         # A claim that was made meanwhile may have seen what came after the look, and has said when to poll next.
         if self._over == self._over_before_look:
             self._tell(Polled(Claimed(0, (), visible_in)))
@@ -246,6 +249,7 @@ class Claims:
             if self._held.unsure:
                 self._held.give_back_unknown()
             store, worker_id = self._world.store, self._worker_id()
+            self._crew.claim_begins()
             claimed = store.claim(self._definition, worker_id, quantity, self._scope, self._size.answers)
         except UnknownFlowError:
             self.unwired = True  # until its module has registered again
@@ -268,6 +272,7 @@ class Claims:
         self._crew.launch(claimed.tasks, received)
         if claimed.read >= quantity and self.next is Next.NOTHING:
             self.next = Next.ROOM  # there may be more
+        self._next_due.claimed(claimed, quantity)
         return claimed
 
     def _too_slow(self, quantity: int, seconds: float, error: DatabaseError) -> None:

@@ -39,9 +39,9 @@ class TaskContext:
     """One execution of one task.
 
     `attempt` counts from 1. `deadline` is on the monotonic clock (`time.monotonic()`), in seconds. `cancelled` is set
-    when the task has timed out or its worker stops without it: a handler that loops should look at it and return, for
-    nobody takes its result any more. `flow_input` is the input of the whole flow, in every kind of step: a copy of the
-    task's own, which is made when it is first looked at.
+    when the task has timed out, its run was cancelled or has failed, or its worker stops without it: a handler that
+    loops should look at it and return, for nobody takes its result any more. `flow_input` is the input of the whole
+    flow, in every kind of step: a copy of the task's own, which is made when it is first looked at.
     The records of `logger` carry `pgflow_run_id`, `pgflow_slug`, `pgflow_step`, `pgflow_task_index`, `pgflow_attempt`,
     and what a call is given as `extra`.
     """

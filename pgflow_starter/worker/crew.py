@@ -13,13 +13,15 @@ A task's thread, the timers and its worker's end may all say what became of it; 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from functools import partial
 from math import inf
+from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
-from pgflow_starter.core.task import Task
+from pgflow_starter.core.snooze import Snooze
+from pgflow_starter.core.task import OutcomeKind, Task
 from pgflow_starter.threads.cache import doing, run_patiently
 from pgflow_starter.worker.ahead import Ahead
 from pgflow_starter.worker.alarm import Alarm
@@ -92,6 +94,15 @@ class Crew:
         if threading.get_ident() not in self._serving:
             self._call()
 
+    def claim_begins(self) -> None:
+        """What it brings will be launched, but for what is called off from now on."""
+        self._flights.claim_begins()
+
+    def call_off(self, run_ids: Collection[UUID], *, claiming: bool) -> None:
+        """As `Flights.call_off`. Does not wait."""
+        if self._flights.call_off(run_ids, claiming=claiming):
+            self._landed()
+
     def _call(self) -> None:
         """Have one more thread come, unless one is on its way: that one calls the next."""
         if self._called or not self._flights.waiting or self._flights.running >= self._slots:
@@ -141,12 +152,18 @@ class Crew:
         """Call the handler and put its outcome where it will be written; False where nobody wants it any more."""
         landed = False
         with self._world.messages.processing(flight.task, flight.received) as say:
+            if flight.called_off:  # the last moment before it begins
+                return self._flights.land(flight, lambda: None)
             outcome, error = execute(step, flight.task, flight.deadline, flight.cancel_event)
-            self._ahead.ended(self._now() - flight.begun)
+            ended = self._now()
+            self._ahead.ended(ended - flight.begun)
+            if isinstance(error, Snooze) and outcome.kind is OutcomeKind.SNOOZED:
+                outcome = outcome._replace(until=ended + error.seconds)
             # Before the span ends, for an exporter may hang.
             landed = self._flights.land(flight, partial(self._outbox.add, outcome))
             if landed:
-                say(outcome, self._failing.log(outcome, error))
+                # Of one that nobody wants any more the log says that it was ignored.
+                say(outcome, (self._failing.of if flight.called_off else self._failing.log)(outcome, error))
             else:
                 self._ended_late(flight)
                 given_up = failed(flight.task, "given up before it ended", "CancelledError")

@@ -9,6 +9,7 @@ from typing import Any
 from pgflow_starter.core.causes import is_permanent, words_and_calls
 from pgflow_starter.core.definition import StepDefinition
 from pgflow_starter.core.encoding import error_text, to_json
+from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.core.task import Lazy, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.worker.context import TaskContext, handler_log
@@ -21,7 +22,8 @@ def execute(
 ) -> tuple[Outcome, BaseException | None]:
     """Call the step's handler on this thread. Never raises: exceptions, even SystemExit, become failed outcomes.
 
-    The exception comes beside the outcome, which may wait to be written for long: it holds all that its frames do.
+    The exception comes beside the outcome, which may wait to be written for long: it holds all that its frames do. Of
+    one that snoozes the caller knows until when.
     """
     if task.unreadable is not None:
         text = error_text(f"the input cannot be read: {task.unreadable}")
@@ -32,6 +34,8 @@ def execute(
     ctx = TaskContext(run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger)
     try:
         output = step.handler(given, ctx)
+    except Snooze as snooze:
+        return Outcome(task, OutcomeKind.SNOOZED), snooze
     except BaseException as error:
         kind = OutcomeKind.FAILED_FOR_GOOD if is_permanent(error) else OutcomeKind.FAILED
         return Outcome(task, kind, error=_whole_text(error), error_type=type(error).__name__), error

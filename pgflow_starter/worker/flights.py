@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import inf
+from uuid import UUID
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.task import Lazy, Task
@@ -17,10 +18,21 @@ from pgflow_starter.core.task import Lazy, Task
 class Flight:
     """One task, which may take `timeout` seconds from its beginning. The first to land it says what became of it.
 
-    `launched`, `begun` and `deadline` are on the monotonic clock, the last two infinite before it has begun.
+    `launched`, `begun` and `deadline` are on the monotonic clock, the last two infinite before it has begun. It is
+    `called_off` when its run has ended without it.
     """
 
-    __slots__ = ("_landed", "begun", "cancel_event", "deadline", "launched", "received", "task", "timeout")
+    __slots__ = (
+        "_landed",
+        "begun",
+        "called_off",
+        "cancel_event",
+        "deadline",
+        "launched",
+        "received",
+        "task",
+        "timeout",
+    )
 
     def __init__(self, task: Task, timeout: float, launched: float = 0.0, received: object | None = None) -> None:
         self.task = task
@@ -28,12 +40,13 @@ class Flight:
         self.timeout = timeout
         self.launched = launched
         self.begun = self.deadline = inf
+        self.called_off = False
         self.cancel_event = Lazy(threading.Event)
         self._landed = threading.Lock()
 
     @property
     def cancelled(self) -> threading.Event:
-        """Set when it is given up, or its worker ends without it."""
+        """Set when it is given up, its run has ended, or its worker ends without it."""
         event: threading.Event = self.cancel_event.data()
         return event
 
@@ -56,6 +69,7 @@ class Flights:
         """How many have begun and are under way."""
         self._closed = False
         self._hanging: dict[int, Task] = {}
+        self._ended_runs: set[UUID] = set()
 
     @property
     def abandoned(self) -> int:
@@ -77,8 +91,10 @@ class Flights:
         return len(self._waiting)
 
     def add(self, *flights: Flight) -> bool:
-        """They are under way, and wait to begin; False where none is to begin any more."""
+        """They are under way, and wait to begin; False where none is to begin any more. Not those of ended runs."""
         with self._lock:
+            if self._ended_runs:
+                flights = tuple(flight for flight in flights if flight.task.run_id not in self._ended_runs)
             if not self._closed:
                 self._flying.update((id(flight), flight) for flight in flights)
                 self._waiting.extend(flights)
@@ -93,6 +109,30 @@ class Flights:
             flight.begun, flight.deadline = now, now + flight.timeout
             self.running += 1
             return flight
+
+    def call_off(self, run_ids: Collection[UUID], *, claiming: bool) -> bool:
+        """The runs have ended: none of their tasks begins any more, and those that run are cancelled.
+
+        Whether some have waited is returned. `claiming`: a claim is under way, which may bring more of them.
+        """
+        with self._lock:
+            if claiming:
+                self._ended_runs.update(run_ids)
+            called_off = [flight for flight in self._flying.values() if flight.task.run_id in run_ids]
+            waiting = {id(flight) for flight in called_off if flight.begun == inf}
+            self._waiting = deque(flight for flight in self._waiting if id(flight) not in waiting)
+            for flight in called_off:
+                flight.called_off = True
+                if id(flight) in waiting:
+                    flight.land()
+                    self._remove(flight, ended=True)
+                else:
+                    flight.cancelled.set()
+        return bool(waiting)
+
+    def claim_begins(self) -> None:
+        """It brings no task of a run that has ended before."""
+        self._ended_runs.clear()
 
     def overdue(self, now: float) -> list[Flight]:
         """Those that run and whose time is up."""

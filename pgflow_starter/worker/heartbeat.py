@@ -11,6 +11,7 @@ from pgflow_starter.core.classify import error_type, reason_for_logs
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.trouble import TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError
+from pgflow_starter.ports import Heard
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.rhythmic import RhythmicActor
@@ -80,7 +81,9 @@ class HeartbeatActor(RhythmicActor):
         cells = self._workers.cells()
         ids = [worker_id for cell in cells for worker_id in cell.worker_ids if worker_id not in cell.leaving]
         try:
-            deprecated = self._workers.store.heartbeat(ids) if ids else set()
+            heard = self._workers.store.heartbeat(ids, self._workers.runs_under_way()) if ids else Heard()
+            if heard.ended:
+                self._workers.runs_ended(heard.ended)
             self._let_leave(cells)
         except DatabaseError as error:
             if self._shutdown.begun:
@@ -99,7 +102,7 @@ class HeartbeatActor(RhythmicActor):
             logger.info("heartbeats go well again")
         for cell in cells:
             # One that stops says so in the very same way on the older cores.
-            if cell.worker_id in deprecated and not cell.draining and not cell.stopping:
+            if cell.worker_id in heard.deprecated and not cell.draining and not cell.stopping:
                 cell.draining = True
                 cell.log.warning("the worker is deprecated in the database: it claims no more")
 

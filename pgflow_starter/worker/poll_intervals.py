@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
@@ -15,6 +16,12 @@ PATIENT = 1.0
 
 BRIDGE = 5.0
 """Without work for so long a worker is idle: what comes every few seconds shall find it quick."""
+
+FORESEEN = 600.0
+"""From this on a poll tells in time when a message is visible: no two are further apart."""
+
+TOGETHER = 0.05
+"""So long tasks that snooze wait for each other at most, to be looked for together."""
 
 _SETTLE_MARGIN = 0.01
 _LONGEST = 86_400.0
@@ -64,6 +71,13 @@ def retry_delay(definition: FlowDefinition, step: StepDefinition, attempt: int) 
     if attempt >= attempts:
         return None
     return min(base * 2.0 ** min(attempt, 60), _LONGEST) + _SETTLE_MARGIN
+
+
+def snooze_delay(left: float) -> set[float]:
+    """When a task that snoozes is visible again, that long from now; empty where a poll will tell in time."""
+    if left > FORESEEN:
+        return set()
+    return {ceil(left / TOGETHER) * TOGETHER + _SETTLE_MARGIN if left > 0 else 0.0}
 
 
 def dependents_delays(definition: FlowDefinition, step_slug: str) -> set[float]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from pgflow_starter.clock import Timer
 from pgflow_starter.core.classify import places, reason_for_logs
-from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import DatabaseError, UnknownFlowError
 from pgflow_starter.supervision.dispatched import DispatchedActor
@@ -37,9 +36,6 @@ TROUBLED_PAUSE = 1.0
 
 SHOWN = 5
 """Tasks that are named where they are given back."""
-
-VISIBLE_MARGIN = 0.01
-"""Seconds after a message becomes visible that it is looked for."""
 
 
 class WorkerActor(DispatchedActor):
@@ -135,9 +131,6 @@ class WorkerActor(DispatchedActor):
                 cell.log.info("polling goes well again")
             since_work = self._world.clock.monotonic() - cell.claims.worked_at
             self._interval = policy.after(since_work, 0.0 if claimed.read else self._interval)
-            # Nobody announces that a message becomes visible: a retry, a delayed one, one whose worker died.
-            if claimed.visible_in is not None and policy.strategy is SignalStrategy.NOTIFY:
-                self._interval = min(self._interval, max(0.0, claimed.visible_in) + VISIBLE_MARGIN)
             if claimed.barred:
                 self._interval = min(self._interval, TROUBLED_PAUSE)
         elif isinstance(error, UnknownFlowError):

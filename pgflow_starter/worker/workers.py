@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
@@ -144,6 +145,15 @@ class Workers:
                 cell.begin_anew()
         for why in dict.fromkeys(unsaid):  # an outage is one line, however many workers there are
             logger.warning("the end of the workers could not be written: %s", why)
+
+    def runs_under_way(self) -> set[UUID]:
+        """Those of which tasks run here, or wait for a slot. Never waits."""
+        return {flight.task.run_id for cell in self.cells() for flight in cell.flights.all()}
+
+    def runs_ended(self, run_ids: Collection[UUID]) -> None:
+        """These have, and that is in the database: their tasks are called off. Does not wait."""
+        for cell in self.cells():
+            cell.call_off(run_ids)
 
     def hurry(self) -> None:
         """The shutdown's deadline has come nearer."""

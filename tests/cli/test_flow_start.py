@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 import pgflow_starter as pgflow
@@ -94,7 +95,45 @@ def test_as_json_all_of_the_run_is_one_line(shop: str) -> None:
         "output": {"greet": {"grüß": "ada"}},
         "error": None,
         "notes": [],
+        "input_differs": False,
     }
+
+
+def test_the_same_key_tells_the_same_run_and_that_its_input_is_another(shop: str) -> None:
+    env = {"PGFLOW_DSN": shop}
+    first = call("flow", "start", "greet", '"ada"', "--key", "welcome", "--wait", env=env)
+    again = call("flow", "start", "greet", '"grace"', "--key", "welcome", "--wait", env=env)
+    assert (first.exit_code, first.stderr) == (again.exit_code, "") == (0, "")
+    assert first.stdout == again.stdout
+    run_id = pgflow.run_id_of("greet", "welcome")
+    assert first.stdout.startswith(str(run_id))
+    assert again.stderr == f"Note: run {run_id} was started before, with another input\n"
+
+
+@pytest.mark.parametrize("when", [("--delay", "12h"), ("--at", "2126-12-24T18:00+01:00")])
+def test_a_run_may_begin_later(shop: str, when: tuple[str, str]) -> None:
+    result = call("flow", "start", "greet", '"ada"', *when, "--dsn", shop)
+    assert (result.exit_code, result.stderr) == (0, "")
+    with psycopg.connect(shop) as connection:
+        row = connection.execute("select vt > now() + interval '11 hours' from pgmq.q_greet").fetchone()
+    assert row == (True,)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--delay", "soon"), "'soon' is not a duration; write 30 or 30s"),
+        (("--at", "noon"), "'noon' is not a time with its offset from UTC"),
+        (("--at", "2026-12-24T18:00"), "'2026-12-24T18:00' is not a time with its offset from UTC"),
+        (("--delay", "1", "--at", "2026-12-24T18:00Z"), "give --delay or --at, not both"),
+        (("--key", ""), "a key must not be empty"),
+        (("--key", "a", "--run-id", str(UUID(int=1))), "give --key or --run-id, not both"),
+    ],
+)
+def test_a_bad_time_or_key_is_bad_usage(options: tuple[str, ...], words: str) -> None:
+    result = call("flow", "start", "greet", "1", *options, "--dsn", "host=127.0.0.1 port=1")
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.replace("│", " ").split())
 
 
 def test_a_run_that_fails_is_exit_code_1_and_the_reason_in_one_line(shop: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 
 import pgflow_starter as pgflow
@@ -152,3 +153,15 @@ def test_a_job_starts_when_its_delay_has_passed(newer_database: str) -> None:
     assert run.started_at is not None
     assert run.ended_at is not None
     assert (run.ended_at - run.started_at).total_seconds() >= 1
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_what_follows_a_step_left_out_at_the_beginning_begins_later_too(newer_database: str, many: bool) -> None:
+    flow = pgflow.Flow("left")
+    flow.step(slug="first", if_={"a": 1}, when_unmet="skip")(lambda given, ctx: given)
+    flow.step(slug="second", depends_on=["first"])(lambda given, ctx: given)
+    with pgflow.PgflowClient(newer_database) as client, psycopg.connect(newer_database) as connection:
+        for given in ({"a": 1}, {"a": 2}):
+            client.start_flows(flow, [given], delay=3600) if many else client.start_flow(flow, given, delay=3600)
+        hidden = "select message ->> 'step_slug', vt > now() + interval '3000 s' from pgmq.q_left order by 1"
+        assert connection.execute(hidden).fetchall() == [("first", True), ("second", True)]

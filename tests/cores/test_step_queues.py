@@ -17,6 +17,7 @@ from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore, compile_flow
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
+from pgflow_starter.worker.claim_troubles import ClaimTroubles
 from tests.cores.by_steps import QUEUES, SLUG, compiled, shop, waiting
 from tests.cores.stand_in import Admin, attempts, claim_and_die, cron, start_tasks
 from tests.support.database import NoScope, opened
@@ -89,6 +90,34 @@ def _by_another(admin: Admin, step: str, outputs: Sequence[str]) -> UUID:
         for index, output in enumerate(outputs):
             admin.execute("select pgflow.complete_task(%s, %s, %s, %s)", (row[0], step, index, output))
     return UUID(str(row[0]))
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_what_begins_later_is_hidden_in_the_queue_of_its_step(
+    queues_database: str, by_steps: Admin, connected: bool
+) -> None:
+    by_steps.execute("select pgmq.create(%s)", (SLUG,))  # nobody's, of the flow's name
+    with pgflow.PgflowClient(queues_database) as client, psycopg.connect(queues_database) as connection:
+        for _ in range(2):
+            client.start_flow(SLUG, [1], delay=3600, connection=connection if connected else None)
+        client.start_flow(SLUG, [2])
+        connection.commit()
+    hidden = "select count(*) filter (where vt > now() + interval '3000 s') from pgmq.q_" + QUEUES[0]
+    assert waiting(by_steps) == [3, 0, 0]
+    assert by_steps.execute(hidden.encode()).fetchone() == (2,)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_who_polls_seldom_takes_from_each_queue_what_becomes_due(
+    queues_database: str, by_steps: Admin, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClaimTroubles, "heed", lambda self, evidence: False)  # no message is found to lie about
+    flow = shop().flow
+    with running(queues_database, flows=[flow], signal_strategy=strategy, **SELDOM) as starter:
+        starter.await_ready(WAIT)
+        later = starter.client.start_flow(flow, [2], delay=1)
+        assert starter.client.start_flow(flow, [3]).wait(WAIT).result == 6
+        assert later.wait(WAIT).result == 4
 
 
 def test_each_queue_is_listened_to(queues_database: str, by_steps: Admin) -> None:

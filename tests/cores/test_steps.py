@@ -23,6 +23,8 @@ def test_each_step_is_told_with_its_output_in_the_flows_order(database: str) -> 
         run = starter.client.start_flow(flow, 1).wait(20)
         steps = run.steps()
         assert steps == starter.client.steps(str(run.id))
+        details = starter.client.details(run.id, payloads=True)
+        (listed,) = starter.client.runs(status="completed")
         with pytest.raises(pgflow.RunNotFoundError):
             starter.client.steps(uuid.uuid4())
     assert [(s.slug, s.status, s.output, s.tasks) for s in steps] == [
@@ -32,6 +34,12 @@ def test_each_step_is_told_with_its_output_in_the_flows_order(database: str) -> 
         ("none", "completed", [], 0),
         ("last", "completed", 30, 1),
     ]
+    assert (details.run, details.steps) == (run, steps)
+    assert [(t.step_slug, t.index, t.status, t.attempts) for t in details.tasks] == [
+        *(("root", 0, "completed", 1), ("each", 0, "completed", 1), ("each", 1, "completed", 1)),
+        *(("empty", 0, "completed", 1), ("last", 0, "completed", 1)),
+    ]
+    assert [(s.slug, s.status, s.tasks) for s in listed.steps] == [(s.slug, s.status, s.tasks) for s in steps]
     for step in steps:
         assert (step.remaining, step.error) == (0, None)
         assert step.ended_at is not None
@@ -50,8 +58,14 @@ def test_a_failed_run_says_which_step_failed_and_why(database: str) -> None:
     with running(database, flows=[flow]) as starter:
         run = starter.client.start_flow(flow, "no good").wait(20)
         good, failed, after = run.steps()
+        bare = starter.client.details(run.id)
     assert (good.status, good.output) == ("completed", "no good")
     assert (failed.slug, failed.status, failed.output) == ("bad", "failed", None)
     assert failed.error is not None
     assert failed.error.startswith("ValueError: no good")
+    assert [(t.step_slug, t.status, t.error) for t in bare.tasks] == [
+        ("good", "completed", None),
+        ("bad", "failed", failed.error),
+    ]
+    assert (bare.run.error, [step.output for step in bare.steps]) == (failed.error, [None] * 3)
     assert (after.slug, after.status, after.started_at, after.ended_at) == ("after", "created", None, None)

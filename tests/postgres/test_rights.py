@@ -93,5 +93,7 @@ def test_an_onlooker_sees_runs_and_starts_none(database: str, worker: str, admin
     with running(database, jobs=[echo_job()]) as starter, pgflow.PgflowClient(worker) as client:
         ended = client.run(starter.client.enqueue("echo", 7).id).wait(10)
         assert (ended.output, len(ended.steps()), len(client.recent_runs())) == ({"echo": 7}, 1, 1)
+        assert [run.id for run in client.runs(status="completed", flow="echo")] == [ended.id]
+        assert [task.attempts for task in client.details(ended.id).tasks] == [1]
         with pytest.raises(pgflow.DatabaseError, match="permission denied"):
             client.enqueue("echo", 8)

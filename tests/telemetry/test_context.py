@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
@@ -84,6 +85,21 @@ def test_a_claim_that_got_messages_is_linked_to_their_senders_and_its_tasks_to_i
         assert attributes(span)["pgflow.task.outcome"] == "completed"
 
 
+def test_a_task_that_snoozes_is_no_error(database: str, heard: Heard) -> None:
+    @pgflow.job("nap")
+    def nap(message: Any, ctx: pgflow.TaskContext) -> None:
+        raise pgflow.Snooze(3600)
+
+    with running(database, jobs=[nap], **heard.settings) as starter:
+        starter.client.enqueue(nap)
+        (span,) = heard.await_spans("process nap", 1)
+    assert attributes(span)["pgflow.task.outcome"] == "snoozed"
+    assert "error.type" not in attributes(span)
+    assert span.status.is_unset
+    (measured,) = heard.measured("messaging.process.duration")
+    assert "error.type" not in dict(measured)
+
+
 def test_a_poll_that_finds_nothing_is_no_span(database: str, heard: Heard) -> None:
     with opened(database, jobs=[echo_job()], **heard.settings) as (starter, runtime):
         starter.await_ready(WAIT)
@@ -136,3 +152,16 @@ def test_an_attempt_that_a_stop_cuts_short_is_told_all_the_same(database: str, h
     go.set()
     (span,) = [s for s in heard.spans() if s.name.startswith("register")]
     assert attributes(span)["error.type"] == "StarterStopped"
+
+
+def test_a_run_that_is_done_again_names_the_one_before(database: str, heard: Heard) -> None:
+    with pgflow.PgflowClient(database, tracer_provider=heard.tracer_provider) as client:
+        old = client.enqueue(echo_job(), 1)
+        client.cancel(old.id)
+        new = client.rerun(old.id)
+    before, again = heard.await_spans("send echo", 2)
+    assert "pgflow.rerun_of" not in attributes(before)
+    assert (attributes(again)["pgflow.rerun_of"], attributes(again)["pgflow.run.id"]) == (str(old.id), str(new.id))
+    with psycopg.connect(database) as conn:
+        (header,) = conn.execute("select headers from pgmq.q_echo").fetchone() or ((),)
+    assert sorted(header) == ["pgflow_rerun_of", "traceparent"]

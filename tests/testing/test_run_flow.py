@@ -91,6 +91,29 @@ def test_an_error_that_was_got_over_is_told_and_not_raised() -> None:
     assert time.monotonic() - began < 5
 
 
+def test_one_that_snoozes_runs_again_at_once_in_the_same_attempt() -> None:
+    seen: list[int] = []
+
+    @pgflow.job("sleepy", base_delay=5)
+    def sleepy(message: Any, ctx: pgflow.TaskContext) -> int:
+        seen.append(ctx.attempt)
+        if len(seen) == 2:
+            raise ConnectionError
+        if len(seen) < 5:
+            raise pgflow.Snooze(60.5)
+        return ctx.attempt
+
+    run = run_flow(sleepy).raise_for_status()
+    (task,) = run.steps["sleepy"].tasks
+    assert (run.result, seen) == (2, [1, 1, 2, 2, 2])
+    assert (task.attempts, len(task.errors), task.started_at) == (2, 1, (60.5, 60.5 + 10 + 121))
+
+
+def test_one_that_snoozes_for_ever_ends_with_an_error_that_names_it() -> None:
+    with pytest.raises(pgflow.PgflowError, match="step 'raising' of flow 'raising', task 0, has snoozed 1000 times"):
+        run_flow(_raising(pgflow.Snooze(86_400)))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, pytest.fail.Exception("failed"), pytest.skip.Exception("skip")])
 def test_an_interrupt_and_pytests_own_outcomes_go_through(error: Any) -> None:
     with pytest.raises(BaseException) as raised:

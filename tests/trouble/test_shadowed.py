@@ -18,8 +18,8 @@ from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.first_messages import set_headers
 from pgflow_starter.postgres.client.removals import count_due, prune_runs
-from pgflow_starter.postgres.client.starts import set_headers
 from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.connection import Backend, Session, server_limits
 from pgflow_starter.postgres.connections.database import Database
@@ -30,6 +30,7 @@ from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
 from pgflow_starter.postgres.stores.features import detect
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.queues import Queue
+from pgflow_starter.postgres.stores.schedules import PostgresScheduleStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.database import NoScope, opened
 from tests.support.planted import caught, functions_in, plant
@@ -96,19 +97,29 @@ def live(conninfo: str, strategy: str) -> None:
                 runs = [client.start_flow(flow, given, connection=connection)]
                 for job in jobs:
                     connection.execute("select pgmq.send(%s::text, '{}'::jsonb)", (job.slug,))
-            runs += client.enqueue_many(jobs[0], range(5))
+            runs += client.enqueue_many(jobs[0], range(5), delay=0.01)
             failing = client.start_flow(flow, {"lines": [1], "fails": True})
             assert [run.wait(WAIT).status for run in runs] == ["completed"] * 6
             assert failing.wait(WAIT).status == "failed"
             assert client.run(failing.id).error
             assert len(client.steps(failing.id)) == 3
             assert len(client.recent_runs()) >= 7
+            list_runs(client, failing)
             client.delete(failing.id)
             client.enqueue(slow, 1)
             assert begun.wait(WAIT)
             begun.clear()
     finally:
         go_on.set()
+
+
+def list_runs(client: Any, run: pgflow.Run) -> None:
+    """By everything, after a run and after an id; and tell one in detail."""
+    for since in (timedelta(days=1), run.started_at):
+        for after in (run, run.id):
+            client.runs(status="failed", flow=run.flow_slug, since=since, after=after)
+    for payloads in (False, True):
+        assert client.details(run.id, payloads=payloads).tasks
 
 
 def use_adapters(conninfo: str, admin: Admin) -> None:
@@ -136,7 +147,8 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         )
         by_core = PostgresTaskStore(database, fast_lane=False)
         (last,) = by_core.claim(definition, worker, 1, scope).tasks
-        by_core.settle([Outcome(last, OutcomeKind.COMPLETED, "1")])
+        for outcome in (Outcome(last, OutcomeKind.COMPLETED, "1"), Outcome(last, OutcomeKind.SNOOZED)):
+            by_core.settle([outcome])
 
         def seldom(conn: Any) -> None:
             messages = Messages(definition, worker, Queue("seldom"), detect(conn))
@@ -159,7 +171,7 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         held = [task for _, task in tasks.started_by([worker])]
         tasks.give_back(worker, held[:1])
         look_at_queues(database, tasks, worker)
-        tasks.heartbeat([worker])
+        tasks.heartbeat([worker], [again])
         tasks.keep_young([worker])
         # One of its tasks has no attempt left.
         admin.execute("update pgflow.workers set last_heartbeat_at = '2000-01-01' where worker_id = %s", (worker,))
@@ -169,6 +181,16 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         admin.execute("create function pgflow.mark_worker_stopped(worker_id uuid) returns void language sql as ''")
         tasks.workers_stopped([worker])
         end_backends(database)
+
+
+def end_and_do_again(conninfo: str, admin: Admin) -> None:
+    """A run with a task that is open, and one without."""
+    with pgflow.PgflowClient(conninfo) as client:
+        for left in ("false", "true"):
+            run = client.enqueue(echo_job("ended"), 1)
+            admin.execute(f"delete from pgflow.step_tasks where run_id = %s and {left}".encode(), (run.id,))
+            assert client.cancel(run.id).status == "failed"
+        assert client.rerun(run.id).status == "started"
 
 
 def forget(conninfo: str, admin: Admin) -> None:
@@ -183,7 +205,8 @@ def forget(conninfo: str, admin: Admin) -> None:
 
 
 def look_at_queues(database: Database, tasks: PostgresTaskStore, worker: UUID) -> None:
-    """Of one that is there, and that nobody has locked."""
+    """Of one that is there, and that nobody has locked; and of its flow, as schedules do."""
+    assert PostgresScheduleStore(database).known("seldom", [worker])[0] is not None
     assert tasks.look([(worker, "seldom")]) != [0]
     assert not BarredQueues(database).look("seldom", worker, Queue("seldom", "seldom"), NoScope())
 
@@ -245,6 +268,7 @@ def test_nothing_that_our_statements_name_can_be_anybody_elses(
         use_adapters(database, admin)
         forget(database, admin)
         compile_conditions(database, admin)
+        end_and_do_again(database, admin)
     sow(database)
     assert "\n\n".join(sorted({shadows(admin, statement) for statement in statements})).strip() == ""
     assert unseen([statement.text for statement in statements]) == []
@@ -257,4 +281,5 @@ def test_a_life_in_a_schema_full_of_look_alikes_calls_none(database: str, admin:
     use_adapters(database, admin)
     forget(database, admin)
     compile_conditions(database, admin)
+    end_and_do_again(database, admin)
     assert caught(database) == []

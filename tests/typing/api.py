@@ -51,9 +51,25 @@ def a_users_program(conninfo: str) -> None:
         assert_type(starter.which_children(), tuple[pgflow.ChildInfo, ...])
         run = starter.client.start_flow(order, {"a": 1}, run_id="00000000-0000-0000-0000-000000000001")
         assert_type(run.wait(timeout=5), pgflow.Run)
+        assert_type(starter.client.runs(flow=order, after=run), tuple[pgflow.RunSummary, ...])
+        assert_type(starter.client.details(run.id).tasks, tuple[pgflow.TaskRun, ...])
+        assert_type(starter.client.aio, pgflow.AioClient)
         assert_type(starter.proxy().status(), pykka.Future[pgflow.StarterStatus])
         assert_type(pgflow.Backoff(base=0.5).delay(1, 0.0), float)
         starter.stop(timeout=1)
+
+
+async def a_users_coroutine(client: pgflow.PgflowClient) -> None:
+    run = await client.aio.start_flow(order, {"order_id": 1}, run_id=UUID(int=1), connection=None)
+    assert_type(run, pgflow.AioRun)
+    assert_type(run.status, str)
+    assert_type(await run.wait(timeout=5), pgflow.AioRun)
+    assert_type(await run.refresh(), pgflow.AioRun)
+    assert_type(await run.steps(), tuple[pgflow.StepRun, ...])
+    assert_type(await client.aio.enqueue_many("mail", ["a"]), list[pgflow.AioRun])
+    assert_type(await client.aio.recent_runs(5, patience=1.0), tuple[pgflow.RunSummary, ...])
+    await client.aio.run(1)  # type: ignore[arg-type]
+    await client.aio.enqueue(mail, priority=7)  # type: ignore[call-arg]
 
 
 def a_users_own_tree(conninfo: str) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import pgflow_starter as pgflow
 from pgflow_starter import PgflowClient
-from pgflow_starter.postgres.client.starts import set_headers
+from pgflow_starter.postgres.client.first_messages import set_headers
 from pgflow_starter.postgres.stores.flows import compile_flow
 from tests.support.starters import running
 from tests.support.waiting import eventually

@@ -136,3 +136,16 @@ def test_a_broken_pooled_connection_is_used_once_more_and_no_run_is_doubled(data
             client.enqueue(job, i)
         row = admin.execute("select count(*), count(distinct input) from pgflow.runs").fetchone()
         assert row == (6, 6)
+
+
+def test_a_run_raises_for_its_status(database: str) -> None:
+    good, bad = echo_job("good"), pgflow.job("bad", max_attempts=1)(lambda message, ctx: 1 / message)
+    with running(database, jobs=[good, bad]) as starter:
+        run = starter.client.enqueue(good, 1)
+        with pytest.raises(pgflow.PgflowError, match=f"run {run.id} of flow 'good' has not ended, it is started"):
+            run.raise_for_status()
+        ended = run.wait(20)
+        assert ended.raise_for_status() is ended
+        failed = starter.client.enqueue(bad, 0).wait(20)
+        with pytest.raises(pgflow.RunFailedError, match=f"run {failed.id} of flow 'bad' has failed: ZeroDivisionError"):
+            failed.raise_for_status()

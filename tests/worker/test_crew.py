@@ -59,7 +59,7 @@ class Rig:
         definition = FlowDefinition("shop", (StepDefinition("a", lambda given, ctx: handler(given)),), timeout=5)
         log = ModuleLog(logging.getLogger("pgflow_starter.workers"), "shop", "shop")
         self.store: Any = Store()
-        self.flights, self.timers = Flights(), ManualTimers()
+        self.flights, self.timers, clock = Flights(), ManualTimers(), SystemClock()
         troubles = Troubles(SystemClock(), self.timers, log, lambda: None, lambda: False)
         self.outbox = Outbox(
             self.store,
@@ -77,11 +77,12 @@ class Rig:
         held: Any = SimpleNamespace(
             will_return=lambda task: None, give_back=self.returned.extend, no_thread_for=self.returned.extend
         )
+        self.messages: Any = SimpleNamespace(processing=OtelMessages(Providers(clock), clock).processing)
         world: Any = SimpleNamespace(
             clock=self.timers.clock,
             timers=self.timers,
             threads=threads,
-            messages=OtelMessages(Providers(SystemClock()), SystemClock()),
+            messages=self.messages,
         )
         self.crew = Crew(
             definition,

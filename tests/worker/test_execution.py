@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_starter import FlowDefinition, PermanentError, StepDefinition, TaskContext
+from pgflow_starter import FlowDefinition, PermanentError, Snooze, StepDefinition, TaskContext
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.worker.execution import execute
 from tests.worker.outbox_rig import RUN, task
@@ -85,6 +85,16 @@ def test_whatever_a_handler_raises_becomes_an_outcome(error: BaseException, kind
     assert text in outcome.error
     assert len(outcome.error.encode()) <= 10_000
     assert "in fail" in outcome.error or "MuteError" in text
+
+
+def test_a_handler_that_snoozes_has_neither_failed_nor_an_output() -> None:
+    def later(_input: Any, _ctx: Any) -> None:
+        raise Snooze(60)
+
+    definition = FlowDefinition("shop", (StepDefinition("a", later),))
+    outcome, raised = execute(definition.steps[0], task(7), 12.5, threading.Event())
+    assert (outcome.kind, outcome.error, outcome.error_type) == (OutcomeKind.SNOOZED, "", "")
+    assert isinstance(raised, Snooze)
 
 
 def test_output_that_is_no_json_fails_the_task_by_its_path() -> None:

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgflow_starter import FlowDefinition, SignalStrategy, StepDefinition
-from pgflow_starter.worker.poll_intervals import BRIDGE, QUICK, PollPolicy, dependents_delays, retry_delay, root_delays
+from pgflow_starter.worker.poll_intervals import (
+    BRIDGE,
+    FORESEEN,
+    QUICK,
+    PollPolicy,
+    dependents_delays,
+    retry_delay,
+    root_delays,
+    snooze_delay,
+)
 
 POLLING = PollPolicy(SignalStrategy.POLLING, least=1.0, most=5.0, fallback=30.0, throttle=0.25)
 NOTIFY = PollPolicy(SignalStrategy.NOTIFY, least=1.0, most=5.0, fallback=30.0, throttle=0.25)
@@ -154,3 +163,14 @@ def test_root_steps_that_start_later_are_looked_for_when_they_are_visible() -> N
     assert root_delays(flow(step("a"), step("b", "a", start_delay=9))) == set()
     (later,) = root_delays(flow(step("a", start_delay=2), step("b", start_delay=0)))
     assert 2 < later < 2 + EPSILON
+
+
+def test_a_task_that_snoozes_is_looked_for_after_its_time_and_soon() -> None:
+    for left in (0.001, 0.05, 0.3, 12.34, FORESEEN):
+        (delay,) = snooze_delay(left)
+        assert left < delay <= left + 2 * EPSILON
+    assert snooze_delay(0.0) == snooze_delay(-5.0) == {0.0}
+
+
+def test_one_that_snoozes_for_long_keeps_no_timer() -> None:
+    assert snooze_delay(FORESEEN + 1) == set()

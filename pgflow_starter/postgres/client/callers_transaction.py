@@ -18,7 +18,10 @@ from pgflow_starter.postgres.connections.errors import translate
 _SET_STRINGS = "select pg_catalog.set_config('standard_conforming_strings', %s, %s)"
 
 # By its class's name, so that nothing is imported: what to pass instead.
-_ASYNC = "a psycopg.Connection that is not asyncio's"
+_ASYNC = (
+    "a psycopg.Connection that is not asyncio's; or none, and a run_id= or key= of your own, by which the call can be"
+    " repeated, once the transaction has committed"
+)
 _OF_SQLALCHEMY = "connection().connection.driver_connection of it, with an engine of postgresql+psycopg://"
 
 _INSTEAD = {

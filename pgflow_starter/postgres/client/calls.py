@@ -10,11 +10,15 @@ from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.errors import no_thread
 from pgflow_starter.postgres.stores.features import INSTALL
+from pgflow_starter.threads.awaited import Awaited
 from pgflow_starter.threads.off_main import NoThreadError, OffMain
 
 T = TypeVar("T")
 
 _READ_ONLY = "25006"
+
+AWAITED = 16
+"""Calls of coroutines that are made at a time: more than there are connections, for some wait elsewhere."""
 
 
 class Calls:
@@ -26,6 +30,7 @@ class Calls:
     def __init__(self, database: Database, ended: Callable[[], PgflowError] | None = None) -> None:
         self.database = database
         self.threads = OffMain("pgflow-client")
+        self.awaited = Awaited("pgflow-aio", AWAITED)
         self.closed = False
         self._ended = ended
 

@@ -2,73 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import timedelta
-from typing import Any
-from uuid import UUID, uuid4
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from operator import itemgetter
+from typing import Any, TypeVar
+from uuid import UUID
 
+from pgflow_starter.core.due import due_of
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.retention import Retention, retention_of
 from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.client.details import RunDetails, details_of
 from pgflow_starter.postgres.client.life import Life, uuid_of
+from pgflow_starter.postgres.client.listings import listing
 from pgflow_starter.postgres.client.removals import delete_run, prune_runs
-from pgflow_starter.postgres.client.run import FIND, Run, recent_runs, run_of
+from pgflow_starter.postgres.client.reruns import GIVEN
+from pgflow_starter.postgres.client.run import FIND, FINISHED, Run, run_of
+from pgflow_starter.postgres.client.run_ids import many_ids, one_id
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
+from pgflow_starter.postgres.connections.connection import Connection
+
+T = TypeVar("T")
 
 
 class Client(Life):
     """Starts and reads runs. Thread-safe."""
 
     def start_flow(
-        self, flow: Any, input: Any = None, *, run_id: UUID | str | None = None, connection: Any = None
+        self,
+        flow: Any,
+        input: Any = None,
+        *,
+        run_id: UUID | str | None = None,
+        key: str | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        connection: Any = None,
     ) -> Run:
         """Start a run of a flow, given as object or slug, with a JSON input.
 
-        `run_id` makes the call idempotent: where that run exists it is returned. `connection` (psycopg) starts it
-        inside the caller's transaction, to be seen and run when that commits. A current trace context travels with the
-        messages of its first steps. Raises ValueError for an input that is no JSON, UnknownFlowError for a slug that is
-        not in the database, PgflowError for all else.
+        `key`, a string for what the run is about, makes the call idempotent, and so does `run_id`: where that run is
+        there already it is returned as it is, and its `input_differs` says whether its input is another. The first
+        tasks begin after `delay` seconds, by the server's clock, or `at` an aware datetime. `connection` (psycopg)
+        starts it inside the caller's transaction, to be seen and run when that commits. A current trace context travels
+        with the messages of its first steps. Raises ValueError for an input that is no JSON and for bad values,
+        UnknownFlowError for a slug that is not in the database, MissingRightsError where the role may not delay, and
+        then nothing is started, PgflowError for all else.
         """
         self._calls.database.check_process()
         slug, definition = self._resolve(flow)
-        texts = [to_json(input, "input")]
-        chosen = [uuid_of(run_id) if run_id is not None else uuid4()]
-        return self._starts.start(self, slug, definition, texts, chosen, connection)[0]
+        texts, chosen, due = [to_json(input, "input")], [one_id(slug, run_id, key)], due_of(delay, at)
+        keyed = key is not None
+        return self._starts.start(self, slug, definition, texts, chosen, connection, due=due, keyed=keyed)[0]
 
-    def enqueue(self, job: Any, input: Any = None, *, run_id: UUID | str | None = None, connection: Any = None) -> Run:
+    def enqueue(
+        self,
+        job: Any,
+        input: Any = None,
+        *,
+        run_id: UUID | str | None = None,
+        key: str | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        connection: Any = None,
+    ) -> Run:
         """Send a message to a job, given as object or slug. Otherwise as `start_flow`."""
-        return self.start_flow(job, input, run_id=run_id, connection=connection)
+        return self.start_flow(job, input, run_id=run_id, key=key, delay=delay, at=at, connection=connection)
 
     def start_flows(
-        self, flow: Any, inputs: Iterable[Any], *, run_ids: Iterable[UUID | str] | None = None, connection: Any = None
+        self,
+        flow: Any,
+        inputs: Iterable[Any],
+        *,
+        run_ids: Iterable[UUID | str] | None = None,
+        keys: Iterable[str] | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        connection: Any = None,
     ) -> list[Run]:
         """Start a run of a flow for each input, in one statement: all of them or none. The runs, in that order.
 
-        `run_ids`, one for each input and no two the same, make the call idempotent; otherwise as `start_flow`.
+        `keys`, or `run_ids` of which no two are the same, one for each input, make the call idempotent; a key that is
+        there twice is one run, of the first of its inputs. Otherwise as `start_flow`.
         """
         self._calls.database.check_process()
         slug, definition = self._resolve(flow)
         texts = [to_json(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
-        chosen = [uuid4() for _ in texts] if run_ids is None else [uuid_of(run_id) for run_id in run_ids]
-        if len(chosen) != len(texts) or len(set(chosen)) != len(chosen):
-            msg = f"run_ids must be as many as inputs and all different, got {len(chosen)} for {len(texts)} inputs"
-            raise ValueError(msg)
+        (chosen, order), due = many_ids(slug, len(texts), run_ids, keys), due_of(delay, at)
         if not texts:
             return []
-        # Given ids in one order, whatever theirs: calls that start the same runs wait for each other, not in a circle.
-        order = range(len(chosen)) if run_ids is None else sorted(range(len(chosen)), key=chosen.__getitem__)
-        runs = self._starts.start(
-            self, slug, definition, [texts[i] for i in order], [chosen[i] for i in order], connection
-        )
-        by_id = {run.id: run for run in runs}
-        return [by_id[run_id] for run_id in chosen]
+        ids, texts, keyed = [chosen[i] for i in order], [texts[i] for i in order], keys is not None
+        runs = self._starts.start(self, slug, definition, texts, ids, connection, due=due, keyed=keyed)
+        return [run for _, run in sorted(zip(order, runs, strict=True), key=itemgetter(0))]
 
     def enqueue_many(
-        self, job: Any, inputs: Iterable[Any], *, run_ids: Iterable[UUID | str] | None = None, connection: Any = None
+        self,
+        job: Any,
+        inputs: Iterable[Any],
+        *,
+        run_ids: Iterable[UUID | str] | None = None,
+        keys: Iterable[str] | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        connection: Any = None,
     ) -> list[Run]:
         """Send a message to a job for each input. Otherwise as `start_flows`."""
-        return self.start_flows(job, inputs, run_ids=run_ids, connection=connection)
+        return self.start_flows(job, inputs, run_ids=run_ids, keys=keys, delay=delay, at=at, connection=connection)
 
     def run(self, run_id: UUID | str) -> Run:
         """The run of that id. Raises RunNotFoundError, ValueError for what is no UUID, PgflowError."""
@@ -96,19 +136,89 @@ class Client(Life):
         """
         return prune_runs(self._calls, retention_of(older_than), limit).deleted
 
+    def cancel(self, run_id: UUID | str, reason: str = "cancelled") -> Run:
+        """The run of that id, which fails now, with the reason for its error, if it had not ended before.
+
+        Its waiting tasks never begin. `ctx.cancelled` is set for those that run, on a starter's own client before this
+        returns, in other processes with their next heartbeat; what they come to is ignored. Again is no harm. Takes as
+        long as a call may (15 s), and then raises DatabaseError, also where somebody has the run locked: then nothing
+        was done. Raises RunNotFoundError, MissingRightsError, ValueError, PgflowError.
+        """
+        chosen = uuid_of(run_id)
+        self._calls.database.check_process()
+        row = self._cancelling.cancel(chosen, reason)
+        self.may_have_ended([chosen])
+        return run_of(row, self)
+
+    def rerun(self, run_id: UUID | str) -> Run:
+        """A new run of the same flow, with what the run of that id was given; that one must have ended.
+
+        The input is as it is stored, to the last digit. The first messages of the new run have a header
+        `pgflow_rerun_of`, the old one's id, where the role may set it. Each call starts another one. Raises
+        RunNotFoundError, PgflowError where the run goes on or its input cannot be read, and as `start_flow`.
+        """
+        return self._reruns.again(self._rows(GIVEN, run_id)[0], self)
+
+    def rerun_all(
+        self,
+        flow: Any = None,
+        status: str = "failed",
+        since: datetime | timedelta | None = None,
+        limit: int = 1000,
+    ) -> list[Run]:
+        """As `rerun` for each run that `runs` finds, of a status that is `failed` or `completed`; the newest first.
+
+        Runs that were done again have not changed, and are found again. In batches, each of which may take as long as
+        `start_flows`: what an error says is true of the one it was met in, and its note tells how many runs were
+        started before. Raises ValueError, and as `rerun`.
+        """
+        if status not in FINISHED:
+            msg = f"status must be one of {', '.join(FINISHED)}, got {status!r}: what goes on is not done again"
+            raise ValueError(msg)
+        found = self.runs(status=status, flow=flow, since=since, limit=limit)
+        return self._reruns.all_again([run.id for run in found], self)
+
+    def details(self, run_id: UUID | str, *, payloads: bool = False) -> RunDetails:
+        """The run of that id with its steps and their tasks; input and outputs are read with `payloads` alone.
+
+        Raises RunNotFoundError, ValueError for what is no UUID, PgflowError.
+        """
+        chosen = uuid_of(run_id)
+        return self._asked(lambda conn: details_of(conn, chosen, self, payloads=payloads))
+
+    def runs(
+        self,
+        *,
+        status: str | None = None,
+        flow: Any = None,
+        since: datetime | timedelta | None = None,
+        limit: int = 100,
+        after: RunSummary | Run | UUID | str | None = None,
+    ) -> tuple[RunSummary, ...]:
+        """Runs in this database, the newest first, `limit` of them at most (1 to 10,000).
+
+        Those that are `started`, `completed` or `failed`, of a flow (object or slug), that began since then (an aware
+        datetime) or within so long (a timedelta, by the server's clock). `after` is the last run of the page before:
+        what begins meanwhile neither comes twice nor is left out. As a value it may be deleted by now; as an id it is
+        looked up, and RunNotFoundError raised. pgflow has no index on when runs began: all that match are looked at,
+        within the time limit of a call (15 s). Raises ValueError, and PgflowError.
+        """
+        slug = None if flow is None else self._resolve(flow)[0]
+        return self._asked(listing(status, slug, since, limit, after))
+
     def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> tuple[RunSummary, ...]:
         """The `limit` runs that began last, in this database, the newest first.
 
-        Waits up to `patience` seconds for the database, and as long again for its answer. Raises PgflowError.
+        Waits up to `patience` seconds for the database, and as long again for its answer. Raises ValueError as `runs`,
+        and PgflowError.
         """
         self._calls.database.check_process()
-        return self._calls.off_main(lambda: self._recent(limit, patience))
+        latest = listing(None, None, None, limit, None)
+        return self._calls.off_main(lambda: self._recent(latest, patience))
 
-    def _recent(self, limit: int, patience: float) -> tuple[RunSummary, ...]:
+    def _recent(self, latest: Callable[[Connection], T], patience: float) -> T:
         try:
-            return self._calls.database.call(
-                lambda conn: recent_runs(conn, limit, patience), patience=patience, lock=patience
-            )
+            return self._calls.database.call(latest, patience=patience, at_server=patience, lock=patience)
         except DatabaseError as error:
             raise self._calls.callers_error(error) from error
 

@@ -16,9 +16,10 @@ from uuid import UUID
 from pgflow_starter.clock import Clock, one_wait
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.calls import Calls
-from pgflow_starter.postgres.client.run import FIND, STATUSES, Run, RunReader, run_of
+from pgflow_starter.postgres.client.run import FIND, STATUSES, Run, RunFacts, RunReader, run_of
 from pgflow_starter.postgres.client.starts import LARGE_ANSWERS
-from pgflow_starter.postgres.client.waits import LAST_PAUSE, LONGEST_LOOK, Waits, deleted
+from pgflow_starter.postgres.client.waiter import LAST_PAUSE, deleted
+from pgflow_starter.postgres.client.waits import LONGEST_LOOK, Waits
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.threads.off_main import NoThreadError
 
@@ -45,13 +46,14 @@ class Endings:
         self._calls.database.check_process()
         deadline = inf if timeout is None else self._clock.monotonic() + timeout
         while not run.finished:
-            status = self._waits.wait(run, timeout, self._look)
+            status = self._waits.wait(run, timeout, self.look)
             run = self._whole(run, status, deadline, client)
             # Not finished where it was deleted and started anew meanwhile.
             timeout = None if timeout is None else max(0.0, deadline - self._clock.monotonic())
         return run
 
-    def _look(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, str] | None:
+    def look(self, run_ids: Collection[UUID], seconds: float) -> dict[UUID, str] | None:
+        """The statuses of those runs that are there; None where the database cannot say. Raises PgflowError."""
         rows = self._asked(STATUSES, run_ids, patience=seconds, at_server=seconds)
         return None if rows is None else {UUID(run_id): status for run_id, status in rows}
 
@@ -59,17 +61,27 @@ class Endings:
         """The run as it is now, when it was seen to be finished. Raises TimeoutError, RunNotFoundError, PgflowError."""
         while True:
             left = deadline - self._clock.monotonic()
-            seconds = max(SHORTEST_READ, min(left, LONGEST_LOOK))
-            answers = max(1.0, min(left / ANSWER, LARGE_ANSWERS))
-            rows = self._asked(FIND, [run.id], patience=seconds, lock=seconds, answers=answers)
-            if rows:
-                return run_of(rows[0], client)
-            if rows is not None:
-                raise deleted(run)
+            whole = self.read(run, left, client)
+            if whole is not None:
+                return whole
             if left <= 0:
-                raise TimeoutError(f"run {run.id} of flow {run.flow_slug!r} is {status}, but cannot be read in time")
+                raise unread(run, status)
             with suppress(Empty):
                 SimpleQueue[None]().get(timeout=one_wait(min(left, LAST_PAUSE)))
+
+    def read(self, run: RunFacts, left: float, client: RunReader) -> Run | None:
+        """The run as it is now, None where it cannot be read; its waiter has so many seconds left. Blocks on I/O.
+
+        Raises RunNotFoundError, PgflowError.
+        """
+        seconds = max(SHORTEST_READ, min(left, LONGEST_LOOK))
+        answers = max(1.0, min(left / ANSWER, LARGE_ANSWERS))
+        rows = self._asked(FIND, [run.id], patience=seconds, lock=seconds, answers=answers)
+        if rows:
+            return run_of(rows[0], client)
+        if rows is not None:
+            raise deleted(run)
+        return None
 
     def _asked(self, query: str, run_ids: Collection[UUID], **limits: float) -> list[Any] | None:
         """The rows; None when the database cannot say within these limits. Raises PgflowError."""
@@ -87,3 +99,8 @@ class Endings:
             if not passing or self._calls.closed:
                 raise self._calls.callers_error(error) from error
             return None
+
+
+def unread(run: RunFacts, status: str) -> TimeoutError:
+    """What is told to who waits for a run that has ended, when the time is over and it could not be read."""
+    return TimeoutError(f"run {run.id} of flow {run.flow_slug!r} is {status}, but cannot be read in time")

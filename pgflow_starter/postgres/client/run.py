@@ -1,16 +1,15 @@
-"""`Run`: one run of a flow, as a client saw it last; and the summaries of those that began last."""
+"""`Run`: one run of a flow, as a client saw it last."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.runs import RunSummary, StepSummary
+from pgflow_starter.errors import PgflowError, RunFailedError
 from pgflow_starter.postgres.client.steps import StepRun, moment, stored_json
-from pgflow_starter.postgres.connections.connection import Connection
 
 FINISHED = ("completed", "failed")
 
@@ -33,21 +32,22 @@ end
 STATUSES = "select r.run_id::text, r.status from pgflow.runs r where r.run_id = any(%s::uuid[])"
 """The statuses of those of these runs that are there."""
 
-FIND = f"select {COLUMNS.format(error=_ERROR)} from pgflow.runs r where r.run_id = any(%s::uuid[])"  # noqa: S608 - a constant
+_FIND = f"select {COLUMNS.format(error=_ERROR)} from {{runs}} r where r.run_id = any(%s::uuid[])"  # noqa: S608 - a constant
+_BARE = """
+(select run_id, flow_slug, status, null as input, null as output, started_at, completed_at, failed_at from pgflow.runs)
+"""
+FIND = _FIND.format(runs="pgflow.runs")
 """The rows of these runs, for `run_of`."""
 
-# pgflow has no index on started_at: a statement that takes too long on many runs is ended by its time limit.
-_RECENT = """
-select r.run_id::text, r.flow_slug, r.status, extract(epoch from r.started_at)::float8,
-       extract(epoch from coalesce(r.completed_at, r.failed_at))::float8,
-       (select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(
-                           s.step_slug, s.status, s.initial_tasks, s.remaining_tasks,
-                           to_jsonb(s) ->> 'skip_reason'::text)
-                         order by d.step_index)
-        from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug) where s.run_id = r.run_id)
-from (select * from pgflow.runs order by started_at desc limit %s) r
-order by r.started_at desc
-"""
+FIND_BARE = _FIND.format(runs=_BARE)
+"""The same without input and output."""
+
+FOUND = f"""
+select {COLUMNS.format(error=_ERROR)}, r.input <> g.input::jsonb
+from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) with ordinality g(run_id, input, n)
+join pgflow.runs r on r.run_id = g.run_id order by g.n
+"""  # noqa: S608 - constants
+"""The same, one for each of these ids and inputs, and whether that is another input than the run's."""
 
 
 class RunReader(Protocol):
@@ -64,12 +64,8 @@ class RunReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
-
-    `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
-    that Python cannot express, infinity for one, is None, and `notes` tell of it.
-    """
+class RunFacts:
+    """What was seen of a run, by whichever client: the fields of `Run` and of `AioRun`."""
 
     id: UUID
     flow_slug: str
@@ -85,6 +81,10 @@ class Run:
     committed: bool = field(default=True, repr=False, compare=False)
     """Whether somebody else can see it: one that was started in the caller's own transaction is not yet known to be."""
     notes: tuple[str, ...] = ()
+    input_differs: bool = field(default=False, compare=False)
+    """Whether the call that gave this found the run, and would have started it with another input."""
+    found: bool = field(default=False, repr=False, compare=False)
+    """Whether a call that was to start it found it there."""
 
     @property
     def finished(self) -> bool:
@@ -97,6 +97,27 @@ class Run:
         if isinstance(self.output, dict) and len(self.output) == 1:
             return next(iter(self.output.values()))
         return self.output
+
+    def raise_for_status(self) -> Self:
+        """This run, where it is completed. Raises RunFailedError where it has failed, PgflowError where it goes on.
+
+        It asks nobody: `run.wait().raise_for_status()`.
+        """
+        if self.status == "completed":
+            return self
+        told = f"run {self.id} of flow {self.flow_slug!r}"
+        if self.status == "failed":
+            raise RunFailedError(f"{told} has failed: {self.error or 'nothing says why'}")
+        raise PgflowError(f"{told} has not ended, it is {self.status}: wait for it first")
+
+
+@dataclass(frozen=True, slots=True)
+class Run(RunFacts):
+    """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
+
+    `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
+    that Python cannot express, infinity for one, is None, and `notes` tell of it.
+    """
 
     def refresh(self) -> Run:
         """The run as it is now. Raises PgflowError."""
@@ -115,7 +136,9 @@ class Run:
         return self._client.wait(self, timeout)
 
 
-def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
+def run_of(
+    row: Any, client: RunReader, *, committed: bool = True, input_differs: bool = False, found: bool = False
+) -> Run:
     """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
     run_id, slug, status, given, output, error, started_at, ended_at = row
     notes: list[str] = []
@@ -132,18 +155,6 @@ def run_of(row: Any, client: RunReader, *, committed: bool = True) -> Run:
         SystemClock().monotonic(),
         committed,
         tuple(notes),
+        input_differs,
+        found,
     )
-
-
-def recent_runs(conn: Connection, limit: int, seconds: float) -> tuple[RunSummary, ...]:
-    """The runs that began last, the newest first; the server gives up after `seconds`. Raises psycopg's errors."""
-    with conn.pipeline(), conn.transaction():
-        conn.execute("select set_config('statement_timeout', %s, true)", (f"{int(seconds * 1000)}ms",))
-        cursor: Any = conn.execute(_RECENT, (limit,))
-    found: list[RunSummary] = []
-    for run_id, slug, status, started_at, ended_at, steps in cursor.fetchall():
-        notes: list[str] = []
-        began, ended = moment(started_at, "started_at", notes), moment(ended_at, "ended_at", notes)
-        told = tuple(StepSummary(*step) for step in steps or ())
-        found.append(RunSummary(UUID(run_id), slug, status, began, ended, told, tuple(notes)))
-    return tuple(found)

@@ -10,9 +10,9 @@ from typing import Any
 
 from pgflow_starter.errors import PgflowError
 
-STEPS = """
+_STEPS = """
 select s.step_slug, s.status,
-       case when s.status <> 'completed' then null
+       case when {unread} then null
             when d.step_type = 'map' then coalesce(
                 (select pg_catalog.jsonb_agg(t.output order by t.task_index) from pgflow.step_tasks t
                  where t.run_id = s.run_id and t.step_slug = s.step_slug), '[]')
@@ -29,7 +29,11 @@ select s.step_slug, s.status,
 from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
 where s.run_id = any(%s::uuid[]) order by d.step_index
 """
+STEPS = _STEPS.format(unread="s.status <> 'completed'")
 """The rows of a run's steps, for `step_of`. Older cores have no `skipped_at` and no `skip_reason`."""
+
+BARE_STEPS = _STEPS.format(unread="true")
+"""The same without outputs."""
 
 
 @dataclass(frozen=True, slots=True)

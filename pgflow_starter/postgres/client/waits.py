@@ -1,25 +1,23 @@
-"""`Waits`: threads that wait for runs. One of them asks the database, for all.
+"""`Waits`: threads and coroutines that wait for runs. One thread asks the database, for all.
 
 Whoever waits first leads: it looks when the first of them is due, tells the others, and hands the lead on when it
 leaves; from one that shows no sign of life, whatever interrupted it, another takes it over. Looks come after 20 ms,
 then ever more rarely, up to every 0.5 s; at once when a worker of this process has written something that may have
-ended a run.
+ended a run. Coroutines have no thread: while there are any, one leads or is there to lead, and they are called.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from math import inf
-from queue import Empty, SimpleQueue
 from uuid import UUID
 
-from pgflow_starter.clock import Clock, one_wait
-from pgflow_starter.errors import PgflowError, RunNotFoundError
-from pgflow_starter.postgres.client.run import FINISHED, Run
+from pgflow_starter.clock import Clock
+from pgflow_starter.errors import PgflowError
+from pgflow_starter.postgres.client.run import RunFacts
+from pgflow_starter.postgres.client.waiter import FIRST_PAUSE, LAST_PAUSE, Looker, Wait, going_on
 
-FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5
 SHORTEST_LOOK, LONGEST_LOOK = 0.05, 5.0
 """Seconds that one look may take."""
 
@@ -30,52 +28,6 @@ Look = Callable[[Collection[UUID], float], Mapping[UUID, str] | None]
 """The statuses of those runs that are there; None where that cannot be said within so many seconds."""
 
 
-def deleted(run: Run) -> RunNotFoundError:
-    """What is told to who waits for a run that is there no more."""
-    return RunNotFoundError(f"run {run.id} of flow {run.flow_slug!r} was deleted")
-
-
-class _Wait:
-    __slots__ = ("due", "error", "looked", "pause", "run", "status", "stirs")
-
-    def __init__(self, run: Run, due: float) -> None:
-        self.run = run
-        self.status = run.status
-        self.due = due
-        self.pause = FIRST_PAUSE
-        self.looked = False
-        self.error: PgflowError | None = None
-        # A queue in C: what interrupts an Event's wait may leave its lock taken, and who would set it waiting for ever.
-        self.stirs: SimpleQueue[None] = SimpleQueue()
-
-    @property
-    def finished(self) -> bool:
-        return self.status in FINISHED
-
-    def seen(self, status: str | None) -> None:
-        """What a look says; None: there is no such run."""
-        if status is not None:
-            self.status = status
-            object.__setattr__(self.run, "committed", True)  # for its next wait, too
-        elif self.run.committed:
-            self.error = deleted(self.run)
-
-    def stir(self) -> None:
-        """Have it look up."""
-        self.stirs.put(None)
-
-    def rest(self, seconds: float) -> None:
-        """Until it is stirred, or so many seconds have passed; on the main thread a part of them, see `one_wait`."""
-        with suppress(Empty):
-            self.stirs.get(timeout=one_wait(seconds))
-
-    def calm(self) -> None:
-        """Forget what stirred it."""
-        with suppress(Empty):
-            while True:
-                self.stirs.get_nowait()
-
-
 class Waits:
     """Of one client. Thread-safe."""
 
@@ -83,12 +35,13 @@ class Waits:
         self._clock = clock
         # A signal handler may wait on top of the thread that it interrupts.
         self._lock = threading.RLock()
-        self._waits: list[_Wait] = []
-        self._leader: _Wait | None = None
+        self._waits: list[Wait] = []
+        self._leader: Looker | None = None
+        self._for_called: Looker | None = None  # on its thread, while somebody is to be called
         self._alive_at = 0.0  # when the leader was last heard of
         self._closed: PgflowError | None = None
 
-    def wait(self, run: Run, timeout: float | None, look: Look) -> str:
+    def wait(self, run: RunFacts, timeout: float | None, look: Look) -> str:
         """The run's status once it is finished.
 
         Raises TimeoutError after `timeout` seconds (None: never), RunNotFoundError when the run was deleted, what
@@ -98,18 +51,43 @@ class Waits:
             return run.status
         now = self._clock.monotonic()
         deadline = inf if timeout is None else now + timeout
-        mine = _Wait(run, min(run.seen_at + FIRST_PAUSE, deadline))
+        mine = Wait(run, min(run.seen_at + FIRST_PAUSE, deadline))
         try:
-            with self._lock:
-                self._waits.append(mine)
-                if self._leader is not None:
-                    self._leader.stir()  # it may not have meant to look so soon
+            self._enter(mine)
             return self._await(mine, deadline, look)
         except TimeoutError:
-            told = f"run {run.id} of flow {run.flow_slug!r} is still {mine.status} after {timeout:g} s"
-            raise TimeoutError(told) from None
+            raise going_on(run, mine.status, timeout) from None
         finally:
-            self._leave(mine)
+            self.leave(mine)
+
+    def watch(
+        self,
+        run: RunFacts,
+        called: Callable[[], object],
+        look: Look,
+        run_on_thread: Callable[[Callable[[], object]], object],
+    ) -> Wait:
+        """Have `called`, from any thread, quick, when the wait has ended or met an error; then it must `leave`.
+
+        `run_on_thread` is given what looks for all who are called, where nobody does. Raises what it raises, and what
+        `close` was given.
+        """
+        mine = Wait(run, run.seen_at + FIRST_PAUSE, called)
+        with self._lock:
+            if self._closed is not None:
+                raise self._closed
+            if self._for_called is None:
+                looker = Looker()
+                run_on_thread(lambda: self._look_for_called(looker, look))
+                self._for_called = looker
+            self._enter(mine)
+        return mine
+
+    def _enter(self, mine: Wait) -> None:
+        with self._lock:
+            self._waits.append(mine)
+            if self._leader is not None:
+                self._leader.stir()  # it may not have meant to look so soon
 
     def may_have_ended(self, run_ids: Iterable[UUID]) -> None:
         """Look at these runs at once, where somebody waits for them. Does not wait itself."""
@@ -130,7 +108,45 @@ class Waits:
             for wait in self._waits:
                 wait.stir()
 
-    def _await(self, mine: _Wait, deadline: float, look: Look) -> str:
+    @property
+    def closed(self) -> PgflowError | None:
+        """What `close` was given."""
+        return self._closed
+
+    def _look_for_called(self, mine: Looker, look: Look) -> None:
+        """On a thread of its own: lead, where nobody else does, while somebody is to be called."""
+        try:
+            while self._is_for_called(mine):
+                pause = self._pause_of(mine)
+                if pause is None or pause > 0:
+                    mine.rest(LIFE_SIGN if pause is None else pause)
+                else:
+                    self._look_for_all(look, LONGEST_LOOK)
+                mine.calm()
+        except BaseException as error:
+            self._fail_called(PgflowError(f"waiting for runs failed: {type(error).__name__}: {error}"))
+            raise
+        finally:
+            self.leave(mine)
+
+    def _is_for_called(self, mine: Looker) -> bool:
+        """Whether somebody is to be called; else it is so no more, and the next who waits brings another."""
+        with self._lock:
+            if self._closed is None and any(w.called is not None for w in self._waits):
+                return True
+            if self._for_called is mine:
+                self._for_called = None
+            return False
+
+    def _fail_called(self, error: PgflowError) -> None:
+        with self._lock:
+            self._for_called = None
+            for wait in self._waits:
+                if wait.called is not None:
+                    wait.error = error
+                    wait.stir()
+
+    def _await(self, mine: Wait, deadline: float, look: Look) -> str:
         while True:
             mine.calm()
             if self._closed is not None:
@@ -152,22 +168,22 @@ class Waits:
             else:
                 self._look_for_all(look, max(SHORTEST_LOOK, min(left, LONGEST_LOOK)))
 
-    def _pause_of(self, mine: _Wait) -> float | None:
+    def _pause_of(self, mine: Looker) -> float | None:
         """Seconds until the next look; None for who does not lead."""
         with self._lock:
             now = self._clock.monotonic()
-            if mine not in self._waits:
+            if isinstance(mine, Wait) and mine not in self._waits:
                 self._waits.append(mine)  # taken for dead
             if self._leader is None:
                 self._leader = mine
             elif self._leader is not mine and now - self._alive_at >= LIFE_SIGN:
-                if self._leader in self._waits:
+                if isinstance(self._leader, Wait) and self._leader in self._waits:
                     self._waits.remove(self._leader)
                 self._leader = mine
             if self._leader is not mine:
                 return None
             self._alive_at = now
-            return min(w.due for w in self._waits) - now
+            return min((w.due for w in self._waits), default=now + LIFE_SIGN) - now
 
     def _look_for_all(self, look: Look, seconds: float) -> None:
         with self._lock:
@@ -183,7 +199,7 @@ class Waits:
         finally:  # a signal handler may end the look; the others go on
             self._tell(waits, found)
 
-    def _tell(self, waits: list[_Wait], found: Mapping[UUID, str] | PgflowError | None) -> None:
+    def _tell(self, waits: list[Wait], found: Mapping[UUID, str] | PgflowError | None) -> None:
         now = self._clock.monotonic()
         with self._lock:
             for wait in waits:
@@ -197,12 +213,15 @@ class Waits:
                 if wait.error is not None or wait.finished:
                     wait.stir()
 
-    def _leave(self, mine: _Wait) -> None:
+    def leave(self, mine: Looker) -> None:
+        """It waits no more: where it led, somebody else does. Idempotent."""
         with self._lock:
-            if mine in self._waits:
+            if isinstance(mine, Wait) and mine in self._waits:
                 self._waits.remove(mine)
+                if self._for_called is not None and mine.called is not None and not self._waits:
+                    self._for_called.stir()  # it may go
             if self._leader is mine:
-                self._leader = self._waits[0] if self._waits else None
+                self._leader = next((w for w in self._waits if w.called is None), self._for_called)
                 self._alive_at = self._clock.monotonic()
                 if self._leader is not None:
                     self._leader.stir()

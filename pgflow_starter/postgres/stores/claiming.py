@@ -21,6 +21,7 @@ from pgflow_starter.postgres.stores.fast_lane.claiming import Shape
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import Features, of_queue
 from pgflow_starter.postgres.stores.inputs import VERSION
+from pgflow_starter.postgres.stores.next_message import visible_in
 from pgflow_starter.postgres.stores.put_aside import Aside
 from pgflow_starter.postgres.stores.queues import Queue
 from pgflow_starter.postgres.stores.row_security import guarded
@@ -41,8 +42,7 @@ VEILED_VT = 20
 # Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
 # outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. One row at least,
 # for what was read. The run's version only where the outer query sees the very task: else the run that it sees may be
-# one that was deleted and started anew since. Seconds are subtracted, not times: before PostgreSQL 17 an infinite one
-# fails that.
+# one that was deleted and started anew since.
 _CLAIM = """
 with {known}messages as materialized (
     {messages}
@@ -51,8 +51,7 @@ with {known}messages as materialized (
     where m.ids is not null
 )
 select m.n,
-       case when m.n = 0 then (select extract(epoch from min(vt)) - extract(epoch from clock_timestamp())
-                               from pgmq.{queue} where vt > clock_timestamp()) end,
+       {visible_in},
        s.run_id is not null or {wired},
        case when row_number() over () = 1 then m.ids end, null,
        s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
@@ -179,7 +178,7 @@ class Messages(Aside):
 
     def start(self, conn: Connection, message: int, headers: str | None) -> list[Any]:
         """The rows of `_CLAIM` for one message that was read."""
-        return self._run(conn, _THIS_ONE, _ALL, message=message, headers=headers)
+        return self._run(conn, _THIS_ONE, _ALL, message=message, headers=headers, quantity=1)
 
     def hidden(self, conn: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The tables of which row level security hides all rows, and those of which it may hide some."""
@@ -214,7 +213,7 @@ def _claim_statement(
             messages=sql.SQL(messages).format(headers=headers, read=_read(features, known_only)),
             startable=sql.SQL(startable).format(of_queue=of_queue(features)),
             claimed_of=sql.SQL(claimed_of + ", %(step)s::text" * of_step),
-            queue=sql.Identifier(f"q_{queue}"),
+            visible_in=visible_in(queue),
             flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),
             version=sql.SQL(VERSION),
             wired=sql.SQL(WIRED.format(worker="%(worker)s", flow="%(flow)s", queue="%(queue)s")),

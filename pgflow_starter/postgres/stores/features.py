@@ -174,8 +174,8 @@ class StorePart:
     def _queues_of(self, conn: Connection, slugs: Sequence[str]) -> Mapping[str, tuple[Queue, ...]]:
         return self._queues.of(conn, slugs, has_some=self._detected(conn).tasks_have_queues)
 
-    def _rows(self, statement: str, parameters: Any, *, urgent: bool = False) -> list[Any]:
-        return self._database.call(lambda conn: conn.execute(statement, parameters).fetchall(), urgent=urgent)
+    def _rows(self, statement: str, parameters: Any) -> list[Any]:
+        return self._database.call(lambda conn: conn.execute(statement, parameters).fetchall())
 
 
 @cache

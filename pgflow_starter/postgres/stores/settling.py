@@ -15,6 +15,7 @@ from pgflow_starter.postgres.connections.database import QUERY_CANCELED
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import StorePart, on_queue
 from pgflow_starter.postgres.stores.free_runs import FREE, IS_FREE, columns
+from pgflow_starter.postgres.stores.snoozing import snooze
 
 _GIVEN = """
 unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
@@ -109,7 +110,7 @@ class Settling(StorePart):
         What the fast lane leaves to the core's functions is written after it, each run in a transaction of its own.
         """
         ordered = sorted(outcomes, key=_order)
-        if len(ordered) >= FEW and not careful:
+        if sum(o.kind is not OutcomeKind.SNOOZED for o in ordered) >= FEW and not careful:
             try:
                 found = self._database.call(partial(self._settle_fast, ordered), answers=answers)
             except DatabaseError as error:
@@ -135,10 +136,14 @@ class Settling(StorePart):
         return settled, [outcome for outcome in outcomes if id(outcome) not in done]
 
     def _settle_rest(self, settled: Settled, rest: Sequence[Outcome], answers: float) -> Settled:
-        """What was settled, together with the rest; a run of which that fails is left as if somebody had locked it."""
+        """What was settled, together with the rest; a run of which that fails is left as if somebody had locked it.
+
+        What snoozes is written together: no function of the core's is called for it.
+        """
         locked, ignored = list(settled), list(settled.ignored)
-        for _, run in groupby(rest, key=lambda outcome: outcome.task.run_id):
-            outcomes = list(run)
+        ended = [o for o in rest if o.kind is not OutcomeKind.SNOOZED]
+        parts = [list(run) for _, run in groupby(ended, key=lambda outcome: outcome.task.run_id)]
+        for outcomes in filter(None, ([o for o in rest if o.kind is OutcomeKind.SNOOZED], *parts)):
             try:
                 part = self._settle_by_core(outcomes, answers, careful=False)
             except DatabaseError:  # to be raised when it is tried again by itself
@@ -151,7 +156,7 @@ class Settling(StorePart):
     def _settle_by_core(self, ordered: Sequence[Outcome], answers: float, careful: bool) -> Settled:
         if not careful:
             try:
-                return self._database.call(partial(_settle, ordered), answers=answers)
+                return self._database.call(partial(self._settle, ordered), answers=answers)
             except DatabaseError as error:
                 if not error.locked:
                     raise
@@ -164,39 +169,43 @@ class Settling(StorePart):
         for queue, outcomes in by_queue.items():
             find = on_queue(_ALL_FREE, queue)
             try:
-                settled = self._database.call(partial(_settle_found, outcomes, find), answers=answers)
+                settled = self._database.call(partial(self._settle_found, outcomes, find), answers=answers)
             except DatabaseError as error:
                 if error.sqlstate != _NO_TABLE:
                     raise
                 # The queue is gone, with its messages; with its flow, perhaps, and then the runs are.
-                settled = self._database.call(partial(_settle_found, outcomes, FREE), answers=answers)
+                settled = self._database.call(partial(self._settle_found, outcomes, FREE), answers=answers)
             locked += settled
             ignored += settled.ignored
         return Settled(locked, ignored)
 
+    def _settle(self, outcomes: Sequence[Outcome], conn: Connection) -> Settled:
+        if any(o.kind is not OutcomeKind.COMPLETED for o in outcomes):
+            return self._settle_found(outcomes, FREE, conn)
+        row: Any = conn.execute(_COMPLETE, columns(outcomes)).fetchone()
+        return _settled(outcomes, row, [(outcomes, row[2])])
 
-def _settle(outcomes: Sequence[Outcome], conn: Connection) -> Settled:
-    if any(o.kind is not OutcomeKind.COMPLETED for o in outcomes):
-        return _settle_found(outcomes, FREE, conn)
-    row: Any = conn.execute(_COMPLETE, columns(outcomes)).fetchone()
-    return _settled(outcomes, row, [(outcomes, row[2])])
-
-
-def _settle_found(outcomes: Sequence[Outcome], find: str, conn: Connection) -> Settled:
-    """Those whose runs `find` finds free."""
-    completed = [o for o in outcomes if o.kind is OutcomeKind.COMPLETED]
-    failed = [o for o in outcomes if o.kind is not OutcomeKind.COMPLETED]
-    for_good = [o for o in failed if o.kind is OutcomeKind.FAILED_FOR_GOOD]
-    written: list[tuple[Sequence[Outcome], Any]] = []
-    with conn.pipeline(), conn.transaction():
-        found = conn.execute(find, columns(outcomes, "all_"))
-        if completed:
-            written.append((completed, conn.execute(_COMPLETE_FREE, columns(completed))))
-        if for_good:
-            conn.execute(_EXHAUST_FREE, columns(for_good))
-        if failed:
-            written.append((failed, conn.execute(_FAIL_FREE, columns(failed))))
-    return _settled(outcomes, found.fetchone(), [(part, cursor.fetchone()[0]) for part, cursor in written])
+    def _settle_found(self, outcomes: Sequence[Outcome], find: str, conn: Connection) -> Settled:
+        """Those whose runs `find` finds free."""
+        completed = [o for o in outcomes if o.kind is OutcomeKind.COMPLETED]
+        snoozed = [o for o in outcomes if o.kind is OutcomeKind.SNOOZED]
+        failed = [o for o in outcomes if o.kind not in (OutcomeKind.COMPLETED, OutcomeKind.SNOOZED)]
+        for_good = [o for o in failed if o.kind is OutcomeKind.FAILED_FOR_GOOD]
+        written: list[tuple[Sequence[Outcome], Any]] = []
+        told: list[tuple[Sequence[Outcome], Any]] = []
+        with conn.pipeline(), conn.transaction():
+            found = conn.execute(find, columns(outcomes, "all_"))
+            if completed:
+                written.append((completed, conn.execute(_COMPLETE_FREE, columns(completed))))
+            if for_good:
+                conn.execute(_EXHAUST_FREE, columns(for_good))
+            if failed:
+                written.append((failed, conn.execute(_FAIL_FREE, columns(failed))))
+            row: Any = found.fetchone() if snoozed else None
+            if row is not None and row[1]:
+                told = snooze(conn, snoozed, set(row[1].split(",")), self._database.clock.monotonic())
+        told += [(part, cursor.fetchone()[0]) for part, cursor in written]
+        return _settled(outcomes, row or found.fetchone(), told)
 
 
 def _order(outcome: Outcome) -> tuple[int, str, int]:

@@ -25,6 +25,7 @@ from pgflow_starter.postgres.stores.claiming import Messages, of_one_message
 from pgflow_starter.postgres.stores.evidence import Looks
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.inputs import FlowInputs
+from pgflow_starter.postgres.stores.next_message import SOON
 from pgflow_starter.postgres.stores.queues import Queue
 from pgflow_starter.postgres.stores.settling import Settling
 from pgflow_starter.postgres.stores.stalled import Stalled
@@ -180,7 +181,7 @@ class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
             return self._messages(conn, whose, claiming.SINGLY_VT).read(conn, quantity)
 
         messages = self._database.call(read, scope)
-        claimed = Claimed(len(messages), (), None)
+        claimed = Claimed(len(messages), (), SOON)
         claimed = self._started_singly(whose, scope, messages, claimed, claiming.SINGLY_VT)
         return self._put_aside(whose, [message for message, _ in messages], claimed)
 

@@ -7,12 +7,15 @@ have keeps nobody's from being called. Rows without the mark, of earlier version
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
+import psycopg
 from psycopg import sql
 
+from pgflow_starter.ports import Heard
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.features import StorePart
 
@@ -58,6 +61,7 @@ from (select worker_id from pgflow.workers where worker_id = any(%s) for no key 
 where w.worker_id = free.worker_id
 returning w.worker_id, w.deprecated_at is not null
 """
+_ENDED = "select r.run_id from pgflow.runs r where r.run_id = any(%s) and r.status <> 'started'"
 # The newer cores' requeue_stalled_tasks takes a task from its living worker when it is 30 s older than its timeout: its
 # flow's, which a step's may exceed, or its step's, of which we may be told late. It is kept just younger. Not as young
 # as now: a completion that has begun before would end before its task began.
@@ -105,10 +109,20 @@ class WorkerRows(StorePart):
             seen.setdefault((worker, flow), []).extend([] if seconds is None else [float(seconds)])
         return [min(seen[worker], default=None) for worker in workers]
 
-    def heartbeat(self, workers: Sequence[UUID]) -> set[UUID]:
-        """As `TaskStore.heartbeat`. Waits for nobody else's."""
-        rows = self._rows(_HEARTBEAT, (list(workers),), urgent=True)
-        return {worker for worker, deprecated in rows if deprecated}
+    def heartbeat(self, workers: Sequence[UUID], runs: Collection[UUID] = ()) -> Heard:
+        """As `TaskStore.heartbeat`. Waits for nobody else's; where the runs cannot be asked for, it hears of none."""
+
+        def beat(conn: Connection) -> Heard:
+            rows: list[Any] = conn.execute(_HEARTBEAT, (list(workers),)).fetchall()
+            deprecated = {worker for worker, wanted in rows if wanted}
+            ended: list[Any] = []
+            if runs:
+                # What is wrong with the runs, a lock on their table say, is no business of the heart's.
+                with suppress(psycopg.errors.LockNotAvailable, psycopg.ProgrammingError):
+                    ended = conn.execute(_ENDED, (list(runs),)).fetchall()
+            return Heard(deprecated, {run for (run,) in ended})
+
+        return self._database.call(beat, urgent=True)
 
     def keep_young(self, workers: Sequence[UUID]) -> None:
         """As `TaskStore.keep_young`."""

@@ -18,6 +18,7 @@ from pgflow_starter.postgres.stores.fast_lane.dialects import Dialect
 from pgflow_starter.postgres.stores.fast_lane.known_cores import GUARD
 from pgflow_starter.postgres.stores.features import Features
 from pgflow_starter.postgres.stores.inputs import VERSION
+from pgflow_starter.postgres.stores.next_message import visible_in
 from pgflow_starter.postgres.stores.worker_rows import WIRED
 
 # Locks as the core's function does, which may be at it at the same time: the messages, then their tasks in the order of
@@ -69,8 +70,7 @@ with unchanged as materialized (
     where q.msg_id = any(array(select msg_id from free))
 ){inputs}
 select (select yes from unchanged), m.n,
-       case when m.n = 0 then (select extract(epoch from min(vt)) - extract(epoch from clock_timestamp())
-                               from pgmq.{queue} where vt > clock_timestamp()) end,
+       {visible_in},
        s.run_id is not null or {wired},
        case when m.n <> (select count(*) from started) then m.ids end,
        case when m.n <> (select count(*) from started)
@@ -157,6 +157,7 @@ def claim_of(queue: str, features: Features, dialect: Dialect, shape: Shape) -> 
         sql.SQL(CLAIM)
         .format(
             queue=sql.Identifier(f"q_{queue}"),
+            visible_in=visible_in(queue),
             vt=sql.SQL("%(vt)s::integer" if shape.one_vt else _VT_OF_STEP),
             dated=sql.SQL(", last_read_at = clock_timestamp()" if features.dates_reads else ""),
             headers=sql.SQL("q.headers" if features.headers else "null::jsonb"),

@@ -1,0 +1,21 @@
+"""The id of the run that a key stands for. Any language makes the same: uuid5 twice, as here."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pgflow_starter.core.modules import definition_of
+
+
+def run_id_of(flow: Any, key: str) -> UUID:
+    """The id that `key=` gives to a run of the flow or job, an object or a slug.
+
+    Raises TypeError for a key that is no string, ValueError for an empty one, DefinitionError for what is no flow.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"a key must be a string, got {type(key).__name__} {key!r}")
+    if not key:
+        raise ValueError("a key must not be empty")
+    slug = flow if isinstance(flow, str) else definition_of(flow).slug
+    return uuid5(uuid5(NAMESPACE_URL, f"pgflow:{slug}"), key)

@@ -1,0 +1,89 @@
+"""`AioClient`: a client's calls, for coroutines. Each is the call of `Client` on a thread; waiting takes none.
+
+A new call of `Client` is one more line here: `awaited` where it comes back as it is, `awaited_run` and `awaited_runs`
+where it comes back with runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from pgflow_starter.postgres.client.aio_run import AioRun, aio_run
+from pgflow_starter.postgres.client.client import Client
+from pgflow_starter.postgres.client.coroutines import Coroutines
+from pgflow_starter.postgres.client.run import Run
+
+P = ParamSpec("P")
+T = TypeVar("T")
+R = TypeVar("R")
+
+Call = Callable[Concatenate[Client, P], T]
+Awaited = Callable[Concatenate["AioClient", P], Coroutine[Any, Any, T]]
+
+
+def awaited(call: Call[P, T]) -> Awaited[P, T]:
+    """The call as a coroutine."""
+    return _awaited(call, lambda _, result: result)
+
+
+def awaited_run(call: Call[P, Run]) -> Awaited[P, AioRun]:
+    """The same of one that comes back with a run."""
+    return _awaited(call, lambda aio, run: aio_run(run, aio))
+
+
+def awaited_runs(call: Call[P, Iterable[Run]]) -> Awaited[P, list[AioRun]]:
+    """The same of one that comes back with runs."""
+    return _awaited(call, lambda aio, runs: [aio_run(run, aio) for run in runs])
+
+
+def _awaited(call: Call[P, T], told: Callable[[AioClient, T], R]) -> Awaited[P, R]:
+    @wraps(call)
+    async def made(self: AioClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        # A caller's own transaction is used by one at a time: who is cancelled has it back when the call has ended.
+        keeps = kwargs.get("connection") is not None
+        of_client = partial(call, self._client, *args, **kwargs)
+        return told(self, await self._coroutines.made(of_client, to_its_end=keeps))
+
+    return made
+
+
+class AioClient:
+    """A client's calls as coroutines, in any event loop of asyncio, in several too. Thread-safe.
+
+    They answer and raise what the client's own calls do. 16 of them are made at a time, on threads; the others wait for
+    their turn. Of a call that is cancelled only the waiting ends: one that has begun is done as a whole, and what it
+    comes to is dropped; with `connection=` it is waited for first. One that has not begun never will.
+    """
+
+    def __init__(self, client: Client, coroutines: Coroutines) -> None:
+        self._client = client
+        self._coroutines = coroutines
+
+    def __repr__(self) -> str:
+        return f"{self._client!r}.aio"
+
+    start_flow = awaited_run(Client.start_flow)
+    enqueue = awaited_run(Client.enqueue)
+    start_flows = awaited_runs(Client.start_flows)
+    enqueue_many = awaited_runs(Client.enqueue_many)
+    run = awaited_run(Client.run)
+    steps = awaited(Client.steps)
+    cancel = awaited_run(Client.cancel)
+    rerun = awaited_run(Client.rerun)
+    rerun_all = awaited_runs(Client.rerun_all)
+    delete = awaited(Client.delete)
+    prune = awaited(Client.prune)
+    runs = awaited(Client.runs)
+    details = awaited(Client.details)
+    recent_runs = awaited(Client.recent_runs)
+
+    async def wait(self, run: AioRun, timeout: float | None) -> AioRun:
+        """As `AioRun.wait`."""
+        seen = await self._coroutines.wait(run, timeout, self._client)
+        return aio_run(seen, self) if isinstance(seen, Run) else run
+
+    async def close(self) -> None:
+        """As the client's own."""
+        await self._coroutines.made(self._client.close, beside=True)

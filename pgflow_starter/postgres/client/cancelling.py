@@ -1,0 +1,64 @@
+"""`Cancelling`: runs are made to fail before they have ended, and whoever works on them is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from pgflow_starter.core.encoding import error_text
+from pgflow_starter.errors import RunNotFoundError
+from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.run import FIND
+from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.failed_runs import fail_run
+from pgflow_starter.postgres.stores.refusals import refuse_denied
+
+TRIES = 20
+"""Times that a run is failed of which a task began, in a claim that locks no run, after the transaction had."""
+
+
+class Cancelling:
+    """Of one client. `ended(run_ids)` is told of runs that have ended, whoever ended them. Thread-safe."""
+
+    def __init__(self, calls: Calls, ended: Callable[[Sequence[UUID]], object]) -> None:
+        self._calls = calls
+        self._ended = ended
+
+    def cancel(self, run_id: UUID, reason: str) -> Any:
+        """As `Client.cancel`: the run's row, for `run_of`."""
+        if not isinstance(reason, str):
+            msg = f"reason must be text, got {type(reason).__name__}"
+            raise ValueError(msg)
+        text = error_text(reason)
+        row = self._calls.off_main(lambda: self._calls.resending(lambda conn: _failed(conn, run_id, text)))
+        if row is None:
+            raise RunNotFoundError(f"there is no run {run_id}")
+        self._ended([run_id])
+        return row
+
+
+def _failed(conn: Connection, run_id: UUID, text: str) -> Any:
+    tries = TRIES
+    while True:
+        tries -= 1
+        try:
+            with conn.transaction():
+                fail_run(conn, run_id, text)
+                return conn.execute(FIND, ([str(run_id)],)).fetchone()
+        except psycopg.errors.CheckViolation:
+            if not tries:
+                raise
+        except psycopg.errors.InsufficientPrivilege as error:
+            refuse_denied(conn, error, ("work",), _flow_of(conn, run_id))
+
+
+def _flow_of(conn: Connection, run_id: UUID) -> str | None:
+    """None, too, where that may not be asked."""
+    try:
+        row: Any = conn.execute(FIND, ([str(run_id)],)).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    return None if row is None else str(row[1])
