@@ -16,6 +16,7 @@ from pgflow_starter.cli.signals import Interrupted, handled
 from pgflow_starter.cli.watching import Telling
 from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.postgres.client.details import RunDetails
+from pgflow_starter.postgres.client.run import Run
 
 
 @click.command(short_help="A run with its steps, attempts and errors.")
@@ -56,7 +57,7 @@ def show(run_id: UUID, payloads: bool, as_json: bool, watch: bool, interval: flo
             raise Interrupted(f"run {run_id} goes on, and nobody watches it here any more", signals.number)
 
 
-def _data(details: RunDetails, *, payloads: bool) -> dict[str, Any]:
+def _data(details: RunDetails[Run], *, payloads: bool) -> dict[str, Any]:
     steps = [json_ready(step) for step in details.steps]
     if not payloads:
         for step in steps:

@@ -25,7 +25,7 @@ _FIRST = ("failed", "started", "queued")
 """The tasks that one looks for."""
 
 
-def picture(details: RunDetails, *, payloads: bool) -> RenderableType:
+def picture(details: RunDetails[Run], *, payloads: bool) -> RenderableType:
     """All that a person wants to see of it."""
     run = details.run
     told = [task for task in details.tasks if task.status != "completed" or task.error is not None or task.attempts > 1]
@@ -44,7 +44,7 @@ def picture(details: RunDetails, *, payloads: bool) -> RenderableType:
     return Group(*parts)
 
 
-def lines(details: RunDetails) -> Iterator[tuple[str, str]]:
+def lines(details: RunDetails[Run]) -> Iterator[tuple[str, str]]:
     """One for the run, and one for each step."""
     for step in details.steps:
         done = tasks_done(step.tasks, step.remaining)
@@ -68,7 +68,7 @@ def _head(run: Run) -> Iterator[RenderableType]:
         yield Text(visible(note), style="yellow")
 
 
-def _steps(details: RunDetails) -> Table:
+def _steps(details: RunDetails[Run]) -> Table:
     attempts: dict[str, int] = {}
     for task in details.tasks:
         attempts[task.step_slug] = max(task.attempts, attempts.get(task.step_slug, 0))

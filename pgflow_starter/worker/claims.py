@@ -276,7 +276,6 @@ class Claims:
         return claimed
 
     def _too_slow(self, quantity: int, seconds: float, error: DatabaseError) -> None:
-        """A claim has exceeded its limit."""
         self._size.exceeded(quantity, seconds)
         if self._slow.note("slow"):
             told = "claiming %d tasks took too long, %.1f s: fewer at a time from now on, and more time for one (%s)"

@@ -26,11 +26,14 @@ def role(database: str, admin: Admin) -> Iterator[str]:
 def test_the_least_rights_are_enough_for_flows_retries_failures_and_what_is_left(
     database: str, role: str, strategy: Any
 ) -> None:
-    flow = pgflow.Flow("shop", base_delay=0)
+    flow, snoozed = pgflow.Flow("shop", base_delay=0), set[int]()
     flow.step(slug="items")(lambda given, ctx: [1, 2, 3])
 
     @flow.map(array="items")
     def doubled(item: Any, ctx: pgflow.TaskContext) -> Any:
+        if item not in snoozed:
+            snoozed.add(item)
+            raise pgflow.Snooze(0.1)
         if ctx.attempt == 1:
             raise RuntimeError("once more")
         return item * 2

@@ -65,6 +65,12 @@ def test_they_answer_what_the_clients_own_calls_do(database: str) -> None:
         runs = [*await aio.start_flows(job, range(3)), await aio.start_flow("echo", 3)]
         runs += await aio.enqueue_many(job, [4, 5])
         assert [r.result for r in await asyncio.gather(*(r.wait(WAIT) for r in runs))] == list(range(6))
+        again = await (await aio.rerun(chosen)).wait(WAIT)
+        assert (again.result, again.raise_for_status()) == ({"n": 1}, again)
+        (told,) = await aio.runs(limit=1, after=again)
+        assert told.id == (await aio.run(told.id)).id != again.id
+        assert await (await aio.details(again.id)).run.refresh() == again
+        await aio.delete(again.id)
         assert [r.id for r in await aio.recent_runs(1)] == [r.id for r in client.recent_runs(1)]
         assert {f: getattr(done, f) for f in ("id", "input", "output", "started_at", "ended_at")} == {
             f: getattr(client.run(chosen), f) for f in ("id", "input", "output", "started_at", "ended_at")

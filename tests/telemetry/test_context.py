@@ -96,6 +96,8 @@ def test_a_task_that_snoozes_is_no_error(database: str, heard: Heard) -> None:
     assert attributes(span)["pgflow.task.outcome"] == "snoozed"
     assert "error.type" not in attributes(span)
     assert span.status.is_unset
+    (measured,) = heard.measured("messaging.process.duration")
+    assert "error.type" not in dict(measured)
 
 
 def test_a_poll_that_finds_nothing_is_no_span(database: str, heard: Heard) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
@@ -135,6 +136,8 @@ def test_what_a_cancelled_call_raises_is_dropped(awaited: Awaited, release: thre
         release.set()
         assert isinstance(await _raised(task), asyncio.CancelledError)
         await awaited(lambda: None)
+        del task
+        gc.collect()
 
     for to_its_end in (False, True):
         release.clear()

@@ -55,6 +55,9 @@ def a_users_program(conninfo: str) -> None:
         assert_type(starter.client.cancel(run.id, reason="no longer wanted"), pgflow.Run)
         assert_type(starter.client.rerun(run.id), pgflow.Run)
         assert_type(starter.client.rerun_all(order, since=timedelta(hours=1)), list[pgflow.Run])
+        runs = starter.client.enqueue_many("mail", [1], keys=["a"], delay=0.5)
+        assert_type(runs[0].input_differs, bool)
+        assert_type(pgflow.run_id_of(order, "a"), UUID)
         assert_type(starter.client.runs(flow=order, after=run), tuple[pgflow.RunSummary, ...])
         assert_type(starter.client.details(run.id).tasks, tuple[pgflow.TaskRun, ...])
         assert_type(starter.client.aio, pgflow.AioClient)
@@ -72,6 +75,8 @@ async def a_users_coroutine(client: pgflow.PgflowClient) -> None:
     assert_type(await run.steps(), tuple[pgflow.StepRun, ...])
     assert_type(await client.aio.enqueue_many("mail", ["a"]), list[pgflow.AioRun])
     assert_type(await client.aio.recent_runs(5, patience=1.0), tuple[pgflow.RunSummary, ...])
+    assert_type((await client.aio.details(run.id)).run, pgflow.AioRun)
+    assert_type(client.details(run.id).run, pgflow.Run)
     await client.aio.run(1)  # type: ignore[arg-type]
     await client.aio.enqueue(mail, priority=7)  # type: ignore[call-arg]
 

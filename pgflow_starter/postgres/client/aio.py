@@ -1,7 +1,7 @@
 """`AioClient`: a client's calls, for coroutines. Each is the call of `Client` on a thread; waiting takes none.
 
-A new call of `Client` is one more line here: `awaited` where it comes back as it is, `awaited_run` and `awaited_runs`
-where it comes back with runs.
+A new call of `Client` is one more line here: `awaited` where it comes back with no run, else `awaited_run`,
+`awaited_runs`, `awaited_details`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from pgflow_starter.postgres.client.aio_run import AioRun, aio_run
 from pgflow_starter.postgres.client.client import Client
 from pgflow_starter.postgres.client.coroutines import Coroutines
+from pgflow_starter.postgres.client.details import RunDetails
 from pgflow_starter.postgres.client.run import Run
 
 P = ParamSpec("P")
@@ -36,6 +37,11 @@ def awaited_run(call: Call[P, Run]) -> Awaited[P, AioRun]:
 def awaited_runs(call: Call[P, Iterable[Run]]) -> Awaited[P, list[AioRun]]:
     """The same of one that comes back with runs."""
     return _awaited(call, lambda aio, runs: [aio_run(run, aio) for run in runs])
+
+
+def awaited_details(call: Call[P, RunDetails[Run]]) -> Awaited[P, RunDetails[AioRun]]:
+    """The same of the one that comes back with a run and its tasks."""
+    return _awaited(call, lambda aio, seen: RunDetails(aio_run(seen.run, aio), seen.steps, seen.tasks))
 
 
 def _awaited(call: Call[P, T], told: Callable[[AioClient, T], R]) -> Awaited[P, R]:
@@ -76,7 +82,7 @@ class AioClient:
     delete = awaited(Client.delete)
     prune = awaited(Client.prune)
     runs = awaited(Client.runs)
-    details = awaited(Client.details)
+    details = awaited_details(Client.details)
     recent_runs = awaited(Client.recent_runs)
 
     async def wait(self, run: AioRun, timeout: float | None) -> AioRun:

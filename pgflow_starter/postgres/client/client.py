@@ -18,7 +18,7 @@ from pgflow_starter.postgres.client.life import Life, uuid_of
 from pgflow_starter.postgres.client.listings import listing
 from pgflow_starter.postgres.client.removals import delete_run, prune_runs
 from pgflow_starter.postgres.client.reruns import GIVEN
-from pgflow_starter.postgres.client.run import FIND, FINISHED, Run, run_of
+from pgflow_starter.postgres.client.run import FIND, FINISHED, Run, RunFacts, run_of
 from pgflow_starter.postgres.client.run_ids import many_ids, one_id
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.connections.connection import Connection
@@ -178,7 +178,7 @@ class Client(Life):
         found = self.runs(status=status, flow=flow, since=since, limit=limit)
         return self._reruns.all_again([run.id for run in found], self)
 
-    def details(self, run_id: UUID | str, *, payloads: bool = False) -> RunDetails:
+    def details(self, run_id: UUID | str, *, payloads: bool = False) -> RunDetails[Run]:
         """The run of that id with its steps and their tasks; input and outputs are read with `payloads` alone.
 
         Raises RunNotFoundError, ValueError for what is no UUID, PgflowError.
@@ -193,7 +193,7 @@ class Client(Life):
         flow: Any = None,
         since: datetime | timedelta | None = None,
         limit: int = 100,
-        after: RunSummary | Run | UUID | str | None = None,
+        after: RunSummary | RunFacts | UUID | str | None = None,
     ) -> tuple[RunSummary, ...]:
         """Runs in this database, the newest first, `limit` of them at most (1 to 10,000).
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from pgflow_starter.errors import RunNotFoundError
-from pgflow_starter.postgres.client.run import FIND, FIND_BARE, Run, RunReader, run_of
+from pgflow_starter.postgres.client.run import FIND, FIND_BARE, Run, RunFacts, RunReader, run_of
 from pgflow_starter.postgres.client.steps import BARE_STEPS, STEPS, StepRun, moment, step_of
 from pgflow_starter.postgres.connections.connection import Connection
+
+AnyRun = TypeVar("AnyRun", bound=RunFacts)
 
 _TASKS = """
 select t.step_slug, t.task_index, t.status, t.attempts_count, t.error_message, t.last_worker_id::text,
@@ -44,18 +46,18 @@ class TaskRun:
 
 
 @dataclass(frozen=True, slots=True)
-class RunDetails:
+class RunDetails(Generic[AnyRun]):
     """A run, its steps in the flow's order, and their tasks in that of steps and elements.
 
     Where payloads were not asked for, the `input` and every `output` in it are None.
     """
 
-    run: Run
+    run: AnyRun
     steps: tuple[StepRun, ...]
     tasks: tuple[TaskRun, ...]
 
 
-def details_of(conn: Connection, run_id: UUID, client: RunReader, *, payloads: bool) -> RunDetails:
+def details_of(conn: Connection, run_id: UUID, client: RunReader, *, payloads: bool) -> RunDetails[Run]:
     """Of that run. Raises RunNotFoundError, PgflowError, psycopg's errors."""
     of = ([str(run_id)],)
     with conn.pipeline(), conn.transaction():

@@ -10,7 +10,7 @@ from uuid import UUID
 from pgflow_starter.core.runs import RunSummary, StepSummary
 from pgflow_starter.errors import RunNotFoundError
 from pgflow_starter.postgres.client.life import uuid_of
-from pgflow_starter.postgres.client.run import STATUSES, Run
+from pgflow_starter.postgres.client.run import STATUSES, RunFacts
 from pgflow_starter.postgres.client.steps import moment
 from pgflow_starter.postgres.connections.connection import Connection
 
@@ -49,7 +49,7 @@ def listing(
     slug: str | None,
     since: datetime | timedelta | None,
     limit: int,
-    after: RunSummary | Run | UUID | str | None,
+    after: RunSummary | RunFacts | UUID | str | None,
 ) -> Callable[[Connection], tuple[RunSummary, ...]]:
     """What reads the runs, as `Client.runs` tells of them. Raises ValueError; when called RunNotFoundError, psycopg's.
 
@@ -73,11 +73,11 @@ def listing(
         condition, values["since"] = _since(since)
         which.append(condition)
     asked_for: UUID | None = None
-    if isinstance(after, RunSummary | Run) and after.started_at is not None:
+    if isinstance(after, RunSummary | RunFacts) and after.started_at is not None:
         which.append(_AFTER)
         values |= {"began": after.started_at, "after": after.id}
     elif after is not None:
-        asked_for = values["after"] = after.id if isinstance(after, RunSummary | Run) else uuid_of(after)
+        asked_for = values["after"] = after.id if isinstance(after, RunSummary | RunFacts) else uuid_of(after)
         which.append(_AFTER_ID)
     query = _LISTED.format(which=" and ".join(which) or "true")
     return lambda conn: _read(conn, query, values, asked_for)
