@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pgflow_starter.core.phases import Phase, SignalStrategy
     from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.runs import RunSummary, StepSummary
+    from pgflow_starter.core.schedule import CatchUp, Schedule
     from pgflow_starter.core.snooze import Snooze
     from pgflow_starter.core.state import (
         ChildInfo,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
         ModuleStatus,
         ModuleType,
         Outage,
+        ScheduleResult,
+        ScheduleState,
         StarterStatus,
         WorkerState,
     )
@@ -75,6 +78,7 @@ __all__ = [
     "AioClient",
     "AioRun",
     "Backoff",
+    "CatchUp",
     "ChildInfo",
     "DatabaseError",
     "DefinitionError",
@@ -107,6 +111,9 @@ __all__ = [
     "RunFailedError",
     "RunNotFoundError",
     "RunSummary",
+    "Schedule",
+    "ScheduleResult",
+    "ScheduleState",
     "SetupError",
     "ShapeMismatchError",
     "SignalStrategy",
@@ -144,11 +151,13 @@ __all__ = [
 _BY_THEMSELVES = {
     "AioClient": "postgres.client.aio",
     "AioRun": "postgres.client.aio_run",
+    "CatchUp": "core.schedule",
     "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",
     "RunDetails": "postgres.client.details",
     "RunSummary": "core.runs",
+    "Schedule": "core.schedule",
     "Snooze": "core.snooze",
     "StepRun": "postgres.client.steps",
     "StepSummary": "core.runs",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.errors import StarterTerminated
+
+if TYPE_CHECKING:  # loaded where there are some
+    from pgflow_starter.core.schedule import Schedule
 
 
 class LogErrors(StrEnum):
@@ -73,6 +76,8 @@ class Settings:
     retention: Retention | None = None
     """How long finished runs are kept; without it for ever. What is older is deleted in batches, by one process at a
     time, which has one of the pool's connections meanwhile and works a tenth of the time at most."""
+    schedules: tuple[Schedule, ...] = ()
+    """Flows and jobs that are started on time: `Schedule` objects."""
     lazy: bool = False
     """Start at the first call, once in each process that makes one: for servers that fork."""
     on_terminate: Callable[[StarterTerminated], object] | None = None
@@ -112,7 +117,12 @@ _COUNTS: dict[str, tuple[int, int]] = {
 
 
 def settings_from(conninfo: object, given: dict[str, Any]) -> Settings:
-    """The settings, checked. Raises ValueError naming every bad setting and its bound. Shows no connection string."""
+    """The settings, checked. Shows no connection string.
+
+    Raises ValueError naming every bad setting and its bound, MissingExtraError for schedules where cronsim is missing.
+    """
+    if "schedules" in given and isinstance(given["schedules"], Iterable) and not isinstance(given["schedules"], str):
+        given = {**given, "schedules": tuple(given["schedules"])}
     problems = list(_problems(conninfo, given))
     if problems:
         raise ValueError("; ".join(problems))
@@ -145,6 +155,7 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
     for name, kind in _WORDS.items():
         if given.get(name, next(iter(kind))) not in tuple(kind):
             yield f"{name} must be {' or '.join(map(repr, map(str, kind)))}, got {given[name]!r}"
+    yield from _schedules_problems(given.get("schedules", ()), given.get("retention"))
     if given.get("on_terminate") is not None and not callable(given["on_terminate"]):
         yield f"on_terminate must be a function of one argument, got {given['on_terminate']!r}"
     if not isinstance(given.get("lazy", False), bool):
@@ -175,6 +186,17 @@ def _retention_problems(retention: object, pool_size: object) -> Iterator[str]:
         yield f"retention must be a Retention or None, got {retention!r}"
     elif retention is not None and pool_size == 1:
         yield "pool_size must be at least 2 with a retention, which has one connection while it prunes, got 1"
+
+
+def _schedules_problems(given: object, retention: object) -> Iterator[str]:
+    if given == ():
+        return
+    from pgflow_starter.core.schedule import retention_problems, schedules_problems
+
+    problems = list(schedules_problems(given))
+    yield from problems
+    if not problems and isinstance(retention, Retention) and isinstance(given, Iterable):
+        yield from retention_problems(tuple(given), retention.completed, retention.failed)
 
 
 def _offers(provider: object, method: str) -> bool:

@@ -45,7 +45,7 @@ class NotInstalledError(PermanentError):
 
 
 class MissingRightsError(PermanentError):
-    """The role may not do in the database what a worker, or a command, has to; the message names what mends it."""
+    """The role may not do what a worker, a call or a command has to; the message names what mends it."""
 
 
 class ListenUnsupportedError(PermanentError):
@@ -121,7 +121,7 @@ class DatabaseError(PgflowError):
 class OutcomeUnknownError(DatabaseError):
     """Runs were to be started, the call was given up, and it may be carried out all the same.
 
-    `run_ids` are the runs' ids: the same call with `run_id=` (or `run_ids=`) starts no run twice.
+    `run_ids` are the runs' ids: the same call with `run_id=` (or `run_ids=`), or with its keys, starts no run twice.
     """
 
     run_ids: tuple[UUID, ...] = ()

@@ -84,6 +84,13 @@ class ListenObserver(Protocol):
         """It is listening again."""
 
 
+class ScheduleObserver(Protocol):
+    """Watches schedules. Must be quick and never raise into them; called on the scheduler's thread."""
+
+    def tick_started(self, name: str, late: float) -> None:
+        """A run of the schedule was started, `late` seconds after its time."""
+
+
 class MessageObserver(Protocol):
     """Watches messages. Must be quick and never raise by itself; called from many threads."""
 

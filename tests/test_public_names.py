@@ -23,6 +23,6 @@ def test_an_import_alone_loads_neither_driver_nor_actors() -> None:
     told = finished(
         "-c",
         "import sys, pgflow_starter; print([m for m in ('psycopg', 'pykka', 'opentelemetry') if m in sys.modules]);"
-        "from pgflow_starter import *; print(callable(start), 'psycopg' in sys.modules)",
+        "from pgflow_starter import *; print(callable(start), 'psycopg' in sys.modules, 'cronsim' in sys.modules)",
     )
-    assert told.stdout == "[]\nTrue True\n"
+    assert told.stdout == "[]\nTrue True False\n"

@@ -17,6 +17,7 @@ from pgflow_starter.cli.flow_sync import sync
 from pgflow_starter.cli.run import run
 from pgflow_starter.cli.runs_list import list_runs
 from pgflow_starter.cli.runs_show import show
+from pgflow_starter.cli.schedules import list_schedules
 from pgflow_starter.cli.status import status
 
 
@@ -43,10 +44,16 @@ def runs() -> None:
     """Show runs, with steps, attempts and errors; cancel them, start them anew, delete them."""
 
 
+@click.group(short_help="What the schedules of a running starter last did and do next.")
+def schedules() -> None:
+    """What the schedules of a running starter last did and do next."""
+
+
 db.add_command(prune)
 for command in (graph, start, sync, delete):
     flow.add_command(command)
 for command in (list_runs, show, runs_changes.cancel, runs_changes.rerun, runs_changes.delete):
     runs.add_command(command)
-for command in (demo, db, run, runs, flow, status):
+schedules.add_command(list_schedules)
+for command in (demo, db, run, runs, flow, schedules, status):
     commands.add_command(command)

@@ -1,13 +1,15 @@
-"""Which of the modules named on the command line are jobs: each definition says so itself."""
+"""What the paths named on the command line lead to: flows, jobs, as each definition says itself, and schedules."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 from pgflow_starter.cli.signals import Signals
-from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.modules import definition_of, load
+from pgflow_starter.core.schedule import Schedule
 from pgflow_starter.core.state import ModuleType
 
 logger = logging.getLogger("pgflow_starter.cli")
@@ -16,20 +18,31 @@ PATIENCE = 10.0
 """Seconds that one module may take to be imported and to tell its kind."""
 
 
-def flows_and_jobs(paths: Sequence[str], signals: Signals) -> tuple[list[str], list[str]]:
-    """The paths of flows and those of jobs, in the order given.
+class Named(NamedTuple):
+    """What was named, each in the order given: `start` takes them under these names."""
+
+    flows: list[str]
+    jobs: list[str]
+    schedules: list[Schedule]
+
+
+def named(paths: Sequence[str], signals: Signals) -> Named:
+    """What the paths lead to.
 
     A path that cannot be loaded, or not in time, counts as a flow: the starter will show what is wrong with it.
     Raises Interrupted when a signal comes meanwhile.
     """
-    flows: list[str] = []
-    jobs: list[str] = []
+    found = Named([], [], [])
     for path in paths:
-        (jobs if _kind(path, signals) is ModuleType.JOB else flows).append(path)
-    return flows, jobs
+        kind = _kind(path, signals)
+        if isinstance(kind, Schedule):
+            found.schedules.append(kind)
+        else:
+            (found.jobs if kind is ModuleType.JOB else found.flows).append(path)
+    return found
 
 
-def _kind(path: str, signals: Signals) -> ModuleType | None:
+def _kind(path: str, signals: Signals) -> ModuleType | Schedule | None:
     # One after the other: a module may hang or exit as it is imported, and modules that import each other must not be
     # imported at the same time.
     try:
@@ -39,9 +52,10 @@ def _kind(path: str, signals: Signals) -> ModuleType | None:
         return None
 
 
-def _look(path: str) -> ModuleType | None:
+def _look(path: str) -> ModuleType | Schedule | None:
     try:
-        return definition_of(path).kind
+        found = load(path)
+        return found if isinstance(found, Schedule) else definition_of(path).kind
     except BaseException as error:
         logger.debug("%s counts as a flow: %s", path, error)
         return None

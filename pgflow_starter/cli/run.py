@@ -14,7 +14,7 @@ import click
 
 from pgflow_starter import JsonFormatter
 from pgflow_starter.cli.failures import Unhealthy, leave_at_once
-from pgflow_starter.cli.kinds import flows_and_jobs
+from pgflow_starter.cli.kinds import named
 from pgflow_starter.cli.options import Seconds, checked, dsn_option, flag, option, setting_option
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import summary
@@ -75,7 +75,8 @@ def run(
     log_json: bool,
     **settings: Any,
 ) -> None:
-    """Register each MODULE, a dotted path to a flow or job, and run its messages until SIGTERM or SIGINT.
+    """Register each MODULE, a dotted path to a flow or job, and run its messages until SIGTERM or SIGINT. A path may
+    also lead to a Schedule, which is kept here then.
 
     Running tasks may end then; Ctrl-C meanwhile gives them back, to be run again, and leaves. The current folder is on
     the import path. States go to standard error; SIGUSR1 prints there what every thread does. A module that fails for
@@ -92,18 +93,18 @@ def run(
     \b
     Example:
       pgflow-starter run shop.flows:order shop.jobs:send_email --notify --dsn 'host=localhost dbname=shop'
-      pgflow-starter run shop.flows:order --http :8080 --concurrency 50 --require-healthy 60
+      pgflow-starter run shop.flows:order shop.flows:nightly --http :8080 --concurrency 50 --require-healthy 60
     """
     _log_to_stderr(log_level.upper(), log_json)
     sys.path.insert(0, os.getcwd())
     with handled() as signals:
         try:
-            flows, jobs = flows_and_jobs(modules, signals)
+            found = named(modules, signals)
         except Interrupted:
             return  # there is nothing to stop yet
         strategy = SignalStrategy.NOTIFY if notify else SignalStrategy.POLLING
         try:
-            starter = start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy), **settings)
+            starter = start(dsn, **found._asdict(), signal_strategy=str(strategy), **settings)
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         signals.when_again(partial(stop_at_once, starter))

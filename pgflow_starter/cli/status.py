@@ -22,12 +22,15 @@ HERE = "127.0.0.1:8080"
 """Where a starter is asked when nothing says where."""
 
 
+timeout_option = seconds_option("--timeout", 5.0, "Longest wait for an answer.")
+
+
 @click.command(short_help="A table of what a running starter says of itself.")
 @click.argument("url", metavar="URL", envvar="PGFLOW_URL", default=HERE, callback=checked(parse))
 @json_option
 @flag("--watch", "Ask again and again, until Ctrl-C: a live table on a terminal, a line for each change elsewhere.")
 @seconds_option("--interval", 1.0, "From one question of --watch to the next.")
-@seconds_option("--timeout", 5.0, "Longest wait for an answer.")
+@timeout_option
 def status(url: StatusUrl, as_json: bool, watch: bool, interval: float, timeout: float) -> None:
     """Ask a running starter, at the URL of its page or of its /status, where its modules and workers stand.
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from pgflow_starter.cli.telling import visible
 from pgflow_starter.core.phases import Phase
@@ -17,6 +18,8 @@ from pgflow_starter.core.state import (
     ModuleStatus,
     ModuleType,
     Outage,
+    ScheduleResult,
+    ScheduleState,
     StarterStatus,
 )
 from pgflow_starter.core.text import one_line
@@ -84,6 +87,23 @@ def _status(data: dict[str, Any]) -> StarterStatus:
         if outage is None
         else Outage(_moment(outage["since"]) or _NEVER, visible(one_line(outage["reason"]))),
         fast_lane=None if lane is None else FastLaneState(lane["on"] is True, visible(one_line(lane["reason"]))),
+        schedules=tuple(map(_schedule, data.get("schedules", ()))),
+    )
+
+
+def _schedule(data: dict[str, Any]) -> ScheduleState:
+    run_id, result, error, late = (data[f"last_{what}"] for what in ("run_id", "result", "error", "late"))
+    return ScheduleState(
+        name=visible(data["name"]),
+        slug=visible(data["slug"]),
+        cron=visible(data["cron"]),
+        timezone=visible(data["timezone"]),
+        next_at=_moment(data["next_at"]),
+        last_tick=_moment(data["last_tick"]),
+        last_run_id=None if run_id is None else UUID(run_id),
+        last_result=None if result is None else ScheduleResult(result),
+        last_error=None if error is None else visible(one_line(error)),
+        last_late=None if late is None else float(late),
     )
 
 

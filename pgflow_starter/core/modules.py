@@ -100,7 +100,7 @@ def definition_of(module: Any) -> FlowDefinition:
 
     Raises DefinitionError when it cannot be loaded or is no flow module.
     """
-    found = _load(module) if isinstance(module, str) else module
+    found = load(module) if isinstance(module, str) else module
     try:
         define = getattr(found, "__pgflow_definition__", None)
         definition = define() if callable(define) else None
@@ -119,8 +119,8 @@ def definition_of(module: Any) -> FlowDefinition:
     return definition
 
 
-def _load(path: str) -> Any:
-    """What a dotted path names: `package.module` or `package.module:attribute.of.it`."""
+def load(path: str) -> Any:
+    """What a dotted path names: `package.module` or `package.module:attribute.of.it`. Raises DefinitionError."""
     name, colon, attributes = path.partition(":")
     if not name or (colon and not attributes):
         raise DefinitionError(f"{path!r} is no dotted path: write 'package.module' or 'package.module:attribute'")

@@ -92,9 +92,37 @@ class FastLaneState(NamedTuple):
     reason: str
 
 
+class ScheduleResult(StrEnum):
+    """What became of a tick: this process started its run, it was there already, or it could not be started."""
+
+    STARTED = "started"
+    THERE = "there already"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleState(JsonReady):
+    """One schedule at one moment: what it last did, and does next. Times are UTC.
+
+    `last_late` is how many seconds after its time the last tick was started, None where this process did not. A tick
+    that failed for a reason that may pass is tried again; `last_error` is one line without secrets.
+    """
+
+    name: str
+    slug: str
+    cron: str
+    timezone: str
+    next_at: datetime | None
+    last_tick: datetime | None = None
+    last_run_id: UUID | None = None
+    last_result: ScheduleResult | None = None
+    last_error: str | None = None
+    last_late: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class StarterStatus(JsonReady):
-    """All modules at one moment. `ready_at` is the first turn to ready; `outage` tells that the database is away.
+    """All modules and schedules at one moment. `ready_at` is the first turn to ready; `outage`: the database is away.
 
     `fast_lane` is None until the first worker has looked at the core.
     """
@@ -106,6 +134,7 @@ class StarterStatus(JsonReady):
     modules: tuple[ModuleState, ...]
     outage: Outage | None = None
     fast_lane: FastLaneState | None = None
+    schedules: tuple[ScheduleState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from pgflow_starter.clock import Clock, one_wait
 from pgflow_starter.core.modules import ModuleSpec, module_identity
 from pgflow_starter.core.phases import Phase
-from pgflow_starter.core.state import FastLaneState, ModuleState, ModuleStatus, StarterStatus
+from pgflow_starter.core.state import FastLaneState, ModuleState, ModuleStatus, ScheduleState, StarterStatus
 from pgflow_starter.errors import NotReadyError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.machine import Machine
@@ -33,10 +33,12 @@ class Board:
         reachability: Reachability,
         on_ready: Callable[[Sequence[ModuleState], float], None],
         fast_lane: Callable[[], FastLaneState | None] = lambda: None,
+        schedules: Callable[[], tuple[ScheduleState, ...]] = tuple,
     ) -> None:
         self._clock = clock
         self._reachability = reachability
         self._fast_lane = fast_lane
+        self._schedules = schedules
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._started_at = now = clock.now()
@@ -89,10 +91,11 @@ class Board:
     def status(self) -> StarterStatus:
         """All modules now. Never waits."""
         version, outage, fast_lane = self._version, self._reachability.outage, self._fast_lane()
+        schedules = self._schedules()
         cached = self._cached
         if cached is not None and cached[0] == version:
             status = cached[1]
-            if status.outage is outage and status.fast_lane is fast_lane:
+            if (status.outage, status.fast_lane, status.schedules) == (outage, fast_lane, schedules):
                 return status
         states = tuple(self._states)
         status = StarterStatus(
@@ -103,6 +106,7 @@ class Board:
             modules=states,
             outage=outage,
             fast_lane=fast_lane,
+            schedules=schedules,
         )
         self._cached = (version, status)
         return status

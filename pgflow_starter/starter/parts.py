@@ -46,8 +46,9 @@ from pgflow_starter.worker.poll_intervals import PollPolicy
 from pgflow_starter.worker.workers import Workers
 from pgflow_starter.worker.world import WorkerWorld
 
-if TYPE_CHECKING:  # a fifth of all: loaded with the first call for the client, and under notify
+if TYPE_CHECKING:  # a fifth of all: loaded with the first call for the client, under notify, and with schedules
     from pgflow_starter.postgres.listening.listener import Listener
+    from pgflow_starter.scheduling.board import ScheduleBoard
     from pgflow_starter.starter.client import PgflowClient
 
 
@@ -69,7 +70,9 @@ class Parts:
         self.tree = Tree()
         self.shutdown = Shutdown()
         self.redact = Redactor(conninfo, settings.listen_conninfo)
-        providers = Providers(self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider)
+        self.providers = providers = Providers(
+            self.clock, settings.tracer_provider, settings.meter_provider, settings.logger_provider
+        )
         self.guard = providers.guard
         self._messages = OtelMessages(providers, self.clock)
         self.observer = OtelObserver(providers, self.clock, self.redact)
@@ -85,7 +88,16 @@ class Parts:
         )
         self._task_store = PostgresTaskStore(self.database, fast_lane=settings.fast_lane is FastLaneUse.AUTO)
         phases = phases_of(settings.signal_strategy)
-        self.board = Board(specs, phases, self.clock, self.database, self.observer.ready, self._fast_lane_state)
+        self.schedules = self._make_schedules()
+        self.board = Board(
+            specs,
+            phases,
+            self.clock,
+            self.database,
+            self.observer.ready,
+            self._fast_lane_state,
+            tuple if self.schedules is None else self.schedules.states,
+        )
         self.registry = FlowRegistry(specs)
         self.gauges = Gauges(settings.meter_provider, self.board.status, self.worker_states)
         self._client: PgflowClient | None = None
@@ -155,9 +167,11 @@ class Parts:
             cell.tell(CellChanged())
 
     def database_back(self) -> None:
-        """To all modules: those that wait for the database go on."""
+        """To all modules, those that wait for the database go on; and to the scheduler."""
         for cell in self.board.cells:
             cell.tell(DatabaseBack())
+        if self.schedules is not None:
+            self.schedules.database_back()
 
     def _worker_troubled(self, slug: str) -> None:
         cell = self._cell_of(slug)
@@ -196,6 +210,13 @@ class Parts:
         return self.database.outage is not None
 
     # --- the larger parts -------------------------------------------------------------------------------------------
+
+    def _make_schedules(self) -> ScheduleBoard | None:
+        if not self.settings.schedules:
+            return None
+        from pgflow_starter.scheduling.board import ScheduleBoard
+
+        return ScheduleBoard(self.settings.schedules, self.clock.now())
 
     def _make_listener(self, conninfo: str, pace: Pace) -> Listener:
         from pgflow_starter.postgres.listening.errands import ListenerErrands

@@ -95,8 +95,18 @@ def root_children(parts: Parts, which_children: Callable[[], tuple[ChildInfo, ..
             partial(DynamicSupervisorActor.start, "modules", partial(module_children, parts)),
             parts,
         ),
+        *_scheduler(parts),
         ChildSpec(STARTER_ID, partial(StarterActor.start, parts.board, parts.tree, which_children)),
     ]
+
+
+def _scheduler(parts: Parts) -> list[ChildSpec]:
+    """The scheduler, if it has something to do. After the workers, so that it stops before them."""
+    if parts.schedules is None:
+        return []
+    from pgflow_starter.starter.schedules import scheduler
+
+    return [ChildSpec("scheduler", scheduler(parts))]
 
 
 def module_children(parts: Parts) -> list[ChildSpec]:

@@ -29,6 +29,7 @@ class Instruments:
         self.attempt = seconds(names.METRIC_ATTEMPT, "Duration of a module's attempt to register.", LONG)
         self.startup = seconds(names.METRIC_STARTUP, "From the start until every module was terminal.", LONG)
         self.process = seconds(names.METRIC_PROCESS, "Duration of processing a message.", SECONDS)
+        self.lateness = seconds(names.METRIC_LATENESS, "From a schedule's tick until its run was started.", LONG)
         self.restarts = meter.create_counter(names.METRIC_RESTARTS, "{restart}", "Actors that were started again.")
         self.wakeups = meter.create_counter(
             names.METRIC_WAKEUPS, "{wakeup}", "Workers told that there may be messages."

@@ -53,6 +53,8 @@ EXCEPTION_STACKTRACE = "exception.stacktrace"
 
 TROUBLE_SCOPE = "pgflow.worker.trouble.scope"
 
+SCHEDULE_NAME = "pgflow.schedule.name"
+
 RUN_ID = "pgflow.run.id"
 RERUN_OF = "pgflow.rerun_of"
 STEP = "pgflow.step"
@@ -68,4 +70,5 @@ METRIC_RESTARTS = "pgflow.actor.restarts"
 METRIC_WAKEUPS = "pgflow.worker.wakeups"
 METRIC_ACTIVE = "pgflow.worker.task.active"
 METRIC_TROUBLE = "pgflow.worker.trouble"
+METRIC_LATENESS = "pgflow.schedule.lateness"
 METRIC_PROCESS = "messaging.process.duration"

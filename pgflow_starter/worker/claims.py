@@ -276,15 +276,10 @@ class Claims:
         return claimed
 
     def _too_slow(self, quantity: int, seconds: float, error: DatabaseError) -> None:
-        """A claim has exceeded its limit."""
         self._size.exceeded(quantity, seconds)
         if self._slow.note("slow"):
-            self._log.warning(
-                "claiming %d tasks took too long, %.1f s: fewer at a time from now on, and more time for one (%s)",
-                quantity,
-                seconds,
-                reason_for_logs(error),
-            )
+            told = "claiming %d tasks took too long, %.1f s: fewer at a time from now on, and more time for one (%s)"
+            self._log.warning(told, quantity, seconds, reason_for_logs(error))
 
     def _went_well(self, claimed: Claimed, seconds: float) -> None:
         if claimed.read:

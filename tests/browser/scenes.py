@@ -9,7 +9,7 @@ from datetime import timedelta
 from pgflow_starter import Outage, Phase, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.state import ModuleType
-from tests.web.stage import Stage, flow, module, run, tree, worker
+from tests.web.stage import Stage, flow, module, run, schedule, tree, worker
 
 NAMES = ("process_order", "send_email", "restock", "nightly_report")
 ORDER: dict[str, list[str]] = {
@@ -42,6 +42,7 @@ def healthy() -> Stage:
             worker("nightly_report", slots=4, completed=3),
         ),
         children=tree(NAMES, restarts=1),
+        schedules=(schedule("nightly_report"), schedule("restock", cron="0 */15 * * * *", timezone="UTC")),
         runs=(
             run(4, "process_order", "started", {
                 "lines": done, "discount": done, "each_price": ("started", 12, 5), "invoice": ("created", None, None),
@@ -86,6 +87,7 @@ def troubled() -> Stage:
         "restock": Trouble(TroubleKind.UNSTARTED, foreign, began, "", TroubleScope.SOME),
     }
     stage.workers_ = tuple(replace(w, trouble=troubles.get(w.slug)) for w in stage.workers_)
+    stage.schedules = (stage.schedules[0], schedule("restock", error="permission denied for function start_flow"))
     return stage
 
 

@@ -28,7 +28,7 @@ from tests.support.databases import FAST, memory_folder
 from tests.support.starters import running
 from tests.support.waiting import eventually
 from tests.web.client import stream
-from tests.web.stage import Stage, module, tree, worker
+from tests.web.stage import Stage, module, schedule, tree, worker
 
 
 def test_a_module_goes_from_pending_to_succeeded(page: Page) -> None:
@@ -58,6 +58,20 @@ def test_the_countdown_counts_down(page: Page) -> None:
         for seconds in (4, 2):
             page.shows(f"in {seconds} s", "#modules")
         page.shows("now", "#modules tbody td:nth-child(5)")
+
+
+def test_schedules_are_shown_where_there_are_some(page: Page) -> None:
+    stage = Stage(modules=(module("order"),))
+    with web.serve(stage, ":0") as server:
+        page.open(f"{server.url}/")
+        page.shows("Ready and healthy", "h1")
+        assert "Schedules" not in page.text()
+        stage.schedules = (schedule("nightly"), schedule("hourly", error="permission denied", next_at=None))
+        page.shows("nightly 0 7 * * * Europe/Berlin started next in 2 h 59 min last due 1 min", "#schedules")
+        page.shows("failed never again last due 1 min", "#schedules")
+        page.shows("permission denied", "#schedules")
+        page.shows("Schedules 2", "nav")
+        assert page.complaints() == []
 
 
 def test_names_and_reasons_are_shown_and_never_markup(page: Page) -> None:

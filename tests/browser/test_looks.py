@@ -88,6 +88,7 @@ def test_landmarks_and_headings_lead_through_the_page(page: Page) -> None:
             "process_order",
             "nightly_report",
             "Workers 4",
+            "Schedules 2",
             "Supervision 16",
         ]
         names = page.run("return [...document.querySelectorAll('[role=img]')].map((g) => g.getAttribute('aria-label'))")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import psycopg
@@ -15,6 +16,10 @@ from tests.support.old_runs import Admin, left, make_runs
 from tests.support.starters import echo_job
 from tests.support.terminal import on_terminal
 
+SLOW = """
+create function slow() returns trigger language plpgsql as 'begin perform pg_sleep(600); return old; end';
+create trigger slow before delete on pgmq.a_echo for each statement execute function slow()
+"""
 PRUNE = ("db", "prune", "--older-than", "30d")
 
 
@@ -53,6 +58,16 @@ def test_a_person_is_asked(database: str, admin: Admin) -> None:
         assert "4 runs deleted" in screen.rest()
     assert screen.process.returncode == 0
     assert left(admin)["pgflow.runs"] == 2
+
+
+def test_ctrl_c_ends_it_and_says_how_far_it_came(database: str, admin: Admin) -> None:
+    admin.execute(SLOW)
+    with on_terminal("-m", "pgflow_starter", *PRUNE, "--yes", env={"PGFLOW_DSN": database}) as screen:
+        screen.read_until("deleting, 0 of 4")
+        screen.process.send_signal(signal.SIGINT)
+        shown = screen.rest()
+    assert "0 runs deleted so far, and perhaps one batch more: the same command goes on with the rest" in shown
+    assert screen.process.returncode == 130
 
 
 def test_what_keeps_it_from_deleting_all_is_said(database: str, admin: Admin) -> None:

@@ -262,8 +262,18 @@ def test_a_module_that_hangs_counts_as_a_flow_and_holds_up_nobody(monkeypatch: p
         raise ImportError(path)
 
     monkeypatch.setattr(kinds, "PATIENCE", 0.05)
-    monkeypatch.setattr(kinds, "definition_of", hanging)
+    monkeypatch.setattr(kinds, "load", hanging)
     try:
-        assert kinds.flows_and_jobs(["a:b", "c:d"], Signals()) == (["a:b", "c:d"], [])
+        assert kinds.named(["a:b", "c:d"], Signals()) == (["a:b", "c:d"], [], [])
     finally:
         go_on.set()
+
+
+def test_a_path_may_lead_to_a_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"{SHOP}\nnightly = pgflow.Schedule('0 7 * * *', order)\nwrong = object()\n"
+    (tmp_path / "shop_with_schedule.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    paths = [f"shop_with_schedule:{name}" for name in ("order", "nightly", "press", "wrong")]
+    flows, jobs, (schedule,) = kinds.named(paths, Signals())
+    assert (flows, jobs) == ([paths[0], paths[3]], [paths[2]])
+    assert (schedule.cron, schedule.slug) == ("0 7 * * *", "order")

@@ -28,12 +28,15 @@ def test_there_is_no_such_run_or_the_reason_is_no_text(database: str) -> None:
 
 @pytest.mark.parametrize("locked", ["select from pgflow.runs for update", "select from pgmq.q_echo for update"])
 def test_what_somebody_has_locked_is_told_in_time_and_left_as_it_is(database: str, admin: Admin, locked: str) -> None:
-    soon = make_conninfo(database, tcp_user_timeout=1500)
-    with pgflow.PgflowClient(soon) as client, psycopg.connect(database) as holder:
+    soon = make_conninfo(database, tcp_user_timeout=3000)
+    with pgflow.PgflowClient(database) as client, psycopg.connect(database) as holder:
         run = client.enqueue(echo_job())
         holder.execute(locked.encode())
-        with pytest.raises(pgflow.DatabaseError, match=r"somebody holds a lock on it .* nothing was done"):
-            client.cancel(run.id)
+        with (
+            pgflow.PgflowClient(soon) as impatient,
+            pytest.raises(pgflow.DatabaseError, match=r"somebody holds a lock on it .* nothing was done"),
+        ):
+            impatient.cancel(run.id)
         assert run.refresh().status == "started"
         assert admin.execute("select status, attempts_count from pgflow.step_tasks").fetchall() == [("queued", 0)]
         holder.rollback()

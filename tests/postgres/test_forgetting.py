@@ -12,7 +12,10 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter.errors import DatabaseError, MissingRightsError, PgflowError, RunNotFoundError
+from pgflow_starter.ports import Pruning
+from pgflow_starter.postgres.connections.connection import Session
 from pgflow_starter.postgres.setup.grants import grants
+from pgflow_starter.postgres.stores import forgetting
 from pgflow_starter.postgres.stores.forgetting import pruning
 from pgflow_starter.postgres.stores.worker_rows import MARK
 from tests.postgres.rights_rig import WORKER, Admin, compiled
@@ -29,6 +32,16 @@ def client(database: str, admin: Admin) -> Iterator[pgflow.PgflowClient]:
     compiled(admin, echo_job(), echo_job("echo_2"))
     with pgflow.PgflowClient(database) as client:
         yield client
+
+
+def swept(steps: Pruning) -> tuple[int, int | None]:
+    """How many were deleted in all, and what it said at the end."""
+    deleted = 0
+    while True:
+        try:
+            deleted += next(steps)
+        except StopIteration as end:
+            return deleted, end.value
 
 
 def archived(admin: Admin, slug: str = "echo") -> int:
@@ -69,9 +82,12 @@ def test_completed_and_failed_runs_are_kept_each_for_its_time(client: pgflow.Pgf
     assert left(admin)["pgflow.runs"] == archived(admin) == 0
 
 
-def test_no_more_than_the_limit_are_deleted(client: pgflow.PgflowClient, admin: Admin) -> None:
-    make_runs(admin, 9)
-    assert [client.prune(MONTH, limit=4) for _ in range(4)] == [4, 4, 1, 0]
+def test_no_more_than_the_limit_are_deleted_from_however_many_pages(
+    client: pgflow.PgflowClient, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "PAGES", 1)
+    make_runs(admin, 300)
+    assert [client.prune(MONTH, limit=140) for _ in range(4)] == [140, 140, 20, 0]
     for limit in (0, True, 1.5):
         with pytest.raises(ValueError, match="limit must be an int from 1"):
             client.prune(MONTH, limit=limit)  # type: ignore[arg-type]
@@ -129,16 +145,28 @@ def test_what_somebody_has_locked_is_left_and_goes_the_next_time(
     with psycopg.connect(database) as other, opened(database) as store:
         other.execute("select from pgflow.runs where run_id = %s for update", (locked,))
         other.execute("select from pgmq.a_echo where message ->> 'run_id' = %s for update", (str(of_message),))
-        steps, ended = pruning(store, pgflow.Retention()), object()
-        counts = []
-        while not isinstance(ended, int):
-            try:
-                counts.append(next(steps))
-            except StopIteration as end:
-                ended = end.value
-        assert (sum(counts), ended) == (3, 2)
+        assert swept(pruning(store, pgflow.Retention())) == (3, 2)
         other.rollback()
         assert client.prune(MONTH) == 2
+
+
+def test_a_table_that_somebody_has_locked_holds_nobody_up_for_each_run(
+    database: str, client: pgflow.PgflowClient, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, transaction = list[Session](), Session.transaction
+
+    def counted(conn: Session) -> Any:
+        tried.append(conn)
+        return transaction(conn)
+
+    monkeypatch.setattr(forgetting, "LOCKED_RUNS", 2)
+    make_runs(admin, 20)
+    with psycopg.connect(database) as other, opened(database) as store:
+        other.execute("lock table pgmq.a_echo in access exclusive mode")
+        monkeypatch.setattr(Session, "transaction", counted)
+        assert swept(pruning(store, pgflow.Retention())) == (0, 20)
+    assert len(tried) == 3
+    assert client.prune(MONTH) == 20
 
 
 def test_only_one_prunes_at_a_time(database: str, client: pgflow.PgflowClient, admin: Admin) -> None:

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter.cli.kinds import flows_and_jobs
+from pgflow_starter.cli.kinds import named
 from pgflow_starter.cli.signals import Signals
 from tests.support.commands import call
 from tests.support.interrupting import Interrupted, Interrupting
@@ -91,7 +91,7 @@ RUN = ("run", "interrupted_shop:job", "--dsn", NOWHERE)
 
 @pytest.mark.usefixtures("folder", "outside")
 def test_a_signal_at_any_step_of_run_ends_it_with_0_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, waits, read, wait = ours(), list[int](), flows_and_jobs, Signals.wait
+    before, waits, read, wait = ours(), list[int](), named, Signals.wait
     stepping = Interrupting(-1, what=lambda: signal.raise_signal(signal.SIGTERM))
 
     def first(*given: Any) -> Any:
@@ -102,7 +102,7 @@ def test_a_signal_at_any_step_of_run_ends_it_with_0_and_leaves_nothing(monkeypat
         waits.append(1)
         return wait(signals, timeout)
 
-    monkeypatch.setattr("pgflow_starter.cli.run.flows_and_jobs", first)
+    monkeypatch.setattr("pgflow_starter.cli.run.named", first)
     monkeypatch.setattr(Signals, "wait", waited)
     for step in count(1, 37):
         waits.clear()

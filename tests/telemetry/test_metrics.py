@@ -244,3 +244,14 @@ def test_workers_in_trouble_are_counted_by_its_scope(database: str, heard: Heard
         admin.execute("select pgmq.purge_queue('echo')")
         admin.commit()
         eventually(lambda: counted() == {"all": 0, "some": 0})
+
+
+def test_how_late_ticks_are_started_is_measured_by_schedule(database: str, heard: Heard) -> None:
+    job = echo_job()
+    schedules = [pgflow.Schedule("* * * * * *", job), pgflow.Schedule("0 0 1 1 *", job, name="yearly")]
+    with running(database, jobs=[job], schedules=schedules, **heard.settings) as starter:
+        eventually(lambda: starter.status().schedules[0].last_result == "started", WAIT)
+        (point,) = heard.points("pgflow.schedule.lateness")
+    assert dict(point.attributes) == {"pgflow.schedule.name": "echo"}
+    assert point.count >= 1
+    assert point.min >= 0

@@ -30,6 +30,7 @@ from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
 from pgflow_starter.postgres.stores.features import detect
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.queues import Queue
+from pgflow_starter.postgres.stores.schedules import PostgresScheduleStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.database import NoScope, opened
 from tests.support.planted import caught, functions_in, plant
@@ -204,7 +205,8 @@ def forget(conninfo: str, admin: Admin) -> None:
 
 
 def look_at_queues(database: Database, tasks: PostgresTaskStore, worker: UUID) -> None:
-    """Of one that is there, and that nobody has locked."""
+    """Of one that is there, and that nobody has locked; and of its flow, as schedules do."""
+    assert PostgresScheduleStore(database).known("seldom", [worker])[0] is not None
     assert tasks.look([(worker, "seldom")]) != [0]
     assert not BarredQueues(database).look("seldom", worker, Queue("seldom", "seldom"), NoScope())
 

@@ -18,6 +18,8 @@ from pgflow_starter import (
     Outage,
     PgflowError,
     RunSummary,
+    ScheduleResult,
+    ScheduleState,
     StarterStatus,
     StepDefinition,
     StepSummary,
@@ -40,6 +42,7 @@ class Stage:
     flows: tuple[FlowDefinition, ...] = ()
     outage: Outage | None = None
     fast_lane: FastLaneState | None = None
+    schedules: tuple[ScheduleState, ...] = ()
     runs: tuple[RunSummary, ...] | PgflowError = ()
     end: PgflowError | None = None
     started_at: datetime = STARTED
@@ -59,7 +62,14 @@ class Stage:
     def status(self) -> StarterStatus:
         self._check()
         return StarterStatus(
-            self.ready(), self.healthy(), self.started_at, None, self.modules, self.outage, self.fast_lane
+            self.ready(),
+            self.healthy(),
+            self.started_at,
+            None,
+            self.modules,
+            self.outage,
+            self.fast_lane,
+            self.schedules,
         )
 
     def ready(self) -> bool:
@@ -101,6 +111,19 @@ def module(name: str, status: str = "succeeded", *, reason: str = "", code: str 
 def worker(slug: str, **more: Any) -> WorkerState:
     """A worker that has nothing to do."""
     return replace(WorkerState(slug, UUID(int=7), True, 10, 0, 0, 0, 0, 0, False), **more)
+
+
+def schedule(name: str, *, error: str | None = None, **more: Any) -> ScheduleState:
+    """A schedule that was due a minute ago; with an error that tick could not be started."""
+    now = SystemClock().now()
+    state = ScheduleState(
+        name, name, "0 7 * * *", "Europe/Berlin", now + timedelta(hours=3), now - timedelta(minutes=1)
+    )
+    if error is not None:
+        return replace(state, last_result=ScheduleResult.FAILED, last_error=error, **more)
+    return replace(
+        state, **{"last_run_id": UUID(int=9), "last_result": ScheduleResult.STARTED, "last_late": 0.01, **more}
+    )
 
 
 def tree(names: Sequence[str], restarts: int = 0) -> tuple[ChildInfo, ...]:

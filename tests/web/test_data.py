@@ -26,7 +26,7 @@ from pgflow_starter import (
 from pgflow_starter.testing import ManualClock
 from pgflow_starter.web import Application
 from tests.web.client import get
-from tests.web.stage import STARTED, Stage, flow, module, run, tree, worker
+from tests.web.stage import STARTED, Stage, flow, module, run, schedule, tree, worker
 from tests.web.test_http import asked
 
 TROUBLE = Trouble(TroubleKind.CLAIMS_REFUSED, "no", STARTED, "42501", TroubleScope.ALL)
@@ -67,12 +67,17 @@ def test_the_status_is_as_its_schema_says(stage: Stage, url: str) -> None:
     stage.flows = (flow("order", {"a": [], "each": ["a"], "z": ["a", "each"]}), flow("mail", {"mail": []}, "job"))
     stage.outage = Outage(STARTED, "refused")
     stage.fast_lane = FastLaneState(on=False, reason="by the setting")
+    stage.schedules = (schedule("nightly"), schedule("hourly", error="not in the database", next_at=None))
     data = checked(url, "/status")
     assert [m["status"] for m in data["modules"]] == ["succeeded", "retrying", "pending", "failed_permanent"]
     assert [w["lost"] for w in data["workers"]] == [False, True]
     assert [w["trouble"] for w in data["workers"]] == [None, TROUBLE.to_dict()]
     assert data["outage"]["reason"] == "refused"
     assert data["fast_lane"] == {"on": False, "reason": "by the setting"}
+    assert [(s["last_result"], s["last_error"]) for s in data["schedules"]] == [
+        ("started", None),
+        ("failed", "not in the database"),
+    ]
     assert data["children"][0] == {"id": "root", "parent": None, "type": "supervisor", "restarts": 0, "alive": True}
     assert data["flows"][0]["steps"][2] == {"slug": "z", "kind": "single", "depends_on": ["a", "each"]}
     stage.end = StarterStopped("the starter was stopped")

@@ -83,6 +83,8 @@ class RunFacts:
     notes: tuple[str, ...] = ()
     input_differs: bool = field(default=False, compare=False)
     """Whether the call that gave this found the run, and would have started it with another input."""
+    found: bool = field(default=False, repr=False, compare=False)
+    """Whether a call that was to start it found it there."""
 
     @property
     def finished(self) -> bool:
@@ -134,7 +136,9 @@ class Run(RunFacts):
         return self._client.wait(self, timeout)
 
 
-def run_of(row: Any, client: RunReader, *, committed: bool = True, input_differs: bool = False) -> Run:
+def run_of(
+    row: Any, client: RunReader, *, committed: bool = True, input_differs: bool = False, found: bool = False
+) -> Run:
     """A row as a Run. Raises PgflowError for JSON that goes beyond what Python parses."""
     run_id, slug, status, given, output, error, started_at, ended_at = row
     notes: list[str] = []
@@ -152,4 +156,5 @@ def run_of(row: Any, client: RunReader, *, committed: bool = True, input_differs
         committed,
         tuple(notes),
         input_differs,
+        found,
     )

@@ -90,7 +90,7 @@ class Starts:
             headers = trace or ("{}" if rerun_of else None)
             callers = connection is not None
             given = _Given(
-                client, slug, list(first.values()), list(first), headers, callers, due, places, keyed, rerun_of
+                client, slug, list(first.values()), list(first), headers, callers, due, places, keyed, rerun_of, set()
             )
             if connection is None:
                 return self._calls.off_main(partial(self._pooled, given, definition))
@@ -149,8 +149,15 @@ class Starts:
                 if others := [place for place in given.places if place not in rows]:
                     rows |= zip(others, _found(conn, given.slug, others), strict=True)
                 return [
-                    run_of(row, given.client, committed=not given.callers, input_differs=differs)
-                    for *row, differs in (rows[place] for place in given.places)
+                    run_of(
+                        row,
+                        given.client,
+                        committed=not given.callers,
+                        input_differs=differs,
+                        found=place[0] in given.found,
+                    )
+                    for place in given.places
+                    for *row, differs in (rows[place],)
                 ]
             except psycopg.errors.UniqueViolation as error:
                 # Another call has just started one of them: the next statement sees it, unless it sees the past only.
@@ -195,6 +202,7 @@ class Starts:
                 self._by_steps.add(given.slug)
             # Those that have failed already, of their first steps' conditions, are read again for why.
             again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
+            given.found.update(run_id for run_id in again if run_id not in rows)
             inputs = dict(zip(given.run_ids, given.inputs, strict=True))
             found = _found(conn, given.slug, [(run_id, inputs[run_id]) for run_id in again]) if again else []
             return rows | dict(zip(again, found, strict=True))
@@ -245,6 +253,8 @@ class _Given(NamedTuple):
     keyed: bool
     rerun_of: Sequence[UUID]
     """One for each of the runs, or none."""
+    found: set[UUID]
+    """Those that were there already."""
 
 
 def unknown_flow(slug: str) -> UnknownFlowError:

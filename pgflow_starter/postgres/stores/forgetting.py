@@ -29,6 +29,9 @@ from pgflow_starter.postgres.stores.needs import PRUNE_USES
 BATCH_RUNS, BATCH_TASKS = 500, 5000
 """Runs and tasks that one transaction deletes at most, but for a run that has more tasks than that."""
 
+LOCKED_RUNS = 10
+"""Of one batch that somebody has locked: the rest of it is not tried any more."""
+
 PAGES = 64
 """Of the table of runs that are read at a time."""
 
@@ -166,7 +169,7 @@ class _Sweep:
         self._silent = None if retention.workers is None else max(retention.workers.total_seconds(), LEAST_SILENCE)
         self._by_batch = conn.backend is None
         self._messages = _MESSAGES.format(queue=queue_column(features))
-        self.left = 0
+        self.left = self._locked = 0
         self.referred: DatabaseError | None = None
 
     def steps(self, limit: int | None) -> Iterator[int]:
@@ -213,13 +216,25 @@ class _Sweep:
                     _forget(conn, self._features, free)
         except _REFUSED as error:
             if len(runs) > 1:
-                return sum(self._delete([run]) for run in runs)
+                return self._delete_each(runs)
             if isinstance(error, _REFERRED):
                 self._note(error)
+            else:
+                self._locked += 1
             self.left += 1
             return 0
         self.left += len(runs) - len(free)
         return len(free)
+
+    def _delete_each(self, runs: list[str]) -> int:
+        """As `_delete`, each by itself; not for long where all of them are locked, by their table perhaps."""
+        deleted, enough = 0, self._locked + LOCKED_RUNS
+        for place, run in enumerate(runs):
+            if self._locked == enough:
+                self.left += len(runs) - place
+                break
+            deleted += self._delete([run])
+        return deleted
 
     def _note(self, error: psycopg.Error) -> None:
         said = one_line(f"{error.diag.message_primary} ({error.diag.message_detail})")

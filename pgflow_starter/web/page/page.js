@@ -1,18 +1,19 @@
 // Puts the sections up and hands them the news.
 
 import { banner } from "./banner.js";
-import { attr, el, say } from "./dom.js";
+import { attr, el, say, show } from "./dom.js";
 import { flows } from "./flows.js";
 import { follow } from "./live.js";
 import { modules } from "./modules.js";
 import { runs } from "./runs.js";
+import { schedules } from "./schedules.js";
 import { setNow, span } from "./times.js";
 import { tree } from "./tree.js";
 import { workers } from "./workers.js";
 
 const at = (id) => document.getElementById(id);
 const overall = banner(at("banner"));
-const sections = { modules: modules(at("modules")), runs: runs(at("runs")), flows: flows(at("flows")), workers: workers(at("workers")), supervision: tree(at("supervision")) };
+const sections = { modules: modules(at("modules")), runs: runs(at("runs")), flows: flows(at("flows")), workers: workers(at("workers")), schedules: schedules(at("schedules")), supervision: tree(at("supervision")) };
 const linkState = at("link");
 const word = el("span");
 linkState.append(el("span", { class: "dot", "aria-hidden": "true" }), word);
@@ -23,8 +24,12 @@ let newsAt = null;
 for (const [id, section] of Object.entries(sections)) {
   const title = at(`${id}-title`).firstChild.textContent;
   const count = el("span", { class: "count" });
-  at("nav").append(el("a", { href: `#${id}` }, title, " ", count));
-  section.countAgain = () => say(count, section.count.textContent);
+  const link = el("a", { href: `#${id}` }, title, " ", count);
+  at("nav").append(link);
+  section.countAgain = () => {
+    say(count, section.count.textContent);
+    show(link, !at(id).hidden);
+  };
 }
 
 function told(news) {

@@ -1,0 +1,55 @@
+// The schedules: what each does next, and what became of its last tick. Nothing where there are none.
+
+import { attr, el, fill, heading, pill, say, show } from "./dom.js";
+import { ago, secondsUntil, span, whole } from "./times.js";
+
+const COLUMNS = ["Schedule", "State", "Next", "Last", "Problem"];
+const STATES = { started: ["good", "started"], "there already": ["good", "there already"], failed: ["bad", "failed"] };
+
+export function schedules(section) {
+  const count = heading(section, "schedules", "Schedules");
+  const head = el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...COLUMNS.map((c) => el("th", { scope: "col", role: "columnheader" }, c))));
+  const body = el("tbody", { role: "rowgroup" });
+  section.append(el("table", { class: "schedules", role: "table", "aria-labelledby": "schedules-title" }, head, body));
+  let rows = new Map();
+  return {
+    count,
+    set(status) {
+      rows = fill(body, status.schedules, (schedule) => schedule.name, row);
+      say(count, status.schedules.length);
+      show(section, status.schedules.length > 0);
+    },
+    tick() {
+      for (const each of rows.values()) each.tick();
+    },
+  };
+}
+
+function row() {
+  const name = el("span", { class: "name" });
+  const cron = el("span", { class: "muted cron" });
+  const state = pill();
+  const [next, last, problem] = ["next", "last", "notes"].map((c) => el("td", { role: "cell", class: c }));
+  const node = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, name, " ", cron), el("td", { role: "cell", class: "status" }, state.node), next, last, problem);
+  let schedule = null;
+  return {
+    node,
+    set(given) {
+      schedule = given;
+      say(name, schedule.name);
+      name.title = schedule.name === schedule.slug ? "" : `starts ${schedule.slug}`;
+      say(cron, schedule.timezone === "UTC" ? schedule.cron : `${schedule.cron} ${schedule.timezone}`);
+      state.set(...(STATES[schedule.last_result] ?? ["idle", "not yet"]));
+      next.title = schedule.next_at ? whole(schedule.next_at) : "";
+      last.title = schedule.last_tick ? `${whole(schedule.last_tick)}${schedule.last_run_id ? `, run ${schedule.last_run_id}` : ""}` : "";
+      say(problem, schedule.last_error);
+      show(problem, schedule.last_error !== null);
+      attr(node, "data-tone", schedule.last_error === null ? null : "bad");
+      this.tick();
+    },
+    tick() {
+      say(next, schedule.next_at ? `next in ${span(secondsUntil(schedule.next_at))}` : "never again");
+      say(last, schedule.last_tick ? `last due ${ago(schedule.last_tick)}` : "");
+    },
+  };
+}
