@@ -13,12 +13,13 @@ from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.retention import Retention, retention_of
 from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.client.aio_run import AioRun
 from pgflow_starter.postgres.client.details import RunDetails, details_of
 from pgflow_starter.postgres.client.life import Life, uuid_of
 from pgflow_starter.postgres.client.listings import listing
 from pgflow_starter.postgres.client.removals import delete_run, prune_runs
 from pgflow_starter.postgres.client.reruns import GIVEN
-from pgflow_starter.postgres.client.run import FIND, FINISHED, Run, RunFacts, run_of
+from pgflow_starter.postgres.client.run import FIND, FINISHED, Run, run_of
 from pgflow_starter.postgres.client.run_ids import many_ids, one_id
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.connections.connection import Connection
@@ -193,7 +194,7 @@ class Client(Life):
         flow: Any = None,
         since: datetime | timedelta | None = None,
         limit: int = 100,
-        after: RunSummary | RunFacts | UUID | str | None = None,
+        after: RunSummary | Run | AioRun | UUID | str | None = None,
     ) -> tuple[RunSummary, ...]:
         """Runs in this database, the newest first, `limit` of them at most (1 to 10,000).
 
