@@ -22,7 +22,7 @@ from pgflow_starter.threads.lane import Lane, LaneCall, Turn
 from tests.support.waiting import eventually
 
 WAIT = 30.0
-ROUNDS = 10_000
+ROUNDS = 200
 """Times that it is asked for more until it counts as one that never rests."""
 
 
