@@ -22,6 +22,8 @@ from pgflow_starter.threads.lane import Lane, LaneCall, Turn
 from tests.support.waiting import eventually
 
 WAIT = 30.0
+ROUNDS = 200
+"""Times that it is asked for more until it counts as one that never rests."""
 
 
 class SetClock(ManualClock):
@@ -141,12 +143,15 @@ class Rig:
 
     def settle(self) -> None:
         """Until the scheduler has done all that it was told so far, and what came of it."""
-        made = -1
-        while made != self.lane.made:
+        for _ in range(ROUNDS):
             made, ref = self.lane.made, self.board.ref
             assert ref is not None
             for _ in range(2):  # the first comes behind an errand's end, the second behind what that led to
                 ref.ask(ProxyCall(attr_path=("name",), args=(), kwargs={}), timeout=WAIT)
+            if made == self.lane.made:
+                return
+        msg = "the scheduler does not come to rest"
+        raise AssertionError(msg)
 
     def advance(self, seconds: float) -> None:
         """Move the clock on, timer by timer: each is heard before the next is due."""
