@@ -151,7 +151,7 @@ class FlowStore(Protocol):
 
 
 class Heard(NamedTuple):
-    """What a heartbeat heard: the workers that pgflow wants to stop, and the runs that have ended."""
+    """What a heartbeat heard: the workers that pgflow wants to stop, and the runs that have ended or are gone."""
 
     deprecated: Collection[UUID] = ()
     ended: Collection[UUID] = ()

@@ -119,7 +119,8 @@ def start(
     run_id = _chosen(slug, run_id, key)
     seconds = None if delay is None else delay.total_seconds()
     with handled() as signals, client_on(dsn) as client:
-        run = _started(partial(client.start_flow, slug, value, run_id=run_id, delay=seconds, at=at), run_id, signals)
+        starting = partial(client.start_flow, slug, value, run_id=run_id, delay=seconds, at=at)
+        run = _started(starting, run_id, signals, keyed=key is not None)
         if run.input_differs:
             click.echo(f"Note: run {run_id} was started before, with another input", err=True)
         if not as_json:
@@ -145,7 +146,7 @@ def _chosen(slug: str, run_id: UUID | None, key: str | None) -> UUID:
         raise click.UsageError(str(error)) from None
 
 
-def _started(start: Callable[[], Run], run_id: UUID, signals: Signals) -> Run:
+def _started(start: Callable[[], Run], run_id: UUID, signals: Signals, *, keyed: bool) -> Run:
     """The run, which is there now. Raises PgflowError, UsageError, Interrupted."""
     try:
         with busy("asking the database"):
@@ -153,9 +154,9 @@ def _started(start: Callable[[], Run], run_id: UUID, signals: Signals) -> Run:
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     except Interrupted:
+        again = "" if keyed else f" with --run-id {run_id}"
         raise Interrupted(
-            f"run {run_id} may be started or not; the same command with --run-id {run_id} starts it once at most",
-            signals.number,
+            f"run {run_id} may be started or not; the same command{again} starts it once at most", signals.number
         ) from None
 
 

@@ -11,11 +11,15 @@ from pgflow_starter.core.modules import definition_of
 def run_id_of(flow: Any, key: str) -> UUID:
     """The id that `key=` gives to a run of the flow or job, an object or a slug.
 
-    Raises TypeError for a key that is no string, ValueError for an empty one, DefinitionError for what is no flow.
+    Raises TypeError for a key that is no string, ValueError for one that is empty or holds a lone surrogate,
+    DefinitionError for what is no flow.
     """
     if not isinstance(key, str):
         raise TypeError(f"a key must be a string, got {type(key).__name__} {key!r}")
     if not key:
         raise ValueError("a key must not be empty")
     slug = flow if isinstance(flow, str) else definition_of(flow).slug
-    return uuid5(uuid5(NAMESPACE_URL, f"pgflow:{slug}"), key)
+    try:
+        return uuid5(uuid5(NAMESPACE_URL, f"pgflow:{slug}"), key)
+    except UnicodeEncodeError:
+        raise ValueError(f"a key must be text that UTF-8 can express, got {key!r}") from None

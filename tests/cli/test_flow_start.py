@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.core.keys import run_id_of
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.setup.install import install
 from tests.support.commands import call
@@ -217,18 +218,22 @@ def test_a_database_that_cannot_be_reached_is_one_line_without_the_password() ->
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_ctrl_c_while_the_database_is_asked_tells_the_run_s_id() -> None:
+@pytest.mark.parametrize("keyed", [False, True])
+def test_ctrl_c_while_the_database_is_asked_tells_the_run_s_id_and_what_is_safe_then(keyed: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"host=127.0.0.1 port={silent.getsockname()[1]} user=me dbname=shop"
-        with running(*PROGRAM, "flow", "start", "greet", "{}", env={"PGFLOW_DSN": dsn}) as program:
+        key = ["--key", "k"] if keyed else []
+        with running(*PROGRAM, "flow", "start", "greet", "{}", *key, env={"PGFLOW_DSN": dsn}) as program:
             taken, _ = silent.accept()
             with taken:
                 program.send_signal(signal.SIGINT)
                 said, error = program.communicate()
     assert (program.returncode, said) == (130, "")
-    found = re.fullmatch(r"Error: run (\S+) may be started or not; .* --run-id (\S+) starts it once at most\n", error)
+    again = "" if keyed else r" with --run-id (?P=id)"
+    told = rf"Error: run (?P<id>\S+) may be started or not; the same command{again} starts it once at most\n"
+    found = re.fullmatch(told, error)
     assert found is not None, error
-    assert UUID(found[1]) == UUID(found[2])
+    assert not keyed or UUID(found["id"]) == run_id_of("greet", "k")
 
 
 def test_ctrl_c_while_a_database_is_looked_into_is_one_line() -> None:

@@ -23,9 +23,13 @@ def test_flows_and_keys_share_none() -> None:
     assert len(made) == 15
 
 
-@pytest.mark.parametrize(("key", "error"), [("", ValueError), (7, TypeError), (None, TypeError), (b"k", TypeError)])
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [("", ValueError), ("\ud800", ValueError), (7, TypeError), (None, TypeError), (b"k", TypeError)],
+    ids=ascii,
+)
 def test_what_is_no_key_is_refused(key: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match="a key must "):
+    with pytest.raises(error, match=r"^a key must "):
         pgflow.run_id_of("send_email", key)
 
 

@@ -13,6 +13,8 @@ import pytest
 import pgflow_starter as pgflow
 from pgflow_starter.errors import DatabaseError, MissingRightsError, PgflowError, RunNotFoundError
 from pgflow_starter.ports import Pruning
+from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.removals import prune_runs
 from pgflow_starter.postgres.connections.connection import Session
 from pgflow_starter.postgres.setup.grants import grants
 from pgflow_starter.postgres.stores import forgetting
@@ -167,6 +169,20 @@ def test_a_table_that_somebody_has_locked_holds_nobody_up_for_each_run(
         assert swept(pruning(store, pgflow.Retention())) == (0, 20)
     assert len(tried) == 3
     assert client.prune(MONTH) == 20
+
+
+def test_an_error_on_the_way_tells_how_many_were_deleted_before(
+    database: str, client: pgflow.PgflowClient, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "PAGES", 1)
+    make_runs(admin, 501)
+    with psycopg.connect(database) as holder, opened(database) as store:
+
+        def told(count: int) -> None:
+            holder.execute("lock table pgflow.runs")
+
+        with pytest.raises(DatabaseError, match=r"lock timeout; [1-9]\d* runs were deleted before$"):
+            prune_runs(Calls(store), pgflow.Retention(MONTH, MONTH), told=told)
 
 
 def test_only_one_prunes_at_a_time(database: str, client: pgflow.PgflowClient, admin: Admin) -> None:

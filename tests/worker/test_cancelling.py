@@ -6,6 +6,7 @@ import threading
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 import pgflow_starter as pgflow
@@ -81,6 +82,23 @@ def test_another_process_hears_of_it_with_its_heartbeat_and_asks_while_something
             eventually(asked, WAIT)
             elsewhere.cancel(run.id)
             eventually(lambda: stubborn.told, WAIT)
+        eventually(lambda: starter.workers()[0].running == 0, WAIT)
+
+
+def test_a_handler_whose_run_was_deleted_since_the_last_heartbeat_is_told_as_well(
+    database: str, release: threading.Event
+) -> None:
+    stubborn = Stubborn(release)
+    quick = {"heartbeat_interval": 0.1, "recovery_interval": 0.1, "stale_threshold": 30.0}
+    with running(database, jobs=[stubborn.job], **quick) as starter:
+        starter.client.enqueue(stubborn.job, "one")
+        eventually(lambda: stubborn.begun, WAIT)
+        with psycopg.connect(
+            database
+        ) as admin:  # cancelled and deleted, as no heartbeat sees the one without the other
+            for table in ("step_tasks", "step_states", "runs"):
+                admin.execute(f"delete from pgflow.{table}".encode())
+        eventually(lambda: stubborn.told, WAIT)
         eventually(lambda: starter.workers()[0].running == 0, WAIT)
 
 

@@ -10,8 +10,10 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.postgres.client.starts import Starts
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.flows import compile_flow
+from tests.support.pauses import Between
 from tests.support.starters import echo_job
 
 JOBS = (echo_job(), echo_job("other"))
@@ -106,3 +108,22 @@ def test_what_is_no_key_or_one_beside_an_id_is_refused_before_anything_is_asked(
                 many("echo", [1, 2], keys=["a"])
             with pytest.raises(TypeError, match="keys must be strings, one for each input, got one string 'ab'"):
                 many("echo", [1, 2], keys="ab")
+
+
+@pytest.mark.parametrize("delay", [None, 60.0])
+def test_a_run_that_is_deleted_while_its_key_is_used_again_is_started_anew(
+    client: pgflow.PgflowClient, database: str, delay: float | None
+) -> None:
+    run = client.enqueue("echo", 1, key="a")
+    client.cancel(run.id)
+    again: list[pgflow.Run] = []
+    with Between(Starts, "again = [run_id", "found = _found(") as between:
+        starting = between.beside(lambda: again.append(client.enqueue("echo", 2, key="a", delay=delay)))
+        between.reached()
+        client.delete(run.id)
+        between.go_on()
+        starting.join(30)
+    assert [(r.id, r.status, r.input, r.input_differs, r.found) for r in again] == [
+        (run.id, "started", 2, False, False)
+    ]
+    assert count(database) == 1

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pgflow_starter.core.retention import Retention
 from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
-from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.run import FINISHED
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.forgetting import due, forget_run, pruning
@@ -71,7 +71,9 @@ def prune_runs(
                 except StopIteration as end:
                     return Pruned(deleted, end.value)
                 except DatabaseError as error:
-                    raise calls.callers_error(error) from error
+                    raise (
+                        _after(deleted, error) if deleted and not calls.closed else calls.callers_error(error)
+                    ) from error
                 deleted += count
                 told(count)
         return Pruned(deleted, 0)
@@ -80,3 +82,9 @@ def prune_runs(
         return calls.off_main(prune)
     finally:
         wanted = False  # whoever was interrupted: nobody goes on on that thread
+
+
+def _after(deleted: int, error: DatabaseError) -> DatabaseError:
+    """The error, without a remedy that says that nothing was done."""
+    told = with_remedy(error) if error.connection_lost else error
+    return told.saying(f"{told}; {deleted} runs were deleted before")

@@ -49,6 +49,11 @@ from unnest(%(run_ids)s::uuid[], %(inputs)s::text[]) g(run_id, input),
 where exists (select from pgflow.steps where flow_slug = %(slug)s)
   and not exists (select from pgflow.runs there where there.run_id = g.run_id)
 """  # noqa: S608 - constants
+_HAS_STEPS = "select from pgflow.steps where flow_slug = %s::text limit 1"
+
+
+class _DeletedError(Exception):
+    """A run that was there when its start was tried is there no more."""
 
 
 class Starts:
@@ -165,6 +170,10 @@ class Starts:
                     what = f"run {given.run_ids[0]}" if len(given.run_ids) == 1 else f"one of {len(given.run_ids)} runs"
                     msg = f"{what} exists, but this transaction began before it did and cannot see it: ask for it later"
                     raise PgflowError(msg) from error
+            except _DeletedError:
+                if not tries:
+                    msg = f"a run of flow {given.slug!r} is deleted whenever it is started: nothing was started"
+                    raise PgflowError(msg) from None
             except _AGAIN:
                 if given.callers or not tries:
                     raise
@@ -202,9 +211,9 @@ class Starts:
                 self._by_steps.add(given.slug)
             # Those that have failed already, of their first steps' conditions, are read again for why.
             again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
-            given.found.update(run_id for run_id in again if run_id not in rows)
             inputs = dict(zip(given.run_ids, given.inputs, strict=True))
             found = _found(conn, given.slug, [(run_id, inputs[run_id]) for run_id in again]) if again else []
+            given.found.update(run_id for run_id in again if run_id not in rows)
             return rows | dict(zip(again, found, strict=True))
 
     def _start_fast(
@@ -279,10 +288,15 @@ def _unknown(error: DatabaseError, given: _Given) -> OutcomeUnknownError:
 
 
 def _found(conn: Connection, slug: str, places: Sequence[tuple[UUID, str]]) -> list[Any]:
-    """The rows of runs that are there, one for each id and input. Raises UnknownFlowError, PgflowError."""
+    """The rows of runs that are there, one for each id and input.
+
+    Raises UnknownFlowError, _DeletedError where the flow is there, and they are to be started anew, PgflowError.
+    """
     asked = {"run_ids": [str(run_id) for run_id, _ in places], "inputs": [text for _, text in places]}
     rows: list[Any] = conn.execute(FOUND, asked).fetchall()
     if len(rows) < len(places):
+        if conn.execute(_HAS_STEPS, (slug,)).fetchone() is not None:
+            raise _DeletedError
         raise unknown_flow(slug)
     for run_id, other, *_ in rows:
         if other != slug:

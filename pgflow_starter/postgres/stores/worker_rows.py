@@ -61,7 +61,11 @@ from (select worker_id from pgflow.workers where worker_id = any(%s) for no key 
 where w.worker_id = free.worker_id
 returning w.worker_id, w.deprecated_at is not null
 """
-_ENDED = "select r.run_id from pgflow.runs r where r.run_id = any(%s) and r.status <> 'started'"
+# One that was deleted has ended as well, perhaps since the last heartbeat.
+_ENDED = """
+select given.run_id from pg_catalog.unnest(%s::uuid[]) as given (run_id)
+where not exists (select from pgflow.runs r where r.run_id = given.run_id and r.status = 'started')
+"""
 # The newer cores' requeue_stalled_tasks takes a task from its living worker when it is 30 s older than its timeout: its
 # flow's, which a step's may exceed, or its step's, of which we may be told late. It is kept just younger. Not as young
 # as now: a completion that has begun before would end before its task began.
