@@ -59,7 +59,7 @@ class Coroutines:
     async def _ended(self, run: RunFacts, deadline: float, timeout: float | None) -> str:
         """The status that it ended with."""
         told = asyncio.get_running_loop().create_future()
-        wait = self._watch(run, _setting(told))
+        wait = self._watch(run, told)
         try:
             await _until(told, deadline - self._clock.monotonic())
             if not wait.looked:  # one look at least, as who waits by a thread has
@@ -73,9 +73,10 @@ class Coroutines:
             raise going_on(run, wait.status, timeout)
         return wait.status
 
-    def _watch(self, run: RunFacts, called: Callable[[], object]) -> Wait:
+    def _watch(self, run: RunFacts, told: asyncio.Future[None]) -> Wait:
+        gone = told.get_loop().is_closed  # with its tasks as they were
         try:
-            return self._waits.watch(run, called, self._endings.look, self._calls.awaited.run)
+            return self._waits.watch(run, _setting(told), gone, self._endings.look, self._calls.awaited.run)
         except NoThreadError as error:
             raise self._no_thread(error) from error
 
