@@ -87,6 +87,14 @@ def _looks(rig: Called) -> bool:
     return len(rig.database.asked) > before
 
 
+def test_whose_time_is_over_is_called_by_the_next_look(rig: Called) -> None:
+    for number in (1, 2):
+        rig.watch(number)
+    rig.watch(3).over = True
+    assert rig.calls.get(timeout=WAIT) == 3
+    assert rig.database.asked
+
+
 def test_a_deleted_run_and_an_error_of_looking_are_told(rig: Called) -> None:
     wait = rig.watch(1)
     eventually(lambda: rig.database.asked)

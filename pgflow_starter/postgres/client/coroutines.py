@@ -62,6 +62,7 @@ class Coroutines:
         wait = self._watch(run, told)
         try:
             await _until(told, deadline - self._clock.monotonic())
+            wait.over = True  # said first
             if not wait.looked:  # one look at least, as who waits by a thread has
                 await _until(told, SHORTEST_READ)
         finally:

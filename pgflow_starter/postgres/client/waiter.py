@@ -52,10 +52,10 @@ class Looker:
 class Wait(Looker):
     """Somebody who waits for a run. One that is `called` when there is something to be told has no thread.
 
-    It may be `gone` without having left.
+    It may be `gone` without having left. One whose time is `over` wants to know of the next look, whatever it says.
     """
 
-    __slots__ = ("called", "due", "error", "gone", "looked", "pause", "run", "status")
+    __slots__ = ("called", "due", "error", "gone", "looked", "over", "pause", "run", "status")
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Wait(Looker):
         self.called = called
         self.gone = gone
         self.pause = FIRST_PAUSE
-        self.looked = False
+        self.looked = self.over = False
         self.error: PgflowError | None = None
 
     @property

@@ -213,7 +213,7 @@ class Waits:
                     wait.seen(found.get(wait.run.id))
                 wait.pause = min(wait.pause * 2, LAST_PAUSE)
                 wait.due = min(wait.due, now + wait.pause)
-                if wait.error is not None or wait.finished:
+                if wait.error is not None or wait.finished or wait.over:
                     wait.stir()
 
     def leave(self, mine: Looker) -> None:
