@@ -19,7 +19,7 @@ from pgflow_starter.cli.signals import handled
 from pgflow_starter.cli.status import HERE, timeout_option
 from pgflow_starter.cli.status_answer import Answer
 from pgflow_starter.cli.status_url import StatusUrl, parse
-from pgflow_starter.cli.telling import until
+from pgflow_starter.cli.telling import lasting
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.state import ScheduleResult, ScheduleState
@@ -74,7 +74,7 @@ def schedule_table(schedules: Sequence[ScheduleState], now: datetime) -> Table:
         table.add_row(
             Text(s.name if s.name == s.slug else f"{s.name} ({s.slug})"),
             Text(s.cron if s.timezone == "UTC" else f"{s.cron} {s.timezone}"),
-            "never again" if s.next_at is None else f"in {until(s.next_at, now)}",
+            "never again" if s.next_at is None else f"in {lasting(now, s.next_at)}",
             "" if s.last_tick is None else f"{s.last_tick:%Y-%m-%d %H:%M:%S} UTC",
             "" if s.last_result is None else Text(str(s.last_result), style=_COLOURS[s.last_result]),
             "" if s.last_late is None else f"{s.last_late:.3f} s",

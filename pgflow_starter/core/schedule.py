@@ -101,12 +101,15 @@ def schedules_problems(schedules: object) -> Iterator[str]:
         require_cronsim()
     by_name: dict[str, Schedule] = {}
     for schedule in good:
-        other = by_name.setdefault(schedule.title, schedule)
-        if other is not schedule:
+        other = by_name.get(schedule.title)
+        if other is schedule:
+            yield f"schedule {schedule.title!r} is listed twice"
+        elif other is not None:
             yield (
                 f"two schedules are named {schedule.title!r}: {other.cron!r} of {other.slug} and {schedule.cron!r} of"
                 f" {schedule.slug}; give one of them a name of its own"
             )
+        by_name[schedule.title] = schedule
 
 
 def retention_problems(

@@ -103,9 +103,9 @@ class SchedulerActor(Actor):
             self._judge(cell, errand, now, next_at)
         if world.away():
             return until_next  # its end is told, and what was missed is judged then
+        if cell.not_before is not None and now < cell.not_before:
+            return until_next
         if cell.done is None:
-            if cell.not_before is not None and now < cell.not_before:
-                return until_next
             look = partial(look_back, cell.schedule, cell.ticks, world.board.began, world.starter)
             return min(until_next, self._send(cell, None, look))
         # Where the clock was set back, ticks come again, and find their runs there.
@@ -167,7 +167,7 @@ class SchedulerActor(Actor):
         cell.failures += 1
         if not errand.failed_for_good:
             cell.retry_at = world.clock.monotonic() + world.backoff.delay(cell.failures, world.draw_unit())
-        elif errand.tick is None:
+        elif errand.tick is None or isinstance(error, PgflowError):  # may be mended by then: `catch_up` judges
             cell.not_before = next_at
         else:
             cell.done = errand.tick

@@ -14,10 +14,14 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from pgflow_starter.threads.cache import ThreadCache
-from pgflow_starter.threads.lane import Lane
+from pgflow_starter.threads.lane import Lane, Turn
 from pgflow_starter.threads.off_main import NoThreadError
 
 T = TypeVar("T")
+
+
+class NotBegunError(Exception):
+    """A call has not begun in time, and never will."""
 
 
 class Awaited:
@@ -35,21 +39,29 @@ class Awaited:
         except RuntimeError as error:
             raise NoThreadError(str(error)) from error
 
-    async def __call__(self, call: Callable[[], T], *, to_its_end: bool = False, beside: bool = False) -> T:
+    async def __call__(
+        self,
+        call: Callable[[], T],
+        *,
+        to_its_end: bool = False,
+        beside: bool = False,
+        begins_within: float | None = None,
+    ) -> T:
         """What the call returns or raises. Raises NoThreadError where there is no thread, or after `close`.
 
         `to_its_end`: who is cancelled waits for a call that has begun, and is cancelled then. `beside` the others, it
-        does not wait for its turn.
+        does not wait for its turn. One that `begins_within` so many seconds is before those that have time, and raises
+        NotBegunError then.
         """
         errand = _Errand(call)
         if beside or self._closed:  # in the lane it would wait for those that are busy still
             self.run(errand.make)
         else:
             try:
-                self._lane.run(errand.make)
+                self._lane.run(errand.make, Turn.BEGINS if begins_within is None else Turn.GOES_ON)
             except RuntimeError as error:
                 raise NoThreadError(str(error)) from error
-        return await errand.answer(to_its_end)
+        return await errand.answer(to_its_end, begins_within)
 
     def close(self) -> None:
         """End the threads, those that are busy when they are done, for which it does not wait. Idempotent."""
@@ -85,9 +97,13 @@ class _Errand(Generic[T]):
         if not self._future.cancelled():
             self._future.set_exception(error)
 
-    async def answer(self, to_its_end: bool) -> T:
+    async def answer(self, to_its_end: bool, begins_within: float | None) -> T:
         try:
-            await asyncio.wait([self._future])
+            await asyncio.wait([self._future], timeout=begins_within)
+            if not self._future.done():
+                if self._give_up():
+                    raise NotBegunError
+                await asyncio.wait([self._future])
         except asyncio.CancelledError:
             if not self._give_up() and to_its_end:
                 while not self._future.done():

@@ -40,8 +40,8 @@ def test_each_is_a_row_of_what_it_last_did_and_does_next(web: StubWeb, starter: 
     assert call("schedules", "list", f"127.0.0.1:{web.port}").exit_code == 0
     lines = shown(web)
     assert lines[0] == "schedule cron next last due last result late"
-    assert lines[2] == "shop */5 * * * * * in 5.0 s 2030-01-02 03:04:05 UTC started 0.012 s"
-    assert lines[3] == "yearly 0 0 1 1 * in 86400.0 s"
+    assert lines[2] == "shop */5 * * * * * in 5 s 2030-01-02 03:04:05 UTC started 0.012 s"
+    assert lines[3] == "yearly 0 0 1 1 * in 24 h"
 
 
 def test_one_that_failed_is_exit_code_1_and_says_why(web: StubWeb, starter: Starter) -> None:

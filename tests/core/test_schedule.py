@@ -80,6 +80,8 @@ def test_two_of_one_name_are_refused_and_both_are_named() -> None:
     two = [Schedule("0 7 * * *", "nightly"), Schedule("0 8 * * *", "other", name="nightly")]
     with pytest.raises(ValueError, match=r"named 'nightly': '0 7 \* \* \*' of nightly and '0 8 \* \* \*' of other"):
         settings_from("", {"schedules": two})
+    with pytest.raises(ValueError, match="schedule 'nightly' is listed twice"):
+        settings_from("", {"schedules": [two[0], two[0]]})
     assert len(settings_from("", {"schedules": [two[0], Schedule("0 8 * * *", "nightly", name="late")]}).schedules) == 2
 
 

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.postgres.client.calls import AWAITED
 from pgflow_starter.postgres.client.client import Client
 from tests.support.starters import echo_job, running
 from tests.support.threads import ours
@@ -21,6 +22,17 @@ from tests.support.waiting import eventually
 WAIT = 30.0
 NO_CALLS = {"on_database", "may_have_ended"}
 """Of a client: what a starter makes it with, and what its workers tell it."""
+
+
+class _Hanging:
+    """A job whose definition hangs until it is released."""
+
+    def __init__(self, release: threading.Event) -> None:
+        self._release = release
+
+    def __pgflow_definition__(self) -> pgflow.FlowDefinition:
+        self._release.wait()
+        return echo_job().__pgflow_definition__()
 
 
 @pytest.fixture
@@ -173,6 +185,23 @@ def test_a_call_that_is_cancelled_is_done_as_a_whole_or_never(client: pgflow.Pgf
             ).fetchone()
 
         eventually(lambda: left() == (True, True, True))
+
+
+def test_who_waits_for_so_long_is_told_so_while_other_calls_have_all_the_threads(
+    database: str, release: threading.Event
+) -> None:
+    async def main(client: pgflow.PgflowClient) -> None:
+        run = await client.aio.enqueue(echo_job())
+        await run.wait(WAIT)
+        hanging = [asyncio.create_task(client.aio.enqueue(_Hanging(release))) for _ in range(AWAITED)]
+        with pytest.raises(TimeoutError, match="is completed, but cannot be read in time"):
+            await asyncio.wait_for(run.wait(0.1), WAIT)
+        release.set()
+        assert (await run.wait(WAIT)).status == "completed"
+        await asyncio.gather(*hanging)
+
+    with running(database, jobs=[echo_job()]) as starter:
+        asyncio.run(main(starter.client))
 
 
 def test_a_callers_own_transaction_takes_it_along_and_asyncios_connection_is_refused(

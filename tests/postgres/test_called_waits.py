@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -28,13 +29,15 @@ class Called(Rig):
         self.threads_for_called = Awaited("pgflow-test", 1)
         self.brought = 0
         self.calls: SimpleQueue[int] = SimpleQueue()
+        self.gone = set[int]()
 
     def watch(self, number: int) -> Wait:
         def bring(call: Any) -> None:
             self.threads_for_called.run(call)
             self.brought += 1
 
-        return self.waits.watch(run(number), lambda: self.calls.put(number), self.database.look, bring)
+        called, gone = partial(self.calls.put, number), partial(self.gone.__contains__, number)
+        return self.waits.watch(run(number), called, gone, self.database.look, bring)
 
 
 @pytest.fixture
@@ -68,10 +71,28 @@ def test_the_thread_goes_when_nobody_waits_and_the_next_brings_another(rig: Call
     eventually(lambda: not _looks(rig))
 
 
+def test_for_who_is_gone_without_a_word_nobody_looks(rig: Called) -> None:
+    for number in (1, 2):
+        rig.watch(number)
+    eventually(lambda: rig.database.asked and rig.database.asked[-1] == {UUID(int=1), UUID(int=2)})
+    rig.gone.add(1)
+    eventually(lambda: rig.database.asked[-1] == {UUID(int=2)})
+    rig.gone.add(2)
+    eventually(lambda: not _looks(rig))
+
+
 def _looks(rig: Called) -> bool:
     before = len(rig.database.asked)
     threading.Event().wait(0.1)
     return len(rig.database.asked) > before
+
+
+def test_whose_time_is_over_is_called_by_the_next_look(rig: Called) -> None:
+    for number in (1, 2):
+        rig.watch(number)
+    rig.watch(3).over = True
+    assert rig.calls.get(timeout=WAIT) == 3
+    assert rig.database.asked
 
 
 def test_a_deleted_run_and_an_error_of_looking_are_told(rig: Called) -> None:
@@ -100,7 +121,7 @@ def test_what_nobody_foresaw_is_told_to_all_and_the_next_brings_another_thread(
     rig.finish(2)
     rig.watch(2)
     assert rig.calls.get(timeout=WAIT) == 2
-    assert "a fault of ours" in caplog.text
+    eventually(lambda: "a fault of ours" in caplog.text)
 
 
 def test_they_and_who_waits_on_a_thread_ask_together_whoever_of_them_leads(rig: Called) -> None:

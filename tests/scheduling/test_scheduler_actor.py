@@ -174,7 +174,7 @@ def test_what_will_not_pass_is_told_and_tried_again_with_the_next_tick(
     assert (r.state.last_result, r.state.last_error) == ("failed", str(DENIED))
     r.database.always = None
     r.advance(1)
-    assert set(r.database.runs) == ticks_at(r, schedule, 180)
+    assert set(r.database.runs) == ticks_at(r, schedule, 60, 120, 180)
     told = [x.getMessage() for x in caplog.records if x.levelno >= logging.WARNING]
     assert told == [f"schedule shop: {DENIED}"]  # not once a tick
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pgflow_starter.threads.awaited import Awaited
+from pgflow_starter.threads.awaited import Awaited, NotBegunError
 from pgflow_starter.threads.off_main import NoThreadError
 
 WAIT = 30.0
@@ -117,6 +117,42 @@ def test_one_that_is_to_be_awaited_to_its_end_is_cancelled_then(awaited: Awaited
 
     asyncio.run(main())
     assert not second.begun.is_set()
+
+
+def test_one_that_has_not_begun_in_time_never_does_and_is_before_those_that_have_time(
+    awaited: Awaited, release: threading.Event
+) -> None:
+    call, late, order = Call(release), Call(release), list[str]()
+
+    async def main() -> None:
+        first = asyncio.create_task(awaited(call, begins_within=WAIT))
+        await call.has_begun()
+        assert isinstance(await _raised(awaited(late, begins_within=0.01)), NotBegunError)
+        others = [
+            asyncio.create_task(awaited(partial(order.append, "has time"))),
+            asyncio.create_task(awaited(partial(order.append, "in time"), begins_within=WAIT)),
+        ]
+        await asyncio.sleep(0)
+        release.set()
+        assert await first == "done"
+        await asyncio.gather(*others)
+
+    asyncio.run(main())
+    assert order == ["in time", "has time"]
+    assert not late.begun.is_set()
+
+
+def test_one_that_has_begun_in_time_may_take_its_time(awaited: Awaited, release: threading.Event) -> None:
+    call = Call(release)
+
+    async def main() -> None:
+        task = asyncio.create_task(awaited(call, begins_within=0.0))
+        await call.has_begun()
+        await asyncio.wait([task], timeout=0.01)
+        release.set()
+        assert await task == "done"
+
+    asyncio.run(main())
 
 
 def test_what_a_cancelled_call_raises_is_dropped(awaited: Awaited, release: threading.Event) -> None:

@@ -17,6 +17,7 @@ from pgflow_starter.postgres.client.run import Run, RunFacts, RunReader
 from pgflow_starter.postgres.client.waiter import LAST_PAUSE, Wait, going_on
 from pgflow_starter.postgres.client.waits import Waits
 from pgflow_starter.postgres.connections.errors import no_thread
+from pgflow_starter.threads.awaited import NotBegunError
 from pgflow_starter.threads.off_main import NoThreadError
 
 T = TypeVar("T")
@@ -31,11 +32,18 @@ class Coroutines:
         self._endings = endings
         self._clock = clock
 
-    async def made(self, call: Callable[[], T], *, to_its_end: bool = False, beside: bool = False) -> T:
+    async def made(
+        self,
+        call: Callable[[], T],
+        *,
+        to_its_end: bool = False,
+        beside: bool = False,
+        begins_within: float | None = None,
+    ) -> T:
         """What the call returns or raises, as `Awaited` makes it. Raises PgflowError where there is no thread."""
         self._calls.database.check_process()
         try:
-            return await self._calls.awaited(call, to_its_end=to_its_end, beside=beside)
+            return await self._calls.awaited(call, to_its_end=to_its_end, beside=beside, begins_within=begins_within)
         except NoThreadError as error:
             raise self._no_thread(error) from error
 
@@ -51,9 +59,10 @@ class Coroutines:
     async def _ended(self, run: RunFacts, deadline: float, timeout: float | None) -> str:
         """The status that it ended with."""
         told = asyncio.get_running_loop().create_future()
-        wait = self._watch(run, _setting(told))
+        wait = self._watch(run, told)
         try:
             await _until(told, deadline - self._clock.monotonic())
+            wait.over = True  # said first
             if not wait.looked:  # one look at least, as who waits by a thread has
                 await _until(told, SHORTEST_READ)
         finally:
@@ -65,9 +74,10 @@ class Coroutines:
             raise going_on(run, wait.status, timeout)
         return wait.status
 
-    def _watch(self, run: RunFacts, called: Callable[[], object]) -> Wait:
+    def _watch(self, run: RunFacts, told: asyncio.Future[None]) -> Wait:
+        gone = told.get_loop().is_closed  # with its tasks as they were
         try:
-            return self._waits.watch(run, called, self._endings.look, self._calls.awaited.run)
+            return self._waits.watch(run, _setting(told), gone, self._endings.look, self._calls.awaited.run)
         except NoThreadError as error:
             raise self._no_thread(error) from error
 
@@ -75,7 +85,11 @@ class Coroutines:
         """The run as it is now; a database that is away is waited out without a thread."""
         while True:
             left = deadline - self._clock.monotonic()
-            whole = await self.made(partial(self._endings.read, run, left, client))
+            within = None if left == inf else max(SHORTEST_READ, left)
+            try:
+                whole = await self.made(partial(self._endings.read, run, left, client), begins_within=within)
+            except NotBegunError:  # other calls have all the threads
+                raise unread(run, status) from None
             if whole is not None:
                 return whole
             if left <= 0:

@@ -50,18 +50,28 @@ class Looker:
 
 
 class Wait(Looker):
-    """Somebody who waits for a run. One that is `called` when there is something to be told has no thread."""
+    """Somebody who waits for a run. One that is `called` when there is something to be told has no thread.
 
-    __slots__ = ("called", "due", "error", "looked", "pause", "run", "status")
+    It may be `gone` without having left. One whose time is `over` wants to know of the next look, whatever it says.
+    """
 
-    def __init__(self, run: RunFacts, due: float, called: Callable[[], object] | None = None) -> None:
+    __slots__ = ("called", "due", "error", "gone", "looked", "over", "pause", "run", "status")
+
+    def __init__(
+        self,
+        run: RunFacts,
+        due: float,
+        called: Callable[[], object] | None = None,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__()
         self.run = run
         self.status = run.status
         self.due = due
         self.called = called
+        self.gone = gone
         self.pause = FIRST_PAUSE
-        self.looked = False
+        self.looked = self.over = False
         self.error: PgflowError | None = None
 
     @property

@@ -64,15 +64,17 @@ class Waits:
         self,
         run: RunFacts,
         called: Callable[[], object],
+        gone: Callable[[], bool],
         look: Look,
         run_on_thread: Callable[[Callable[[], object]], object],
     ) -> Wait:
         """Have `called`, from any thread, quick, when the wait has ended or met an error; then it must `leave`.
 
+        One that says that it is `gone`, from any thread, quick, has left.
         `run_on_thread` is given what looks for all who are called, where nobody does. Raises what it raises, and what
         `close` was given.
         """
-        mine = Wait(run, run.seen_at + FIRST_PAUSE, called)
+        mine = Wait(run, run.seen_at + FIRST_PAUSE, called, gone)
         with self._lock:
             if self._closed is not None:
                 raise self._closed
@@ -132,6 +134,7 @@ class Waits:
     def _is_for_called(self, mine: Looker) -> bool:
         """Whether somebody is to be called; else it is so no more, and the next who waits brings another."""
         with self._lock:
+            self._waits[:] = [w for w in self._waits if not w.gone()]
             if self._closed is None and any(w.called is not None for w in self._waits):
                 return True
             if self._for_called is mine:
@@ -210,7 +213,7 @@ class Waits:
                     wait.seen(found.get(wait.run.id))
                 wait.pause = min(wait.pause * 2, LAST_PAUSE)
                 wait.due = min(wait.due, now + wait.pause)
-                if wait.error is not None or wait.finished:
+                if wait.error is not None or wait.finished or wait.over:
                     wait.stir()
 
     def leave(self, mine: Looker) -> None:
