@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from tests.chaos.scenario import Result, run
-from tests.chaos.scenarios import SCENARIOS
+from tests.chaos.scenarios import LIVES, SCENARIOS
 from tests.chaos.world import server
 
 LONGEST = 60.0
@@ -50,7 +50,7 @@ def main() -> int:
     for number, name in enumerate(names):
         with server() as running:
             longest = arguments.longest or min(LONGEST, seconds / 5)
-            results.append(run(running, name, seconds, seed + number, longest=longest))
+            results.append(run(running, name, seconds, seed + number, longest=longest, lives=name in LIVES))
         print(line(results[-1]), flush=True)
         for problem in (*results[-1].problems, *results[-1].threads_left, *results[-1].raised):
             print(f"  {problem}", flush=True)

@@ -27,7 +27,7 @@ class Ledger:
         self.counts: Counter[str] = Counter()
 
     def handled(self, key: Key, at: float | None = None, by: str = "") -> None:
-        """A handler began with this task: here and now, or in a process `by` name, on the machine's monotonic clock."""
+        """A handler of a starter `by` name began with this task, now or then, on the machine's monotonic clock."""
         with self._lock:
             self._handled[key].append((time.monotonic() if at is None else at, by))
 
@@ -81,8 +81,16 @@ class Ledger:
         with self._lock:
             return len(self._handled.get(key, ()))
 
+    def begun(self) -> dict[UUID, list[tuple[float, str]]]:
+        """When a handler began with a task of each run, and of which starter."""
+        begun: defaultdict[UUID, list[tuple[float, str]]] = defaultdict(list)
+        with self._lock:
+            for (run_id, _, _), times in self._handled.items():
+                begun[run_id] += times
+        return begun
+
     def taken_over(self) -> int:
-        """Tasks that one process began with and another began with again."""
+        """Tasks that one starter began with and another began with again."""
         with self._lock:
             return sum(len({by for _, by in begun}) > 1 for begun in self._handled.values())
 

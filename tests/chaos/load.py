@@ -13,12 +13,15 @@ from typing import Any, Self
 
 import pykka
 
+from tests.chaos.lives import Lives
 from tests.chaos.sender import Sender
 from tests.chaos.world import World
 
 SENDERS = 3
 SAMPLE_EVERY = 0.005
 ASK_EVERY = 0.02
+LIVES_APART = 3
+"""Times the pause of a sender, between two runs whose lives are more than a start."""
 
 
 class Load:
@@ -31,7 +34,9 @@ class Load:
         self._pending: deque[pykka.Future[Any]] = deque()
         self.status_seconds: list[float] = []
         self.problems: list[str] = []
+        self.lives = Lives(world, random.Random(f"{seed} lives"))
         work = [*(partial(self._send, seed + i) for i in range(SENDERS)), self._ask, self._look]
+        work += [partial(self.lives.live_until, self._end, LIVES_APART * pause)] if world.lives else []
         self._threads = [
             threading.Thread(target=self._guarded, args=(w,), name=f"load-{i}") for i, w in enumerate(work)
         ]

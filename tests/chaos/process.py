@@ -27,12 +27,13 @@ class Process:
     A run counts as returned when the process said so: of a call that it was killed in nobody knows the end.
     """
 
-    def __init__(self, name: str, conninfo: str, ledger: Ledger, seed: int, pause: float) -> None:
+    def __init__(self, name: str, conninfo: str, ledger: Ledger, seed: int, pause: float, *, lives: bool) -> None:
         self._name = name
         self._conninfo = conninfo
         self._ledger = ledger
         self._seed = seed
         self._pause = pause
+        self._lives = lives
         self._incarnation = 0
         self._state = ""
         self.problems: list[str] = []
@@ -54,7 +55,7 @@ class Process:
         self._incarnation += 1
         self._state = ""
         conninfo = make_conninfo(self._conninfo, application_name=f"{OURS}{self._name}.{self._incarnation}")
-        given = (conninfo, self._seed, self._incarnation, self._pause, logging.root.manager.disable)
+        given = (conninfo, self._seed, self._incarnation, self._pause, logging.root.manager.disable, int(self._lives))
         self._process = subprocess.Popen(
             [sys.executable, *PROGRAM, *map(str, given)],
             env=environment(),

@@ -15,6 +15,8 @@ import threading
 import time
 
 import pgflow_starter as pgflow
+from tests.chaos import ticks
+from tests.chaos.ledger import Key
 from tests.chaos.modules import SETTINGS, modules
 from tests.chaos.sender import Sender
 from tests.support.threads import left_over
@@ -35,13 +37,19 @@ def is_well(starter: pgflow.Starter) -> bool:
     return status.outage is None and all(m.status is pgflow.ModuleStatus.SUCCEEDED for m in status.modules)
 
 
-def main(conninfo: str, seed: str, incarnation: str, pause: str, disabled: str) -> None:
+def main(conninfo: str, seed: str, incarnation: str, pause: str, disabled: str, lives: str) -> None:
     """Work, send, tell; stop in order when the parent says so."""
     logging.disable(int(disabled))
-    flows, jobs = modules(lambda key: say("handled", *key, time.monotonic()), int(seed))
+
+    def seen(key: Key) -> None:
+        say("handled", *key, time.monotonic())
+
+    flows, jobs = modules(seen, int(seed))
+    jobs += ticks.jobs(seen) if int(lives) else []
+    settings = {**SETTINGS, **ticks.SETTINGS} if int(lives) else SETTINGS
     strategy = STRATEGIES[int(incarnation) % len(STRATEGIES)]
     enough = threading.Event()
-    with pgflow.start(conninfo, flows=flows, jobs=jobs, signal_strategy=strategy, **SETTINGS) as starter:
+    with pgflow.start(conninfo, flows=flows, jobs=jobs, signal_strategy=strategy, **settings) as starter:
         sender = Sender(
             [starter],
             random.Random(f"{seed} process {incarnation}"),

@@ -7,12 +7,17 @@ import statistics
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+
+import psycopg
 
 from pgflow_starter import ModuleStatus, PgflowError
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
+from tests.chaos import ticks
 from tests.chaos.faults import ACTORS
 from tests.chaos.faults_in_queues import sweep
 from tests.chaos.footprint import Footprint
@@ -30,13 +35,19 @@ STATUS_P99_MS = 5.0
 THREADS_END_WITHIN = 5.0
 BACKENDS = int(SETTINGS["pool_size"]) + 3
 """Sessions of one starter at most: its pool's, its listener's, its prober's, and one that is just being replaced."""
+AROUND = timedelta(seconds=60)
+LOOKS, LOOK_AGAIN = 20, 0.1
 AT_LAST = 0.5
 """Seconds of load after the last fault at least."""
 
 _never = threading.Event()
 _TASKS = "select run_id, step_slug, task_index from pgflow.step_tasks where status = 'completed'"
-_STRANDED = "select count(*) from pgflow.step_tasks where status = 'started'"
+_STRANDED = """
+select count(*) from pgflow.step_tasks t join pgflow.runs r using (run_id)
+where t.status = 'started' and r.status <> 'failed'
+"""
 _WRONG = f"select count(*) from pgflow.runs where status = 'completed' and output is distinct from {OUTPUT}"
+_QUESTIONS = ("select run_id, status from pgflow.runs", _TASKS, f"select ({_STRANDED}), ({_WRONG})")
 
 
 @dataclass(slots=True)
@@ -104,22 +115,26 @@ def run(
     pause: float = 0.05,
     quiet: float = 1.5,
     status_limit_ms: float = STATUS_P99_MS,
+    lives: bool = False,
 ) -> Result:
     """Break things for `seconds`, each fault for `longest` seconds at most, up to `quiet` seconds apart.
 
     `pause` seconds lie between a sender's messages on average. `status_limit_ms` is what 99 of 100 looks at the
-    status may take.
+    status may take. With `lives` runs are also delayed, cancelled, done again, put off, and started on time.
     """
     result = Result(scenario, seed, seconds, status_limit_ms=status_limit_ms)
     before, footprint = ours(), Footprint.now()
-    with world(server, seed, PROCESSES_BESIDE.get(scenario, 0), pause) as w:
+    with world(server, seed, PROCESSES_BESIDE.get(scenario, 0), pause, lives=lives) as w:
+        began = SystemClock().now()
         with Load(w, seed, pause) as load:
             _break(w, scenario, seconds, seed, longest, quiet)
-            mended = time.monotonic()
+            mended, until = time.monotonic(), SystemClock().now()
         for process in w.processes:
             process.enough()
         try:
             _converge(w, result, mended)
+            if lives:
+                _account_ticks(w, result, began, until)
         except PgflowError as error:
             result.problems.append(str(error))
         for process in w.processes:
@@ -182,19 +197,41 @@ def _well(starter: Any) -> bool:
     return not _unwell(starter) and starter.status().outage is None
 
 
+def _account_ticks(w: World, result: Result, began: datetime, until: datetime) -> None:
+    """Each tick of that time is there, and nothing that is of no tick around it."""
+    with w.direct() as admin:
+        with suppress(AssertionError):
+            eventually(lambda: not ticks.missing(admin, began, until), CONVERGE_WITHIN)
+        result.problems += [f"the tick of {tick} was not started" for tick in ticks.missing(admin, began, until)]
+        if untimely := ticks.untimely(admin, began - AROUND, SystemClock().now() + AROUND):
+            result.problems.append(f"{untimely} runs of the schedule are of no tick")
+    w.ledger.count("ticks that were due", len(list(ticks.due(began, until))))
+
+
+def _between_ticks(admin: psycopg.Connection[tuple[Any, ...]]) -> tuple[list[Any], list[Any], int, int]:
+    """Runs, tasks, how many are stranded and how many wrong: at a moment at which no run goes on, if there is one."""
+    looks = LOOKS
+    while True:
+        looks -= 1
+        with admin.transaction():
+            admin.execute("set transaction isolation level repeatable read")
+            runs, tasks, ((stranded, wrong),) = (admin.execute(question).fetchall() for question in _QUESTIONS)
+        if not looks or all(status != "started" for _, status in runs):
+            return runs, tasks, stranded, wrong
+        _never.wait(LOOK_AGAIN)
+
+
 def _account(w: World, result: Result, load: Load) -> None:
     with w.direct() as admin:
-        runs: list[tuple[UUID, str]] = admin.execute("select run_id, status from pgflow.runs").fetchall()
-        tasks: list[Any] = admin.execute(_TASKS).fetchall()
-        stranded: Any = admin.execute(_STRANDED).fetchone()
-        wrong: Any = admin.execute(_WRONG).fetchone()
+        runs, tasks, stranded, wrong = _between_ticks(admin)
     completed = {run_id for run_id, status in runs if status == "completed"}
-    unfinished = {run_id for run_id, status in runs if status != "completed"}
+    completed |= {run_id for run_id, status in runs if status == "failed" and run_id in load.lives.may_have_failed}
+    unfinished = {run_id for run_id, _ in runs} - completed
     result.runs = len(runs)
     result.lost = len(w.ledger.missing(completed) | unfinished - w.ledger.forgotten())
-    result.stranded = stranded[0]
-    if wrong[0]:
-        result.problems.append(f"{wrong[0]} runs have another output than their input makes")
+    result.stranded = stranded
+    if wrong:
+        result.problems.append(f"{wrong} runs have another output than their input makes")
     result.tasks = len(tasks)
     never = sum(not w.ledger.times_handled(tuple(task)) for task in tasks)
     if never:
@@ -203,7 +240,7 @@ def _account(w: World, result: Result, load: Load) -> None:
     result.taken_over = w.ledger.taken_over()
     result.faults = w.ledger.faults().total()
     result.deadly_faults = sum(w.ledger.faults()[name] for name in ACTORS)
-    result.problems += load.problems
+    result.problems += load.problems + load.lives.problems()
     result.asks, result.unanswered, result.raised = w.asks.made, w.asks.unanswered, dict(w.asks.raised)
     if len(load.status_seconds) > 1:
         result.status_p99_ms = statistics.quantiles(load.status_seconds, n=100)[98] * 1e3

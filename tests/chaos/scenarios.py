@@ -30,5 +30,8 @@ PAUSES = {"actors": (1.7, 2.5), "schema": (1.5, 6.0)}
 PROCESSES_BESIDE = {"processes": 2, "everything": 1}
 """How many worker processes there are beside this one."""
 
+LIVES = frozenset(SCENARIOS) - {"schema"}
+"""Where the lives of runs can be accounted for: what is dropped has none."""
+
 BOUNDED = frozenset({"server", "sessions", "actors", "locks", "statements", "queues", "link"})
 """Where a starter's backends are bounded: in the others the server may not know that a connection is gone."""

@@ -43,14 +43,15 @@ class Sender:
             try:
                 starter.client.start_flow(target, given, run_id=run_id)
             except pgflow.PgflowError as error:
-                self._refused(_kind(error))
+                self._refused(kind_of(error))
             else:
                 self._returned(run_id)
                 return True
         return False
 
 
-def _kind(error: pgflow.PgflowError) -> str:
+def kind_of(error: pgflow.PgflowError) -> str:
+    """What to count it as."""
     if isinstance(error, pgflow.DatabaseError):
         return error.sqlstate or error.error_type
     return type(error).__name__

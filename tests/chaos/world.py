@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ import pgflow_starter as pgflow
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.setup.install import install
 from pgflow_starter.starter.runtime import Runtime
+from tests.chaos import ticks
 from tests.chaos.asks import Asks
 from tests.chaos.backends import OURS, Backends
 from tests.chaos.ledger import Ledger
@@ -44,11 +46,15 @@ class World:
     starters: tuple[pgflow.Starter, ...]
     runtimes: tuple[Runtime, ...]
     """Those of the starters."""
+    names: tuple[str, ...]
+    """Those of the starters, in the ledger."""
     processes: tuple[Process, ...]
     ledger: Ledger
     asks: Asks
     backends: Backends
     random: random.Random
+    lives: bool
+    """Whether runs are delayed, cancelled, done again, and ticks of a schedule."""
 
     def direct(self) -> psycopg.Connection[tuple[Any, ...]]:
         """A connection past the proxy."""
@@ -72,10 +78,13 @@ def server() -> Iterator[EmbeddedPostgres]:
 
 
 @contextmanager
-def world(running: EmbeddedPostgres, seed: int, processes: int = 0, pause: float = 0.05) -> Iterator[World]:
+def world(
+    running: EmbeddedPostgres, seed: int, processes: int = 0, pause: float = 0.05, *, lives: bool = False
+) -> Iterator[World]:
     """A fresh database there, with two starters: one polls, one is notified. They are stopped at the end.
 
-    And with so many worker processes, each with a sender that pauses so many seconds.
+    And with so many worker processes, each with a sender that pauses so many seconds. With `lives` all of them have
+    what `ticks` has.
     """
     with psycopg.connect(running.conninfo(), autocommit=True) as admin:
         admin.execute(f"drop database if exists {DBNAME} with (force)")
@@ -88,18 +97,24 @@ def world(running: EmbeddedPostgres, seed: int, processes: int = 0, pause: float
         conninfo = proxy.conninfo(DBNAME, tcp_user_timeout=str(SILENCE_MS), connect_timeout="2")
         others: list[Process] = []
         for number in range(processes):
-            process = Process(f"process {number + 1}", conninfo, ledger, seed + number, pause)
+            process = Process(f"process {number + 1}", conninfo, ledger, seed + number, pause, lives=lives)
             stack.callback(process.close)
             others.append(process)
         opened_ones: list[tuple[pgflow.Starter, Runtime]] = []
-        for strategy in ("polling", "notify"):
-            flows, jobs = modules(ledger.handled, seed)
+        names = ("polling", "notify")
+        settings = {**SETTINGS, **ticks.SETTINGS} if lives else SETTINGS
+        for strategy in names:
+            seen = partial(ledger.handled, by=strategy)
+            flows, jobs = modules(seen, seed)
+            jobs += ticks.jobs(seen) if lives else []
             named = make_conninfo(conninfo, application_name=f"{OURS}{strategy}")
-            with_runtime = opened(named, flows=flows, jobs=jobs, signal_strategy=strategy, **SETTINGS)
+            with_runtime = opened(named, flows=flows, jobs=jobs, signal_strategy=strategy, **settings)
             opened_ones.append(stack.enter_context(with_runtime))
         starters, runtimes = zip(*opened_ones, strict=True)
         for starter in starters:
             starter.await_ready(READY_WITHIN)
         eventually(lambda: all(p.ready for p in others), READY_WITHIN, "the processes' being ready")
         asks = Asks()
-        yield World(running, proxy, starters, runtimes, tuple(others), ledger, asks, backends, random.Random(seed))
+        yield World(
+            running, proxy, starters, runtimes, names, tuple(others), ledger, asks, backends, random.Random(seed), lives
+        )
