@@ -20,4 +20,4 @@ STATUS_LIMIT_MS = 20.0
 def test_after_faults_under_load_every_run_is_completed_and_nothing_is_left(scenario: str, seconds: float) -> None:
     with server() as running:
         result = run(running, scenario, seconds, SEED, longest=0.7, quiet=0.3, status_limit_ms=STATUS_LIMIT_MS)
-    assert result.passed, result.to_dict()
+    assert result.passed, str(result.to_dict())  # as text it is shown whole
