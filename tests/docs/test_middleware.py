@@ -13,6 +13,8 @@ import pytest
 import sentry_sdk
 import structlog
 from sentry_sdk.envelope import Envelope
+from sentry_sdk.integrations.dedupe import DedupeIntegration
+from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.transport import Transport
 
 import pgflow_starter as pgflow
@@ -80,7 +82,9 @@ class Caught(Transport):
 @pytest.fixture
 def sentry() -> Iterator[Caught]:
     caught = Caught()
-    sentry_sdk.init("https://key@sentry.invalid/1", transport=caught, auto_session_tracking=False)
+    integrations = [LoggingIntegration(), DedupeIntegration()]  # without those by which it changes the whole process
+    dsn = "https://key@sentry.invalid/1"
+    sentry_sdk.init(dsn, transport=caught, default_integrations=False, integrations=integrations)
     yield caught
     sentry_sdk.get_client().close()
     sentry_sdk.init()

@@ -88,7 +88,7 @@ def test_a_run_is_committed_and_rolled_back_with_sqlalchemy_s_transaction(
         assert there(database) == (2, 1)
 
 
-def test_within_a_savepoint_of_sqlalchemy_s_the_run_is_the_savepoint_s(database: str, engine: sqlalchemy.Engine) -> None:
+def test_within_sqlalchemy_s_savepoint_the_run_is_the_savepoint_s(database: str, engine: sqlalchemy.Engine) -> None:
     job = echo_job()
     with pgflow.PgflowClient(database) as client, Session(engine) as session:
         session.execute(MARK)
@@ -116,9 +116,9 @@ def test_coroutines_give_the_session_of_their_own_thread(database: str, engine: 
 def test_another_driver_beneath_is_refused_with_what_it_is(database: str, engine: sqlalchemy.Engine) -> None:
     told = r"got sqlalchemy\.engine\.base\.Connection over sqlite3\.Connection: pass one whose driver is psycopg 3"
     with pgflow.PgflowClient(database) as client:
-        with sqlalchemy.create_engine("sqlite://", poolclass=NullPool).connect() as theirs:
-            with pytest.raises(TypeError, match=told):
-                client.enqueue(echo_job(), 1, connection=theirs)
+        other = sqlalchemy.create_engine("sqlite://", poolclass=NullPool)
+        with other.connect() as theirs, pytest.raises(TypeError, match=told):
+            client.enqueue(echo_job(), 1, connection=theirs)
         with pytest.raises(TypeError, match=r"got sqlalchemy\.engine\.base\.Engine: pass what `with engine\.begin"):
             client.enqueue(echo_job(), 1, connection=engine)
 
@@ -130,7 +130,7 @@ def test_a_session_that_cannot_connect_or_has_failed_is_told_as_ours(database: s
             client.enqueue(echo_job(), 1, connection=session)
         with engine.connect() as theirs:
             theirs.close()
-            with pytest.raises(pgflow.PgflowError, match=r"Connection cannot give its connection: .*ResourceClosedError"):
+            with pytest.raises(pgflow.PgflowError, match="cannot give its connection: .*ResourceClosedError"):
                 client.enqueue(echo_job(), 1, connection=theirs)
 
 
@@ -206,7 +206,7 @@ with pgflow.PgflowClient(dsn) as client:
     connection.close()
 
     print(refused(TypeError, connections["lite"]))
-    print(refused(pgflow.DatabaseError, connections["away"])[-76:])
+    print(refused(pgflow.DatabaseError, connections["away"]))
     async def in_a_coroutine():
         try:
             await client.aio.enqueue(echo, 6, connection=connection)
@@ -222,8 +222,8 @@ def test_django_s_connections_are_taken_within_atomic_and_without(database: str)
     assert done.returncode == 0, done.stderr
     other, away, coroutine = done.stdout.splitlines()
     assert other == (
-        "connection must be a psycopg.Connection or have one beneath, got django.db.backends.sqlite3.base.DatabaseWrapper"
-        " over sqlite3.Connection: pass one whose driver is psycopg 3"
+        "connection must be a psycopg.Connection or have one beneath, got"
+        " django.db.backends.sqlite3.base.DatabaseWrapper over sqlite3.Connection: pass one whose driver is psycopg 3"
     )
     assert "the database cannot be reached" in away
     assert coroutine == (
