@@ -67,7 +67,12 @@ def test_a_run_is_committed_and_rolled_back_with_sqlalchemy_s_transaction(
 ) -> None:
     job = echo_job()
     with pgflow.PgflowClient(database) as client, opened(engine) as theirs:
-        mark = (lambda: theirs.cursor().execute(MARK.text)) if opened is pooled else (lambda: theirs.execute(MARK))
+
+        def mark() -> None:
+            if opened is pooled:
+                theirs.cursor().execute(MARK.text)
+            else:
+                theirs.execute(MARK)
 
         def both() -> None:
             if first == "mark":
@@ -130,7 +135,7 @@ def test_a_session_that_cannot_connect_or_has_failed_is_told_as_ours(database: s
             client.enqueue(echo_job(), 1, connection=session)
         with engine.connect() as theirs:
             theirs.close()
-            with pytest.raises(pgflow.PgflowError, match="cannot give its connection: .*ResourceClosedError"):
+            with pytest.raises(pgflow.PgflowError, match=r"cannot give its connection: .*ResourceClosedError"):
                 client.enqueue(echo_job(), 1, connection=theirs)
 
 
