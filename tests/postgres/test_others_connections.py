@@ -229,6 +229,7 @@ def test_django_s_connections_are_taken_within_atomic_and_without(database: str)
     assert other == (
         "connection must be a psycopg.Connection or have one beneath, got"
         " django.db.backends.sqlite3.base.DatabaseWrapper over sqlite3.Connection: pass one whose driver is psycopg 3"
+        " (SQLAlchemy: an engine of postgresql+psycopg://; Django: its postgresql backend, with psycopg installed)"
     )
     assert "the database cannot be reached" in away
     assert coroutine == (

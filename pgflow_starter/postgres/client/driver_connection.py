@@ -36,7 +36,7 @@ def driver_connection(given: Any) -> psycopg.Connection[Any]:
     if isinstance(found, psycopg.Connection):
         return found
     told = f"connection must be a psycopg.Connection or have one beneath, got {_name(given)} over {_name(found)}"
-    instead = _ASYNC if _known(_INSTEAD, found) is _ASYNC else "one whose driver is psycopg 3"
+    instead = _ASYNC if _known(_INSTEAD, found) is _ASYNC else _ON_PSYCOPG
     raise TypeError(f"{told}: pass {instead}")
 
 
@@ -74,6 +74,11 @@ _BENEATH: Mapping[tuple[str, str], Callable[[Any], object]] = {
 _ASYNC = (
     "a psycopg.Connection that is not asyncio's; or none, and a run_id= or key= of your own, by which the call can be"
     " repeated, once the transaction has committed"
+)
+
+_ON_PSYCOPG = (
+    "one whose driver is psycopg 3 (SQLAlchemy: an engine of postgresql+psycopg://; Django: its postgresql backend,"
+    " with psycopg installed)"
 )
 
 _INSTEAD = {
