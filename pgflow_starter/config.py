@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.core.backoff import Backoff
+from pgflow_starter.core.middleware import Middleware, middleware_problems
 from pgflow_starter.core.phases import SignalStrategy
 from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.rules import is_number
@@ -78,6 +79,9 @@ class Settings:
     time, which has one of the pool's connections meanwhile and works a tenth of the time at most."""
     schedules: tuple[Schedule, ...] = ()
     """Flows and jobs that are started on time: `Schedule` objects."""
+    middleware: tuple[Middleware, ...] = ()
+    """Functions that make a context manager of a `TaskContext`: entered around every handler's call, the first one
+    outermost."""
     lazy: bool = False
     """Start at the first call, once in each process that makes one: for servers that fork."""
     on_terminate: Callable[[StarterTerminated], object] | None = None
@@ -121,8 +125,9 @@ def settings_from(conninfo: object, given: dict[str, Any]) -> Settings:
 
     Raises ValueError naming every bad setting and its bound, MissingExtraError for schedules where cronsim is missing.
     """
-    if "schedules" in given and isinstance(given["schedules"], Iterable) and not isinstance(given["schedules"], str):
-        given = {**given, "schedules": tuple(given["schedules"])}
+    for name in ("schedules", "middleware"):
+        if isinstance(given.get(name), Iterable) and not isinstance(given[name], str):
+            given = {**given, name: tuple(given[name])}
     problems = list(_problems(conninfo, given))
     if problems:
         raise ValueError("; ".join(problems))
@@ -156,6 +161,7 @@ def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
         if given.get(name, next(iter(kind))) not in tuple(kind):
             yield f"{name} must be {' or '.join(map(repr, map(str, kind)))}, got {given[name]!r}"
     yield from _schedules_problems(given.get("schedules", ()), given.get("retention"))
+    yield from middleware_problems(given.get("middleware", ()))
     if given.get("on_terminate") is not None and not callable(given["on_terminate"]):
         yield f"on_terminate must be a function of one argument, got {given['on_terminate']!r}"
     if not isinstance(given.get("lazy", False), bool):

@@ -271,6 +271,7 @@ class Parts:
             self._flow_store.differences,
             Failures(s.log_errors is LogErrors.FULL, self.redact),
             self._database_away,
+            s.middleware,
         )
 
     def _make_module_world(self) -> ModuleWorld:

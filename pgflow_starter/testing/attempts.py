@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.definition import FlowDefinition, Handler
+from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.task import Outcome, Task
-from pgflow_starter.worker.execution import execute
+from pgflow_starter.worker.context import TaskContext
+from pgflow_starter.worker.execution import UnstorableOutputError, execute
 
 
 class Attempts:
     """Runs the tasks of one run, one after the other, on the caller's thread."""
 
-    def __init__(self, definition: FlowDefinition) -> None:
+    def __init__(self, definition: FlowDefinition, middleware: Sequence[Middleware]) -> None:
         self.raised: BaseException | None = None
-        """What the last attempt's handler raised."""
-        steps = tuple(replace(step, handler=self._recording(step.handler)) for step in definition.steps)
-        self._definition = replace(definition, steps=steps)
+        """What the last attempt's handler or middleware raised."""
+        self._definition = definition
+        self._middleware = (self._recording, *middleware)
 
     def run(self, task: Task) -> Outcome:
         """Call the task's handler; what became of it. KeyboardInterrupt and pytest's own outcomes go through."""
@@ -27,20 +29,19 @@ class Attempts:
         step = self._definition.step(task.step_slug)
         assert step is not None
         deadline = SystemClock().monotonic() + self._definition.timeout_of(step)
-        outcome, _ = execute(step, task, deadline, threading.Event())
+        outcome, _ = execute(step, task, deadline, threading.Event(), self._middleware)
         # A worker has SystemExit fail the task. What else is no Exception is meant for the caller of run_flow.
         if self.raised is not None and not isinstance(self.raised, Exception | SystemExit):
             raise self.raised
         return outcome
 
-    def _recording(self, handler: Handler) -> Handler:
-        def record(given: Any, ctx: Any) -> Any:
-            try:
-                return handler(given, ctx)
-            except BaseException as error:
-                self.raised = error
-                # Without this frame the error's text is the one that a worker stores.
-                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-                raise
-
-        return record
+    @contextmanager
+    def _recording(self, ctx: TaskContext) -> Iterator[None]:
+        """Around all others."""
+        try:
+            yield
+        except UnstorableOutputError:
+            raise
+        except BaseException as error:
+            self.raised = error
+            raise

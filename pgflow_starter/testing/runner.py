@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
+from pgflow_starter.config import settings_from
 from pgflow_starter.core.definition import FlowDefinition, StepKind
 from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.core.task import LazyJson, OutcomeKind, Task
@@ -24,29 +27,30 @@ MOST_SNOOZES = 1000
 """Times that one task may snooze."""
 
 
-def run_flow(flow: Any, input: Any = None) -> FlowRun:
+def run_flow(flow: Any, input: Any = None, *, middleware: Iterable[Middleware] = ()) -> FlowRun:
     """Run a flow or job (the object, or a dotted path) in this thread, without a database; the finished run.
 
     It goes by the rules of pgflow's SQL core, of the newer ones where steps have conditions, one task at a time in the
     order of their messages, and each handler gets what a worker would give it. Retries, `start_delay` and `Snooze` are
     not waited for: see `TaskRun.started_at`. A step's timeout sets `ctx.deadline`, but is not enforced. What handlers
     raise fails the task as it does in a worker and comes back in the result, except for KeyboardInterrupt and pytest's
-    own outcomes, which are raised.
+    own outcomes, which are raised. `middleware` is entered around each handler's call, as the setting of that name.
 
-    Raises DefinitionError for what is no flow, ValueError for an input that is no JSON, DatabaseError as the client
-    does for an input that is no array where a map goes over it, PgflowError for a task that snoozes a thousand times.
-    Safe from any thread.
+    Raises DefinitionError for what is no flow, ValueError for an input that is no JSON and for a bad middleware,
+    DatabaseError as the client does for an input that is no array where a map goes over it, PgflowError for a task that
+    snoozes a thousand times. Safe from any thread.
     """
+    settings = settings_from("", {"middleware": middleware})
     definition = definition_of(flow)
-    return _Runner(definition, to_json(input, "input")).run()
+    return _Runner(definition, to_json(input, "input"), settings.middleware).run()
 
 
 class _Runner:
     """One run. JSON is kept as text, so that no two tasks share what one of them may change."""
 
-    def __init__(self, definition: FlowDefinition, input: str) -> None:
+    def __init__(self, definition: FlowDefinition, input: str, middleware: Sequence[Middleware]) -> None:
         self._definition = definition
-        self._attempts = Attempts(definition)
+        self._attempts = Attempts(definition, middleware)
         self._run_id = uuid4()
         self._input = input
         self._flow_input = json.dumps(stored(input))  # as the database would write it

@@ -65,6 +65,7 @@ class Crew:
         self._held = held
         self._world = world
         self._now = world.clock.monotonic
+        self._middleware = world.middleware
         self._soon = partial(run_patiently, world.threads, world.timers)
         self._failing = failing
         self._hanging = hanging
@@ -154,7 +155,7 @@ class Crew:
         with self._world.messages.processing(flight.task, flight.received) as say:
             if flight.called_off:  # the last moment before it begins
                 return self._flights.land(flight, lambda: None)
-            outcome, error = execute(step, flight.task, flight.deadline, flight.cancel_event)
+            outcome, error = execute(step, flight.task, flight.deadline, flight.cancel_event, self._middleware)
             ended = self._now()
             self._ahead.ended(ended - flight.begun)
             if isinstance(error, Snooze) and outcome.kind is OutcomeKind.SNOOZED:

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from pgflow_starter.core.causes import is_permanent, words_and_calls
 from pgflow_starter.core.definition import StepDefinition
 from pgflow_starter.core.encoding import error_text, to_json
+from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.core.task import Lazy, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.worker.context import TaskContext, handler_log
+from pgflow_starter.worker.middleware import enter
 
 _DATA_ERRORS = ("22", "54")  # data exceptions and program limits, by SQLSTATE class
 
 
+class UnstorableOutputError(ValueError):
+    """A handler's output that is no JSON, as a middleware sees it; its cause says what is wrong with it."""
+
+
 def execute(
-    step: StepDefinition, task: Task, deadline: float, cancelled: threading.Event | Lazy
+    step: StepDefinition,
+    task: Task,
+    deadline: float,
+    cancelled: threading.Event | Lazy,
+    middleware: Sequence[Middleware] = (),
 ) -> tuple[Outcome, BaseException | None]:
-    """Call the step's handler on this thread. Never raises: exceptions, even SystemExit, become failed outcomes.
+    """Call the step's handler on this thread, within the middleware, outermost first.
+
+    Never raises: exceptions, even SystemExit, become failed outcomes, a middleware's as a handler's. Where a middleware
+    swallows one, the output is null. The output is encoded within, so that a middleware sees that fail, too.
 
     The exception comes beside the outcome, which may wait to be written for long: it holds all that its frames do. Of
     one that snoozes the caller knows until when.
@@ -32,18 +47,35 @@ def execute(
     logger: Any = Lazy(partial(handler_log, run_id, flow_slug, step_slug, task_index, attempt))
     ends: Any = cancelled  # each made when the handler looks at it: most do not
     ctx = TaskContext(run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger)
+    output_json = "null"
     try:
-        output = step.handler(given, ctx)
-    except Snooze as snooze:
-        return Outcome(task, OutcomeKind.SNOOZED), snooze
+        if middleware:
+            with ExitStack() as stack:
+                enter(stack, middleware, ctx)
+                output_json = encoded(step.handler(given, ctx))
+        else:
+            output_json = encoded(step.handler(given, ctx))
     except BaseException as error:
-        kind = OutcomeKind.FAILED_FOR_GOOD if is_permanent(error) else OutcomeKind.FAILED
-        return Outcome(task, kind, error=_whole_text(error), error_type=type(error).__name__), error
+        return raised(task, error)
+    return Outcome(task, OutcomeKind.COMPLETED, output_json=output_json), None
+
+
+def encoded(output: Any) -> str:
+    """A handler's output as JSON text. Raises UnstorableOutputError from whatever keeps it from being that."""
     try:
-        return Outcome(task, OutcomeKind.COMPLETED, output_json=to_json(output)), None
+        return to_json(output)
     except BaseException as error:  # of an output's own methods
-        text = f"the handler's output cannot be stored: {_text_of(error)}"
-        return failed(task, text, type(error).__name__), error
+        raise UnstorableOutputError(f"the handler's output cannot be stored: {_text_of(error)}") from error
+
+
+def raised(task: Task, error: BaseException) -> tuple[Outcome, BaseException]:
+    """What becomes of a task whose handler, middleware or output raised that, and the exception to be told."""
+    if isinstance(error, Snooze):
+        return Outcome(task, OutcomeKind.SNOOZED), error
+    if isinstance(error, UnstorableOutputError) and error.__cause__ is not None:
+        return failed(task, str(error), type(error.__cause__).__name__), error.__cause__
+    kind = OutcomeKind.FAILED_FOR_GOOD if is_permanent(error) else OutcomeKind.FAILED
+    return Outcome(task, kind, error=_whole_text(error), error_type=type(error).__name__), error
 
 
 def failed(task: Task, text: str, error_type: str) -> Outcome:
