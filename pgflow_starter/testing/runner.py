@@ -39,7 +39,7 @@ def run_flow(
 def run_flow(flow: FlowModule[None, Output] | str, *, middleware: Iterable[Middleware] = ()) -> FlowRun[Output]: ...
 
 
-def run_flow(flow: Any, input: Any = None, *, middleware: Iterable[Middleware] = ()) -> FlowRun[Any]:
+def run_flow(flow: FlowModule | str, input: Any = None, *, middleware: Iterable[Middleware] = ()) -> FlowRun[Any]:
     """Run a flow or job (the object, or a dotted path) in this thread, without a database; the finished run.
 
     It goes by the rules of pgflow's SQL core, of the newer ones where steps have conditions, one task at a time in the

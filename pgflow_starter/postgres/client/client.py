@@ -59,7 +59,7 @@ class Client(Life):
 
     def start_flow(
         self,
-        flow: Any,
+        flow: FlowModule | str,
         input: Any = None,
         *,
         run_id: UUID | str | None = None,
@@ -111,7 +111,7 @@ class Client(Life):
 
     def enqueue(
         self,
-        job: Any,
+        job: FlowModule | str,
         input: Any = None,
         *,
         run_id: UUID | str | None = None,
