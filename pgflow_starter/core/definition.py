@@ -7,20 +7,24 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic
 
 from pgflow_starter.core.conditions import (
     CONDITIONS,
     PATTERNS,
     WHEN_EXHAUSTED,
     WHEN_UNMET,
+    WhenExhausted,
+    WhenUnmet,
     condition_problems,
     pattern_of,
 )
+from pgflow_starter.core.context import TaskContext
+from pgflow_starter.core.generics import Input, Out
 from pgflow_starter.core.rules import option_problems, refuse, slug_problem
 from pgflow_starter.core.state import ModuleType
 
-Handler = Callable[[Any, Any], Any]
+Handler = Callable[[Any, TaskContext], Any]
 
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_BASE_DELAY = 5
@@ -55,8 +59,8 @@ class StepDefinition:
     start_delay: int | None = None
     if_: Any = None
     if_not: Any = None
-    when_unmet: str = WHEN_UNMET[0]
-    when_exhausted: str = WHEN_EXHAUSTED[0]
+    when_unmet: WhenUnmet = WHEN_UNMET[0]
+    when_exhausted: WhenExhausted = WHEN_EXHAUSTED[0]
 
     def __post_init__(self) -> None:
         # What is no list of slugs, or no JSON object, stays as it is, for FlowDefinition to refuse.
@@ -89,9 +93,10 @@ class StepDefinition:
 
 
 @dataclass(frozen=True, slots=True)
-class FlowDefinition:
+class FlowDefinition(Generic[Input, Out]):
     """A flow's slug, options and steps; `steps` is kept in topological order, as pgflow's `add_step` needs it.
 
+    To a type checker `FlowDefinition[Input, Out]` is one of runs with such an input and result; without, of any.
     Times are whole seconds; `kind` None is that of the list in which the module is given. Raises ValueError naming
     everything that is wrong (slugs, options, an unknown or doubled dependency, a duplicate step, a cycle, no steps),
     TypeError for a slug that is no string. Immutable.

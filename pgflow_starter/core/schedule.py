@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pgflow_starter.core.cron import cron_problem, require_cronsim, timezone_problem
 from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.flow import Flow, Job
-from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.modules import FlowModule, definition_of
 from pgflow_starter.core.rules import is_number, refuse, slug_problem
 from pgflow_starter.errors import DefinitionError
 
@@ -41,11 +41,11 @@ class Schedule:
     """
 
     cron: str
-    flow: Any
+    flow: FlowModule | str
     input: Any = None
     timezone: str = "UTC"
     name: str | None = None
-    catch_up: CatchUp | str = CatchUp.NONE
+    catch_up: CatchUp | Literal["none", "last", "all"] = CatchUp.NONE
     catch_up_within: float = 3600.0
     slug: str = field(init=False, repr=False, compare=False)
     """Of the flow or job."""

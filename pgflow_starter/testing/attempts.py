@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.context import TaskContext
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.task import Outcome, Task
-from pgflow_starter.worker.context import TaskContext
 from pgflow_starter.worker.execution import UnstorableOutputError, execute
 
 

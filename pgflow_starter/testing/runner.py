@@ -6,14 +6,16 @@ import heapq
 import json
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 from uuid import uuid4
 
 from pgflow_starter.config import settings_from
 from pgflow_starter.core.definition import FlowDefinition, StepKind
 from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.generics import Fitting, Message, Output
 from pgflow_starter.core.middleware import Middleware
-from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.modules import FlowModule, definition_of
+from pgflow_starter.core.runs import SkipReason
 from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.core.task import LazyJson, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError, PgflowError
@@ -27,7 +29,17 @@ MOST_SNOOZES = 1000
 """Times that one task may snooze."""
 
 
-def run_flow(flow: Any, input: Any = None, *, middleware: Iterable[Middleware] = ()) -> FlowRun:
+@overload
+def run_flow(
+    flow: FlowModule[Message, Output] | str, input: Fitting[Message], *, middleware: Iterable[Middleware] = ()
+) -> FlowRun[Output]: ...
+
+
+@overload
+def run_flow(flow: FlowModule[None, Output] | str, *, middleware: Iterable[Middleware] = ()) -> FlowRun[Output]: ...
+
+
+def run_flow(flow: FlowModule | str, input: Any = None, *, middleware: Iterable[Middleware] = ()) -> FlowRun[Any]:
     """Run a flow or job (the object, or a dotted path) in this thread, without a database; the finished run.
 
     It goes by the rules of pgflow's SQL core, of the newer ones where steps have conditions, one task at a time in the
@@ -123,7 +135,7 @@ class _Runner:
             if step.definition.when_unmet == mode and not is_met(step.definition, self._given(step))
         ]
 
-    def _skip_with_all_below(self, step: StepProgress, reason: str) -> None:
+    def _skip_with_all_below(self, step: StepProgress, reason: SkipReason) -> None:
         step.skip(reason)
         for other in self._steps.values():
             if step.definition.slug in other.definition.depends_on and other.status == "created":

@@ -9,13 +9,14 @@ from functools import partial
 from typing import Any
 
 from pgflow_starter.core.causes import is_permanent, words_and_calls
+from pgflow_starter.core.context import TaskContext
 from pgflow_starter.core.definition import StepDefinition
 from pgflow_starter.core.encoding import error_text, to_json
 from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.core.task import Lazy, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.worker.context import TaskContext, handler_log
+from pgflow_starter.worker.handler_log import handler_log
 from pgflow_starter.worker.middleware import enter
 
 _DATA_ERRORS = ("22", "54")  # data exceptions and program limits, by SQLSTATE class

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.testing import make_context
 
 
 def handler(_input: Any, _ctx: Any) -> None:
@@ -74,7 +75,7 @@ def test_a_job_is_a_flow_with_one_step_of_its_slug() -> None:
     assert (made.slug, made.max_attempts, made.base_delay, made.timeout) == ("send_email", 5, 10, 120)
     assert (made.max_concurrency, made.kind) == (3, pgflow.ModuleType.JOB)
     assert [s.slug for s in made.steps] == ["send_email"]
-    assert send_email("hello", None) == "HELLO"
+    assert send_email("hello", make_context()) == "HELLO"
     assert send_email.slug == "send_email"
     assert repr(send_email) == "Job('send_email')"
 

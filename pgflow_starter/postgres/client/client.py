@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from pgflow_starter.core.due import due_of
 from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.generics import Fitting, Message, Output
+from pgflow_starter.core.modules import FlowModule
 from pgflow_starter.core.retention import Retention, retention_of
-from pgflow_starter.core.runs import RunSummary
+from pgflow_starter.core.runs import FINISHED, EndedStatus, RunStatus, RunSummary
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.aio_run import AioRun
 from pgflow_starter.postgres.client.details import RunDetails, details_of
@@ -19,7 +21,7 @@ from pgflow_starter.postgres.client.life import Life, uuid_of
 from pgflow_starter.postgres.client.listings import listing
 from pgflow_starter.postgres.client.removals import delete_run, prune_runs
 from pgflow_starter.postgres.client.reruns import GIVEN
-from pgflow_starter.postgres.client.run import FIND, FINISHED, Run, run_of
+from pgflow_starter.postgres.client.run import FIND, Run, run_of
 from pgflow_starter.postgres.client.run_ids import many_ids, one_id
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.connections.connection import Connection
@@ -30,9 +32,34 @@ T = TypeVar("T")
 class Client(Life):
     """Starts and reads runs. Thread-safe."""
 
+    @overload
     def start_flow(
         self,
-        flow: Any,
+        flow: FlowModule[Message, Output] | str,
+        input: Fitting[Message],
+        *,
+        run_id: UUID | str | None = None,
+        key: str | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        connection: Any = None,
+    ) -> Run[Output]: ...
+
+    @overload
+    def start_flow(
+        self,
+        flow: FlowModule[None, Output] | str,
+        *,
+        run_id: UUID | str | None = None,
+        key: str | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        connection: Any = None,
+    ) -> Run[Output]: ...
+
+    def start_flow(
+        self,
+        flow: FlowModule | str,
         input: Any = None,
         *,
         run_id: UUID | str | None = None,
@@ -58,9 +85,34 @@ class Client(Life):
         keyed = key is not None
         return self._starts.start(self, slug, definition, texts, chosen, connection, due=due, keyed=keyed)[0]
 
+    @overload
     def enqueue(
         self,
-        job: Any,
+        job: FlowModule[Message, Output] | str,
+        input: Fitting[Message],
+        *,
+        run_id: UUID | str | None = None,
+        key: str | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        connection: Any = None,
+    ) -> Run[Output]: ...
+
+    @overload
+    def enqueue(
+        self,
+        job: FlowModule[None, Output] | str,
+        *,
+        run_id: UUID | str | None = None,
+        key: str | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+        connection: Any = None,
+    ) -> Run[Output]: ...
+
+    def enqueue(
+        self,
+        job: FlowModule | str,
         input: Any = None,
         *,
         run_id: UUID | str | None = None,
@@ -74,15 +126,15 @@ class Client(Life):
 
     def start_flows(
         self,
-        flow: Any,
-        inputs: Iterable[Any],
+        flow: FlowModule[Message, Output] | str,
+        inputs: Iterable[Fitting[Message]],
         *,
         run_ids: Iterable[UUID | str] | None = None,
         keys: Iterable[str] | None = None,
         delay: float | None = None,
         at: datetime | None = None,
         connection: Any = None,
-    ) -> list[Run]:
+    ) -> list[Run[Output]]:
         """Start a run of a flow for each input, in one statement: all of them or none. The runs, in that order.
 
         `keys`, or `run_ids` of which no two are the same, one for each input, make the call idempotent; a key that is
@@ -100,15 +152,15 @@ class Client(Life):
 
     def enqueue_many(
         self,
-        job: Any,
-        inputs: Iterable[Any],
+        job: FlowModule[Message, Output] | str,
+        inputs: Iterable[Fitting[Message]],
         *,
         run_ids: Iterable[UUID | str] | None = None,
         keys: Iterable[str] | None = None,
         delay: float | None = None,
         at: datetime | None = None,
         connection: Any = None,
-    ) -> list[Run]:
+    ) -> list[Run[Output]]:
         """Send a message to a job for each input. Otherwise as `start_flows`."""
         return self.start_flows(job, inputs, run_ids=run_ids, keys=keys, delay=delay, at=at, connection=connection)
 
@@ -163,8 +215,8 @@ class Client(Life):
 
     def rerun_all(
         self,
-        flow: Any = None,
-        status: str = "failed",
+        flow: FlowModule | str | None = None,
+        status: EndedStatus = "failed",
         since: datetime | timedelta | None = None,
         limit: int = 1000,
     ) -> list[Run]:
@@ -191,8 +243,8 @@ class Client(Life):
     def runs(
         self,
         *,
-        status: str | None = None,
-        flow: Any = None,
+        status: RunStatus | None = None,
+        flow: FlowModule | str | None = None,
         since: datetime | timedelta | None = None,
         limit: int = 100,
         after: RunSummary | Run | AioRun | UUID | str | None = None,
@@ -224,7 +276,7 @@ class Client(Life):
         except DatabaseError as error:
             raise self._calls.callers_error(error) from error
 
-    def wait(self, run: Run, timeout: float | None) -> Run:
+    def wait(self, run: Run[Output], timeout: float | None) -> Run[Output]:
         """As `Run.wait`."""
         return self._endings.wait(run, timeout, self)
 

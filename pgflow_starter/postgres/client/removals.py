@@ -9,9 +9,9 @@ from typing import NamedTuple
 from uuid import UUID
 
 from pgflow_starter.core.retention import Retention
+from pgflow_starter.core.runs import FINISHED
 from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.postgres.client.calls import Calls, with_remedy
-from pgflow_starter.postgres.client.run import FINISHED
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.forgetting import due, forget_run, pruning
 
