@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from pgflow_starter.core.definition import FlowDefinition, StepKind
-from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.encoding import json_text, plain
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.core.task import LazyJson, OutcomeKind, Task
@@ -38,7 +38,7 @@ def run_flow(flow: Any, input: Any = None) -> FlowRun:
     Safe from any thread.
     """
     definition = definition_of(flow)
-    return _Runner(definition, to_json(input, "input")).run()
+    return _Runner(definition, json_text(plain(input, "input", round_trip=True))).run()
 
 
 class _Runner:
@@ -147,7 +147,7 @@ class _Runner:
         array: Any = stored(given)
         for slug in step.definition.depends_on:
             array = array.get(slug, [])
-        return [to_json(element) for element in array]
+        return [json_text(element) for element in array]
 
     def _send(self, task: TaskProgress, delay: float) -> None:
         heapq.heappush(self._queue, (self._now + delay, task.msg_id, task))

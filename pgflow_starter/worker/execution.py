@@ -33,6 +33,8 @@ def execute(
     ends: Any = cancelled  # each made when the handler looks at it: most do not
     ctx = TaskContext(run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger)
     try:
+        if step.payload is not None:
+            given = step.payload.decode(given)
         output = step.handler(given, ctx)
     except Snooze as snooze:
         return Outcome(task, OutcomeKind.SNOOZED), snooze

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from pgflow_starter.core.due import due_of
-from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.inputs import Inputs
 from pgflow_starter.core.retention import Retention, retention_of
 from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.errors import DatabaseError
@@ -53,7 +53,7 @@ class Client(Life):
         """
         self._calls.database.check_process()
         slug, definition = self._resolve(flow)
-        texts, chosen, due = [to_json(input, "input")], [one_id(slug, run_id, key)], due_of(delay, at)
+        texts, chosen, due = [Inputs(definition).text(input)], [one_id(slug, run_id, key)], due_of(delay, at)
         keyed = key is not None
         return self._starts.start(self, slug, definition, texts, chosen, connection, due=due, keyed=keyed)[0]
 
@@ -89,7 +89,8 @@ class Client(Life):
         """
         self._calls.database.check_process()
         slug, definition = self._resolve(flow)
-        texts = [to_json(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
+        given = Inputs(definition)
+        texts = [given.text(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
         (chosen, order), due = many_ids(slug, len(texts), run_ids, keys), due_of(delay, at)
         if not texts:
             return []
