@@ -30,7 +30,7 @@ class DefinitionError(PermanentError):
 
 
 class PayloadError(PermanentError, ValueError):
-    """A handler's input, or what a run was to be started with, does not fit the type that the handler is annotated with.
+    """A handler's input, or what a run was to be started with, does not fit the type in the handler's annotation.
 
     The message names the path, the type that is there and what was wanted, never the value. A call that raises it has
     sent nothing.

@@ -1,8 +1,9 @@
 """Handler outputs and flow inputs as JSON that PostgreSQL's jsonb takes.
 
 Beyond JSON's own types: dataclasses as objects, datetimes, dates and times in ISO 8601, UUIDs and Decimals as text,
-enums as their value, tuples as arrays, pydantic's models as they say themselves, by their aliases. Refused, naming the path: NaN and infinities, bytes, sets, circular structures,
-keys that are no strings, NUL characters and lone surrogates (jsonb has neither), whatever else.
+enums as their value, tuples as arrays, pydantic's models as they say themselves, by their aliases. Refused, naming the
+path: NaN and infinities, bytes, sets, circular structures, keys that are no strings, NUL characters and lone surrogates
+(jsonb has neither), whatever else.
 """
 
 from __future__ import annotations

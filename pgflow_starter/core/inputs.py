@@ -15,7 +15,7 @@ class Inputs:
     """Of runs of one flow; where that is known by its slug alone nothing is checked. Immutable, thread-safe."""
 
     def __init__(self, definition: FlowDefinition | None) -> None:
-        self._first = [] if definition is None else list(_first_typed(definition))
+        self._first = [] if definition is None else _first_typed(definition)
 
     def text(self, value: Any, what: str = "input") -> str:
         """The value, called `what`, as JSON text. Raises ValueError for what is no JSON, PayloadError."""
@@ -33,11 +33,11 @@ class Inputs:
 
 def _first_typed(definition: FlowDefinition) -> list[tuple[str, StepKind, Payload]]:
     """The steps that get the flow's input and have a type for it, each with how it is called."""
-    found = []
-    for step in definition.steps:
-        if not step.depends_on and step.payload is not None:
-            found.append((_called(definition, step), step.kind, step.payload))
-    return found
+    return [
+        (_called(definition, step), step.kind, step.payload)
+        for step in definition.steps
+        if not step.depends_on and step.payload is not None
+    ]
 
 
 def _called(definition: FlowDefinition, step: StepDefinition) -> str:

@@ -77,12 +77,12 @@ def _names_around(function: FunctionType | None) -> dict[str, Any]:
 
 
 def _unevaluated() -> dict[str, Any]:
-    """From Python 3.14 on annotations are evaluated when asked for, and one of another parameter may not be possible."""
-    if sys.version_info < (3, 14):
-        return {}
-    from annotationlib import Format
+    """From Python 3.14 on asking evaluates all annotations, and another parameter's may name what is not there."""
+    if sys.version_info >= (3, 14):
+        from annotationlib import Format
 
-    return {"annotation_format": Format.FORWARDREF}
+        return {"annotation_format": Format.FORWARDREF}
+    return {}
 
 
 _UNEVALUATED = _unevaluated()

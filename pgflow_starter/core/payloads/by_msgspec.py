@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.core.payloads.by_pydantic import Convert, is_pydantic, model_converter
-from pgflow_starter.core.payloads.misfits import Misfits, type_name
+from pgflow_starter.core.payloads.misfits import MisfitError, type_name
 
 if TYPE_CHECKING:
     from msgspec import ValidationError
@@ -18,7 +18,7 @@ _STEP = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+)\]")
 
 
 def typed_converter(kind: Any) -> Convert:
-    """What makes one of JSON data, or raises Misfits. Raises ImportError, and what it says of types that it cannot do.
+    """What makes one of JSON data. Raises ImportError, and whatever is said of types that it cannot be done for.
 
     Numbers, texts and truth values are what they are: no "5" is an int, nor is True; an int is a float, too. Keys that
     the type does not have are left out.
@@ -70,15 +70,15 @@ def _parts(kind: Any) -> Iterator[Any]:
             left.extend(value if isinstance(value, tuple) else (value,))
 
 
-def _misfits(error: ValidationError, value: Any) -> Misfits:
+def _misfits(error: ValidationError, value: Any) -> MisfitError:
     """Of what msgspec says only that is told which cannot quote the value."""
     text, cause = str(error), error.__cause__
     if cause is not None:  # raised by somebody's own code, in whose words anything may stand
         place = _PLACE.fullmatch(text.removeprefix(str(cause)))
         path = place["path"] if place else ""
-        if isinstance(cause, Misfits):
-            return Misfits([(path + inner, told) for inner, told in cause.found])
-        return Misfits([(path, f"refused by its own check, {type(cause).__name__}")])
+        if isinstance(cause, MisfitError):
+            return MisfitError([(path + inner, told) for inner, told in cause.found])
+        return MisfitError([(path, f"refused by its own check, {type(cause).__name__}")])
     text, at, rest = text.rpartition(" - at ")
     place = _PLACE.fullmatch(at + rest)
     if place is None:
@@ -86,10 +86,10 @@ def _misfits(error: ValidationError, value: Any) -> Misfits:
     else:
         path = place["path"] + ("[key]" if place["key"] else "")
     if missing := _MISSING.fullmatch(text):
-        return Misfits([(f"{path}.{missing[1]}", "is missing")])
+        return MisfitError([(f"{path}.{missing[1]}", "is missing")])
     told = _without_value(text)
     found = "" if ", got " in told else _found(path, value)
-    return Misfits([(path, f"{told}, got {found}" if found else told)])
+    return MisfitError([(path, f"{told}, got {found}" if found else told)])
 
 
 def _without_value(text: str) -> str:

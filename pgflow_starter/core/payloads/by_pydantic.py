@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pgflow_starter.core.payloads.misfits import Misfits, type_name
+from pgflow_starter.core.payloads.misfits import MisfitError, type_name
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
 Convert = Callable[[Any], Any]
-"""Makes an object of a type of JSON data, or raises Misfits."""
+"""Makes an object of a type of JSON data, or raises MisfitError."""
 
 
 def is_pydantic(kind: Any) -> bool:
@@ -20,7 +20,7 @@ def is_pydantic(kind: Any) -> bool:
 
 
 def model_converter(kind: Any) -> Convert:
-    """What makes one of JSON data, or raises Misfits. Raises ImportError, and what it says of types that it cannot do.
+    """What makes one of JSON data. Raises ImportError, and whatever is said of types that it cannot be done for.
 
     As strict or lax as the model says, for pydantic is given JSON: what a strict one takes of that fits.
     """
@@ -36,9 +36,9 @@ def model_converter(kind: Any) -> Convert:
         try:
             return validate(to_json(value))
         except ValidationError as error:
-            misfits = Misfits(list(_misfits(error)))
+            misfits = MisfitError(list(_misfits(error)))
         except PydanticSerializationError:
-            misfits = Misfits([("", "nested deeper than pydantic reads")])
+            misfits = MisfitError([("", "nested deeper than pydantic reads")])
         raise misfits  # not within the handler: its context would show the value
 
     return made
@@ -47,11 +47,12 @@ def model_converter(kind: Any) -> Convert:
 def _misfits(error: ValidationError) -> Iterator[tuple[str, str]]:
     """What pydantic says of types quotes no value; of all else only the code of the error is told."""
     for found in error.errors(include_url=False, include_context=False):
-        code, path = found["type"], "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in found["loc"])
+        code = found["type"]
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in found["loc"])
         if code == "missing":
             yield path, "is missing"
         elif code.endswith(("_type", "_parsing")):
-            wanted = found["msg"].partition(",")[0]
-            yield path, f"{wanted[:1].lower()}{wanted[1:]}, got {type_name(found['input'])}"
+            wanted = found["msg"].partition(",")[0].removeprefix("Input ")
+            yield path, f"{wanted}, got {type_name(found['input'])}"
         else:
             yield path, f"refused by its own check, {code}, got {type_name(found['input'])}"

@@ -1,4 +1,4 @@
-"""`Misfits`: where data and a type do not fit, told by path and type and never by value."""
+"""`MisfitError`: where data and a type do not fit, told by path and type and never by value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST = 3
 _JSON_NAMES = {dict: "object", list: "array", type(None): "null"}
 
 
-class Misfits(ValueError):
+class MisfitError(ValueError):
     """`found` are paths within the data, empty for all of it, and what is wrong there."""
 
     def __init__(self, found: Sequence[tuple[str, str]]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, get_origin
 from pgflow_starter.core.payloads.annotation import input_annotation
 from pgflow_starter.core.payloads.by_msgspec import typed_converter
 from pgflow_starter.core.payloads.by_pydantic import Convert, is_pydantic, model_converter
-from pgflow_starter.core.payloads.misfits import Misfits
+from pgflow_starter.core.payloads.misfits import MisfitError
 from pgflow_starter.errors import MissingExtraError, PayloadError, installing
 
 _EXTRAS = {"msgspec": "typed", "pydantic": "pydantic"}
@@ -26,7 +26,7 @@ class Payload:
         """One of that data, which is called `what`. Raises PayloadError, and what checks of the type's own raise."""
         try:
             return self.convert(value)
-        except Misfits as misfits:
+        except MisfitError as misfits:
             told = misfits.told(what)
         raise PayloadError(f"{who}{what} does not fit {self.name}: {told}")
 
@@ -42,8 +42,8 @@ def payload_of(handler: Any, who: str) -> Payload | None:
         kind = input_annotation(handler)
     except Exception as error:
         raise ValueError(
-            f"{who}: the annotation of its input cannot be resolved, {type(error).__name__}: {error}; what it names must"
-            " be there at run time, above the handler and not under TYPE_CHECKING (for plain JSON annotate with Any)"
+            f"{who}: the annotation of its input cannot be resolved, {type(error).__name__}: {error}; what it names"
+            " must be there at run time, above the handler and not under TYPE_CHECKING (for plain JSON write Any)"
         ) from error
     while type(kind).__name__ == "TypeAliasType":
         kind = kind.__value__
