@@ -9,6 +9,7 @@ from typing import Any
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.definition import FlowDefinition, Handler
 from pgflow_starter.core.task import Outcome, Task
+from pgflow_starter.errors import PayloadError
 from pgflow_starter.worker.execution import execute
 
 
@@ -17,7 +18,7 @@ class Attempts:
 
     def __init__(self, definition: FlowDefinition) -> None:
         self.raised: BaseException | None = None
-        """What the last attempt's handler raised."""
+        """What the last attempt's handler raised, or the decoding of its input."""
         steps = tuple(replace(step, handler=self._recording(step.handler)) for step in definition.steps)
         self._definition = replace(definition, steps=steps)
 
@@ -27,7 +28,9 @@ class Attempts:
         step = self._definition.step(task.step_slug)
         assert step is not None
         deadline = SystemClock().monotonic() + self._definition.timeout_of(step)
-        outcome, _ = execute(step, task, deadline, threading.Event())
+        outcome, error = execute(step, task, deadline, threading.Event())
+        if self.raised is None and isinstance(error, PayloadError):  # before the handler was called
+            self.raised = error
         # A worker has SystemExit fail the task. What else is no Exception is meant for the caller of run_flow.
         if self.raised is not None and not isinstance(self.raised, Exception | SystemExit):
             raise self.raised
