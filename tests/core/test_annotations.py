@@ -58,7 +58,7 @@ class Later:
 def handler(order: Order, ctx: Context) -> Any: ...
 
 
-def plain_json(numbers: list[int], ctx: Context) -> Any: ...
+def plain_json(numbers: dict[str, Any], ctx: Context) -> Any: ...
 
 
 def injected(something: Any, order: Order, ctx: Context) -> Any: ...
@@ -130,7 +130,7 @@ def test_a_handler_of_any_form_gets_what_its_input_is_annotated_with(form: str) 
 @pytest.mark.parametrize(
     "untyped",
     [plain_json, injecting(injected_otherwise), create_autospec(plain_json), lambda given, ctx: None, max],
-    ids=["list", "injecting", "autospec", "lambda", "builtin"],
+    ids=["dict", "injecting", "autospec", "lambda", "builtin"],
 )
 def test_what_has_no_such_annotation_gets_plain_json(untyped: Any) -> None:
     assert given_to(untyped) is None

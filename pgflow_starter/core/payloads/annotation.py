@@ -26,7 +26,12 @@ def input_annotation(handler: Callable[..., Any]) -> Any:
         return None if annotation is inspect.Parameter.empty else annotation
     function = _function(handler)
     holder = SimpleNamespace(__annotations__={"input": annotation})
-    return get_type_hints(holder, _global_names(function), _names_around(function))["input"]
+    try:
+        return get_type_hints(holder, _global_names(function), _names_around(function))["input"]
+    except NameError:
+        if function is None or "__name__" not in function.__globals__:
+            return None  # a copy of a function, as of unittest.mock: its annotation was written in another place
+        raise
 
 
 def _as_written(handler: Callable[..., Any]) -> Any:
@@ -59,9 +64,7 @@ def _function(handler: Any) -> FunctionType | None:
 def _global_names(function: FunctionType | None) -> dict[str, Any]:
     if function is None:
         return {}
-    own = {p.__name__: p for p in getattr(function, "__type_params__", ())}
-    # A function that was made of another has globals of its own and says in which module the other was.
-    return {**vars(sys.modules.get(function.__module__, SimpleNamespace())), **function.__globals__, **own}
+    return {**function.__globals__, **{p.__name__: p for p in getattr(function, "__type_params__", ())}}
 
 
 def _names_around(function: FunctionType | None) -> dict[str, Any]:
