@@ -28,7 +28,8 @@ def run_flow(flow: Any, input: Any = None) -> FlowRun:
     """Run a flow or job (the object, or a dotted path) in this thread, without a database; the finished run.
 
     It goes by the rules of pgflow's SQL core, of the newer ones where steps have conditions, one task at a time in the
-    order of their messages, and each handler gets what a worker would give it. Retries, `start_delay` and `Snooze` are
+    order of their messages, and each handler gets what a worker would give it, decoded to the type of its annotation:
+    an input that does not fit fails the run. Retries, `start_delay` and `Snooze` are
     not waited for: see `TaskRun.started_at`. A step's timeout sets `ctx.deadline`, but is not enforced. What handlers
     raise fails the task as it does in a worker and comes back in the result, except for KeyboardInterrupt and pytest's
     own outcomes, which are raised.

@@ -62,7 +62,8 @@ def payload_of(handler: Any, who: str) -> Payload | None:
             f" {installing(_EXTRAS[missing])}"
         ) from None
     except Exception as error:  # whatever its fields are
-        raise ValueError(f"{who}: its input cannot be decoded to {name}: {error}") from error
+        told = str(error).partition("\n")[0]
+        raise ValueError(f"{who}: its input cannot be decoded to {name}: {told}") from error
 
 
 def _converter_for(kind: Any) -> Callable[[Any], Convert] | None:

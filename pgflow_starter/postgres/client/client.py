@@ -41,15 +41,16 @@ class Client(Life):
         at: datetime | None = None,
         connection: Any = None,
     ) -> Run:
-        """Start a run of a flow, given as object or slug, with a JSON input.
+        """Start a run of a flow, given as object or slug, with a JSON input, or an instance of its first handlers' type.
 
         `key`, a string for what the run is about, makes the call idempotent, and so does `run_id`: where that run is
         there already it is returned as it is, and its `input_differs` says whether its input is another. The first
         tasks begin after `delay` seconds, by the server's clock, or `at` an aware datetime. `connection` (psycopg)
         starts it inside the caller's transaction, to be seen and run when that commits. A current trace context travels
         with the messages of its first steps. Raises ValueError for an input that is no JSON and for bad values,
-        UnknownFlowError for a slug that is not in the database, MissingRightsError where the role may not delay, and
-        then nothing is started, PgflowError for all else.
+        PayloadError, which is one too, for an input that does not fit a first handler's annotation (of a slug that is
+        not known here nothing is checked), UnknownFlowError for a slug that is not in the database, MissingRightsError
+        where the role may not delay, and then nothing is started, PgflowError for all else.
         """
         self._calls.database.check_process()
         slug, definition = self._resolve(flow)
