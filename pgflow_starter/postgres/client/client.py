@@ -41,7 +41,7 @@ class Client(Life):
         at: datetime | None = None,
         connection: Any = None,
     ) -> Run:
-        """Start a run of a flow, given as object or slug, with a JSON input, or an instance of its first handlers' type.
+        """Start a run of a flow, given as object or slug, with a JSON input, or an instance of what its handlers take.
 
         `key`, a string for what the run is about, makes the call idempotent, and so does `run_id`: where that run is
         there already it is returned as it is, and its `input_differs` says whether its input is another. The first
