@@ -21,6 +21,7 @@ from pgflow_starter.core.conditions import (
 )
 from pgflow_starter.core.context import TaskContext
 from pgflow_starter.core.generics import Input, Out
+from pgflow_starter.core.payloads.payload import Payload, payload_of
 from pgflow_starter.core.rules import option_problems, refuse, slug_problem
 from pgflow_starter.core.state import ModuleType
 
@@ -47,6 +48,10 @@ class StepDefinition:
     the array (map step), and a `TaskContext`; what it returns must be JSON. `if_` and `if_not` are JSON objects, kept
     as text: the step is for inputs (a map step's: the flow's input, or `{array: output}`) that contain the one and not
     the other. Checked by `FlowDefinition`.
+
+    `payload` is what the input is decoded to before the call, None for plain JSON. It is made of the handler's
+    annotation, unless it is given, as `dataclasses.replace` does. Raises MissingExtraError where the library for that
+    is not installed, ValueError for an annotation that cannot be resolved, or decoded to.
     """
 
     slug: str
@@ -61,8 +66,11 @@ class StepDefinition:
     if_not: Any = None
     when_unmet: WhenUnmet = WHEN_UNMET[0]
     when_exhausted: WhenExhausted = WHEN_EXHAUSTED[0]
+    payload: Payload | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.payload is None:
+            object.__setattr__(self, "payload", payload_of(self.handler, f"step {self.slug!r}"))
         # What is no list of slugs, or no JSON object, stays as it is, for FlowDefinition to refuse.
         if isinstance(self.depends_on, Iterable) and not isinstance(self.depends_on, str):
             object.__setattr__(self, "depends_on", tuple(self.depends_on))

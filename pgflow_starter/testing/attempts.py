@@ -19,7 +19,7 @@ class Attempts:
 
     def __init__(self, definition: FlowDefinition, middleware: Sequence[Middleware]) -> None:
         self.raised: BaseException | None = None
-        """What the last attempt's handler or middleware raised."""
+        """What the last attempt's handler or middleware raised, or the decoding of its input."""
         self._definition = definition
         self._middleware = (self._recording, *middleware)
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pgflow_starter.config import settings_from
 from pgflow_starter.core.definition import FlowDefinition, StepKind
-from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.encoding import json_text, plain
 from pgflow_starter.core.generics import Fitting, Message, Output
 from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.modules import FlowModule, definition_of
@@ -43,7 +43,8 @@ def run_flow(flow: FlowModule | str, input: Any = None, *, middleware: Iterable[
     """Run a flow or job (the object, or a dotted path) in this thread, without a database; the finished run.
 
     It goes by the rules of pgflow's SQL core, of the newer ones where steps have conditions, one task at a time in the
-    order of their messages, and each handler gets what a worker would give it. Retries, `start_delay` and `Snooze` are
+    order of their messages, and each handler gets what a worker would give it, decoded to the type of its annotation:
+    an input that does not fit fails the run. Retries, `start_delay` and `Snooze` are
     not waited for: see `TaskRun.started_at`. A step's timeout sets `ctx.deadline`, but is not enforced. What handlers
     raise fails the task as it does in a worker and comes back in the result, except for KeyboardInterrupt and pytest's
     own outcomes, which are raised. `middleware` is entered around each handler's call, as the setting of that name.
@@ -54,7 +55,7 @@ def run_flow(flow: FlowModule | str, input: Any = None, *, middleware: Iterable[
     """
     settings = settings_from("", {"middleware": middleware})
     definition = definition_of(flow)
-    return _Runner(definition, to_json(input, "input"), settings.middleware).run()
+    return _Runner(definition, json_text(plain(input, "input", round_trip=True)), settings.middleware).run()
 
 
 class _Runner:
@@ -163,7 +164,7 @@ class _Runner:
         array: Any = stored(given)
         for slug in step.definition.depends_on:
             array = array.get(slug, [])
-        return [to_json(element) for element in array]
+        return [json_text(element) for element in array]
 
     def _send(self, task: TaskProgress, delay: float) -> None:
         heapq.heappush(self._queue, (self._now + delay, task.msg_id, task))

@@ -53,12 +53,17 @@ def execute(
         if middleware:
             with ExitStack() as stack:
                 enter(stack, middleware, ctx)
-                output_json = encoded(step.handler(given, ctx))
+                output_json = _called(step, given, ctx)
         else:
-            output_json = encoded(step.handler(given, ctx))
+            output_json = _called(step, given, ctx)
     except BaseException as error:
         return raised(task, error)
     return Outcome(task, OutcomeKind.COMPLETED, output_json=output_json), None
+
+
+def _called(step: StepDefinition, given: Any, ctx: TaskContext) -> str:
+    """The output of the step's handler as JSON text; its input is decoded first, to the type of its annotation."""
+    return encoded(step.handler(given if step.payload is None else step.payload.decode(given), ctx))
 
 
 def encoded(output: Any) -> str:

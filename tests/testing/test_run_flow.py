@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pytest
 
@@ -138,6 +138,58 @@ def test_what_is_no_flow_is_refused_as_at_registration(wrong: Any, message: str)
 def test_an_input_that_is_no_json_is_refused_as_by_the_client() -> None:
     with pytest.raises(ValueError, match="input is a set, which is not JSON"):
         run_flow(echo_job(), {1})
+
+
+@dataclasses.dataclass
+class Order:
+    pieces: int
+
+
+class Deps(TypedDict):
+    priced: NotRequired[list[Order]]
+    always: Order
+
+
+def test_handlers_get_what_they_are_annotated_with_as_from_a_worker() -> None:
+    flow = pgflow.Flow("shop")
+    seen: list[Any] = []
+
+    @flow.step()
+    def always(order: Order, ctx: pgflow.TaskContext) -> Order:
+        seen.append((order, ctx.flow_input))
+        return dataclasses.replace(order, pieces=order.pieces + 1)
+
+    flow.step("priced", if_={"priced": True}, when_unmet="skip")(lambda order, ctx: [order])
+
+    @flow.step(depends_on=["always", "priced"])
+    def close(deps: Deps, ctx: pgflow.TaskContext) -> list[Order]:
+        seen.append(deps)
+        return [deps["always"]]
+
+    @flow.map(array="close")
+    def each(order: Order, ctx: pgflow.TaskContext) -> int:
+        return order.pieces
+
+    assert run_flow(flow, Order(1)).raise_for_status().result == [2]
+    assert seen == [(Order(1), {"pieces": 1}), {"always": Order(2)}]
+    assert run_flow(flow, {"pieces": 1, "priced": True}).raise_for_status().result == [2]
+    assert seen[-1] == {"always": Order(2), "priced": [Order(1)]}
+
+
+def test_an_input_that_does_not_fit_its_handler_fails_the_first_attempt_for_good() -> None:
+    calls: list[Any] = []
+
+    @pgflow.job("pack")
+    def pack(order: Order, ctx: pgflow.TaskContext) -> None:
+        calls.append(order)
+
+    run = run_flow(pack, {"pieces": "hunter2"})
+    assert [t.attempts for t in run.steps["pack"].tasks] == [1]
+    with pytest.raises(pgflow.PayloadError, match=r"^input does not fit Order: input\.pieces: expected int, got str$"):
+        run.raise_for_status()
+    assert calls == []
+    pack({"pieces": "as it is"}, make_context())
+    assert calls == [{"pieces": "as it is"}]
 
 
 def test_the_context_is_a_workers() -> None:

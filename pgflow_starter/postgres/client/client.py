@@ -9,8 +9,8 @@ from typing import Any, TypeVar, overload
 from uuid import UUID
 
 from pgflow_starter.core.due import due_of
-from pgflow_starter.core.encoding import to_json
 from pgflow_starter.core.generics import Fitting, Message, Output
+from pgflow_starter.core.inputs import Inputs
 from pgflow_starter.core.modules import FlowModule
 from pgflow_starter.core.retention import Retention, retention_of
 from pgflow_starter.core.runs import FINISHED, EndedStatus, RunStatus, RunSummary
@@ -68,20 +68,21 @@ class Client(Life):
         at: datetime | None = None,
         connection: Any = None,
     ) -> Run:
-        """Start a run of a flow, given as object or slug, with a JSON input.
+        """Start a run of a flow, given as object or slug, with a JSON input, or an instance of what its handlers take.
 
         `key`, a string for what the run is about, makes the call idempotent, and so does `run_id`: where that run is
         there already it is returned as it is, and its `input_differs` says whether its input is another. The first
         tasks begin after `delay` seconds, by the server's clock, or `at` an aware datetime. `connection` (psycopg's, or
         SQLAlchemy's or Django's above it) starts it inside the caller's transaction, to be seen and run when that
         commits. A current trace context travels with the messages of its first steps. Raises TypeError for another
-        connection, ValueError for an input that is no JSON and for bad values, UnknownFlowError for a slug that is not
-        in the database, MissingRightsError where the role may not delay, and then nothing is started, PgflowError for
-        all else.
+        connection, ValueError for an input that is no JSON and for bad values, PayloadError, which is one too, for an
+        input that does not fit a first handler's annotation (of a slug that is not known here nothing is checked),
+        UnknownFlowError for a slug that is not in the database, MissingRightsError where the role may not delay, and
+        then nothing is started, PgflowError for all else.
         """
         self._calls.database.check_process()
         slug, definition = self._resolve(flow)
-        texts, chosen, due = [to_json(input, "input")], [one_id(slug, run_id, key)], due_of(delay, at)
+        texts, chosen, due = [Inputs(definition).text(input)], [one_id(slug, run_id, key)], due_of(delay, at)
         keyed = key is not None
         return self._starts.start(self, slug, definition, texts, chosen, connection, due=due, keyed=keyed)[0]
 
@@ -142,7 +143,8 @@ class Client(Life):
         """
         self._calls.database.check_process()
         slug, definition = self._resolve(flow)
-        texts = [to_json(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
+        given = Inputs(definition)
+        texts = [given.text(value, f"inputs[{i}]") for i, value in enumerate(inputs)]
         (chosen, order), due = many_ids(slug, len(texts), run_ids, keys), due_of(delay, at)
         if not texts:
             return []
