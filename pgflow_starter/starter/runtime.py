@@ -161,6 +161,7 @@ class Runtime:
         if self.shutdown.begun:
             parts.gauges.close()
         parts.incidents.closed()
+        parts.event_loop.close()
         parts.timers.close()
         parts.tree.close()
         parts.close_client()

@@ -10,8 +10,8 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.task import Outcome, Task
-from pgflow_starter.worker.execution import UnstorableOutputError, execute
 from pgflow_starter.worker.context import TaskContext
+from pgflow_starter.worker.execution import UnstorableOutputError, execute
 
 
 class Attempts:
