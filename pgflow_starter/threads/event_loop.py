@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from pgflow_starter.clock import Clock, Timers
-from pgflow_starter.threads.cache import ThreadCache, call_logged
+from pgflow_starter.core.said_once import SaidOnce
+from pgflow_starter.threads.cache import AGAIN_INTERVAL, ThreadCache, call_logged
 from pgflow_starter.threads.executor import CacheExecutor
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.loop_watch import WatchedLoop
 from pgflow_starter.threads.own_thread import Died, OwnThread
+
+T = TypeVar("T")
 
 logger = logging.getLogger("pgflow_starter.threads")
 
 THREAD_CALLS = 32
 """Calls of `asyncio.to_thread` at a time."""
 
-LAST_WORDS = 0.3
-"""Seconds that what runs on the loop gets when it is cancelled at the loop's end."""
+LAST_WORDS = 0.25
+"""Seconds that what runs on the loop gets when it is cancelled at the loop's end, and asynchronous generators then."""
+
+CLOSE_TIMEOUT = 3 * LAST_WORDS
+"""Seconds that the loop's thread gets to end: it may be blocked."""
 
 
 class EventLoop:
@@ -42,7 +50,7 @@ class EventLoop:
         self._context = Context()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lost: list[Callable[[], object]] = []
-        self._closed = False
+        self._closed = threading.Event()
 
     def watch(self, lost: Callable[[], object]) -> None:
         """Have it called, on the loop's thread, when all that runs there is lost."""
@@ -71,25 +79,30 @@ class EventLoop:
         self._thread.revive(died, needed=bool(self._calls))
 
     def close(self) -> None:
-        """Cancel all that runs on the loop and end it; waits up to a second for its thread. Idempotent."""
-        self._closed = True
+        """Cancel all that runs on the loop and end it; waits less than a second for its thread. Idempotent."""
+        self._closed.set()
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(loop.stop)
-        self._thread.close()
+        self._thread.close(CLOSE_TIMEOUT)
+
+    def owns(self, thread: threading.Thread) -> bool:
+        """Whether the thread is its own. Never waits."""
+        return self._thread.is_it(thread)
 
     def _make_calls(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._calls and self._loop is loop:
             call_logged(self._calls.popleft(), logger)
 
     def _run(self) -> None:
-        loop = WatchedLoop(self._clock, self._timers, self._threads)
+        if (loop := self._new_loop()) is None:
+            return
         loop.set_default_executor(CacheExecutor(Lane(self._threads, THREAD_CALLS)))
         try:
             loop.call_soon(self._make_calls, loop, context=self._context)
             self._loop = loop
-            while not self._closed:
+            while not self._closed.is_set():
                 _go_on(loop)
         except BaseException:
             self._loop = None
@@ -98,7 +111,19 @@ class EventLoop:
             raise
         finally:
             self._loop = None
-            call_logged(lambda: _end(loop), logger, "ending the event loop")
+            call_logged(partial(end, loop), logger, "ending the event loop")
+
+    def _new_loop(self) -> WatchedLoop | None:
+        """As soon as there can be one; None when closed before."""
+        said = SaidOnce()
+        while not self._closed.is_set():
+            try:
+                return WatchedLoop(self._clock, self._timers, self._threads)
+            except OSError as error:  # no more files may be open
+                if said.note(str(error)):
+                    logger.error("there is no event loop for async handlers yet: %s", error)
+                self._closed.wait(AGAIN_INTERVAL)
+        return None
 
 
 def _go_on(loop: asyncio.AbstractEventLoop) -> None:
@@ -109,11 +134,11 @@ def _go_on(loop: asyncio.AbstractEventLoop) -> None:
         logger.error("a task on the event loop raised %s, and the loop goes on", type(error).__name__)
 
 
-def _end(loop: asyncio.AbstractEventLoop) -> None:
+def end(loop: asyncio.AbstractEventLoop) -> None:
     """Cancel what is left, see it end, and close the loop; what does not end in time is closed where it stands."""
     try:
-        _finish(loop, _cancel_all())
-        _finish(loop, asyncio.wait_for(loop.shutdown_asyncgens(), LAST_WORDS))
+        finish(loop, _cancel_all())
+        finish(loop, asyncio.wait_for(loop.shutdown_asyncgens(), LAST_WORDS))
     finally:
         loop.set_exception_handler(_after_the_end)
         for task in asyncio.all_tasks(loop):
@@ -130,12 +155,13 @@ async def _cancel_all() -> None:
         await asyncio.wait(tasks, timeout=LAST_WORDS)
 
 
-def _finish(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run it to its end, or until it fails."""
+def finish(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end on the loop, on this thread: what it returns or raises."""
     task = loop.create_task(coroutine)
     while not task.done():
-        with suppress(SystemExit, KeyboardInterrupt):  # another task's
+        with suppress(SystemExit):  # another task's, or its own, which it keeps
             loop.run_until_complete(task)
+    return task.result()
 
 
 def _after_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from pgflow_starter.core.definition import StepDefinition
 from pgflow_starter.core.failure import RecordOutcome
@@ -24,7 +24,7 @@ from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.ports import HandlerObserver
 from pgflow_starter.threads.cache import call_logged, run_patiently
 from pgflow_starter.threads.loop_watch import on_behalf_of
-from pgflow_starter.worker.execution import execute_async, failed
+from pgflow_starter.worker.execution import execute_async
 from pgflow_starter.worker.flights import Flight, Flights
 from pgflow_starter.worker.held_tasks import HeldTasks
 from pgflow_starter.worker.landings import Landings
@@ -33,13 +33,11 @@ from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter.workers")
 
-_Running: TypeAlias = asyncio.Task[tuple[Outcome, BaseException | None]]
-
 
 class _UnderWay(NamedTuple):
     """A task on the loop, and who watches it."""
 
-    flight: Flight
+    running: asyncio.Task[None]
     context: Context
     observer: HandlerObserver
     say: RecordOutcome
@@ -77,10 +75,9 @@ class Coroutines:
         self._call_thread = call_thread
         self._landed = landed
         self._called = False
-        self._under_way: dict[_Running, _UnderWay] = {}
+        self._under_way: dict[Flight, _UnderWay] = {}
         self._to_tell = deque[Callable[[], object]]()
         self._telling = False
-        self._callbacks = Context()
         world.event_loop.watch(self._lose_all)
 
     def call(self) -> None:
@@ -104,44 +101,61 @@ class Coroutines:
 
     def _begin(self, flight: Flight) -> None:
         step, name = self._steps[flight.task.step_slug]
-        # In a context of its own, which its own tasks and threads get copies of.
-        context = Context()
+        context = Context()  # its own; tasks and threads that it makes get copies
+        context.run(on_behalf_of.set, name)
         observer = self._world.messages.processing(flight.task, flight.received)
         say = context.run(observer.__enter__)
-        context.run(on_behalf_of.set, name)
-        running = asyncio.get_running_loop().create_task(
-            execute_async(step, flight.task, flight.deadline, flight.cancel_event, self._world.middleware),
-            name=name,
-            context=context,
-        )
-        self._under_way[running] = _UnderWay(flight, context, observer, say)
-        running.add_done_callback(self._ended, context=self._callbacks)
-        flight.interrupt = partial(_cancel_soon, running)
-        if flight.unwanted:  # said before there was something to interrupt
-            running.cancel()
+        running = asyncio.Task(self._run(flight, step), loop=asyncio.get_running_loop(), name=name, context=context)
+        self._under_way[flight] = _UnderWay(running, context, observer, say)
+        flight.interrupt = self._interrupt_soon
 
-    def _ended(self, running: _Running) -> None:
-        way = self._under_way.pop(running)
-        way.context.run(way.observer.ended)
-        if running.cancelled() and way.flight.called_off:  # before its first step, or else it had an outcome
-            self._flights.land(way.flight, lambda: None)
-            self._tell_soon(partial(way.observer.__exit__, None, None, None))
+    async def _run(self, flight: Flight, step: StepDefinition) -> None:
+        outcome: tuple[Outcome, BaseException | None] | None = None
+        if not flight.unwanted:  # the last moment before it begins
+            cancelled, middleware = flight.cancel_event, self._world.middleware
+            outcome = await execute_async(step, flight.task, flight.deadline, cancelled, middleware)
+        if flight not in self._under_way:  # the loop has died, and this is its end
+            return
+        if outcome is None:
+            self._drop(flight)
         else:
-            self._land(way, *(_never_begun(way.flight) if running.cancelled() else running.result()))
+            self._land(flight, *outcome)
         self._landed()
         self._serve()
-        with suppress(RuntimeError):  # as for the loop's
-            self._call_thread()
+        if self._flights.wait(on_loop=False):
+            with suppress(RuntimeError):  # no thread: as where the loop has none
+                self._call_thread()
 
-    def _land(self, way: _UnderWay, outcome: Outcome, error: BaseException | None) -> None:
-        landed = self._landings.land(way.flight, outcome, error)
+    def _drop(self, flight: Flight) -> None:
+        way = self._under_way.pop(flight)
+        way.observer.ended()
+        if self._flights.land(flight, lambda: None):
+            self._tell_soon(partial(way.observer.__exit__, None, None, None))
+        else:
+            self._flights.ended_late(flight)
+            self._tell_soon(partial(self._tell, flight, way, None, None))
+
+    def _land(self, flight: Flight, outcome: Outcome, error: BaseException | None) -> None:
+        way = self._under_way.pop(flight)
+        way.observer.ended()
+        landed = self._landings.land(flight, outcome, error)
         if landed is not None:
             self._outbox.flush_soon(self._soon)
         if landed is None or landed.kind is not OutcomeKind.COMPLETED or way.observer.heard:
-            self._tell_soon(partial(self._tell, way, landed, error))
+            self._tell_soon(partial(self._tell, flight, way, landed, error))
 
-    def _tell(self, way: _UnderWay, outcome: Outcome | None, error: BaseException | None) -> None:
-        self._landings.tell(way.flight, outcome, error, way.say)
+    def _interrupt_soon(self, flight: Flight) -> None:
+        """On any thread."""
+        if (way := self._under_way.get(flight)) is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                way.running.get_loop().call_soon_threadsafe(self._interrupt, flight)
+
+    def _interrupt(self, flight: Flight) -> None:
+        if (way := self._under_way.get(flight)) is not None and not way.running.cancel():
+            way.context.run(self._drop, flight)  # somebody else's code has cancelled it before its first step
+
+    def _tell(self, flight: Flight, way: _UnderWay, outcome: Outcome | None, error: BaseException | None) -> None:
+        self._landings.tell(flight, outcome, error, way.say)
         way.observer.__exit__(None, None, None)
 
     def _tell_soon(self, call: Callable[[], object]) -> None:
@@ -164,28 +178,14 @@ class Coroutines:
                 call_logged(call, logger)
 
     def _lose_all(self) -> None:
-        """The loop's end, unless that was asked for: what ran there is given back, what waits is for the next one."""
-        lost = [*self._under_way.items()]
-        self._under_way.clear()
+        """The loop has died: what ran there is given back, and what waits is for the next one."""
         tasks: list[Task] = []
-        for running, way in lost:
-            running.remove_done_callback(self._ended)
-            way.context.run(way.observer.ended)
-            way.flight.cancel()
-            if self._flights.land(way.flight, partial(self._held.will_return, way.flight.task)):
-                tasks.append(way.flight.task)
-            self._flights.ended_late(way.flight)
-            self._tell_soon(partial(self._tell, way, None, None))
+        for flight, way in list(self._under_way.items()):
+            flight.cancel()
+            if self._flights.land(flight, partial(self._held.will_return, flight.task)):
+                tasks.append(flight.task)
+            way.context.run(self._drop, flight)
         if tasks:
             self._soon(partial(self._held.give_back, tasks))
         self._called = False
         self.call()
-
-
-def _never_begun(flight: Flight) -> tuple[Outcome, None]:
-    return failed(flight.task, "CancelledError: it was cancelled before it began", "CancelledError"), None
-
-
-def _cancel_soon(running: _Running) -> None:
-    with suppress(RuntimeError):  # its loop is closed
-        running.get_loop().call_soon_threadsafe(running.cancel)

@@ -50,7 +50,7 @@ class Flight:
         self.timeout = timeout
         self.launched = launched
         self.on_loop = on_loop
-        self.interrupt: Callable[[], object] | None = None
+        self.interrupt: Callable[[Flight], object] | None = None
         self.begun = self.deadline = inf
         self.called_off = False
         self.cancel_event = Lazy(threading.Event)
@@ -66,7 +66,7 @@ class Flight:
         """Say that it is `cancelled`, to its coroutine as well where it has one. Does not wait."""
         self.cancelled.set()
         if self.interrupt is not None:
-            self.interrupt()
+            self.interrupt(self)
 
     @property
     def unwanted(self) -> bool:

@@ -1,0 +1,36 @@
+"""`OneLoop`: the event loop on which the async handlers of one `run_flow` run, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, TypeVar
+
+from pgflow_starter.threads.event_loop import end, finish
+
+T = TypeVar("T")
+
+
+class OneLoop:
+    """Made with its first coroutine."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run it on this thread, or on another one where an event loop runs on this; what it returns or raises."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return finish(self._loop, coroutine)
+        with ThreadPoolExecutor(1) as another:
+            return another.submit(copy_context().run, finish, self._loop, coroutine).result()
+
+    def close(self) -> None:
+        """Cancel what the handlers have left behind."""
+        if self._loop is not None:
+            end(self._loop)
