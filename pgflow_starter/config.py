@@ -80,8 +80,8 @@ class Settings:
     schedules: tuple[Schedule, ...] = ()
     """Flows and jobs that are started on time: `Schedule` objects."""
     middleware: tuple[Middleware, ...] = ()
-    """Functions that make a context manager of a `TaskContext`, entered around every handler's call, plain or async,
-    the first one outermost."""
+    """Functions that make a context manager of a `TaskContext`: entered around every handler's call, the first one
+    outermost."""
     lazy: bool = False
     """Start at the first call, once in each process that makes one: for servers that fork."""
     on_terminate: Callable[[StarterTerminated], object] | None = None

@@ -45,11 +45,12 @@ class Client(Life):
 
         `key`, a string for what the run is about, makes the call idempotent, and so does `run_id`: where that run is
         there already it is returned as it is, and its `input_differs` says whether its input is another. The first
-        tasks begin after `delay` seconds, by the server's clock, or `at` an aware datetime. `connection` (psycopg)
-        starts it inside the caller's transaction, to be seen and run when that commits. A current trace context travels
-        with the messages of its first steps. Raises ValueError for an input that is no JSON and for bad values,
-        UnknownFlowError for a slug that is not in the database, MissingRightsError where the role may not delay, and
-        then nothing is started, PgflowError for all else.
+        tasks begin after `delay` seconds, by the server's clock, or `at` an aware datetime. `connection` (psycopg's, or
+        SQLAlchemy's or Django's above it) starts it inside the caller's transaction, to be seen and run when that
+        commits. A current trace context travels with the messages of its first steps. Raises TypeError for another
+        connection, ValueError for an input that is no JSON and for bad values, UnknownFlowError for a slug that is not
+        in the database, MissingRightsError where the role may not delay, and then nothing is started, PgflowError for
+        all else.
         """
         self._calls.database.check_process()
         slug, definition = self._resolve(flow)
