@@ -296,8 +296,8 @@ def test_what_a_coroutine_raises_fails_it_with_the_text_of_a_plain_handler_and_e
         texts = [str(starter.client.enqueue(job).wait(WAIT).error) for job in jobs]
         assert [child.restarts for child in starter.which_children() if child.id == "event-loop"] == [0]
     assert "over\nand out" in texts[0]
-    places = [f"line {handler.__code__.co_firstlineno + 1}, in {handler.__name__}" for handler in (plain, coroutine)]
-    assert texts[1] == texts[0].replace(*places)
+    there, here = (f"line {h.__code__.co_firstlineno + 1}, in {h.__name__}" for h in (plain, coroutine))
+    assert texts[1] == texts[0].replace(there, here)
     assert texts[2].splitlines()[0] == texts[0].splitlines()[0]
 
 
