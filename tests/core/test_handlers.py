@@ -133,7 +133,6 @@ ASYNC = [
     functools.partial(coroutine),
     functools.partial(functools.partial(Awaiting())),
     AsyncMock(),
-    create_autospec(coroutine),
 ]
 PLAIN = [handler, max, Handling(), functools.partial(handler), Mock(), create_autospec(handler), Awaiting, wrapper]
 
