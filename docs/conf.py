@@ -35,5 +35,6 @@ python_maximum_signature_line_length = 100
 # Nothing is fetched while building, so what others document has no link.
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|datetime|enum|logging|pathlib|threading|types|typing|uuid|pykka)(\..*)?"),
-    ("py:.*", r"(Callable|Iterable|UUID|Handler|.*\.(Handler|H|AnyRun|In|Input|Out|Message|Output|JobDecorator)|(.*\.)?Payload)"),
+    ("py:.*", r"(Callable|Iterable|UUID|Handler|(.*\.)?Payload)"),
+    ("py:.*", r".*\.(Handler|H|AnyRun|In|Input|Out|Message|Output|JobDecorator)"),
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from pgflow_starter.core.conditions import (
 )
 from pgflow_starter.core.context import TaskContext
 from pgflow_starter.core.generics import Input, Out
+from pgflow_starter.core.handlers import handler_problem
 from pgflow_starter.core.payloads.payload import Payload, payload_of
 from pgflow_starter.core.rules import option_problems, refuse, slug_problem
 from pgflow_starter.core.state import ModuleType
@@ -45,9 +45,9 @@ class StepDefinition:
     """One step of a flow. Options that are None fall back to the flow's; times are whole seconds.
 
     `handler(input, ctx)` gets the flow's input (root step), `{dependency: output}` (dependent step) or one element of
-    the array (map step), and a `TaskContext`; what it returns must be JSON. `if_` and `if_not` are JSON objects, kept
-    as text: the step is for inputs (a map step's: the flow's input, or `{array: output}`) that contain the one and not
-    the other. Checked by `FlowDefinition`.
+    the array (map step), and a `TaskContext`; what it returns, or its coroutine does, must be JSON. `if_` and `if_not`
+    are JSON objects, kept as text: the step is for inputs (a map step's: the flow's input, or `{array: output}`) that
+    contain the one and not the other. Checked by `FlowDefinition`.
 
     `payload` is what the input is decoded to before the call, None for plain JSON. It is made of the handler's
     annotation, unless it is given, as `dataclasses.replace` does. Raises MissingExtraError where the library for that
@@ -83,12 +83,8 @@ class StepDefinition:
         """What is wrong with this step alone, a line each. Raises TypeError for slugs that are no strings."""
         who = f"step {self.slug!r}"
         yield slug_problem("step slug", self.slug) or ""
-        if not callable(self.handler):
-            yield f"{who}: handler must be a function of (input, ctx), got {self.handler!r}"
-        elif _is_coroutine_function(self.handler):
-            yield f"{who}: handler is a coroutine function; handlers run on threads, declare it with plain def"
-        elif parameters := _unfit_parameters(self.handler):
-            yield f"{who}: handler takes {parameters}, but is called with (input, ctx): give it these two parameters"
+        if problem := handler_problem(self.handler):
+            yield f"{who}: handler {problem}"
         if self.kind not in tuple(StepKind):
             yield f"{who}: kind must be 'single' or 'map', got {self.kind!r}"
         depends_on = dependency_list(who, self.depends_on)
@@ -149,31 +145,6 @@ def conditions_of(step: StepDefinition) -> dict[str, Any]:
     """The step's conditions that were declared, by the names of their fields: a core must have conditions for them."""
     declared = {name: getattr(step, name) for name in CONDITIONS}
     return {name: value for name, value in declared.items() if value != CONDITIONS[name]}
-
-
-def _is_coroutine_function(handler: Handler) -> bool:
-    try:
-        return inspect.iscoroutinefunction(handler)
-    except Exception:  # a mock of a function has every attribute, and none of them is what it seems
-        return False
-
-
-def _unfit_parameters(handler: Handler) -> str:
-    """Those of a handler that cannot be called with an input and a context; nothing where it can, or none knows."""
-    try:
-        # A decorator may give a function more than it gets; functools.wraps copies what is said in the place of its own
-        # parameters, too.
-        if hasattr(handler, "__signature__"):
-            return ""
-        signature = inspect.signature(handler, follow_wrapped=False)
-    except Exception:  # builtins; and whatever an object does when it is asked
-        return ""
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        bare = [p.replace(annotation=p.empty, default=p.empty) for p in signature.parameters.values()]
-        return str(inspect.Signature(bare))
-    return ""
 
 
 def flow_option_problems(who: str, options: Mapping[str, object]) -> Iterator[str]:

@@ -48,6 +48,7 @@ def run_flow(flow: FlowModule | str, input: Any = None, *, middleware: Iterable[
     not waited for: see `TaskRun.started_at`. A step's timeout sets `ctx.deadline`, but is not enforced. What handlers
     raise fails the task as it does in a worker and comes back in the result, except for KeyboardInterrupt and pytest's
     own outcomes, which are raised. `middleware` is entered around each handler's call, as the setting of that name.
+    Handlers that are `async` share an event loop, and what they leave on it is cancelled at the end of the run.
 
     Raises DefinitionError for what is no flow, ValueError for an input that is no JSON and for a bad middleware,
     DatabaseError as the client does for an input that is no array where a map goes over it, PgflowError for a task that
@@ -79,10 +80,13 @@ class _Runner:
         """The run when nothing is left to do."""
         self._refuse_what_no_map_can_go_over()
         self._go_on()
-        while self._queue and self._error is None:
-            self._now, _, task = heapq.heappop(self._queue)
-            if task.step.status == "started":  # a step that is skipped takes its messages with it
-                self._attempt(task)
+        try:
+            while self._queue and self._error is None:
+                self._now, _, task = heapq.heappop(self._queue)
+                if task.step.status == "started":  # a step that is skipped takes its messages with it
+                    self._attempt(task)
+        finally:
+            self._attempts.close()
         return self._result()
 
     def _refuse_what_no_map_can_go_over(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
@@ -193,12 +195,21 @@ def test_dependencies_that_are_no_list_of_slugs_are_type_errors(depends_on: Any)
         flow.step(depends_on=depends_on)(handler)
 
 
-def test_a_coroutine_function_is_refused_as_a_handler() -> None:
-    async def send(_message: Any, _ctx: Any) -> None:
-        return None
+def test_an_async_generator_function_is_refused_as_a_handler() -> None:
+    async def send(_message: Any, _ctx: Any) -> AsyncIterator[int]:
+        yield 1
 
-    with pytest.raises(ValueError, match="coroutine function"):
-        pgflow.job("send")(send)
+    with pytest.raises(ValueError, match="'send': handler is an async generator function"):
+        pgflow.job("send")(functools.partial(send))
+
+
+def test_calling_a_job_of_an_async_handler_makes_its_coroutine() -> None:
+    @pgflow.job("send")
+    async def send(message: Any, ctx: Any) -> Any:
+        return message, ctx
+
+    ctx = make_context()
+    assert asyncio.run(send(1, ctx)) == (1, ctx)
 
 
 DOUBTFUL = ["_first", "last_", "mid__dle", "_"]
