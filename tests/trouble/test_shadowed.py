@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -28,7 +29,10 @@ from pgflow_starter.postgres.stores.barred_queues import BarredQueues
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
 from pgflow_starter.postgres.stores.features import detect
+from pgflow_starter.postgres.stores.flow_change import stored_to_change
+from pgflow_starter.postgres.stores.flow_deletion import delete_with_all
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.living_workers import living_workers
 from pgflow_starter.postgres.stores.queues import Queue
 from pgflow_starter.postgres.stores.schedules import PostgresScheduleStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
@@ -204,6 +208,23 @@ def forget(conninfo: str, admin: Admin) -> None:
         prune_runs(Calls(database), now)
 
 
+def delete_flows(conninfo: str, admin: Admin) -> None:
+    """One that has another's queue, and that one; then by a function of the core's, which does nothing here."""
+
+    def delete(conn: Any, slug: str) -> None:
+        with conn.transaction():
+            stored_to_change(conn, slug, "delete")
+            assert living_workers(conn, slug, []) == []
+            delete_with_all(conn, slug)
+
+    admin.execute("select pgflow.create_flow('Ended')")
+    with opened(conninfo) as database:
+        for slug in ("Ended", "ended"):
+            database.call(partial(delete, slug=slug))
+        admin.execute("create function pgflow.delete_flow_and_data(flow_slug text) returns void language sql as ''")
+        database.call(partial(delete, slug="unless"))
+
+
 def look_at_queues(database: Database, tasks: PostgresTaskStore, worker: UUID) -> None:
     """Of one that is there, and that nobody has locked; and of its flow, as schedules do."""
     assert PostgresScheduleStore(database).known("seldom", [worker])[0] is not None
@@ -269,6 +290,7 @@ def test_nothing_that_our_statements_name_can_be_anybody_elses(
         forget(database, admin)
         compile_conditions(database, admin)
         end_and_do_again(database, admin)
+        delete_flows(database, admin)
     sow(database)
     assert "\n\n".join(sorted({shadows(admin, statement) for statement in statements})).strip() == ""
     assert unseen([statement.text for statement in statements]) == []
@@ -282,4 +304,5 @@ def test_a_life_in_a_schema_full_of_look_alikes_calls_none(database: str, admin:
     forget(database, admin)
     compile_conditions(database, admin)
     end_and_do_again(database, admin)
+    delete_flows(database, admin)
     assert caught(database) == []
