@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from queue import SimpleQueue
 from typing import Any, cast
 from uuid import UUID, uuid4
@@ -29,10 +28,7 @@ from pgflow_starter.postgres.stores.barred_queues import BarredQueues
 from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
 from pgflow_starter.postgres.stores.features import detect
-from pgflow_starter.postgres.stores.flow_change import stored_to_change
-from pgflow_starter.postgres.stores.flow_deletion import delete_with_all
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
-from pgflow_starter.postgres.stores.living_workers import living_workers
 from pgflow_starter.postgres.stores.queues import Queue
 from pgflow_starter.postgres.stores.schedules import PostgresScheduleStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
@@ -210,19 +206,12 @@ def forget(conninfo: str, admin: Admin) -> None:
 
 def delete_flows(conninfo: str, admin: Admin) -> None:
     """One that has another's queue, and that one; then by a function of the core's, which does nothing here."""
-
-    def delete(conn: Any, slug: str) -> None:
-        with conn.transaction():
-            stored_to_change(conn, slug, "delete")
-            assert living_workers(conn, slug, []) == []
-            delete_with_all(conn, slug)
-
     admin.execute("select pgflow.create_flow('Ended')")
-    with opened(conninfo) as database:
-        for slug in ("Ended", "ended"):
-            database.call(partial(delete, slug=slug))
+    with pgflow.PgflowClient(conninfo) as client:
+        assert client.delete_flow("Ended") == 0
+        assert client.delete_flow("ended") > 0
         admin.execute("create function pgflow.delete_flow_and_data(flow_slug text) returns void language sql as ''")
-        database.call(partial(delete, slug="unless"))
+        assert client.delete_flow("unless") == 0
 
 
 def look_at_queues(database: Database, tasks: PostgresTaskStore, worker: UUID) -> None:
