@@ -169,6 +169,7 @@ class AioClient:
     rerun = awaited_run(Client.rerun)
     rerun_all = awaited_runs(Client.rerun_all)
     delete = awaited(Client.delete)
+    delete_flow = awaited(Client.delete_flow)
     prune = awaited(Client.prune)
     runs = awaited(Client.runs)
     details = awaited_details(Client.details)
