@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
-from django.db import DatabaseError, close_old_connections, connections, transaction
+from django.db import close_old_connections, connections, transaction
 from django.test import override_settings
 
 import pgflow_starter as pgflow
@@ -30,19 +30,19 @@ def rows(conninfo: str, query: str) -> list[Any]:
 
 
 def test_within_atomic_a_run_is_a_part_of_the_transaction(project: str) -> None:
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         Note.objects.create(text="first")
         lost = client().enqueue(note, "from the worker")
         assert client().run(lost.id).status == "started"
         assert rows(project, "select run_id from pgflow.runs") == []
-        _ = 1 / 0
+        transaction.set_rollback(True)
     with pytest.raises(pgflow.RunNotFoundError):
         lost.refresh()
     with transaction.atomic():
         Note.objects.create(text="second")
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
+        with transaction.atomic():
             client().enqueue(note, "in a savepoint that is rolled back")
-            _ = 1 / 0
+            transaction.set_rollback(True)
         run = client().enqueue(note, "from the worker")
     assert rows(project, "select run_id from pgflow.runs") == [run.id]
     with running(project, jobs=[note], middleware=[connections_closed]):
@@ -85,11 +85,10 @@ def test_it_keeps_no_session_beside_django_s(project: str) -> None:
 
 
 def test_django_s_own_looks_come_first(project: str) -> None:
-    with pytest.raises(transaction.TransactionManagementError), transaction.atomic():
-        with pytest.raises(DatabaseError), connections["default"].cursor() as cursor:
-            cursor.execute("select 1 / 0")
+    with transaction.atomic():
         transaction.set_rollback(True)
-        client().enqueue(note, 1)
+        with pytest.raises(transaction.TransactionManagementError):
+            client().enqueue(note, 1)
 
     async def in_a_loop() -> None:
         client().enqueue(note, 1)

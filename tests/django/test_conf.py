@@ -28,7 +28,7 @@ def a_middleware(ctx: Any) -> Any:
 @pytest.mark.parametrize(
     ("configured", "expected"),
     [
-        ({"HOST": "/var/run/pg", "PORT": "6432", "USER": "ada"}, {"host": "/var/run/pg", "port": "6432", "user": "ada"}),
+        ({"HOST": "/run/pg", "PORT": "6432", "USER": "ada"}, {"host": "/run/pg", "port": "6432", "user": "ada"}),
         ({"HOST": "db", "PORT": 6432, "PASSWORD": ODD}, {"host": "db", "port": "6432", "password": ODD}),
         (
             {"OPTIONS": {"sslmode": "verify-full", "sslrootcert": "/c a/root.crt", "passfile": "/run/secrets/pg"}},
@@ -69,14 +69,12 @@ def test_the_connection_string_leads_there_in_the_role_that_django_assumes(datab
         ({"DATABASE": "no"}, "PGFLOW['DATABASE']: 'no' is none of the aliases in DATABASES: 'default', 'lite'"),
         (
             {"DATABASE": "lite"},
-            "PGFLOW['DATABASE']: DATABASES['lite'] is of the engine 'django.db.backends.sqlite3', and pgflow needs"
-            " PostgreSQL",
+            "PGFLOW['DATABASE']: DATABASES['lite'] is of the engine 'django.db.backends.sqlite3', and pgflow n",
         ),
         ({"START": 1}, "PGFLOW['START']: must be a dict of settings of pgflow_starter.start, got 1"),
         (
-            {"DATABASE": "no", "START": {"pool_size": 0, "jobs": []}},
-            "PGFLOW['DATABASE']: 'no' is none of the aliases in DATABASES: 'default', 'lite'; PGFLOW['START']: unknown"
-            " setting 'jobs'; pool_size must be an int from 1 to 1000, got 0",
+            {"DATABSE": "lite", "START": {"pool_size": 0, "jobs": []}},
+            "PGFLOW has the unknown key 'DATABSE' (did you mean 'DATABASE'?); PGFLOW['START']: unknown setting 'jobs'",
         ),
         ({"START": {"schedules": []}}, "PGFLOW['START']: schedules are found in the flows.py of installed apps"),
         ({"START": {"middleware": ["no.such"]}}, "PGFLOW['START']: No module named 'no'"),

@@ -1,8 +1,7 @@
 """What the worker runs: `manage.py pgflow run` finds it here."""
 
-from shop.models import Order
-
 import pgflow_starter as pgflow
+from shop.models import Order
 
 fulfil = pgflow.Flow("fulfil_order", max_attempts=5, base_delay=1)
 

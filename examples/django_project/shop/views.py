@@ -6,11 +6,11 @@ from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.http import require_GET, require_POST
-from shop.flows import fulfil, greet
-from shop.models import Order
 
 import pgflow_starter as pgflow
 from pgflow_starter.django import client
+from shop.flows import fulfil, greet
+from shop.models import Order
 
 
 @require_POST

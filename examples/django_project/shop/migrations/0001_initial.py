@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     initial = True
 
-    operations = [
+    operations = (
         migrations.CreateModel(
             "Order",
             [
@@ -13,5 +13,5 @@ class Migration(migrations.Migration):
                 ("state", models.CharField(default="placed", max_length=20)),
                 ("greeted", models.BooleanField(default=False)),
             ],
-        )
-    ]
+        ),
+    )
