@@ -22,7 +22,11 @@ TASKS: dict[str, Any] = {
 }
 
 settings.configure(
-    INSTALLED_APPS=["pgflow_starter.django", "tests.django.app"],
+    INSTALLED_APPS=[
+        "pgflow_starter.django",
+        "tests.django.app",
+        *(["django_tasks"] if django.VERSION < (6, 0) else []),
+    ],
     DATABASES={},
     TASKS=TASKS,
     USE_TZ=True,

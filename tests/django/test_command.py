@@ -16,8 +16,8 @@ from tests.django.conftest import Databases, of
 from tests.support.commands import logging_as_it_was
 
 FOUND = (
-    "pgflow_starter.django.flows:tasks_default",
     "pgflow_starter.django.flows:tasks_e_mails",
+    "pgflow_starter.django.flows:tasks_default",
     "tests.django.app.flows:note",
     "tests.django.app.flows:hourly",
 )
