@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from math import inf
@@ -65,7 +66,10 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     help="What is logged to standard error: this and what is worse.",
 )
 @flag("--log-json", "Log one line of JSON for each record, with its fields.")
+@click.pass_obj
 def run(
+    more: Mapping[str, Any] | None,  # settings without an option, of a program that has this command in its own
+    /,
     modules: tuple[str, ...],
     dsn: str,
     notify: bool,
@@ -104,7 +108,7 @@ def run(
             return  # there is nothing to stop yet
         strategy = SignalStrategy.NOTIFY if notify else SignalStrategy.POLLING
         try:
-            starter = start(dsn, **found._asdict(), signal_strategy=strategy, **settings)
+            starter = start(dsn, **found._asdict(), signal_strategy=strategy, **settings, **(more or {}))
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         signals.when_again(partial(stop_at_once, starter))

@@ -18,12 +18,12 @@ _DATABASE = ("PGFLOW_DSN", "PGHOST", "PGDATABASE", "PGUSER", "PGPASSWORD")
 def call(*arguments: str, env: dict[str, str] | None = None, input: str | None = None) -> Result:
     """The command's exit code and output, without any database or address named by the environment."""
     cleared: dict[str, str | None] = dict.fromkeys((*_DATABASE, "PGFLOW_URL"))
-    with _logging_as_it_was():
+    with logging_as_it_was():
         return CliRunner().invoke(commands, list(arguments), env={**cleared, **(env or {})}, input=input)
 
 
 @contextmanager
-def _logging_as_it_was() -> Iterator[None]:
+def logging_as_it_was() -> Iterator[None]:
     """A command's process is its own, and it sets up logging as it likes; this one has other tests."""
     loggers = [logging.getLogger(name) for name in ("pgflow_starter", "pgflow_starter.modules", "psycopg")]
     before = [(logger, list(logger.handlers), logger.level) for logger in loggers]

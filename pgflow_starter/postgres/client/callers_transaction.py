@@ -40,7 +40,7 @@ def callers_transaction(given: Any) -> Iterator[Connection]:
                 # Opens the caller's transaction: a transaction() block on an idle connection would commit by itself.
                 cursor.execute("select")
             with _standard_strings(connection, cursor):
-                yield _OnCursor(connection, cursor)  # type: ignore[misc] # has what we call
+                yield _OnCursors(connection)  # type: ignore[misc] # has what we call
     except psycopg.Error as error:
         raise with_remedy(translate(error, redact)) from error
 
@@ -61,10 +61,15 @@ def _standard_strings(connection: Any, cursor: Any) -> Iterator[None]:
             cursor.execute(_SET_STRINGS, ("off", local))
 
 
-class _OnCursor:
-    """A caller's connection, used by a cursor of ours whatever its own factories make."""
+class _OnCursors:
+    """A caller's connection, used by cursors of ours whatever its own factories make: one a statement."""
 
-    def __init__(self, connection: Any, cursor: Any) -> None:
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
         self.info = connection.info
+        self.pipeline = connection.pipeline
         self.transaction = connection.transaction
-        self.execute = cursor.execute
+
+    def execute(self, query: Any, parameters: Any = None, **how: Any) -> Any:
+        cursor: Any = psycopg.Cursor(self._connection, row_factory=psycopg.rows.tuple_row)
+        return cursor.execute(query, parameters, **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,7 +29,7 @@ select r.run_id::text, r.flow_slug, r.status, extract(epoch from r.started_at)::
                            s.step_slug, s.status, s.initial_tasks, s.remaining_tasks,
                            to_jsonb(s) ->> 'skip_reason'::text)
                          order by d.step_index)
-        from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug) where s.run_id = r.run_id)
+        from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug) where s.run_id = r.run_id)::text
 from (select r.* from pgflow.runs r where {which}
       order by r.started_at desc, r.run_id desc limit %(limit)s) r
 order by r.started_at desc, r.run_id desc
@@ -103,5 +104,5 @@ def _summary(row: Any) -> RunSummary:
     run_id, slug, status, started_at, ended_at, steps = row
     notes: list[str] = []
     began, ended = moment(started_at, "started_at", notes), moment(ended_at, "ended_at", notes)
-    told = tuple(StepSummary(*step) for step in steps or ())
+    told = tuple(StepSummary(*step) for step in json.loads(steps or "[]"))
     return RunSummary(UUID(run_id), slug, status, began, ended, told, tuple(notes))

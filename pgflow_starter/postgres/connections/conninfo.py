@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, unquote
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo
 
 from pgflow_starter.errors import DatabaseError, SetupError
@@ -67,6 +68,18 @@ def connect_options(conninfo: str) -> dict[str, Any]:
         given = {}  # connecting will say what is wrong with it
     options = {k: v for k, v in _DEFAULTS.items() if k not in given}
     return {**options, "client_encoding": "utf8", "autocommit": True, "prepare_threshold": None}
+
+
+def conninfo_of(parameters: Mapping[str, Any]) -> str:
+    """What psycopg would connect with as a connection string: those of the parameters that libpq knows, but for None.
+
+    Raises SetupError, showing nothing of them, where libpq cannot read what comes of it.
+    """
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    try:
+        return make_conninfo("", **{name: parameters[name] for name in parameters if name in known})
+    except psycopg.Error:
+        raise SetupError(UNREADABLE) from None
 
 
 def answer_limit(conninfo: str) -> float:
