@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
 
 import psycopg
 import pytest
@@ -18,7 +17,6 @@ from pgflow_starter.errors import DatabaseError, PgflowError, UnknownFlowError
 from pgflow_starter.postgres.client import removals
 from pgflow_starter.postgres.connections.connection import Session
 from pgflow_starter.postgres.stores import flow_change
-from pgflow_starter.postgres.stores.worker_rows import MARK
 from tests.postgres.rights_rig import QUOTED, Admin, compiled
 from tests.postgres.test_changing import grant, told
 from tests.support.starters import echo_job
@@ -35,40 +33,11 @@ def client(database: str, admin: Admin) -> Iterator[pgflow.PgflowClient]:
         yield client
 
 
-def work(admin: Admin, function: str, ago: str) -> UUID:
-    """A worker that has the job's queue and was heard of so long ago."""
-    worker = uuid4()
-    admin.execute(
-        "insert into pgflow.workers (worker_id, queue_name, function_name, last_heartbeat_at)"
-        " values (%s, 'echo', %s, now() - %s::interval)",
-        (worker, function, ago),
-    )
-    return worker
-
-
 def refused(client: pgflow.PgflowClient) -> PgflowError:
     with pytest.raises(PgflowError) as error:
         client.delete_flow("echo")
     assert len(client.runs(flow="echo")) == 2
     return error.value
-
-
-def test_workers_that_live_keep_it_and_those_that_are_gone_or_told_to_stop_do_not(
-    client: pgflow.PgflowClient, admin: Admin
-) -> None:
-    work(admin, f"{MARK}echo", "61 s")
-    admin.execute("update pgflow.workers set deprecated_at = now() where worker_id = %s", (work(admin, "edge", "1 s"),))
-    neighbour = work(admin, "edge", "100 s")
-    reason = str(refused(client))
-    assert f"for a worker that lives has it ({neighbour} of edge function 'edge', heard of 100 s ago), and" in reason
-    assert "`pgflow-starter flow delete echo` does not wait for that" in reason
-    others = [work(admin, f"{MARK}echo", f"{seconds} s") for seconds in (1, 2, 3)]
-    reason = str(refused(client))
-    assert "for 4 workers that live have it (" in reason
-    assert all(f"{other} of pgflow_starter" in reason for other in others)
-    assert "; and 1 more), and" in reason
-    admin.execute("update pgflow.workers set last_heartbeat_at = '2000-01-01'")
-    assert client.delete_flow("echo") == 2
 
 
 def test_a_lock_of_somebodys_is_waited_for_and_then_told(

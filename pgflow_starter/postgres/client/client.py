@@ -187,11 +187,11 @@ class Client(Life):
 
         Its definition, its runs with steps and tasks, finished or not, its queue and the archive of that; and rows of
         other tables whose keys refer to these with ON DELETE CASCADE. In one transaction, of some 0.3 ms a run, a
-        quarter of an hour at most. Where a worker of it lives, which would make it anew, nothing is deleted, and
-        PgflowError names the worker; where somebody has locked what is to go, for 6 seconds, DatabaseError. Raises
-        UnknownFlowError, also for what was deleted before, MissingRightsError to who is not the owner of its tables,
-        and PgflowError: nothing was deleted then, but where a DatabaseError is `unknown`; the same call again tells.
-        What interrupts it ends the waiting alone.
+        quarter of an hour at most. A starter whose code still has the flow makes it anew, without a run, with its next
+        poll: stop it first. Raises UnknownFlowError, also for what was deleted before, MissingRightsError to who is not
+        the owner of its tables, DatabaseError where somebody has locked what is to go for 6 seconds, and PgflowError:
+        nothing was deleted then, but where a DatabaseError is `unknown`; the same call again tells. What interrupts it
+        ends the waiting alone.
         """
         return delete_flow(self._calls, self._resolve(slug)[0])
 

@@ -18,10 +18,7 @@ from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.flow_change import DENIED, PATIENCE, stored_to_change
 from pgflow_starter.postgres.stores.flow_deletion import delete_with_all
-from pgflow_starter.postgres.stores.flow_queues import flow_queues
 from pgflow_starter.postgres.stores.forgetting import due, forget_run, pruning
-from pgflow_starter.postgres.stores.living_workers import OURS_HEARD, living_workers
-from pgflow_starter.postgres.stores.stored_flow import NEIGHBOUR_HEARD
 
 DELETE_ANSWERS = 4
 """Times as long as a server may be silent that one run takes at most, which may have many tasks."""
@@ -31,9 +28,6 @@ COUNT_ANSWERS = 20
 
 DELETE_FLOW_ANSWERS = 60
 """The same of a flow, which may have any number of runs."""
-
-NAMED = 3
-"""Workers that one message names."""
 
 
 class Pruned(NamedTuple):
@@ -76,7 +70,6 @@ def delete_flow(calls: Calls, slug: str) -> int:
         try:
             with conn.transaction():
                 stored_to_change(conn, slug, "delete")
-                _refuse_living(conn, slug)
                 deleted = delete_with_all(conn, slug)
         except UnknownFlowError:
             if deleted is None:  # else the first try, of which nothing was heard, has done it
@@ -86,21 +79,6 @@ def delete_flow(calls: Calls, slug: str) -> int:
         return deleted
 
     return calls.off_main(lambda: calls.resending(delete, answers=DELETE_FLOW_ANSWERS, patience=PATIENCE))
-
-
-def _refuse_living(conn: Connection, slug: str) -> None:
-    workers = living_workers(conn, slug, flow_queues(conn, slug).own)
-    if not workers:
-        return
-    named = [worker.told for worker in workers[:NAMED]]
-    rest = [f"and {len(workers) - NAMED} more"] if len(workers) > NAMED else []
-    whose = "a worker that lives has it" if len(workers) == 1 else f"{len(workers)} workers that live have it"
-    msg = (
-        f"flow {slug!r} is not deleted, for {whose} ({'; '.join([*named, *rest])}), and would make it anew: first stop"
-        f" what has it. One that was killed counts for {OURS_HEARD} s after it was last heard of, another runtime's for"
-        f" {NEIGHBOUR_HEARD} s; `pgflow-starter flow delete {slug}` does not wait for that"
-    )
-    raise PgflowError(msg)
 
 
 def prune_runs(
