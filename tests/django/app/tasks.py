@@ -77,7 +77,7 @@ def unstorable() -> Any:
 async def in_a_loop(text: str) -> int:
     """A coroutine, with the ORM."""
     await Note.objects.acreate(text=text)
-    return await Note.objects.acount()
+    return int(await Note.objects.acount())
 
 
 def undecorated() -> None:
