@@ -127,7 +127,7 @@ def _floor(fresh: FreshDatabase, module: Any, runs: int, text: str) -> float:
 def _ours(fresh: FreshDatabase, module: Any, runs: int, text: str, **options: Any) -> float:
     """Tasks a second of a worker of ten."""
     with _waiting(fresh, module, runs, text) as conninfo:
-        modules = {"jobs" if isinstance(module, pgflow.Job) else "flows": [module]}
+        modules: dict[str, Any] = {"jobs" if isinstance(module, pgflow.Job) else "flows": [module]}
         with pgflow.start(conninfo, **modules, signal_strategy="notify", **options):
             await_end(conninfo)
         return rate(conninfo)

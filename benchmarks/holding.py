@@ -107,7 +107,7 @@ def main() -> None:
     """Hold the modules, and tell what that takes."""
     conninfo, strategy, count, seconds, pid = sys.argv[1:]
     server = psutil.Process(int(pid))
-    with pgflow.start(conninfo, jobs=jobs(int(count)), signal_strategy=strategy) as starter:
+    with pgflow.start(conninfo, jobs=jobs(int(count)), signal_strategy=pgflow.SignalStrategy(strategy)) as starter:
         most = 0
         while not starter.ready():
             most = max(most, threading.active_count())

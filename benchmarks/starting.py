@@ -92,7 +92,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # else a collection of what the imports made, 25 ms, falls into one start and not into another
     began = time.perf_counter()
-    with start(conninfo, jobs=modules, signal_strategy=strategy) as starter:
+    with start(conninfo, jobs=modules, signal_strategy=pgflow.SignalStrategy(strategy)) as starter:
         starter.await_ready(timeout=PATIENCE)
         seconds = time.perf_counter() - began
         assert all(m.status == "succeeded" for m in starter.status().modules)

@@ -34,6 +34,7 @@ python_maximum_signature_line_length = 100
 
 # Nothing is fetched while building, so what others document has no link.
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|contextlib|datetime|enum|logging|threading|types|typing|uuid|pykka)(\..*)?"),
-    ("py:.*", r"(Callable|Iterable|UUID|Handler|.*\.Handler|.*\.H|.*\.AnyRun)"),
+    ("py:.*", r"(collections|contextlib|datetime|enum|logging|pathlib|threading|types|typing|uuid|pykka)(\..*)?"),
+    ("py:.*", r"(Callable|Iterable|UUID|Handler|(.*\.)?Payload)"),
+    ("py:.*", r".*\.(Handler|H|AnyRun|In|Input|Out|Message|Output|JobDecorator)"),
 ]

@@ -10,8 +10,7 @@ import threading
 from collections.abc import Callable
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
-from pgflow_starter.postgres.setup.install import install
+from pgflow_starter.testing import EmbeddedPostgres, install
 
 AN_HOUR = 3600.0
 

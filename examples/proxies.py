@@ -12,8 +12,7 @@ from contextlib import contextmanager
 import pykka
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
-from pgflow_starter.postgres.setup.install import install
+from pgflow_starter.testing import EmbeddedPostgres, install
 
 greeting = pgflow.Flow("greeting")
 

@@ -13,9 +13,8 @@ from contextlib import contextmanager
 import psycopg
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
-from pgflow_starter.postgres.setup.install import install
 from pgflow_starter.supervision import SupervisorActor
+from pgflow_starter.testing import EmbeddedPostgres, install
 
 
 @pgflow.job("invoice")

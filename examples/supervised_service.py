@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
-from pgflow_starter.postgres.setup.install import install
 from pgflow_starter.supervision import Actor, ChildSpec, SupervisorActor, SupervisorFlags
+from pgflow_starter.testing import EmbeddedPostgres, install
 
 
 class Rates(Actor):

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pgflow_starter as pgflow
-from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
-from pgflow_starter.postgres.setup.install import install
+from pgflow_starter.testing import EmbeddedPostgres, install
 
 ENDING = {signal.SIGTERM, signal.SIGINT}
 

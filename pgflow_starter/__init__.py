@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pgflow_starter.core.backoff import Backoff
+    from pgflow_starter.core.context import TaskContext
     from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
     from pgflow_starter.core.flow import Flow, Job, job
     from pgflow_starter.core.keys import run_id_of
+    from pgflow_starter.core.modules import FlowModule
     from pgflow_starter.core.phases import Phase, SignalStrategy
     from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.runs import RunSummary, StepSummary
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
         NotInstalledError,
         NotReadyError,
         OutcomeUnknownError,
+        PayloadError,
         PermanentError,
         PgflowError,
         PhaseTimeoutError,
@@ -66,11 +69,11 @@ if TYPE_CHECKING:
     from pgflow_starter.starter.client import PgflowClient
     from pgflow_starter.starter.handle import Starter
     from pgflow_starter.starter.proxy import StarterProxy
+    from pgflow_starter.starter.settings import StartSettings
     from pgflow_starter.starter.start import start
     from pgflow_starter.starter.starter_actor import StarterActor
     from pgflow_starter.supervision.supervisor import SupervisorActor
     from pgflow_starter.telemetry.json_formatter import JsonFormatter
-    from pgflow_starter.worker.context import TaskContext
 
 __version__ = "0.1.0"
 
@@ -86,6 +89,7 @@ __all__ = [
     "FastLaneState",
     "Flow",
     "FlowDefinition",
+    "FlowModule",
     "ForkedError",
     "Job",
     "JsonFormatter",
@@ -100,6 +104,7 @@ __all__ = [
     "NotReadyError",
     "Outage",
     "OutcomeUnknownError",
+    "PayloadError",
     "PermanentError",
     "PgflowClient",
     "PgflowError",
@@ -119,6 +124,7 @@ __all__ = [
     "SignalStrategy",
     "SlugTakenError",
     "Snooze",
+    "StartSettings",
     "Starter",
     "StarterActor",
     "StarterProxy",
@@ -152,6 +158,7 @@ _BY_THEMSELVES = {
     "AioClient": "postgres.client.aio",
     "AioRun": "postgres.client.aio_run",
     "CatchUp": "core.schedule",
+    "FlowModule": "core.modules",
     "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
     "Run": "postgres.client.run",
@@ -159,6 +166,7 @@ _BY_THEMSELVES = {
     "RunSummary": "core.runs",
     "Schedule": "core.schedule",
     "Snooze": "core.snooze",
+    "StartSettings": "starter.settings",
     "StepRun": "postgres.client.steps",
     "StepSummary": "core.runs",
     "TaskRun": "postgres.client.details",
@@ -167,6 +175,7 @@ _BY_THEMSELVES = {
 _HOMES = (
     "errors",
     "core.flow",
+    "core.context",
     "core.definition",
     "core.phases",
     "core.state",
@@ -181,7 +190,6 @@ _HOMES = (
     "starter.starter_actor",
     "modules.module_actor",
     "supervision.supervisor",
-    "worker.context",
 )
 
 

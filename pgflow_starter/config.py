@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -120,7 +120,7 @@ _COUNTS: dict[str, tuple[int, int]] = {
 }
 
 
-def settings_from(conninfo: object, given: dict[str, Any]) -> Settings:
+def settings_from(conninfo: object, given: Mapping[str, Any]) -> Settings:
     """The settings, checked. Shows no connection string.
 
     Raises ValueError naming every bad setting and its bound, MissingExtraError for schedules where cronsim is missing.
@@ -145,7 +145,7 @@ def bounds(name: str) -> str:
     return f"{'above ' if exclusive else ''}{low:g} to {high:,.0f} s"
 
 
-def _problems(conninfo: object, given: dict[str, Any]) -> Iterator[str]:
+def _problems(conninfo: object, given: Mapping[str, Any]) -> Iterator[str]:
     known = {f.name for f in fields(Settings)}
     for name in given:
         if name not in known:

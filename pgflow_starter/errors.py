@@ -29,6 +29,14 @@ class DefinitionError(PermanentError):
     """A module cannot be loaded, or yields no valid `FlowDefinition`, or one with a slug that the core refuses."""
 
 
+class PayloadError(PermanentError, ValueError):
+    """A handler's input, or what a run was to be started with, does not fit the type in the handler's annotation.
+
+    The message names the path, the type that is there and what was wanted, never the value. A call that raises it has
+    sent nothing.
+    """
+
+
 class SlugTakenError(PermanentError):
     """Another module of this starter has registered the slug."""
 
@@ -57,7 +65,7 @@ class SetupError(PgflowError):
 
 
 class MissingExtraError(SetupError):
-    """A command needs an optional dependency that is not installed; the message names the extra."""
+    """An optional dependency is needed that is not installed; the message names the extra."""
 
 
 def installing(extra: str) -> str:

@@ -91,6 +91,24 @@ class ScheduleObserver(Protocol):
         """A run of the schedule was started, `late` seconds after its time."""
 
 
+class HandlerObserver(Protocol):
+    """Watches one handler. Entered before it and left after it, on its thread; what it gives is told what became of it.
+
+    Must be quick and never raise by itself; leaving it may take its time where it is `heard`.
+    """
+
+    @property
+    def heard(self) -> bool:
+        """Whether it is told to anybody."""
+
+    def __enter__(self) -> RecordOutcome: ...
+
+    def ended(self) -> None:
+        """The handler has, just now. In the context that this was entered in: it may be left on any thread then."""
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class MessageObserver(Protocol):
     """Watches messages. Must be quick and never raise by itself; called from many threads."""
 
@@ -108,8 +126,8 @@ class MessageObserver(Protocol):
     def received(self, queue: str, claimed: Claimed, seconds: float) -> object | None:
         """A claim took so long and came to this; what `processing` its tasks shall know of it."""
 
-    def processing(self, task: Task, received: object | None) -> AbstractContextManager[RecordOutcome]:
-        """Around a task's handler, on its thread; what it gives is to be called with what became of it."""
+    def processing(self, task: Task, received: object | None) -> HandlerObserver:
+        """Around a task's handler."""
 
 
 class Compiled(NamedTuple):

@@ -60,11 +60,15 @@ echo 'Trying the page, the types and the pytest plugin ...'
 pip install -q pytest mypy
 cat >test_installed.py <<'PYTHON'
 import sys
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from urllib.request import urlopen
 
+import pydantic
+
 import pgflow_starter as pgflow
+from pgflow_starter.testing import run_flow
 from pgflow_starter.web import serve
 
 hello = pgflow.Flow("hello")
@@ -78,6 +82,23 @@ def greet(name, ctx):
 def test_it_is_the_installed_package():
     assert Path(pgflow.__file__).is_relative_to(sys.prefix)
     assert (files(pgflow) / "py.typed").is_file()
+
+
+def test_typed_inputs_are_decoded():
+    @dataclass
+    class Message:
+        name: str
+
+    class Model(pydantic.BaseModel):
+        name: str
+
+    for kind in (Message, Model):
+
+        @pgflow.job("typed")
+        def typed(message: kind, ctx):
+            return [type(message).__name__, message]
+
+        assert run_flow(typed, kind(name="ada")).result == [kind.__name__, {"name": "ada"}]
 
 
 def test_a_run_ends_well_and_the_page_is_served(pgflow_database):

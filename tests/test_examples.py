@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -18,6 +19,7 @@ from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from tests.support.databases import fresh_database
 from tests.support.programs import ROOT, finished, read_until, running
 from tests.support.starters import echo_job
+from tests.support.waiting import eventually
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -118,6 +120,47 @@ def test_the_fastapi_application_enqueues_waits_and_ends_in_order(database: str)
         _, errors = server.communicate()
     assert "Traceback" not in errors
     assert "Finished server process" in errors
+
+
+STARLETTE = """
+from fastapi_app import lifespan, report
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+async def order_report(request):
+    run = await request.app.state.starter.client.aio.enqueue(report, {"title": "May", "seconds": 1.5})
+    return JSONResponse({"run": str(run.id)}, 202)
+
+app = Starlette(lifespan=lifespan, routes=[Route("/reports", order_report, methods=["POST"])])
+"""
+
+
+def test_the_same_lifespan_serves_starlette_in_several_processes_and_drains(database: str, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(STARLETTE)
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "examples", tmp_path)))
+    serve = ("-m", "uvicorn", "shop:app", "--port", "0", "--workers", "2", "--no-access-log")
+    with (
+        running(*serve, env={"PGFLOW_DSN": database, "PYTHONPATH": path}, cwd=tmp_path) as server,
+        psycopg.connect(database, autocommit=True) as connection,
+    ):
+
+        def count(query: LiteralString) -> int:
+            return len(connection.execute(query).fetchall())
+
+        said = read_until(server.stderr, "running on http://127.0.0.1:")
+        at = said.rpartition("running on ")[2].partition(" ")[0]
+        eventually(lambda: count("select from pgflow.workers") == 2, 30, "a worker in each process")
+        assert {_asked(f"{at}/reports", method="POST")[0] for _ in range(15)} == {202}
+        under_way = "select distinct last_worker_id from pgflow.step_tasks where status = 'started'"
+        eventually(lambda: count(under_way) == 2, 10, "tasks in both processes")
+        server.send_signal(signal.SIGTERM)
+        _, errors = server.communicate()
+        assert "Traceback" not in errors
+        assert errors.count("Finished server process") == 2
+        assert count("select from pgflow.step_tasks where status = 'started'") == 0
+        assert count("select from pgflow.step_tasks where status = 'completed'") >= 10
+        assert count("select from pgflow.workers where deprecated_at is null") == 0
 
 
 def _asked(url: str, method: str = "GET") -> tuple[int, Any]:

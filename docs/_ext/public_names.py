@@ -13,6 +13,7 @@ import pgflow_starter.web
 
 _MADE_BY_US = (
     {
+        "FlowModule",
         "Starter",
         "StarterProxy",
         "Job",

@@ -1,7 +1,9 @@
-"""gunicorn's settings for gunicorn_app: threads serve requests, and a starter in each process runs tasks.
+"""gunicorn's settings for gunicorn_app and flask_app: threads serve requests, a starter in each process runs tasks.
 
 cd examples && PGFLOW_DSN='host=localhost dbname=shop' gunicorn -c deploy/gunicorn.conf.py gunicorn_app:app
 """
+
+from importlib import import_module
 
 bind = "127.0.0.1:8000"
 worker_class = "gthread"
@@ -13,15 +15,16 @@ threads = 4
 graceful_timeout = 35
 
 
+def starter_of(worker):
+    """The starter beside the application that was named on the command line."""
+    return import_module(worker.app.app_uri.partition(":")[0]).starter
+
+
 def post_worker_init(worker):
     """Have the process run tasks from now on: without this call it would begin with the first request."""
-    from gunicorn_app import starter
-
-    starter.ready()
+    starter_of(worker).ready()
 
 
 def worker_exit(server, worker):
     """Requests are done: let the tasks that run end, and give back what takes longer."""
-    from gunicorn_app import starter
-
-    starter.stop()
+    starter_of(worker).stop()

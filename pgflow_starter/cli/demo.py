@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from typing import Any
 
 import click
 from rich import box
@@ -72,10 +73,11 @@ def demo(polling: bool) -> None:
 def _perform(dsn: str, strategy: SignalStrategy, console: Console, signals: Signals) -> list[str]:
     """Have the starter started, watched, used and stopped; what went wrong."""
     click.echo(f"Registering four modules under the {strategy} strategy:")
-    flows, jobs = [process_order, LoyaltyPoints], [send_email, restock]
+    flows: list[Any] = [process_order, LoyaltyPoints]  # a type checker would say of the second what the starter does
+    jobs = [send_email, restock]
     with (
         queue_lock(dsn, restock.slug) as release,
-        start(dsn, flows=flows, jobs=jobs, signal_strategy=str(strategy)) as starter,
+        start(dsn, flows=flows, jobs=jobs, signal_strategy=strategy) as starter,
     ):
         with view_on(console, SystemClock()) as view:
             obstacle = _watch_until_ready(starter, release, view, signals)
@@ -117,7 +119,8 @@ def _watch_until_ready(
 
 def _unexpected_states(starter: Starter, obstacle: ModuleError | None) -> list[str]:
     problems = []
-    for module in (process_order, send_email, restock, LoyaltyPoints):
+    modules: tuple[Any, ...] = (process_order, send_email, restock, LoyaltyPoints)
+    for module in modules:
         due = ModuleStatus.FAILED_PERMANENT if module is LoyaltyPoints else ModuleStatus.SUCCEEDED
         state = starter.module_status(module)
         if state is None or state.status is not due:

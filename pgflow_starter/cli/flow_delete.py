@@ -10,7 +10,7 @@ from pgflow_starter.cli.asking import make_sure
 from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.options import dsn_option, flag
 from pgflow_starter.cli.signals import Interrupted, handled
-from pgflow_starter.postgres.setup.deleting import Holdings, LivingWorker, delete_flow, holdings
+from pgflow_starter.postgres.setup.deleting import Holdings, delete_flow, holdings
 
 
 @click.command(short_help="Delete a flow from the database, with its runs, queue and archive.")
@@ -65,7 +65,7 @@ def _tell(slug: str, found: Holdings) -> None:
         click.echo(f"  cascade:  {dependents}")
     click.echo(f"  workers:  {len(found.workers) or 'none'} alive")
     for worker in found.workers:
-        click.echo(f"    {_worker(worker)}")
+        click.echo(f"    {worker.told}")
     if found.namesakes:
         names = ", ".join(repr(name) for name in found.namesakes)
         _warn(f"the queue stays, with the messages of others: {names}, for pgmq knows no capitals")
@@ -80,11 +80,6 @@ def _tell(slug: str, found: Holdings) -> None:
 
 def _warn(words: str) -> None:
     click.echo(f"Warning: {words}", err=True)
-
-
-def _worker(worker: LivingWorker) -> str:
-    whose = "pgflow_starter" if worker.ours else f"edge function {worker.function_name!r}"
-    return f"{worker.worker_id} of {whose}, heard of {worker.heard:.0f} s ago"
 
 
 def _count(number: int, noun: str) -> str:

@@ -108,7 +108,7 @@ def run(
             return  # there is nothing to stop yet
         strategy = SignalStrategy.NOTIFY if notify else SignalStrategy.POLLING
         try:
-            starter = start(dsn, **found._asdict(), signal_strategy=str(strategy), **settings, **(more or {}))
+            starter = start(dsn, **found._asdict(), signal_strategy=strategy, **settings, **(more or {}))
         except ValueError as error:
             raise click.UsageError(str(error)) from None
         signals.when_again(partial(stop_at_once, starter))

@@ -18,9 +18,9 @@ from pgflow_starter.cli.runs_each import Deed
 from pgflow_starter.cli.runs_filter import filter_options
 from pgflow_starter.cli.signals import handled
 from pgflow_starter.core.encoding import error_text
+from pgflow_starter.core.runs import FINISHED, EndedStatus
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.postgres.client.listings import MOST
-from pgflow_starter.postgres.client.run import FINISHED
 from pgflow_starter.starter.client import PgflowClient
 
 _run_ids = click.argument("run_ids", metavar="RUN_ID...", nargs=-1, required=True, type=click.UUID)
@@ -70,7 +70,7 @@ def cancel(run_ids: Sequence[UUID], reason: str, yes: bool, as_json: bool, dsn: 
 @dsn_option
 def rerun(
     run_ids: Sequence[UUID],
-    status: str | None,
+    status: EndedStatus | None,
     flow: str | None,
     since: datetime | timedelta | None,
     yes: bool,
@@ -141,7 +141,7 @@ def delete(run_ids: Sequence[UUID], yes: bool, as_json: bool, dsn: str) -> None:
     Deed("deleting", "deleted", act).to_each(chosen, dsn, as_json=as_json)
 
 
-def _found(status: str, flow: str | None, since: datetime | timedelta | None, dsn: str) -> list[UUID]:
+def _found(status: EndedStatus, flow: str | None, since: datetime | timedelta | None, dsn: str) -> list[UUID]:
     """Those that match. Raises PgflowError, and ClickException for more than can be listed."""
     with handled() as signals, client_on(dsn) as client, busy("asking the database"):
         found = signals.aside(partial(client.runs, status=status, flow=flow, since=since, limit=MOST))

@@ -23,14 +23,14 @@ from pgflow_starter.cli.telling import RUN_COLOURS, lasting, visible
 from pgflow_starter.cli.watching import Telling
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.json_ready import json_ready
-from pgflow_starter.core.runs import RunSummary
-from pgflow_starter.postgres.client.listings import KNOWN, MOST
+from pgflow_starter.core.runs import RUN_STATUSES, RunStatus, RunSummary
+from pgflow_starter.postgres.client.listings import MOST
 
 Page = Sequence[RunSummary]
 
 
 @click.command("list", short_help="The latest runs, or those of a status, of a flow, since a time.")
-@filter_options(KNOWN)
+@filter_options(RUN_STATUSES)
 @option(
     "--limit", type=click.IntRange(1, MOST), default=20, show_default=True, metavar="NUMBER", help="So many at most."
 )
@@ -40,7 +40,7 @@ Page = Sequence[RunSummary]
 @seconds_option("--interval", 1.0, "From one question of --watch to the next.")
 @dsn_option
 def list_runs(
-    status: str | None,
+    status: RunStatus | None,
     flow: str | None,
     since: datetime | timedelta | None,
     limit: int,

@@ -9,12 +9,14 @@ import json
 import math
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from pgflow_starter.core.encoding import to_json
 
-WHEN_UNMET = ("skip", "skip-cascade", "fail")
-WHEN_EXHAUSTED = ("fail", "skip", "skip-cascade")
+WhenUnmet: TypeAlias = Literal["skip", "skip-cascade", "fail"]
+WhenExhausted: TypeAlias = Literal["fail", "skip", "skip-cascade"]
+WHEN_UNMET: tuple[WhenUnmet, ...] = get_args(WhenUnmet)
+WHEN_EXHAUSTED: tuple[WhenExhausted, ...] = get_args(WhenExhausted)
 PATTERNS = ("if_", "if_not")
 CONDITIONS = {"if_": None, "if_not": None, "when_unmet": WHEN_UNMET[0], "when_exhausted": WHEN_EXHAUSTED[0]}
 """The fields of a step's conditions, each with what it is where nothing was declared."""

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic
 
 from pgflow_starter.core.conditions import (
     CONDITIONS,
     PATTERNS,
     WHEN_EXHAUSTED,
     WHEN_UNMET,
+    WhenExhausted,
+    WhenUnmet,
     condition_problems,
     pattern_of,
 )
+from pgflow_starter.core.context import TaskContext
+from pgflow_starter.core.generics import Input, Out
+from pgflow_starter.core.handlers import handler_problem
+from pgflow_starter.core.payloads.payload import Payload, payload_of
 from pgflow_starter.core.rules import option_problems, refuse, slug_problem
 from pgflow_starter.core.state import ModuleType
 
-Handler = Callable[[Any, Any], Any]
+Handler = Callable[[Any, TaskContext], Any]
 
 DEFAULT_MAX_ATTEMPTS = 3
 DEFAULT_BASE_DELAY = 5
@@ -40,9 +45,13 @@ class StepDefinition:
     """One step of a flow. Options that are None fall back to the flow's; times are whole seconds.
 
     `handler(input, ctx)` gets the flow's input (root step), `{dependency: output}` (dependent step) or one element of
-    the array (map step), and a `TaskContext`; what it returns must be JSON. `if_` and `if_not` are JSON objects, kept
-    as text: the step is for inputs (a map step's: the flow's input, or `{array: output}`) that contain the one and not
-    the other. Checked by `FlowDefinition`.
+    the array (map step), and a `TaskContext`; what it returns, or its coroutine does, must be JSON. `if_` and `if_not`
+    are JSON objects, kept as text: the step is for inputs (a map step's: the flow's input, or `{array: output}`) that
+    contain the one and not the other. Checked by `FlowDefinition`.
+
+    `payload` is what the input is decoded to before the call, None for plain JSON. It is made of the handler's
+    annotation, unless it is given, as `dataclasses.replace` does. Raises MissingExtraError where the library for that
+    is not installed, ValueError for an annotation that cannot be resolved, or decoded to.
     """
 
     slug: str
@@ -55,10 +64,13 @@ class StepDefinition:
     start_delay: int | None = None
     if_: Any = None
     if_not: Any = None
-    when_unmet: str = WHEN_UNMET[0]
-    when_exhausted: str = WHEN_EXHAUSTED[0]
+    when_unmet: WhenUnmet = WHEN_UNMET[0]
+    when_exhausted: WhenExhausted = WHEN_EXHAUSTED[0]
+    payload: Payload | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        if self.payload is None:
+            object.__setattr__(self, "payload", payload_of(self.handler, f"step {self.slug!r}"))
         # What is no list of slugs, or no JSON object, stays as it is, for FlowDefinition to refuse.
         if isinstance(self.depends_on, Iterable) and not isinstance(self.depends_on, str):
             object.__setattr__(self, "depends_on", tuple(self.depends_on))
@@ -71,12 +83,8 @@ class StepDefinition:
         """What is wrong with this step alone, a line each. Raises TypeError for slugs that are no strings."""
         who = f"step {self.slug!r}"
         yield slug_problem("step slug", self.slug) or ""
-        if not callable(self.handler):
-            yield f"{who}: handler must be a function of (input, ctx), got {self.handler!r}"
-        elif _is_coroutine_function(self.handler):
-            yield f"{who}: handler is a coroutine function; handlers run on threads, declare it with plain def"
-        elif parameters := _unfit_parameters(self.handler):
-            yield f"{who}: handler takes {parameters}, but is called with (input, ctx): give it these two parameters"
+        if problem := handler_problem(self.handler):
+            yield f"{who}: handler {problem}"
         if self.kind not in tuple(StepKind):
             yield f"{who}: kind must be 'single' or 'map', got {self.kind!r}"
         depends_on = dependency_list(who, self.depends_on)
@@ -89,9 +97,10 @@ class StepDefinition:
 
 
 @dataclass(frozen=True, slots=True)
-class FlowDefinition:
+class FlowDefinition(Generic[Input, Out]):
     """A flow's slug, options and steps; `steps` is kept in topological order, as pgflow's `add_step` needs it.
 
+    To a type checker `FlowDefinition[Input, Out]` is one of runs with such an input and result; without, of any.
     Times are whole seconds; `kind` None is that of the list in which the module is given. Raises ValueError naming
     everything that is wrong (slugs, options, an unknown or doubled dependency, a duplicate step, a cycle, no steps),
     TypeError for a slug that is no string. Immutable.
@@ -136,31 +145,6 @@ def conditions_of(step: StepDefinition) -> dict[str, Any]:
     """The step's conditions that were declared, by the names of their fields: a core must have conditions for them."""
     declared = {name: getattr(step, name) for name in CONDITIONS}
     return {name: value for name, value in declared.items() if value != CONDITIONS[name]}
-
-
-def _is_coroutine_function(handler: Handler) -> bool:
-    try:
-        return inspect.iscoroutinefunction(handler)
-    except Exception:  # a mock of a function has every attribute, and none of them is what it seems
-        return False
-
-
-def _unfit_parameters(handler: Handler) -> str:
-    """Those of a handler that cannot be called with an input and a context; nothing where it can, or none knows."""
-    try:
-        # A decorator may give a function more than it gets; functools.wraps copies what is said in the place of its own
-        # parameters, too.
-        if hasattr(handler, "__signature__"):
-            return ""
-        signature = inspect.signature(handler, follow_wrapped=False)
-    except Exception:  # builtins; and whatever an object does when it is asked
-        return ""
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        bare = [p.replace(annotation=p.empty, default=p.empty) for p in signature.parameters.values()]
-        return str(inspect.Signature(bare))
-    return ""
 
 
 def flow_option_problems(who: str, options: Mapping[str, object]) -> Iterator[str]:

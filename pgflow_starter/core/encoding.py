@@ -1,8 +1,9 @@
 """Handler outputs and flow inputs as JSON that PostgreSQL's jsonb takes.
 
 Beyond JSON's own types: dataclasses as objects, datetimes, dates and times in ISO 8601, UUIDs and Decimals as text,
-enums as their value, tuples as arrays. Refused, naming the path: NaN and infinities, bytes, sets, circular structures,
-keys that are no strings, NUL characters and lone surrogates (jsonb has neither), whatever else.
+enums as their value, tuples as arrays, pydantic's models as they say themselves, by their aliases. Refused, naming the
+path: NaN and infinities, bytes, sets, circular structures, keys that are no strings, NUL characters and lone surrogates
+(jsonb has neither), whatever else.
 """
 
 from __future__ import annotations
@@ -24,14 +25,27 @@ _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(","
 
 def to_json(value: Any, what: str = "output") -> str:
     """The value as JSON text. Raises ValueError naming `what` and the path of the part that is not JSON."""
-    return _encoder.encode(_plain(value, what, ()))
+    return json_text(plain(value, what))
 
 
-def _plain(value: Any, path: str, above: tuple[int, ...]) -> Any:
+def plain(value: Any, what: str, *, round_trip: bool = False) -> Any:
+    """The value of JSON's own types alone, as `to_json` writes it.
+
+    A model of pydantic's for a `round_trip` is what it is made of again: without the fields that it computes.
+    """
+    return _plain(value, what, (), round_trip)
+
+
+def json_text(data: Any) -> str:
+    """What is `plain`, as text."""
+    return _encoder.encode(data)
+
+
+def _plain(value: Any, path: str, above: tuple[int, ...], again: bool) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, enum.Enum):
-        return _plain(value.value, path, above)
+        return _plain(value.value, path, above, again)
     if isinstance(value, str):
         if "\x00" in value or not _encodable(value):
             raise ValueError(f"{path} holds a NUL character or a lone surrogate, which PostgreSQL's jsonb cannot store")
@@ -48,28 +62,43 @@ def _plain(value: Any, path: str, above: tuple[int, ...]) -> Any:
         return value.isoformat()
     if isinstance(value, uuid.UUID | decimal.Decimal):
         return str(value)
-    return _container(value, path, above)
+    return _container(value, path, above, again)
 
 
-def _container(value: Any, path: str, above: tuple[int, ...]) -> Any:
+def _container(value: Any, path: str, above: tuple[int, ...], again: bool) -> Any:
     if id(value) in above:
         raise ValueError(f"{path} contains itself")
     inside = (*above, id(value))
     if len(inside) > 200:
         raise ValueError(f"{path} is nested more than 200 deep")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name), f"{path}.{f.name}", inside) for f in dataclasses.fields(value)}
+    kind = type(value)
+    if dataclasses.is_dataclass(kind) and not hasattr(kind, "__pydantic_serializer__"):
+        fields = (f.name for f in dataclasses.fields(value))
+        return {name: _plain(getattr(value, name), f"{path}.{name}", inside, again) for name in fields}
     if isinstance(value, dict):
-        return {_key(k, path): _plain(v, f"{path}[{k!r}]", inside) for k, v in value.items()}
+        return {_key(k, path): _plain(v, f"{path}[{k!r}]", inside, again) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v, f"{path}[{i}]", inside) for i, v in enumerate(value)]
-    raise ValueError(f"{path} is a {type(value).__name__}, which is not JSON")
+        return [_plain(v, f"{path}[{i}]", inside, again) for i, v in enumerate(value)]
+    if hasattr(kind, "__pydantic_serializer__"):
+        return _plain(_dumped(value, path, again), path, inside, again)
+    raise ValueError(f"{path} is a {kind.__name__}, which is not JSON")
+
+
+def _dumped(value: Any, path: str, again: bool) -> Any:
+    """A model or dataclass of pydantic's. Pydantic is there, or there were none: it need not be loaded here."""
+    try:
+        # It would warn of a field of another type than its own, and quote it.
+        return type(value).__pydantic_serializer__.to_python(
+            value, mode="json", by_alias=True, round_trip=again, warnings=False
+        )
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be written as JSON: {error}") from error
 
 
 def _key(key: Any, path: str) -> str:
     if not isinstance(key, str):
         raise ValueError(f"{path} has the key {key!r}, and JSON objects have string keys")
-    return str(_plain(key, f"a key of {path}", ()))
+    return str(_plain(key, f"a key of {path}", (), False))
 
 
 def _encodable(text: str) -> bool:

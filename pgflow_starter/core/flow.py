@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Generic, Protocol, TypeVar, overload
 
-from pgflow_starter.core.conditions import WHEN_EXHAUSTED, WHEN_UNMET
+from pgflow_starter.core.conditions import WHEN_EXHAUSTED, WHEN_UNMET, WhenExhausted, WhenUnmet
+from pgflow_starter.core.context import TaskContext
 from pgflow_starter.core.definition import (
     DEFAULT_BASE_DELAY,
     DEFAULT_MAX_ATTEMPTS,
@@ -19,6 +20,7 @@ from pgflow_starter.core.definition import (
     dependency_problems,
     flow_option_problems,
 )
+from pgflow_starter.core.generics import In, Message, Out, Output, Stored
 from pgflow_starter.core.rules import option_problems, refuse, slug_problem, warn_of_slug
 from pgflow_starter.core.state import ModuleType
 
@@ -72,8 +74,8 @@ class Flow:
         start_delay: int | None = None,
         if_: Any = None,
         if_not: Any = None,
-        when_unmet: str = WHEN_UNMET[0],
-        when_exhausted: str = WHEN_EXHAUSTED[0],
+        when_unmet: WhenUnmet = WHEN_UNMET[0],
+        when_exhausted: WhenExhausted = WHEN_EXHAUSTED[0],
     ) -> Callable[[H], H]:
         """Declare a step that runs once its dependencies are done; the decorated function stays as it is.
 
@@ -109,8 +111,8 @@ class Flow:
         start_delay: int | None = None,
         if_: Any = None,
         if_not: Any = None,
-        when_unmet: str = WHEN_UNMET[0],
-        when_exhausted: str = WHEN_EXHAUSTED[0],
+        when_unmet: WhenUnmet = WHEN_UNMET[0],
+        when_exhausted: WhenExhausted = WHEN_EXHAUSTED[0],
     ) -> Callable[[H], H]:
         """Declare a step that runs once for each element of the array that step `array` returns.
 
@@ -153,23 +155,45 @@ class Flow:
         return declare
 
 
-class Job:
-    """A flow of one step. Calling it calls the handler, in this thread and without a database."""
+class Job(Generic[In, Out]):
+    """A flow of one step. Calling it calls the handler, in this thread and without a database.
 
-    def __init__(self, definition: FlowDefinition) -> None:
-        self._definition = definition
+    `Job[In, Out]` takes messages of type `In`, and its handler returns `Out`, or, being asynchronous, a coroutine of
+    that: which of the two the type does not say, so that what a call gives is `Any` to a type checker.
+    """
+
+    def __init__(self, definition: FlowDefinition[In, Out]) -> None:
+        self._definition: FlowDefinition[In, Any] = definition
         self.slug = definition.slug
-        self.handler = definition.steps[0].handler
+        self.handler: Callable[[In, TaskContext], Any] = definition.steps[0].handler
 
     def __repr__(self) -> str:
         return f"Job({self.slug!r})"
 
-    def __call__(self, message: Any, ctx: Any) -> Any:
+    def __call__(self, message: In, ctx: TaskContext) -> Any:  # type: ignore[misc] # see In
         return self.handler(message, ctx)
 
-    def __pgflow_definition__(self) -> FlowDefinition:
+    @overload
+    def __pgflow_definition__(self: Job[In, Stored]) -> FlowDefinition[In, Stored]: ...
+
+    @overload
+    def __pgflow_definition__(self) -> FlowDefinition[In, Any]: ...
+
+    def __pgflow_definition__(self) -> FlowDefinition[In, Any]:
         """The job as a flow definition."""
         return self._definition
+
+
+class JobDecorator(Protocol):
+    """What `job` returns: makes a job of a handler, plain or asynchronous."""
+
+    @overload
+    def __call__(
+        self, handler: Callable[[Message, TaskContext], Coroutine[Any, Any, Output]], /
+    ) -> Job[Message, Output]: ...
+
+    @overload
+    def __call__(self, handler: Callable[[Message, TaskContext], Output], /) -> Job[Message, Output]: ...
 
 
 def job(
@@ -181,7 +205,7 @@ def job(
     start_delay: int | None = None,
     max_concurrency: int | None = None,
     step_slug: str | None = None,
-) -> Callable[[Handler], Job]:
+) -> JobDecorator:
     """Declare a background job: `handler(message, ctx)` runs once for each message enqueued.
 
     `base_delay`, `timeout` and `start_delay` are whole seconds. The one step has the job's slug unless `step_slug` says
@@ -205,7 +229,7 @@ def job(
     if step_slug is not None:
         warn_of_slug("step slug", step_slug)
 
-    def declare(handler: Handler) -> Job:
+    def declare(handler: Handler) -> Any:
         step = StepDefinition(slug if step_slug is None else step_slug, handler, start_delay=start_delay)
         return Job(FlowDefinition(slug, (step,), **options, kind=ModuleType.JOB))
 

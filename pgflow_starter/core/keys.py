@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.modules import FlowModule, definition_of
 
 
-def run_id_of(flow: Any, key: str) -> UUID:
+def run_id_of(flow: FlowModule | str, key: str) -> UUID:
     """The id that `key=` gives to a run of the flow or job, an object or a slug.
 
     Raises TypeError for a key that is no string, ValueError for one that is empty or holds a lone surrogate,

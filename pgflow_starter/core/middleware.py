@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ContextDecorator
 from typing import Any
 
-Middleware = Callable[[Any], AbstractContextManager[Any]]
+from pgflow_starter.core.context import TaskContext
+
+Middleware = Callable[[TaskContext], AbstractContextManager[Any]]
 """Makes a context manager of a task's `TaskContext`. Called by many threads at once."""
 
 

@@ -6,13 +6,24 @@ import importlib
 import sys
 import types
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
+from pgflow_starter.core.generics import Input, Out
 from pgflow_starter.core.state import ModuleType
 from pgflow_starter.core.text import text_of
 from pgflow_starter.errors import DefinitionError
+
+
+class FlowModule(Protocol[Input, Out]):
+    """What can be given to `start`: a `Flow`, a job, a class, an instance or a Python module that has this.
+
+    To a type checker a run of `FlowModule[Input, Out]` has such an input and such a result; without, any.
+    """
+
+    def __pgflow_definition__(self) -> FlowDefinition[Input, Out]:
+        """The flow. It may raise what it likes, and is called again at each attempt to register it."""
 
 
 class ModuleSpec(NamedTuple):

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal, TypeAlias, get_args
 from uuid import UUID
+
+EndedStatus: TypeAlias = Literal["completed", "failed"]
+RunStatus: TypeAlias = Literal["started", "completed", "failed"]
+StepStatus: TypeAlias = Literal["created", "started", "completed", "failed", "skipped"]
+TaskStatus: TypeAlias = Literal["queued", "started", "completed", "failed", "skipped", "cancelled"]
+SkipReason: TypeAlias = Literal["condition_unmet", "handler_failed", "dependency_skipped"]
+
+FINISHED: tuple[EndedStatus, ...] = get_args(EndedStatus)
+RUN_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,10 +22,10 @@ class StepSummary:
     """One step of a run; `tasks` and how many of them are open, None while that is not known; why it was skipped."""
 
     slug: str
-    status: str
+    status: StepStatus
     tasks: int | None
     remaining: int | None
-    reason: str | None = None
+    reason: SkipReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,7 @@ class RunSummary:
 
     id: UUID
     flow_slug: str
-    status: str
+    status: RunStatus
     started_at: datetime | None
     ended_at: datetime | None
     steps: tuple[StepSummary, ...]

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pgflow_starter.core.cron import cron_problem, require_cronsim, timezone_problem
-from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
-from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.inputs import Inputs
+from pgflow_starter.core.modules import FlowModule, definition_of
 from pgflow_starter.core.rules import is_number, refuse, slug_problem
 from pgflow_starter.errors import DefinitionError
 
@@ -37,24 +38,24 @@ class Schedule:
     schedules of one name are refused by `start`. `catch_up` says which ticks are started later that were missed, by
     less than `catch_up_within` seconds: `"none"`, the `"last"` of them, or `"all"`, oldest first.
 
-    Raises ValueError naming every bad value.
+    Raises ValueError naming every bad value, an `input` that does not fit what the flow's first handlers take included.
     """
 
     cron: str
-    flow: Any
+    flow: FlowModule | str
     input: Any = None
     timezone: str = "UTC"
     name: str | None = None
-    catch_up: CatchUp | str = CatchUp.NONE
+    catch_up: CatchUp | Literal["none", "last", "all"] = CatchUp.NONE
     catch_up_within: float = 3600.0
     slug: str = field(init=False, repr=False, compare=False)
     """Of the flow or job."""
 
     def __post_init__(self) -> None:
-        slug, problem = _slug_of(self.flow)
+        slug, definition, problem = _known_of(self.flow)
         object.__setattr__(self, "slug", slug)
         who = f"schedule {self.name or slug or self.cron!r}"
-        found = (problem, cron_problem(self.cron), timezone_problem(self.timezone), *self._own_problems())
+        found = (problem, cron_problem(self.cron), timezone_problem(self.timezone), *self._own_problems(definition))
         refuse(f"{who}: {p}" for p in found if p)
         object.__setattr__(self, "catch_up", CatchUp(self.catch_up))
 
@@ -72,7 +73,7 @@ class Schedule:
         """The id of the run of that tick: UUID version 5 of the URL `pgflow-schedule:NAME:2026-11-29T07:00:00Z`."""
         return uuid5(NAMESPACE_URL, f"pgflow-schedule:{self.title}:{tick.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
 
-    def _own_problems(self) -> Iterator[str]:
+    def _own_problems(self, definition: FlowDefinition | None) -> Iterator[str]:
         name, within = self.name, self.catch_up_within
         if name is not None and not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME):
             yield f"name must be a text of 1 to {_LONGEST_NAME} printable characters, got {name!r}"
@@ -81,7 +82,7 @@ class Schedule:
         if not is_number(within) or not 0 < within <= _LONGEST.total_seconds():
             yield f"catch_up_within must be seconds above 0 and at most {_LONGEST.days} days, got {within!r}"
         try:
-            to_json(self.input, "input")
+            Inputs(definition).text(self.input)
         except ValueError as error:
             yield str(error)
 
@@ -126,13 +127,14 @@ def retention_problems(
             )
 
 
-def _slug_of(flow: Any) -> tuple[str, str | None]:
-    """The slug, and what is wrong with it or with what it is of."""
-    if isinstance(flow, Flow | Job):
-        return flow.slug, None
+def _known_of(flow: Any) -> tuple[str, FlowDefinition | None, str | None]:
+    """The slug, the definition where it is there by now, and what is wrong with the one or with what it is of."""
     if isinstance(flow, str):
-        return flow, slug_problem("flow", flow)
+        return flow, None, slug_problem("flow", flow)
     try:
-        return definition_of(flow).slug, None
+        definition = definition_of(flow)
     except DefinitionError as error:
-        return "", f"flow must be a flow, a job or a slug: {error}"
+        if isinstance(flow, Flow | Job):  # it has no step yet
+            return flow.slug, None, None
+        return "", None, f"flow must be a flow, a job or a slug: {error}"
+    return definition.slug, definition, None

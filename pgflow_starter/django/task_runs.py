@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from pgflow_starter.core.causes import is_permanent
+from pgflow_starter.core.context import TaskContext as PgflowContext
 from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.django.task_api import (
     Task,
@@ -29,7 +30,6 @@ from pgflow_starter.django.task_api import (
 from pgflow_starter.errors import PermanentError, PgflowError
 from pgflow_starter.postgres.client.details import RunDetails
 from pgflow_starter.postgres.client.run import Run
-from pgflow_starter.worker.context import TaskContext as PgflowContext
 
 _FIELDS = ("task", "args", "kwargs", "backend", "queue_name", "run_after", "enqueued_at")
 _RAISED = re.compile(r"([A-Za-z_][\w.]*)(?::|$)", re.MULTILINE)

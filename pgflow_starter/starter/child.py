@@ -7,17 +7,18 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, Unpack, cast
 
 import pykka
 from pykka.messages import ProxyCall
 
 from pgflow_starter.config import Settings, settings_from
-from pgflow_starter.core.modules import ModuleSpec, module_specs
+from pgflow_starter.core.modules import FlowModule, ModuleSpec, module_specs
 from pgflow_starter.errors import PgflowError, StarterStopped, StarterTerminated
 from pgflow_starter.starter.handle import Starter
 from pgflow_starter.starter.per_process import STOP_GRACE, Runtimes
 from pgflow_starter.starter.runtime import Runtime
+from pgflow_starter.starter.settings import StartSettings
 from pgflow_starter.supervision.actor import Actor
 from pgflow_starter.supervision.specs import ChildSpec, ChildType, Remembering, Restart
 
@@ -28,11 +29,11 @@ def child_spec(
     conninfo: str,
     *,
     id: str = DEFAULT_ID,
-    restart: Restart | str = Restart.PERMANENT,
+    restart: Restart | Literal["permanent", "transient", "temporary"] = Restart.PERMANENT,
     shutdown: float | None = None,
-    flows: Iterable[Any] = (),
-    jobs: Iterable[Any] = (),
-    **settings: Any,
+    flows: Iterable[FlowModule | str] = (),
+    jobs: Iterable[FlowModule | str] = (),
+    **settings: Unpack[StartSettings],
 ) -> ChildSpec:
     """A starter as a child of a `SupervisorActor`: started and stopped in order, restarted when its root gave up.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.modules import FlowModule
 from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus, WorkerState
 from pgflow_starter.starter.per_process import RuntimeFinder
 from pgflow_starter.starter.proxy import StarterProxy
@@ -48,7 +49,7 @@ class Starter:
         """All modules now, a snapshot. Never waits."""
         return self._checked().board.status()
 
-    def module_status(self, module: Any) -> ModuleState | None:
+    def module_status(self, module: FlowModule | str) -> ModuleState | None:
         """One module, given as object, name or slug; None for an unknown one. Never waits."""
         return self._checked().board.state_of(module)
 
@@ -68,7 +69,7 @@ class Starter:
         """
         self._checked().board.await_ready(timeout)
 
-    def retry_now(self, module: Any) -> None:
+    def retry_now(self, module: FlowModule | str) -> None:
         """Ask for an attempt at once, whatever the backoff timer says; nothing for an unknown module. Never waits."""
         runtime = self._checked()
         runtime.board.retry_now(module, runtime.asking())

@@ -39,6 +39,7 @@ from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
+from pgflow_starter.threads.event_loop import EventLoop
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.timers import TimerThread
 from pgflow_starter.worker.lookout import Lookout
@@ -104,6 +105,7 @@ class Parts:
         self._making_client = threading.RLock()  # a signal handler may ask on top of the one that makes it
         self.timers = TimerThread(self.clock)
         self.threads = ThreadCache("pgflow-thread")
+        self.event_loop = EventLoop(self.clock, self.timers, self.threads)
         self.dispatcher = Dispatcher(self.threads, self.timers, self.clock)
         self.lane = Lane(self.threads, settings.pool_size)
         self._flow_store = PostgresFlowStore(self.database, self.clock)
@@ -260,6 +262,7 @@ class Parts:
             self.clock,
             self.timers,
             self.threads,
+            self.event_loop,
             self.dispatcher,
             self.lane,
             Lookout(store, self.lane, self.timers, policy.least),

@@ -10,6 +10,7 @@ import pykka
 from pykka.messages import ProxyCall
 
 from pgflow_starter.clock import Clock
+from pgflow_starter.core.modules import FlowModule
 from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus
 from pgflow_starter.errors import ForkedError
 from pgflow_starter.starter.per_process import RuntimeFinder
@@ -34,7 +35,7 @@ class StarterProxy:
         """As `Starter.status`."""
         return self._ask("status")
 
-    def module_status(self, module: Any) -> pykka.Future[ModuleState | None]:
+    def module_status(self, module: FlowModule | str) -> pykka.Future[ModuleState | None]:
         """As `Starter.module_status`."""
         return self._ask("module_status", module)
 
@@ -46,7 +47,7 @@ class StarterProxy:
         """As `Starter.healthy`."""
         return self._ask("healthy")
 
-    def retry_now(self, module: Any) -> pykka.Future[None]:
+    def retry_now(self, module: FlowModule | str) -> pykka.Future[None]:
         """As `Starter.retry_now`."""
         return self._ask("retry_now", module, self._checked().asking())
 

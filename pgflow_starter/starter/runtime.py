@@ -100,7 +100,7 @@ class Runtime:
         thread = self._link.thread
         assert thread is not None  # set before `start` returned
         here = threading.current_thread()
-        if here is thread or self.parts.threads.owns(here):
+        if here is thread or self.parts.threads.owns(here) or self.parts.event_loop.owns(here):
             return self._ended
         # A bare lock: a signal handler may come to wait on top of a wait of its own thread, and what interrupts a
         # Thread.join may leave it saying that the thread has ended.
@@ -161,6 +161,7 @@ class Runtime:
         if self.shutdown.begun:
             parts.gauges.close()
         parts.incidents.closed()
+        parts.event_loop.close()
         parts.timers.close()
         parts.tree.close()
         parts.close_client()

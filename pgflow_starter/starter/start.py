@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 from pgflow_starter.config import settings_from
-from pgflow_starter.core.modules import module_specs
+from pgflow_starter.core.modules import FlowModule, module_specs
 from pgflow_starter.starter.handle import Starter
 from pgflow_starter.starter.per_process import Runtimes
 from pgflow_starter.starter.runtime import Runtime
+from pgflow_starter.starter.settings import StartSettings
 
 
-def start(conninfo: str, *, flows: Iterable[Any] = (), jobs: Iterable[Any] = (), **settings: Any) -> Starter:
+def start(
+    conninfo: str,
+    *,
+    flows: Iterable[FlowModule | str] = (),
+    jobs: Iterable[FlowModule | str] = (),
+    **settings: Unpack[StartSettings],
+) -> Starter:
     """Register the modules in the background and run their workers; returns at once, without I/O in this thread.
 
     `conninfo` is a libpq connection string or URI; the database may be up, down or wrong. `flows` and `jobs` hold flow

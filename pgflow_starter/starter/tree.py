@@ -55,6 +55,7 @@ def root_children(parts: Parts, which_children: Callable[[], tuple[ChildInfo, ..
         _guardian("timers", parts.timers),
         _guardian("database", parts.database),
         *([] if parts.listener is None else [_guardian("listener", parts.listener)]),
+        _guardian("event-loop", parts.event_loop),
         # Before the workers, so that they stop after them: heartbeats go on for as long as tasks run.
         ChildSpec(
             "heartbeat",

@@ -22,8 +22,9 @@ from opentelemetry.trace import Link, Span, SpanKind
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type
-from pgflow_starter.core.failure import RecordOutcome
-from pgflow_starter.core.task import Claimed, Task
+from pgflow_starter.core.failure import Failure, RecordOutcome
+from pgflow_starter.core.task import Claimed, Outcome, Task
+from pgflow_starter.ports import HandlerObserver
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.events import NANOSECONDS, nanoseconds
 from pgflow_starter.telemetry.processing import Processing, Received, facts, failed, sender_of
@@ -31,7 +32,26 @@ from pgflow_starter.telemetry.providers import Providers
 
 _no_headers: AbstractContextManager[None] = nullcontext()
 _UNHEARD = object()
-_nobody: AbstractContextManager[RecordOutcome] = nullcontext(lambda outcome, failure: None)
+
+
+class _Unheard:
+    """`ports.HandlerObserver` where nobody listens."""
+
+    __slots__ = ()
+    heard = False
+
+    def __enter__(self) -> RecordOutcome:
+        return _drop
+
+    def ended(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def _drop(outcome: Outcome, failure: Failure | None) -> None: ...
+
+
+_unheard = _Unheard()
 
 
 class OtelMessages:
@@ -67,10 +87,10 @@ class OtelMessages:
             return self._received(queue, claimed, seconds) if claimed.read else None
         return None if self._providers.metrics else _UNHEARD
 
-    def processing(self, task: Task, received: object | None) -> AbstractContextManager[RecordOutcome]:
-        """A span around a task's handler, current on its thread; to be told of the outcome. And its duration."""
+    def processing(self, task: Task, received: object | None) -> HandlerObserver:
+        """A span around a task's handler, current meanwhile; to be told of the outcome. And its duration."""
         heard = received is not _UNHEARD and (self._providers.traces or self._providers.metrics)
-        return Processing(self._providers, self._clock, task, received) if heard else _nobody
+        return Processing(self._providers, self._clock, task, received) if heard else _unheard
 
     @contextmanager
     def _sending(self, queue: str, run_ids: Sequence[UUID], rerun_of: Sequence[UUID]) -> Iterator[str | None]:

@@ -1,4 +1,4 @@
-"""`Processing`: one task's handler as a span, current on its thread, and its duration.
+"""`Processing`: one task's handler as a span, current where it runs, and its duration.
 
 What all tasks of a claim have in common is made once, by `Received`.
 """
@@ -36,9 +36,13 @@ class Received:
 
 
 class Processing:
-    """Around the handler of one task, once, on its thread. `received` is its claim's `Received`, where it has one."""
+    """`ports.HandlerObserver` of one task, once. `received` is its claim's `Received`, where it has one.
+
+    A span's end may hang in its exporter.
+    """
 
     __slots__ = (
+        "_at",
         "_began",
         "_clock",
         "_current",
@@ -46,10 +50,12 @@ class Processing:
         "_outcome",
         "_providers",
         "_received",
+        "_seconds",
         "_span",
         "_task",
         "_token",
     )
+    heard = True
 
     def __init__(self, providers: Providers, clock: Clock, task: Task, received: object | None) -> None:
         self._providers = providers
@@ -58,6 +64,7 @@ class Processing:
         self._received = received
         self._outcome: Outcome | None = None
         self._failure: Failure | None = None
+        self._at: int | None = None
 
     def __enter__(self) -> RecordOutcome:
         task, providers = self._task, self._providers
@@ -82,19 +89,27 @@ class Processing:
     def _record(self, outcome: Outcome, failure: Failure | None) -> None:
         self._outcome, self._failure = outcome, failure
 
-    def __exit__(self, *_: object) -> None:
+    def ended(self) -> None:
+        self._leave()
+        self._at = nanoseconds(self._clock)
+
+    def _leave(self) -> None:
         detach(self._token)
-        seconds = self._clock.monotonic() - self._began
+        self._seconds = self._clock.monotonic() - self._began
+
+    def __exit__(self, *_: object) -> None:
+        if self._at is None:
+            self._leave()
         providers, span, outcome = self._providers, self._span, self._outcome
         with providers.guard:
             if outcome is not None:
                 span.set_attribute(names.TASK_OUTCOME, str(outcome.kind))
                 if self._failure is not None:
                     self._tell(outcome, self._failure)
-            span.end()
+            span.end(self._at)
         with providers.guard:
             if providers.metrics and providers.instruments is not None:
-                providers.instruments.process.record(seconds, _measured(self._task, outcome), self._current)
+                providers.instruments.process.record(self._seconds, _measured(self._task, outcome), self._current)
 
     def _tell(self, outcome: Outcome, failure: Failure) -> None:
         span = self._span
@@ -103,7 +118,7 @@ class Processing:
             attributes = {names.EXCEPTION_TYPE: failure.type, names.EXCEPTION_STACKTRACE: calls}
             if failure.message:
                 attributes[names.EXCEPTION_MESSAGE] = failure.message
-            self._providers.events.exception(attributes, span, at=nanoseconds(self._clock))
+            self._providers.events.exception(attributes, span, at=self._at or nanoseconds(self._clock))
 
 
 def sender_of(headers: str | None) -> Context:

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.worker.context import TaskContext, handler_log
+from pgflow_starter.core.context import TaskContext
+from pgflow_starter.worker.handler_log import handler_log
 
 
 def make_context(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pgflow_starter.core.definition import StepDefinition, StepKind
+from pgflow_starter.core.runs import SkipReason, StepStatus
 from pgflow_starter.testing.jsonb import array_of, stored
-from pgflow_starter.testing.result import StepRun, TaskRun
+from pgflow_starter.testing.result import StepRun, TaskEnd, TaskRun
 
 
 @dataclass(slots=True)
@@ -17,7 +18,7 @@ class TaskProgress:
     index: int
     msg_id: int
     input: str
-    status: str = "queued"
+    status: TaskEnd = "queued"
     output: str | None = None
     errors: list[str] = field(default_factory=list)
     started_at: list[float] = field(default_factory=list)
@@ -34,11 +35,11 @@ class StepProgress:
     """One step, and its tasks once it has begun."""
 
     definition: StepDefinition
-    status: str = "created"
+    status: StepStatus = "created"
     tasks: list[TaskProgress] = field(default_factory=list)
-    reason: str | None = None
+    reason: SkipReason | None = None
 
-    def skip(self, reason: str) -> None:
+    def skip(self, reason: SkipReason) -> None:
         """It has not ended, and will not begin or go on."""
         if self.status in ("created", "started"):
             self.status, self.reason = "skipped", reason

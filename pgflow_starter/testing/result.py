@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Generic, Literal, Self, TypeAlias
 from uuid import UUID
 
+from pgflow_starter.core.generics import Out
+from pgflow_starter.core.runs import EndedStatus, SkipReason, StepStatus
 from pgflow_starter.errors import PgflowError
+
+TaskEnd: TypeAlias = Literal["queued", "completed", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +24,7 @@ class TaskRun:
     """
 
     index: int
-    status: str
+    status: TaskEnd
     output: Any
     errors: tuple[str, ...]
     started_at: tuple[float, ...]
@@ -41,14 +45,14 @@ class StepRun:
     """
 
     slug: str
-    status: str
+    status: StepStatus
     output: Any
     tasks: tuple[TaskRun, ...]
-    reason: str | None = None
+    reason: SkipReason | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class FlowRun:
+class FlowRun(Generic[Out]):
     """One finished run, as `Run` tells it where there is a database. `status` is `completed` or `failed`.
 
     `output` maps each final step that was not skipped to its output, None where the run failed or all of these were;
@@ -57,7 +61,7 @@ class FlowRun:
     """
 
     flow_slug: str
-    status: str
+    status: EndedStatus
     output: Any
     error: str | None
     steps: Mapping[str, StepRun]
@@ -66,11 +70,11 @@ class FlowRun:
     exception: BaseException | None = field(repr=False, compare=False)
 
     @property
-    def result(self) -> Any:
-        """The output of the one final step, where there is one; else `output`."""
-        if isinstance(self.output, dict) and len(self.output) == 1:
-            return next(iter(self.output.values()))
-        return self.output
+    def result(self) -> Out:
+        """The output of the one final step, where there is one; else `output`. None where the run failed."""
+        single = isinstance(self.output, dict) and len(self.output) == 1
+        result: Out = next(iter(self.output.values())) if single else self.output
+        return result
 
     def raise_for_status(self) -> Self:
         """The run itself when it is completed.

@@ -6,14 +6,16 @@ import heapq
 import json
 from collections.abc import Iterable, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, overload
 from uuid import uuid4
 
 from pgflow_starter.config import settings_from
 from pgflow_starter.core.definition import FlowDefinition, StepKind
-from pgflow_starter.core.encoding import to_json
+from pgflow_starter.core.encoding import json_text, plain
+from pgflow_starter.core.generics import Fitting, Message, Output
 from pgflow_starter.core.middleware import Middleware
-from pgflow_starter.core.modules import definition_of
+from pgflow_starter.core.modules import FlowModule, definition_of
+from pgflow_starter.core.runs import SkipReason
 from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.core.task import LazyJson, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError, PgflowError
@@ -27,14 +29,26 @@ MOST_SNOOZES = 1000
 """Times that one task may snooze."""
 
 
-def run_flow(flow: Any, input: Any = None, *, middleware: Iterable[Middleware] = ()) -> FlowRun:
+@overload
+def run_flow(
+    flow: FlowModule[Message, Output] | str, input: Fitting[Message], *, middleware: Iterable[Middleware] = ()
+) -> FlowRun[Output]: ...
+
+
+@overload
+def run_flow(flow: FlowModule[None, Output] | str, *, middleware: Iterable[Middleware] = ()) -> FlowRun[Output]: ...
+
+
+def run_flow(flow: FlowModule | str, input: Any = None, *, middleware: Iterable[Middleware] = ()) -> FlowRun[Any]:
     """Run a flow or job (the object, or a dotted path) in this thread, without a database; the finished run.
 
     It goes by the rules of pgflow's SQL core, of the newer ones where steps have conditions, one task at a time in the
-    order of their messages, and each handler gets what a worker would give it. Retries, `start_delay` and `Snooze` are
+    order of their messages, and each handler gets what a worker would give it, decoded to the type of its annotation:
+    an input that does not fit fails the run. Retries, `start_delay` and `Snooze` are
     not waited for: see `TaskRun.started_at`. A step's timeout sets `ctx.deadline`, but is not enforced. What handlers
     raise fails the task as it does in a worker and comes back in the result, except for KeyboardInterrupt and pytest's
     own outcomes, which are raised. `middleware` is entered around each handler's call, as the setting of that name.
+    Handlers that are `async` share an event loop, and what they leave on it is cancelled at the end of the run.
 
     Raises DefinitionError for what is no flow, ValueError for an input that is no JSON and for a bad middleware,
     DatabaseError as the client does for an input that is no array where a map goes over it, PgflowError for a task that
@@ -42,7 +56,7 @@ def run_flow(flow: Any, input: Any = None, *, middleware: Iterable[Middleware] =
     """
     settings = settings_from("", {"middleware": middleware})
     definition = definition_of(flow)
-    return _Runner(definition, to_json(input, "input"), settings.middleware).run()
+    return _Runner(definition, json_text(plain(input, "input", round_trip=True)), settings.middleware).run()
 
 
 class _Runner:
@@ -66,10 +80,13 @@ class _Runner:
         """The run when nothing is left to do."""
         self._refuse_what_no_map_can_go_over()
         self._go_on()
-        while self._queue and self._error is None:
-            self._now, _, task = heapq.heappop(self._queue)
-            if task.step.status == "started":  # a step that is skipped takes its messages with it
-                self._attempt(task)
+        try:
+            while self._queue and self._error is None:
+                self._now, _, task = heapq.heappop(self._queue)
+                if task.step.status == "started":  # a step that is skipped takes its messages with it
+                    self._attempt(task)
+        finally:
+            self._attempts.close()
         return self._result()
 
     def _refuse_what_no_map_can_go_over(self) -> None:
@@ -123,7 +140,7 @@ class _Runner:
             if step.definition.when_unmet == mode and not is_met(step.definition, self._given(step))
         ]
 
-    def _skip_with_all_below(self, step: StepProgress, reason: str) -> None:
+    def _skip_with_all_below(self, step: StepProgress, reason: SkipReason) -> None:
         step.skip(reason)
         for other in self._steps.values():
             if step.definition.slug in other.definition.depends_on and other.status == "created":
@@ -151,7 +168,7 @@ class _Runner:
         array: Any = stored(given)
         for slug in step.definition.depends_on:
             array = array.get(slug, [])
-        return [to_json(element) for element in array]
+        return [json_text(element) for element in array]
 
     def _send(self, task: TaskProgress, delay: float) -> None:
         heapq.heappush(self._queue, (self._now + delay, task.msg_id, task))

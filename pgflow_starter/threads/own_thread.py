@@ -55,16 +55,20 @@ class OwnThread:
             if needed:
                 self.start()
 
-    def close(self) -> bool:
-        """Start it no more, and wait up to a second for its end, not on itself; whether it has ended. Idempotent."""
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> bool:
+        """Start it no more, and wait so long for its end, not on itself; whether it has ended. Idempotent."""
         with self._lock:
             self._closed = True
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(CLOSE_TIMEOUT)
+            thread.join(timeout)
             if self._hangs and thread.is_alive():
                 logger.warning("%s: its thread is left to it", self._hangs)
         return thread is None or not thread.is_alive()
+
+    def is_it(self, thread: threading.Thread) -> bool:
+        """Whether it is that one. Never waits."""
+        return thread is self._thread
 
     def _live(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,14 +10,20 @@ from functools import partial
 from typing import Any
 
 from pgflow_starter.core.causes import is_permanent, words_and_calls
+from pgflow_starter.core.context import TaskContext
 from pgflow_starter.core.definition import StepDefinition
 from pgflow_starter.core.encoding import error_text, to_json
 from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.snooze import Snooze
 from pgflow_starter.core.task import Lazy, Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.worker.context import TaskContext, handler_log
+from pgflow_starter.worker.handler_log import handler_log
 from pgflow_starter.worker.middleware import enter
+
+_NOT_AWAITED = (
+    "it is a {}, which nobody awaits: for a handler to run on the event loop, it and each decorator around it must be"
+    " async def"
+)
 
 _DATA_ERRORS = ("22", "54")  # data exceptions and program limits, by SQLSTATE class
 
@@ -41,23 +48,62 @@ def execute(
     one that snoozes the caller knows until when.
     """
     if task.unreadable is not None:
-        text = error_text(f"the input cannot be read: {task.unreadable}")
-        return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=text, error_type="ValueError"), None
-    run_id, flow_slug, step_slug, task_index, msg_id, attempt, given, flow_input, _, _, _ = task
-    logger: Any = Lazy(partial(handler_log, run_id, flow_slug, step_slug, task_index, attempt))
-    ends: Any = cancelled  # each made when the handler looks at it: most do not
-    ctx = TaskContext(run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger)
+        return unreadable(task), None
+    ctx = context_of(task, deadline, cancelled)
     output_json = "null"
     try:
         if middleware:
             with ExitStack() as stack:
                 enter(stack, middleware, ctx)
-                output_json = encoded(step.handler(given, ctx))
+                output_json = encoded(step.handler(input_of(step, task), ctx))
         else:
-            output_json = encoded(step.handler(given, ctx))
+            output_json = encoded(step.handler(input_of(step, task), ctx))
     except BaseException as error:
         return raised(task, error)
     return Outcome(task, OutcomeKind.COMPLETED, output_json=output_json), None
+
+
+async def execute_async(
+    step: StepDefinition,
+    task: Task,
+    deadline: float,
+    cancelled: threading.Event | Lazy,
+    middleware: Sequence[Middleware] = (),
+) -> tuple[Outcome, BaseException | None]:
+    """As `execute`, of a step whose handler `is_async`; a cancellation, too, becomes a failed outcome."""
+    if task.unreadable is not None:
+        return unreadable(task), None
+    ctx = context_of(task, deadline, cancelled)
+    output_json = "null"
+    try:
+        if middleware:
+            with ExitStack() as stack:
+                enter(stack, middleware, ctx)
+                output_json = encoded(await step.handler(input_of(step, task), ctx))
+        else:
+            output_json = encoded(await step.handler(input_of(step, task), ctx))
+    except BaseException as error:
+        return raised(task, error)
+    return Outcome(task, OutcomeKind.COMPLETED, output_json=output_json), None
+
+
+def input_of(step: StepDefinition, task: Task) -> Any:
+    """What the step's handler is given: decoded, where it has a type for that. Raises PayloadError."""
+    return task.input if step.payload is None else step.payload.decode(task.input)
+
+
+def unreadable(task: Task) -> Outcome:
+    """What becomes of a task whose input cannot be had in Python."""
+    text = error_text(f"the input cannot be read: {task.unreadable}")
+    return Outcome(task, OutcomeKind.FAILED_FOR_GOOD, error=text, error_type="ValueError")
+
+
+def context_of(task: Task, deadline: float, cancelled: threading.Event | Lazy) -> TaskContext:
+    """What the task's handler learns beside its input."""
+    run_id, flow_slug, step_slug, task_index, msg_id, attempt, _, flow_input, _, _, _ = task
+    logger: Any = Lazy(partial(handler_log, run_id, flow_slug, step_slug, task_index, attempt))
+    ends: Any = cancelled  # each made when the handler looks at it: most do not
+    return TaskContext(run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger)
 
 
 def encoded(output: Any) -> str:
@@ -65,7 +111,17 @@ def encoded(output: Any) -> str:
     try:
         return to_json(output)
     except BaseException as error:  # of an output's own methods
-        raise UnstorableOutputError(f"the handler's output cannot be stored: {_text_of(error)}") from error
+        why = TypeError(_NOT_AWAITED.format(type(output).__name__)) if _awaitable(output) else error
+        raise UnstorableOutputError(f"the handler's output cannot be stored: {_text_of(why)}") from why
+
+
+def _awaitable(output: Any) -> bool:
+    """Whether somebody should have awaited it; a coroutine is closed, for nobody ever will."""
+    if not hasattr(type(output), "__await__"):
+        return False
+    if inspect.iscoroutine(output):
+        output.close()
+    return True
 
 
 def raised(task: Task, error: BaseException) -> tuple[Outcome, BaseException]:

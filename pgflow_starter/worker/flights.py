@@ -19,7 +19,8 @@ class Flight:
     """One task, which may take `timeout` seconds from its beginning. The first to land it says what became of it.
 
     `launched`, `begun` and `deadline` are on the monotonic clock, the last two infinite before it has begun. It is
-    `called_off` when its run has ended without it.
+    `called_off` when its run has ended without it. One that is `on_loop` is not a thread's but the event loop's, and
+    `interrupt` cancels its coroutine.
     """
 
     __slots__ = (
@@ -28,17 +29,28 @@ class Flight:
         "called_off",
         "cancel_event",
         "deadline",
+        "interrupt",
         "launched",
+        "on_loop",
         "received",
         "task",
         "timeout",
     )
 
-    def __init__(self, task: Task, timeout: float, launched: float = 0.0, received: object | None = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        timeout: float,
+        launched: float = 0.0,
+        received: object | None = None,
+        on_loop: bool = False,
+    ) -> None:
         self.task = task
         self.received = received
         self.timeout = timeout
         self.launched = launched
+        self.on_loop = on_loop
+        self.interrupt: Callable[[Flight], object] | None = None
         self.begun = self.deadline = inf
         self.called_off = False
         self.cancel_event = Lazy(threading.Event)
@@ -50,13 +62,27 @@ class Flight:
         event: threading.Event = self.cancel_event.data()
         return event
 
+    def cancel(self) -> None:
+        """Say that it is `cancelled`, to its coroutine as well where it has one. Does not wait."""
+        self.cancelled.set()
+        if self.interrupt is not None:
+            self.interrupt(self)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether somebody has said what becomes of it, or that it is of no use: who begins it has to look."""
+        return self.called_off or self._landed.locked()
+
     def land(self) -> bool:
         """True for the first caller. Thread-safe."""
         return self._landed.acquire(blocking=False)
 
 
 class Flights:
-    """Tasks that wait for a thread or run on one, and those that were given up while theirs goes on. Thread-safe."""
+    """Tasks that wait for a thread or the event loop, or run there, and those that were given up while they go on.
+
+    Thread-safe.
+    """
 
     def __init__(self) -> None:
         # Entered by the lock itself, in one call of C: a signal's exception may come right after the Python code of
@@ -64,7 +90,7 @@ class Flights:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._flying: dict[int, Flight] = {}
-        self._waiting: deque[Flight] = deque()
+        self._waiting: list[deque[Flight]] = [deque(), deque()]  # for a thread, and for the loop
         self.running = 0
         """How many have begun and are under way."""
         self._closed = False
@@ -73,7 +99,7 @@ class Flights:
 
     @property
     def abandoned(self) -> int:
-        """Those that were given up and whose thread has not ended."""
+        """Those that were given up and whose handler has not ended."""
         return len(self._hanging)
 
     @property
@@ -88,7 +114,11 @@ class Flights:
     @property
     def waiting(self) -> int:
         """How many have not begun."""
-        return len(self._waiting)
+        return sum(map(len, self._waiting))
+
+    def wait(self, *, on_loop: bool) -> bool:
+        """Whether some wait for a thread, or for the loop."""
+        return bool(self._waiting[on_loop])
 
     def add(self, *flights: Flight) -> bool:
         """They are under way, and wait to begin; False where none is to begin any more. Not those of ended runs."""
@@ -97,15 +127,20 @@ class Flights:
                 flights = tuple(flight for flight in flights if flight.task.run_id not in self._ended_runs)
             if not self._closed:
                 self._flying.update((id(flight), flight) for flight in flights)
-                self._waiting.extend(flights)
+                for flight in flights:
+                    self._waiting[flight.on_loop].append(flight)
             return not self._closed
 
-    def begin(self, now: float, most: int) -> Flight | None:
-        """The first of those that wait, which begins now; None where none does, or so many run."""
+    def begin(self, now: float, most: int, on_loop: bool = False) -> Flight | None:
+        """The first of those that wait for a thread, or for the loop, which begins now.
+
+        None where none does, or so many run.
+        """
         with self._lock:
-            if not self._waiting or self.running >= most:
+            line = self._waiting[on_loop]
+            if not line or self.running >= most:
                 return None
-            flight = self._waiting.popleft()
+            flight = line.popleft()
             flight.begun, flight.deadline = now, now + flight.timeout
             self.running += 1
             return flight
@@ -120,14 +155,14 @@ class Flights:
                 self._ended_runs.update(run_ids)
             called_off = [flight for flight in self._flying.values() if flight.task.run_id in run_ids]
             waiting = {id(flight) for flight in called_off if flight.begun == inf}
-            self._waiting = deque(flight for flight in self._waiting if id(flight) not in waiting)
+            self._waiting = [deque(flight for flight in line if id(flight) not in waiting) for line in self._waiting]
             for flight in called_off:
                 flight.called_off = True
                 if id(flight) in waiting:
                     flight.land()
                     self._remove(flight, ended=True)
                 else:
-                    flight.cancelled.set()
+                    flight.cancel()
         return bool(waiting)
 
     def claim_begins(self) -> None:
@@ -143,17 +178,18 @@ class Flights:
         """When the next that runs is overdue, or the first that waits has done so for as long as that, or once more."""
         with self._lock:
             times = [flight.deadline for flight in self._flying.values() if flight.deadline > now]
-            if self._waiting:
-                waited = self._waiting[0].launched + patience
+            for line in filter(None, self._waiting):
+                waited = line[0].launched + patience
                 times.append(waited if waited > now else now + patience)
             return min(times, default=inf)
 
-    def take_back(self, launched_by: float, say: Callable[[Task], object]) -> list[Task]:
-        """Land those that wait and were launched by then, as `land` does; their tasks."""
+    def take_back(self, launched_by: float, say: Callable[[Task], object], on_loop: bool = False) -> list[Task]:
+        """Land those that wait for a thread, or the loop, and were launched by then, as `land` does; their tasks."""
         taken: list[Task] = []
         with self._lock:
-            while self._waiting and self._waiting[0].launched <= launched_by:
-                flight = self._waiting.popleft()
+            line = self._waiting[on_loop]
+            while line and line[0].launched <= launched_by:
+                flight = line.popleft()
                 flight.land()
                 say(flight.task)
                 self._remove(flight, ended=True)
@@ -164,7 +200,7 @@ class Flights:
         """Land it, and `say` what became of it, in one step; False where somebody did before.
 
         So nobody ever meets a task that has landed and of which nothing was said. One that has not `ended` counts as
-        given up: its thread may go on.
+        given up: its handler may go on.
         """
         with self._lock:
             if not flight.land():
@@ -177,7 +213,8 @@ class Flights:
         """Land all that are still under way, for somebody else to say what becomes of them; none begins any more."""
         with self._lock:
             self._closed = True
-            self._waiting.clear()
+            for line in self._waiting:
+                line.clear()
             left = [flight for flight in self._flying.values() if flight.land()]
             for flight in list(self._flying.values()):
                 self._remove(flight, ended=False)
@@ -193,12 +230,12 @@ class Flights:
         if flight.begun < inf:
             self.running -= 1
             if not ended:
-                flight.cancelled.set()
+                flight.cancel()
                 self._hanging[id(flight)] = flight.task
         self._changed.notify_all()
 
     def ended_late(self, flight: Flight) -> None:
-        """The thread of one that was given up has ended."""
+        """The handler of one that was given up has ended."""
         with self._lock:
             self._hanging.pop(id(flight), None)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
+from pgflow_starter.core.context import TaskContext
 from pgflow_starter.core.middleware import Middleware, named
-from pgflow_starter.worker.context import TaskContext
 
 
 def enter(stack: ExitStack, middleware: Sequence[Middleware], ctx: TaskContext) -> None:

@@ -14,6 +14,7 @@ from pgflow_starter.ports import MessageObserver, TaskStore
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
+from pgflow_starter.threads.event_loop import EventLoop
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.poll_intervals import PollPolicy
@@ -32,6 +33,7 @@ class WorkerWorld(NamedTuple):
     clock: Clock
     timers: Timers
     threads: ThreadCache
+    event_loop: EventLoop
     dispatcher: Dispatcher
     lane: Lane
     lookout: Lookout

@@ -23,7 +23,7 @@ from tests.support.threads import left_over
 
 LOOK_EVERY = 0.05
 THREADS_END_WITHIN = 5.0
-STRATEGIES = ("notify", "polling")
+STRATEGIES = (pgflow.SignalStrategy.NOTIFY, pgflow.SignalStrategy.POLLING)
 
 
 def say(*words: object) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.testing import make_context
 
 
 def handler(_input: Any, _ctx: Any) -> None:
@@ -74,7 +77,7 @@ def test_a_job_is_a_flow_with_one_step_of_its_slug() -> None:
     assert (made.slug, made.max_attempts, made.base_delay, made.timeout) == ("send_email", 5, 10, 120)
     assert (made.max_concurrency, made.kind) == (3, pgflow.ModuleType.JOB)
     assert [s.slug for s in made.steps] == ["send_email"]
-    assert send_email("hello", None) == "HELLO"
+    assert send_email("hello", make_context()) == "HELLO"
     assert send_email.slug == "send_email"
     assert repr(send_email) == "Job('send_email')"
 
@@ -192,12 +195,21 @@ def test_dependencies_that_are_no_list_of_slugs_are_type_errors(depends_on: Any)
         flow.step(depends_on=depends_on)(handler)
 
 
-def test_a_coroutine_function_is_refused_as_a_handler() -> None:
-    async def send(_message: Any, _ctx: Any) -> None:
-        return None
+def test_an_async_generator_function_is_refused_as_a_handler() -> None:
+    async def send(_message: Any, _ctx: Any) -> AsyncIterator[int]:
+        yield 1
 
-    with pytest.raises(ValueError, match="coroutine function"):
-        pgflow.job("send")(send)
+    with pytest.raises(ValueError, match="'send': handler is an async generator function"):
+        pgflow.job("send")(functools.partial(send))
+
+
+def test_calling_a_job_of_an_async_handler_makes_its_coroutine() -> None:
+    @pgflow.job("send")
+    async def send(message: Any, ctx: Any) -> Any:
+        return message, ctx
+
+    ctx = make_context()
+    assert asyncio.run(send(1, ctx)) == (1, ctx)
 
 
 DOUBTFUL = ["_first", "last_", "mid__dle", "_"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ def handler(_input: Any, _ctx: Any) -> None:
     return None
 
 
-async def coroutine(_input: Any, _ctx: Any) -> None:
-    return None
+async def generator(_input: Any, _ctx: Any) -> AsyncIterator[int]:
+    yield 1
 
 
 def step(slug: str, *depends_on: str, **options: Any) -> StepDefinition:
@@ -125,7 +126,10 @@ def test_a_step_option_is_an_int_within_its_bounds_or_none(name: str, least: int
             "'c': a map step takes one",
         ),
         ([step("a", kind="loop")], "kind must be 'single' or 'map', got 'loop'"),
-        ([StepDefinition("a", coroutine)], "'a': handler is a coroutine function"),
+        (
+            [StepDefinition("a", generator)],
+            "'a': handler is an async generator function, and what it yields is no output",
+        ),
         ([StepDefinition("a", "no function")], "'a': handler must be a function"),  # type: ignore[arg-type]
     ],
 )

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+import pydantic
+import pydantic.dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +41,25 @@ class Line:
 Point = namedtuple("Point", "x y")
 
 
+class Model(pydantic.BaseModel):
+    at: dt.timedelta = dt.timedelta(seconds=5)
+    share: float = pydantic.Field(default=0.5, alias="theShare")
+    line: Line | None = None
+    color: Color | None = None
+
+    @pydantic.computed_field
+    def doubled(self) -> float:
+        return 2 * self.share
+
+
+@pydantic.dataclasses.dataclass
+class Parcel:
+    until: dt.timedelta
+
+
+MODEL = '{"at":"PT5S","theShare":0.5,"line":null,"color":null,"doubled":1.0}'
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -62,6 +83,10 @@ Point = namedtuple("Point", "x y")
         (uuid.UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
         (Decimal("1.10"), '"1.10"'),
         (Line("tea", [Decimal(2)]), '{"item":"tea","prices":["2"]}'),
+        (Model(line=Line("tea")), MODEL.replace("null", '{"item":"tea","prices":[]}', 1)),
+        ({"a": [Model()]}, '{"a":[' + MODEL + "]}"),
+        (Parcel(dt.timedelta(days=1)), '{"until":"P1D"}'),
+        (pydantic.RootModel[list[int]]([1]), "[1]"),
     ],
     ids=repr,
 )
@@ -87,6 +112,8 @@ def test_what_json_can_express_is_stored(value: Any, expected: str) -> None:
         (dt.timedelta(1), "output is a timedelta"),
         (10**5000, "output is an int of more than"),
         ([3j], r"output\[0\] is a complex"),
+        ([Model(theShare=float("nan"))], r"output\[0\]\['theShare'\] is nan"),
+        ([Model.model_construct(line=object())], r"output\[0\] cannot be written as JSON: .*object"),
     ],
     ids=lambda v: repr(v)[:30] if not isinstance(v, int) else "huge",
 )

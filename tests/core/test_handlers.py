@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 from typing import Any
-from unittest.mock import Mock, create_autospec
+from unittest.mock import AsyncMock, Mock, create_autospec
 
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.core.handlers import is_async
 
 
 def handler(_input: Any, _ctx: Any) -> None:
@@ -106,3 +107,42 @@ def test_a_handler_without_a_context_is_refused_where_it_is_declared(unfit: Any,
     with pytest.raises(ValueError, match=told):
         pgflow.FlowDefinition("shop", (pgflow.StepDefinition("mail", unfit),))
     assert [s.slug for s in flow.__pgflow_definition__().steps] == ["first"]
+
+
+async def coroutine(_input: Any, _ctx: Any) -> None:
+    return None
+
+
+class Awaiting:
+    """Asynchronous handlers of every form."""
+
+    async def method(self, message: Any, ctx: Any) -> None: ...
+
+    async def __call__(self, message: Any, ctx: Any) -> None: ...
+
+
+@functools.wraps(coroutine)
+def wrapper(*given: Any) -> Any:
+    return coroutine(*given)
+
+
+ASYNC = [
+    coroutine,
+    Awaiting(),
+    Awaiting().method,
+    functools.partial(coroutine),
+    functools.partial(functools.partial(Awaiting())),
+    AsyncMock(),
+]
+PLAIN = [handler, max, Handling(), functools.partial(handler), Mock(), create_autospec(handler), Awaiting, wrapper]
+
+
+@pytest.mark.parametrize("handler", ASYNC, ids=range(len(ASYNC)))
+def test_whatever_makes_a_coroutine_by_its_declaration_is_asynchronous(handler: Any) -> None:
+    pgflow.job("mail")(handler)
+    assert is_async(handler)
+
+
+@pytest.mark.parametrize("handler", PLAIN, ids=range(len(PLAIN)))
+def test_all_else_is_plain_and_so_is_a_plain_function_around_a_coroutine_function(handler: Any) -> None:
+    assert not is_async(handler)

@@ -35,4 +35,4 @@ def test_what_is_no_key_is_refused(key: Any, error: type[Exception]) -> None:
 
 def test_what_is_no_flow_is_refused() -> None:
     with pytest.raises(pgflow.DefinitionError):
-        pgflow.run_id_of(object(), "order-7")
+        pgflow.run_id_of(object(), "order-7")  # type: ignore[arg-type]

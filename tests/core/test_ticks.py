@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -82,7 +83,7 @@ def test_wherever_one_begins_to_look_the_ticks_are_the_same(cron: str, zone: str
 EVERY_MINUTE = ticks_of("* * * * *", "UTC")
 
 
-def every_minute(catch_up: str, within: float = 600) -> Schedule:
+def every_minute(catch_up: Any, within: float = 600) -> Schedule:
     return Schedule("* * * * *", "shop", catch_up=catch_up, catch_up_within=within)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import pgflow_starter as pgflow
@@ -20,7 +21,7 @@ class Seen(NamedTuple):
     status: str
     output: Any
     error: str | None
-    steps: list[tuple[str, str, str | None, Any]]
+    steps: Sequence[tuple[str, str, str | None, Any]]
 
 
 class Drawn:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +23,7 @@ from tests.support.waiting import eventually
 
 WAIT = 20.0
 SEND = "select count(*) from pgmq.send_batch('echo', array_fill('{\"foreign\": true}'::jsonb, array[%s]))"
+BLOCKED = "select exists (select from pg_stat_activity where pg_blocking_pids(pid) <> '{}')"
 
 
 def _left_alone(admin: Admin) -> bool:
@@ -102,6 +105,30 @@ def test_the_first_claim_after_an_upgrade_is_made_as_the_new_core_takes_it(datab
         upgrade(database, newer)
         client.enqueue(echo_job(), 7)
         assert [task.step_slug for task in store.claim(definition, worker, 1, scope).tasks] == ["echo"]
+
+
+def test_a_task_that_is_given_back_while_a_claim_is_made_has_the_attempt_that_the_database_says(
+    database: str, admin: Admin
+) -> None:
+    worker, scope = uuid4(), NoScope()
+    with pgflow.PgflowClient(database) as client, opened(database) as opening, ThreadPoolExecutor(1) as thread:
+        flows, store = PostgresFlowStore(opening, SystemClock()), PostgresTaskStore(opening, fast_lane=False)
+        definition = flows.compile(definition_of(echo_job()), scope).definition
+        flows.register_workers([(worker, "echo")], scope)
+        run = client.enqueue(echo_job(), 7)
+        claim = partial(store.claim, definition, worker, 1, scope)
+        assert [task.attempt for task in claim().tasks] == [1]
+        with psycopg.connect(database) as giving_back:
+            giving_back.execute("update pgflow.step_tasks set status = 'queued', started_at = null, attempts_count = 0")
+            giving_back.execute("lock table pgflow.deps")  # which is read when tasks are started
+            admin.execute("update pgmq.q_echo set vt = clock_timestamp()")
+            claiming = thread.submit(claim)
+            eventually(lambda: claiming.done() or admin.execute(BLOCKED).fetchone() == (True,))
+        tasks = claiming.result(WAIT).tasks
+        while not tasks:  # it waited for the lock for as long as it may
+            admin.execute("update pgmq.q_echo set vt = clock_timestamp()")
+            tasks = claim().tasks
+    assert [task.attempt for task in tasks] == attempts(admin, run.id) == [1]
 
 
 def test_tasks_of_a_step_that_the_code_has_not_are_left_alone_by_all_claims_but_the_first(

@@ -1,13 +1,16 @@
-"""Flows deleted beside others that have the same queue, and with rows of other people's tables, on every core."""
+"""Flows deleted by a client, beside others of the same queue, with rows of other people's tables, on every core."""
 
 from __future__ import annotations
 
 import pytest
 from psycopg.conninfo import make_conninfo
 
+import pgflow_starter as pgflow
 from pgflow_starter.postgres.setup.deleting import delete_flow, holdings
 from tests.cores.stand_in import Admin
+from tests.cores.test_changing import fan, rows
 from tests.support.commands import call
+from tests.support.starters import echo_job, running
 
 # Two flows of one queue: each has a run that is done and one that is not.
 NAMESAKES = """
@@ -41,6 +44,26 @@ insert into shop.parted select run_id from pgflow.runs;
 insert into pgflow.mine values ('sale'), ('other');
 """
 TABLES = ("shop.orders", "shop.notes", "shop.kept", "shop.parted", "pgflow.mine")
+
+
+def test_a_client_deletes_a_flow_with_all_it_has_and_no_other(database: str, admin: Admin) -> None:
+    flow, echo = fan(max_attempts=1), echo_job()
+    with running(database, flows=[flow], jobs=[echo]) as starter:
+        starter.await_ready(20)
+        runs = [starter.client.start_flow(flow, given) for given in (2, "no number")]
+        assert [run.wait(20).status for run in runs] == ["completed", "failed"]
+        assert starter.client.enqueue(echo, 1).wait(20).status == "completed"
+    with pgflow.PgflowClient(database) as client:
+        unfinished, before = client.start_flow("fan", 3), rows(admin, "echo")
+        assert client.delete_flow(flow) == 3
+        assert (rows(admin, "fan"), rows(admin, "echo")) == ({}, before)
+        with pytest.raises(pgflow.RunNotFoundError):
+            unfinished.refresh()
+        assert client.delete_flow("echo") == 1
+        for gone in (flow, "echo", "Echo", "écho"):
+            with pytest.raises(pgflow.UnknownFlowError, match="is not in "):
+                client.delete_flow(gone)
+        assert client.start_flow(flow, 3).status == "started"
 
 
 def counts(admin: Admin) -> dict[str, int]:

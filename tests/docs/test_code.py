@@ -1,4 +1,4 @@
-"""Every block of Python in tutorial and how-to guides runs as it stands on a real database, and says what it should."""
+"""Every block of Python in tutorial, guides and "Coming from" runs on a real database, and says what it should."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEPARATING = f"print({SEPARATOR!r}, end='', flush=True)\n"
 WITH_CODE = [
     page
     for page in PAGES
-    if page.parent.name in ("tutorial", "how-to") and any(b.language == "python" for b in blocks(page))
+    if page.parent.name in ("tutorial", "how-to", "coming-from") and any(b.language == "python" for b in blocks(page))
 ]
 WITH_TESTS = [page for page in WITH_CODE if any((b.file or "").startswith("test_") for b in blocks(page))]
 

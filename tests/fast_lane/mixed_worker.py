@@ -114,7 +114,7 @@ FLOWS = (order, squares, broken)
 JOBS = (mail, doomed)
 
 
-def main(conninfo: str, fast_lane: str) -> None:
+def main(conninfo: str, fast_lane: Any) -> None:
     """Work; says the ids of its workers first."""
     logging.getLogger("pgflow_starter").setLevel(logging.CRITICAL)
     logging.getLogger("pgflow_starter.fast_lane").setLevel(logging.WARNING)

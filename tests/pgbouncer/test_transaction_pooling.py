@@ -222,4 +222,5 @@ def test_old_runs_are_deleted_by_one_process_at_a_time_with_no_lock_of_a_session
         other.rollback()
         assert client.prune(timedelta(days=30)) == 501
         assert left(admin, "pgmq.a_echo")["pgmq.a_echo"] == 0
+        assert client.delete_flow("echo") == 1
         assert admin.execute(ADVISORY_LOCKS).rowcount == 0

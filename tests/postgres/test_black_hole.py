@@ -28,7 +28,7 @@ def black_hole() -> Iterator[str]:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_stopping_leaves_no_thread_behind(black_hole: str, strategy: str) -> None:
     before = ours()
-    starter = pgflow.start(black_hole, jobs=[echo_job()], signal_strategy=strategy)
+    starter = pgflow.start(black_hole, jobs=[echo_job()], signal_strategy=pgflow.SignalStrategy(strategy))
     eventually(lambda: any(thread.name == "pgflow-database" for thread in ours() - before))
     threading.Event().wait(0.3)  # for whoever else connects
     began = time.monotonic()

@@ -68,21 +68,13 @@ def of(module: str, name: str) -> Any:
     return type("Mine", (theirs,), {"__module__": "shop.database"})()
 
 
-OF_A_SESSION = r"connection\(\)\.connection\.driver_connection of it, with an engine of postgresql\+psycopg://"
-
-
 @pytest.mark.parametrize(
     ("module", "name", "instead"),
     [
-        ("django.utils.connection", "ConnectionProxy", r"its attribute connection, within transaction\.atomic\(\)"),
-        ("django.db.backends.base.base", "BaseDatabaseWrapper", r"its attribute connection, within transaction"),
-        ("sqlalchemy.orm.session", "Session", OF_A_SESSION),
-        ("sqlalchemy.orm.scoping", "scoped_session", OF_A_SESSION),
-        ("sqlalchemy.engine.base", "Connection", r"connection\.driver_connection of it"),
-        ("sqlalchemy.engine.base", "Engine", r"connection\.driver_connection of what `with engine\.begin\(\) as"),
-        ("sqlalchemy.pool.base", "PoolProxiedConnection", "its attribute driver_connection"),
+        ("sqlalchemy.engine.base", "Engine", r"what `with engine\.begin\(\) as \.\.\.` gives"),
         ("sqlalchemy.ext.asyncio.session", "AsyncSession", r"a psycopg\.Connection that is not asyncio's"),
         ("psycopg", "AsyncConnection", r"a psycopg\.Connection that is not asyncio's"),
+        ("psycopg", "Cursor", "its attribute connection"),
         ("psycopg_pool.pool", "ConnectionPool", r"what `with pool\.connection\(\) as \.\.\.` gives"),
         ("psycopg2.extensions", "connection", r"one that psycopg\.connect made"),
     ],

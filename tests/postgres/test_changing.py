@@ -33,6 +33,11 @@ def grant(admin: Admin, reason: str) -> list[str]:
     return [statement.decode().partition(" TO ")[0] for statement in statements]
 
 
+def by_client(conninfo: str, slug: str) -> int:
+    with pgflow.PgflowClient(conninfo) as client:
+        return client.delete_flow(slug)
+
+
 def test_who_may_not_sync_is_told_all_grants_and_they_are_enough(database: str, worker: str, admin: Admin) -> None:
     compiled(admin, echo_job())
     reason = told(partial(sync, worker, definition_of(echo_job(timeout=7))))
@@ -51,8 +56,9 @@ def test_who_may_not_sync_is_told_all_grants_and_they_are_enough(database: str, 
 def test_who_may_not_delete_is_told_before_anything_is_counted(database: str, worker: str, admin: Admin) -> None:
     compiled(admin, echo_job())
     reason = told(partial(holdings, worker, "echo"))
+    assert told(partial(by_client, worker, "echo")) == reason
     assert "GRANT DELETE, SELECT, UPDATE ON TABLE pgflow.runs" in grant(admin, reason)
-    for call in (holdings, delete_flow):
+    for call in (holdings, delete_flow, by_client):
         reason = told(partial(call, worker, "echo"))
         assert "table pgmq.a_echo belongs to role 'postgres', and only its owner can drop it" in reason
     assert grant(admin, reason) == ["GRANT postgres"]
@@ -71,7 +77,8 @@ def test_a_table_with_row_level_security_hides_no_run_from_who_deletes(
     compiled(admin, echo_job())
     grant(admin, told(partial(holdings, worker, "echo")))
     admin.execute("alter table pgflow.runs enable row level security")
-    assert "row level security of pgflow.runs has no policy" in told(partial(delete_flow, worker, "echo"))
+    for call in (delete_flow, by_client):
+        assert "row level security of pgflow.runs has no policy" in told(partial(call, worker, "echo"))
 
 
 def test_a_queue_that_another_flow_has_too_is_not_taken_from_it(database: str, admin: Admin) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from pgflow_starter import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.postgres.client import waits as waits_module
 from pgflow_starter.postgres.client.run import Run
 from pgflow_starter.postgres.client.waits import Waits
@@ -21,7 +22,7 @@ from tests.support.waiting import eventually
 WAIT = 10.0
 
 
-def run(number: int, status: str = "started") -> Run:
+def run(number: int, status: RunStatus = "started") -> Run:
     began = datetime(2026, 1, 1, tzinfo=UTC)
     client: Any = None
     return Run(UUID(int=number), "shop", status, None, None, None, began, None, client)

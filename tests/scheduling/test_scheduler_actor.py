@@ -83,7 +83,7 @@ def test_a_tick_whose_run_another_process_has_started_is_there_already_and_not_l
 @pytest.mark.parametrize(
     ("catch_up", "seconds"), [("none", [1, 2, 37]), ("last", [1, 2, 37]), ("all", [1, 2, *range(3, 38)])]
 )
-def test_after_an_outage_as_much_is_caught_up_as_was_wanted(rig: Make, catch_up: str, seconds: list[int]) -> None:
+def test_after_an_outage_as_much_is_caught_up_as_was_wanted(rig: Make, catch_up: Any, seconds: list[int]) -> None:
     schedule = Schedule(EVERY_SECOND, "shop", catch_up=catch_up)
     r = rig(schedule)
     r.advance(2)
@@ -133,7 +133,7 @@ def test_what_fails_for_a_while_is_tried_again_with_the_backoff(rig: Make) -> No
 
 
 @pytest.mark.parametrize(("catch_up", "found"), [("none", [120]), ("last", [120]), ("all", [60, 120])])
-def test_what_still_fails_when_the_next_is_due_is_judged_as_missed(rig: Make, catch_up: str, found: list[int]) -> None:
+def test_what_still_fails_when_the_next_is_due_is_judged_as_missed(rig: Make, catch_up: Any, found: list[int]) -> None:
     schedule = Schedule(EVERY_MINUTE, "shop", catch_up=catch_up)
     r = rig(schedule)
     r.database.always = LOCKED

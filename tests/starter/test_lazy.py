@@ -28,7 +28,7 @@ def test_a_lazy_starter_starts_at_its_first_call_and_neither_before_nor_by_repr_
 
 def test_a_lazy_starters_settings_are_checked_by_start() -> None:
     with pytest.raises(ValueError, match=r"lazy must be True or False, got 'yes'; pool_size must be"):
-        pgflow.start(NOWHERE, lazy="yes", pool_size=0)
+        pgflow.start(NOWHERE, lazy="yes", pool_size=0)  # type: ignore[arg-type]
 
 
 def test_a_lazy_starter_that_is_stopped_before_its_first_call_never_starts() -> None:

@@ -11,12 +11,12 @@ import pgflow_starter as pgflow
 
 def test_every_bad_setting_is_named_with_its_bound() -> None:
     with pytest.raises(ValueError, match="pool_size") as caught:
-        pgflow.start(
+        pgflow.start(  # type: ignore[call-arg]
             "postgresql://u:topsecret@h/d",
             pool_size=0,
             min_poll_interval=10,
             max_poll_interval=2,
-            signal_strategy="carrier pigeon",
+            signal_strategy="carrier pigeon",  # type: ignore[arg-type]
             stale_threshold=29.9,
             polling=True,
         )

@@ -45,7 +45,7 @@ def test_after_stop_every_call_says_so_and_stop_itself_does_not(database: str) -
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_thread_of_ours_is_left_when_stop_returns(database: str, strategy: str) -> None:
-    starter = pgflow.start(database, jobs=[echo_job()], signal_strategy=strategy, **QUICK)
+    starter = pgflow.start(database, jobs=[echo_job()], signal_strategy=pgflow.SignalStrategy(strategy), **QUICK)
     starter.await_ready(10)
     starter.stop()
     assert ours() == set()

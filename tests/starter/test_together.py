@@ -136,7 +136,7 @@ def test_a_stop_at_any_moment_of_the_start_leaves_nothing_and_fails_no_attempt(
     warm(database, *known[:50])
     chance = random.Random(strategy)
     for _ in range(6):
-        starter = pgflow.start(database, jobs=known, signal_strategy=strategy)
+        starter = pgflow.start(database, jobs=known, signal_strategy=pgflow.SignalStrategy(strategy))
         begun = chance.randrange(100)
         eventually(lambda n=begun, s=starter: sum(m.attempts for m in s.status().modules) >= n)  # type: ignore[misc]
         done = chance.randrange(40)

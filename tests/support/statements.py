@@ -37,7 +37,7 @@ def recorded() -> Iterator[set[Statement]]:
         finally:
             where, known = _caller(), self._query  # psycopg's documentation has us look there
             if where and known is not None:
-                text = re.sub(r'"q_\w+"', '"q_echo_0"', known.query.decode())
+                text = re.sub(r'"([qa])_\w+"', r'"\1_echo_0"', known.query.decode())
                 found.add(Statement(text, tuple(known.types or ()), where))
 
     psycopg.Cursor.execute = execute  # type: ignore[method-assign]

@@ -11,6 +11,7 @@ import psycopg
 
 import pgflow_starter as pgflow
 from pgflow_starter.core.definition import FlowDefinition, Handler
+from pgflow_starter.core.handlers import is_async
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.testing import FlowRun, run_flow
 from tests.support.starters import running
@@ -49,12 +50,19 @@ class Watched:
         return self._definition
 
     def _watched(self, handler: Handler) -> Callable[[Any, pgflow.TaskContext], Any]:
-        def watched(given: Any, ctx: pgflow.TaskContext) -> Any:
+        def watch(given: Any, ctx: pgflow.TaskContext) -> None:
             texts = json.dumps(given), json.dumps(ctx.flow_input)
             self.calls.append((ctx.step_slug, ctx.task_index, ctx.attempt, *texts))
+
+        def watched(given: Any, ctx: pgflow.TaskContext) -> Any:
+            watch(given, ctx)
             return handler(given, ctx)
 
-        return watched
+        async def awaited(given: Any, ctx: pgflow.TaskContext) -> Any:
+            watch(given, ctx)
+            return await handler(given, ctx)
+
+        return awaited if is_async(handler) else watched
 
 
 def without_database(case: Case) -> Seen:

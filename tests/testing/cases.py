@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime as dt
 import random
@@ -108,6 +109,25 @@ def spoiling(flow: pgflow.Flow) -> None:
     flow.step("last", depends_on=["each"])(lambda deps, ctx: spoil(deps["each"], ctx))
 
 
+def awaited(flow: pgflow.Flow) -> None:
+    """Asynchronous handlers beside a plain one; each element fails in its own way."""
+
+    @flow.step()
+    async def first(given: Any, ctx: pgflow.TaskContext) -> Any:
+        return await asyncio.gather(asyncio.sleep(0, given), asyncio.to_thread(lambda: ctx.flow_input))
+
+    flow.step("plain", depends_on=["first"])(lambda deps, ctx: deps["first"])
+
+    @flow.map()
+    async def each(kind: str, ctx: pgflow.TaskContext) -> Any:
+        await asyncio.sleep(0)
+        if ctx.attempt == 1:
+            if kind == "snooze":
+                raise pgflow.Snooze(0)
+            raise {"exit": SystemExit, "cancel": asyncio.CancelledError}.get(kind, ValueError)(kind)
+        return object() if kind == "object" else ctx.attempt
+
+
 def any_graph(seed: int, flow: pgflow.Flow) -> None:
     """A graph of ten steps in which now and then a handler fails or returns no array."""
     draw = random.Random(seed)
@@ -163,6 +183,8 @@ CASES = [
     Case("exit", partial(ending, SystemExit)),
     Case("error_without_text", partial(ending, AssertionError)),
     Case("permanent", partial(ending, partial(pgflow.PermanentError, "never"))),
+    Case("awaited", awaited, ["exit", "cancel", "else"]),
+    Case("awaited_in_vain", awaited, ["object"]),
     Case("spoiling", spoiling, ["x", "y"]),
     *(Case(f"random_{seed}", partial(any_graph, seed), [1, 2]) for seed in range(12)),
 ]

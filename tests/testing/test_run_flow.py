@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import dataclasses
 import threading
 import time
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pytest
 
@@ -140,6 +142,59 @@ def test_an_input_that_is_no_json_is_refused_as_by_the_client() -> None:
         run_flow(echo_job(), {1})
 
 
+@dataclasses.dataclass
+class Order:
+    pieces: int
+
+
+class Deps(TypedDict):
+    priced: NotRequired[list[Order]]
+    always: Order
+
+
+def test_handlers_get_what_they_are_annotated_with_as_from_a_worker() -> None:
+    flow = pgflow.Flow("shop")
+    seen: list[Any] = []
+
+    @flow.step()
+    def always(order: Order, ctx: pgflow.TaskContext) -> Order:
+        seen.append((order, ctx.flow_input))
+        return dataclasses.replace(order, pieces=order.pieces + 1)
+
+    flow.step("priced", if_={"priced": True}, when_unmet="skip")(lambda order, ctx: [order])
+
+    @flow.step(depends_on=["always", "priced"])
+    def close(deps: Deps, ctx: pgflow.TaskContext) -> list[Order]:
+        seen.append(deps)
+        return [deps["always"]]
+
+    @flow.map(array="close")
+    def each(order: Order, ctx: pgflow.TaskContext) -> int:
+        return order.pieces
+
+    assert run_flow(flow, Order(1)).raise_for_status().result == [2]
+    assert seen == [(Order(1), {"pieces": 1}), {"always": Order(2)}]
+    assert run_flow(flow, {"pieces": 1, "priced": True}).raise_for_status().result == [2]
+    assert seen[-1] == {"always": Order(2), "priced": [Order(1)]}
+
+
+def test_an_input_that_does_not_fit_its_handler_fails_the_first_attempt_for_good() -> None:
+    calls: list[Any] = []
+
+    @pgflow.job("pack")
+    def pack(order: Order, ctx: pgflow.TaskContext) -> None:
+        calls.append(order)
+
+    plain: Any = {"pieces": "hunter2"}
+    run = run_flow(pack, plain)
+    assert [t.attempts for t in run.steps["pack"].tasks] == [1]
+    with pytest.raises(pgflow.PayloadError, match=r"^input does not fit Order: input\.pieces: expected int, got str$"):
+        run.raise_for_status()
+    assert calls == []
+    pack(plain, make_context())
+    assert calls == [plain]
+
+
 def test_the_context_is_a_workers() -> None:
     contexts: list[pgflow.TaskContext] = []
     flow = pgflow.Flow("two", timeout=30)
@@ -194,3 +249,62 @@ def test_a_handler_alone_gets_a_context_made_by_hand() -> None:
 
     assert cents(1, make_context(flow_input={"all": 2}, attempt=3)) == [1, {"all": 2}, 3, False, True]
     assert make_context().run_id != make_context().run_id
+
+
+def test_async_handlers_share_a_loop_and_what_they_leave_on_it_is_cancelled() -> None:
+    flow, left = pgflow.Flow("shop"), list[Any]()
+
+    async def stays() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            left.append(asyncio.get_running_loop())
+
+    @flow.step()
+    async def first(given: Any, ctx: pgflow.TaskContext) -> None:
+        left.append(asyncio.create_task(stays()))
+        await asyncio.sleep(0)
+
+    @flow.step(depends_on=["first"])
+    async def second(deps: Any, ctx: pgflow.TaskContext) -> bool:
+        left.append(asyncio.get_running_loop())
+        return threading.current_thread() is threading.main_thread()
+
+    assert run_flow(flow).result is True
+    task, used, ended_on = left
+    assert task.cancelled()
+    assert used is ended_on
+    assert used.is_closed()
+
+
+def test_it_runs_async_handlers_where_a_loop_is_running_already_too() -> None:
+    value = contextvars.ContextVar("value", default=0)
+
+    @pgflow.job("inner")
+    async def inner(message: Any, ctx: pgflow.TaskContext) -> Any:
+        return [message, value.get()]
+
+    @pgflow.job("outer")
+    async def outer(message: Any, ctx: pgflow.TaskContext) -> Any:
+        value.set(value.get() + 1)
+        return run_flow(inner, message).result
+
+    async def test() -> Any:
+        value.set(1)
+        return run_flow(outer, "x").result
+
+    assert asyncio.run(test()) == ["x", 2]
+
+
+@pytest.mark.parametrize("in_a_task", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, pytest.skip.Exception("skip")])
+def test_what_is_meant_for_the_caller_gets_through_a_coroutine_as_well(error: Any, in_a_task: bool) -> None:
+    @pgflow.job("raising")
+    async def raising(message: Any, ctx: pgflow.TaskContext) -> None:
+        async def task() -> None:
+            raise error
+
+        await (asyncio.create_task(task()) if in_a_task else task())
+
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        run_flow(raising)

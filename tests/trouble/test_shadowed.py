@@ -204,6 +204,16 @@ def forget(conninfo: str, admin: Admin) -> None:
         prune_runs(Calls(database), now)
 
 
+def delete_flows(conninfo: str, admin: Admin) -> None:
+    """One that has another's queue, and that one; then by a function of the core's, which does nothing here."""
+    admin.execute("select pgflow.create_flow('Ended')")
+    with pgflow.PgflowClient(conninfo) as client:
+        assert client.delete_flow("Ended") == 0
+        assert client.delete_flow("ended") > 0
+        admin.execute("create function pgflow.delete_flow_and_data(flow_slug text) returns void language sql as ''")
+        assert client.delete_flow("unless") == 0
+
+
 def look_at_queues(database: Database, tasks: PostgresTaskStore, worker: UUID) -> None:
     """Of one that is there, and that nobody has locked; and of its flow, as schedules do."""
     assert PostgresScheduleStore(database).known("seldom", [worker])[0] is not None
@@ -269,6 +279,7 @@ def test_nothing_that_our_statements_name_can_be_anybody_elses(
         forget(database, admin)
         compile_conditions(database, admin)
         end_and_do_again(database, admin)
+        delete_flows(database, admin)
     sow(database)
     assert "\n\n".join(sorted({shadows(admin, statement) for statement in statements})).strip() == ""
     assert unseen([statement.text for statement in statements]) == []
@@ -282,4 +293,5 @@ def test_a_life_in_a_schema_full_of_look_alikes_calls_none(database: str, admin:
     forget(database, admin)
     compile_conditions(database, admin)
     end_and_do_again(database, admin)
+    delete_flows(database, admin)
     assert caught(database) == []

@@ -27,6 +27,7 @@ from pgflow_starter import (
 )
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.core.state import ErrorClass, ModuleType
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -151,7 +152,7 @@ def flow(slug: str, steps: dict[str, list[str]], kind: str = "flow") -> FlowDefi
     )
 
 
-def run(number: int, slug: str, status: str, steps: dict[str, tuple[str, int | None, int | None]]) -> RunSummary:
+def run(number: int, slug: str, status: RunStatus, steps: dict[str, tuple[Any, int | None, int | None]]) -> RunSummary:
     """A run that began `number` seconds ago."""
     began = SystemClock().now() - timedelta(seconds=number)
     ended = None if status == "started" else began + timedelta(seconds=1.4)

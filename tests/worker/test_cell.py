@@ -66,6 +66,7 @@ def cell_with(store: Any, calls: Any, handled: list[Any]) -> WorkerCell:
         clock=timers.clock,
         timers=timers,
         threads=calls,
+        event_loop=unused,
         dispatcher=unused,
         lane=calls,
         lookout=unused,

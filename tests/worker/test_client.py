@@ -103,7 +103,7 @@ def test_errors_are_ours_and_name_the_remedy(database: str) -> None:
         with pytest.raises(ValueError, match=r"input\['x'\] is a set"):
             client.enqueue(echo_job(), {"x": set()})
         with pytest.raises(pgflow.DefinitionError, match="is not a flow"):
-            client.start_flow(object(), {})
+            client.start_flow(object(), {})  # type: ignore[call-overload]
     with pytest.raises(pgflow.PgflowError, match="closed"):
         client.run(uuid.uuid4())
 

@@ -83,6 +83,7 @@ class Rig:
             timers=self.timers,
             threads=threads,
             messages=self.messages,
+            middleware=(),
         )
         self.crew = Crew(
             definition,

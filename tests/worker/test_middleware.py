@@ -159,7 +159,7 @@ def test_run_flow_enters_them_and_hands_on_what_they_raise() -> None:
     assert seen == ["mine unsteady", "mine saw ValueError"] * 2
     assert isinstance(run.exception, KeyError)
     with pytest.raises(ValueError, match="middleware must be a list"):
-        run_flow(job, middleware=Around("mine", seen))  # type: ignore[arg-type]
+        run_flow(job, middleware=Around("mine", seen))  # type: ignore[call-overload]
 
 
 def test_a_starter_s_tasks_run_within_them_and_within_their_timeout(database: str) -> None:

@@ -100,7 +100,7 @@ def test_what_is_no_key_or_one_beside_an_id_is_refused_before_anything_is_asked(
             with pytest.raises(ValueError, match="a key must not be empty"):
                 call("echo", 1, key="")
             with pytest.raises(TypeError, match="a key must be a string, got int 7"):
-                call("echo", 1, key=7)  # type: ignore[arg-type]
+                call("echo", 1, key=7)  # type: ignore[call-overload]
         for many in (client.start_flows, client.enqueue_many):
             with pytest.raises(ValueError, match="give run_ids= or keys=, not both"):
                 many("echo", [1], keys=["a"], run_ids=[chosen])

@@ -7,13 +7,18 @@ A new call of `Client` is one more line here: `awaited` where it comes back with
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable
+from datetime import datetime
 from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from uuid import UUID
 
+from pgflow_starter.core.generics import Fitting, Message, Output
+from pgflow_starter.core.modules import FlowModule
 from pgflow_starter.postgres.client.aio_run import AioRun, aio_run
 from pgflow_starter.postgres.client.client import Client
 from pgflow_starter.postgres.client.coroutines import Coroutines
 from pgflow_starter.postgres.client.details import RunDetails
+from pgflow_starter.postgres.client.driver_connection import driver_connection
 from pgflow_starter.postgres.client.run import Run
 
 P = ParamSpec("P")
@@ -49,6 +54,8 @@ def _awaited(call: Call[P, T], told: Callable[[AioClient, T], R]) -> Awaited[P, 
     async def made(self: AioClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
         # A caller's own transaction is used by one at a time: who is cancelled has it back when the call has ended.
         keeps = kwargs.get("connection") is not None
+        if keeps:  # here, for which one it is may go by the context
+            kwargs["connection"] = driver_connection(kwargs["connection"])
         of_client = partial(call, self._client, *args, **kwargs)
         return told(self, await self._coroutines.made(of_client, to_its_end=keeps))
 
@@ -70,22 +77,105 @@ class AioClient:
     def __repr__(self) -> str:
         return f"{self._client!r}.aio"
 
-    start_flow = awaited_run(Client.start_flow)
-    enqueue = awaited_run(Client.enqueue)
-    start_flows = awaited_runs(Client.start_flows)
-    enqueue_many = awaited_runs(Client.enqueue_many)
+    if TYPE_CHECKING:  # what is generic would be lost on the way through `awaited_run`
+
+        @overload
+        async def start_flow(
+            self,
+            flow: FlowModule[Message, Output] | str,
+            input: Fitting[Message],
+            *,
+            run_id: UUID | str | None = None,
+            key: str | None = None,
+            delay: float | None = None,
+            at: datetime | None = None,
+            connection: Any = None,
+        ) -> AioRun[Output]: ...
+
+        @overload
+        async def start_flow(
+            self,
+            flow: FlowModule[None, Output] | str,
+            *,
+            run_id: UUID | str | None = None,
+            key: str | None = None,
+            delay: float | None = None,
+            at: datetime | None = None,
+            connection: Any = None,
+        ) -> AioRun[Output]: ...
+
+        async def start_flow(self, flow: FlowModule | str, input: Any = None, **options: Any) -> AioRun[Any]: ...
+
+        @overload
+        async def enqueue(
+            self,
+            job: FlowModule[Message, Output] | str,
+            input: Fitting[Message],
+            *,
+            run_id: UUID | str | None = None,
+            key: str | None = None,
+            delay: float | None = None,
+            at: datetime | None = None,
+            connection: Any = None,
+        ) -> AioRun[Output]: ...
+
+        @overload
+        async def enqueue(
+            self,
+            job: FlowModule[None, Output] | str,
+            *,
+            run_id: UUID | str | None = None,
+            key: str | None = None,
+            delay: float | None = None,
+            at: datetime | None = None,
+            connection: Any = None,
+        ) -> AioRun[Output]: ...
+
+        async def enqueue(self, job: FlowModule | str, input: Any = None, **options: Any) -> AioRun[Any]: ...
+
+        async def start_flows(
+            self,
+            flow: FlowModule[Message, Output] | str,
+            inputs: Iterable[Fitting[Message]],
+            *,
+            run_ids: Iterable[UUID | str] | None = None,
+            keys: Iterable[str] | None = None,
+            delay: float | None = None,
+            at: datetime | None = None,
+            connection: Any = None,
+        ) -> list[AioRun[Output]]: ...
+
+        async def enqueue_many(
+            self,
+            job: FlowModule[Message, Output] | str,
+            inputs: Iterable[Fitting[Message]],
+            *,
+            run_ids: Iterable[UUID | str] | None = None,
+            keys: Iterable[str] | None = None,
+            delay: float | None = None,
+            at: datetime | None = None,
+            connection: Any = None,
+        ) -> list[AioRun[Output]]: ...
+
+    else:
+        start_flow = awaited_run(Client.start_flow)
+        enqueue = awaited_run(Client.enqueue)
+        start_flows = awaited_runs(Client.start_flows)
+        enqueue_many = awaited_runs(Client.enqueue_many)
+
     run = awaited_run(Client.run)
     steps = awaited(Client.steps)
     cancel = awaited_run(Client.cancel)
     rerun = awaited_run(Client.rerun)
     rerun_all = awaited_runs(Client.rerun_all)
     delete = awaited(Client.delete)
+    delete_flow = awaited(Client.delete_flow)
     prune = awaited(Client.prune)
     runs = awaited(Client.runs)
     details = awaited_details(Client.details)
     recent_runs = awaited(Client.recent_runs)
 
-    async def wait(self, run: AioRun, timeout: float | None) -> AioRun:
+    async def wait(self, run: AioRun[Output], timeout: float | None) -> AioRun[Output]:
         """As `AioRun.wait`."""
         seen = await self._coroutines.wait(run, timeout, self._client)
         return aio_run(seen, self) if isinstance(seen, Run) else run

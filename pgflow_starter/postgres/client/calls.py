@@ -46,14 +46,15 @@ class Calls:
         except NoThreadError as error:
             raise self.callers_error(no_thread(error)) from error
 
-    def resending(self, call: Callable[[Connection], T], *, answers: float = 1.0) -> T:
+    def resending(self, call: Callable[[Connection], T], *, answers: float = 1.0, patience: float | None = None) -> T:
         """Call on a connection; again while somebody's lock keeps it waiting, and once more when the connection broke.
 
         Then it is not known whether the first was carried out. `answers` as in `Database.connection`: it is the limit
-        of all tries as well. Raises PgflowError, whose `unknown` tells of any of the tries.
+        of all tries as well, where there is no `patience`, in seconds, with others' locks. Raises PgflowError, whose
+        `unknown` tells of any of the tries.
         """
         clock = self.database.clock
-        deadline = clock.monotonic() + self.database.limit_of(answers)
+        deadline = clock.monotonic() + (self.database.limit_of(answers) if patience is None else patience)
         resend, unknown = True, False
         while True:
             try:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from pgflow_starter.core.runs import TaskStatus
 from pgflow_starter.errors import RunNotFoundError
 from pgflow_starter.postgres.client.run import FIND, FIND_BARE, Run, RunFacts, RunReader, run_of
 from pgflow_starter.postgres.client.steps import BARE_STEPS, STEPS, StepRun, moment, step_of
@@ -35,7 +36,7 @@ class TaskRun:
 
     step_slug: str
     index: int
-    status: str
+    status: TaskStatus
     attempts: int
     error: str | None
     queued_at: datetime | None

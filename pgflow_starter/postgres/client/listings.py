@@ -8,15 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pgflow_starter.core.runs import RunSummary, StepSummary
+from pgflow_starter.core.runs import RUN_STATUSES, RunSummary, StepSummary
 from pgflow_starter.errors import RunNotFoundError
 from pgflow_starter.postgres.client.life import uuid_of
 from pgflow_starter.postgres.client.run import STATUSES, RunFacts
 from pgflow_starter.postgres.client.steps import moment
 from pgflow_starter.postgres.connections.connection import Connection
-
-KNOWN = ("started", "completed", "failed")
-"""What the status of a run may be."""
 
 MOST = 10_000
 """Runs in one listing."""
@@ -56,8 +53,8 @@ def listing(
 
     It may be called again: nothing is changed.
     """
-    if status not in (None, *KNOWN):
-        msg = f"status must be one of {', '.join(KNOWN)}, got {status!r}"
+    if status not in (None, *RUN_STATUSES):
+        msg = f"status must be one of {', '.join(RUN_STATUSES)}, got {status!r}"
         raise ValueError(msg)
     if not isinstance(limit, int) or not 1 <= limit <= MOST:
         msg = f"limit must be an int from 1 to {MOST:,}, got {limit!r}"

@@ -1,4 +1,4 @@
-"""What a client does to be rid of runs."""
+"""What a client does to be rid of runs, and of a flow with all of its."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from functools import partial
 from typing import NamedTuple
 from uuid import UUID
 
+import psycopg
+
 from pgflow_starter.core.retention import Retention
-from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
+from pgflow_starter.core.runs import FINISHED
+from pgflow_starter.core.text import one_line
+from pgflow_starter.errors import DatabaseError, MissingRightsError, PgflowError, RunNotFoundError, UnknownFlowError
 from pgflow_starter.postgres.client.calls import Calls, with_remedy
-from pgflow_starter.postgres.client.run import FINISHED
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.flow_change import DENIED, PATIENCE, stored_to_change
+from pgflow_starter.postgres.stores.flow_deletion import delete_with_all
 from pgflow_starter.postgres.stores.forgetting import due, forget_run, pruning
 
 DELETE_ANSWERS = 4
@@ -20,6 +25,9 @@ DELETE_ANSWERS = 4
 
 COUNT_ANSWERS = 20
 """The same of counting, which reads all runs."""
+
+DELETE_FLOW_ANSWERS = 60
+"""The same of a flow, which may have any number of runs."""
 
 
 class Pruned(NamedTuple):
@@ -50,6 +58,27 @@ def delete_run(calls: Calls, run_id: UUID) -> None:
             raise PgflowError(msg)
 
     calls.off_main(lambda: calls.resending(delete, answers=DELETE_ANSWERS))
+
+
+def delete_flow(calls: Calls, slug: str) -> int:
+    """As `Client.delete_flow`."""
+    calls.database.check_process()
+    deleted: int | None = None
+
+    def delete(conn: Connection) -> int:
+        nonlocal deleted
+        try:
+            with conn.transaction():
+                stored_to_change(conn, slug, "delete")
+                deleted = delete_with_all(conn, slug)
+        except UnknownFlowError:
+            if deleted is None:  # else the first try, of which nothing was heard, has done it
+                raise
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise MissingRightsError(f"{one_line(error.diag.message_primary or str(error))}: {DENIED}") from error
+        return deleted
+
+    return calls.off_main(lambda: calls.resending(delete, answers=DELETE_FLOW_ANSWERS, patience=PATIENCE))
 
 
 def prune_runs(

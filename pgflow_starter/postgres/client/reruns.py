@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
+from pgflow_starter.core.runs import FINISHED
 from pgflow_starter.errors import OutcomeUnknownError, PgflowError
 from pgflow_starter.postgres.client.calls import Calls
-from pgflow_starter.postgres.client.run import FINISHED, Run, RunReader
+from pgflow_starter.postgres.client.run import Run, RunReader
 from pgflow_starter.postgres.client.starts import Starts
 from pgflow_starter.postgres.client.steps import stored_json
 

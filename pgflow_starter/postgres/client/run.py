@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, Self
+from typing import Any, Generic, Protocol, Self
 from uuid import UUID
 
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.generics import Out, Output
+from pgflow_starter.core.runs import FINISHED, RunStatus
 from pgflow_starter.errors import PgflowError, RunFailedError
 from pgflow_starter.postgres.client.steps import StepRun, moment, stored_json
-
-FINISHED = ("completed", "failed")
 
 COLUMNS = """
 r.run_id::text, r.flow_slug, r.status, r.input::text, r.output::text, {error},
@@ -59,17 +59,17 @@ class RunReader(Protocol):
     def steps(self, run_id: UUID) -> tuple[StepRun, ...]:
         """As `Run.steps`."""
 
-    def wait(self, run: Run, timeout: float | None) -> Run:
+    def wait(self, run: Run[Output], timeout: float | None) -> Run[Output]:
         """As `Run.wait`."""
 
 
 @dataclass(frozen=True, slots=True)
-class RunFacts:
+class RunFacts(Generic[Out]):
     """What was seen of a run, by whichever client: the fields of `Run` and of `AioRun`."""
 
     id: UUID
     flow_slug: str
-    status: str
+    status: RunStatus
     input: Any
     output: Any
     error: str | None
@@ -92,11 +92,11 @@ class RunFacts:
         return self.status in FINISHED
 
     @property
-    def result(self) -> Any:
-        """The output of the one final step, where there is one; else `output`."""
-        if isinstance(self.output, dict) and len(self.output) == 1:
-            return next(iter(self.output.values()))
-        return self.output
+    def result(self) -> Out:
+        """The output of the one final step, where there is one; else `output`. None before the run is completed."""
+        single = isinstance(self.output, dict) and len(self.output) == 1
+        result: Out = next(iter(self.output.values())) if single else self.output
+        return result
 
     def raise_for_status(self) -> Self:
         """This run, where it is completed. Raises RunFailedError where it has failed, PgflowError where it goes on.
@@ -112,14 +112,16 @@ class RunFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Run(RunFacts):
+class Run(RunFacts[Out]):
     """One run. `status` is `started`, `completed` or `failed`; `output` maps each final step to its output.
+
+    `Run[Out]` is one whose `result` is an `Out` when it is completed.
 
     `error` is the message of the task that failed the run, or why the core failed it without one. Times are UTC; one
     that Python cannot express, infinity for one, is None, and `notes` tell of it.
     """
 
-    def refresh(self) -> Run:
+    def refresh(self) -> Run[Out]:
         """The run as it is now. Raises PgflowError."""
         return self._client.run(self.id)
 
@@ -127,7 +129,7 @@ class Run(RunFacts):
         """The run's steps as they are now, in the flow's order, with what they returned. Raises PgflowError."""
         return self._client.steps(self.id)
 
-    def wait(self, timeout: float | None = None) -> Run:
+    def wait(self, timeout: float | None = None) -> Run[Out]:
         """The run once it is finished, completed or failed; polls from 20 ms up to 0.5 s.
 
         `timeout` in seconds, None: for ever; a database that is away meanwhile is waited out. Raises TimeoutError,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pgflow_starter.core.runs import SkipReason, StepStatus
 from pgflow_starter.errors import PgflowError
 
 _STEPS = """
@@ -48,7 +49,7 @@ class StepRun:
     """
 
     slug: str
-    status: str
+    status: StepStatus
     output: Any
     error: str | None
     tasks: int | None
@@ -56,7 +57,7 @@ class StepRun:
     started_at: datetime | None
     ended_at: datetime | None
     notes: tuple[str, ...] = ()
-    reason: str | None = None
+    reason: SkipReason | None = None
 
 
 def step_of(row: Any) -> StepRun:

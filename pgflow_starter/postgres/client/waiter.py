@@ -7,8 +7,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from pgflow_starter.clock import one_wait
+from pgflow_starter.core.runs import FINISHED
 from pgflow_starter.errors import PgflowError, RunNotFoundError
-from pgflow_starter.postgres.client.run import FINISHED, RunFacts
+from pgflow_starter.postgres.client.run import RunFacts
 
 FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5
 """Seconds between looks."""
@@ -66,7 +67,7 @@ class Wait(Looker):
     ) -> None:
         super().__init__()
         self.run = run
-        self.status = run.status
+        self.status: str = run.status
         self.due = due
         self.called = called
         self.gone = gone

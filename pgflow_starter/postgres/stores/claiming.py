@@ -40,12 +40,18 @@ VEILED_VT = 20
 """Seconds that messages are left alone whose tasks may be there and cannot be seen."""
 
 # Reads and claims in one statement, so that a crash cannot come between. The attempt is the count before plus one: the
-# outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. One row at least,
-# for what was read. The run's version only where the outer query sees the very task: else the run that it sees may be
-# one that was deleted and started anew since.
+# outer query does not see what start_tasks wrote, nor the row of a task that is newer than itself. So the tasks are
+# locked first, in the order of their messages: what a lock gives is the row as it is then, be it changed since the
+# statement began, by whom the task was given back. One row at least, for what was read. The run's version only where
+# the outer query sees the very task: else the run that it sees may be one that was deleted and started anew since.
 _CLAIM = """
 with {known}messages as materialized (
     {messages}
+), task as materialized (
+    select t.run_id, t.step_slug, t.task_index, t.message_id, t.attempts_count from pgflow.step_tasks t
+    where t.flow_slug = %(flow)s{of_queue}
+      and t.message_id = any(array(select pg_catalog.unnest(ids) from messages))
+    order by t.message_id for no key update{passing_over}
 ), started as materialized (
     select t.* from {startable} m, pgflow.start_tasks(%(flow)s::text, m.ids, %(worker)s::uuid{claimed_of}) t
     where m.ids is not null
@@ -55,7 +61,7 @@ select m.n,
        s.run_id is not null or {wired},
        case when row_number() over () = 1 then m.ids end, null,
        s.run_id, s.step_slug, s.task_index, s.msg_id, s.input::text, {flow_input},
-       coalesce((select t.attempts_count from pgflow.step_tasks t
+       coalesce((select t.attempts_count from task t
                  where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index), 0) + 1,
        nullif((m.headers -> s.msg_id::text)::text, 'null'),
        (select {version} from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
@@ -87,15 +93,9 @@ free as materialized (
 ), """
 _THIS_ONE = "select array[%(message)s::bigint] as ids, 1::bigint as n, %(headers)s::jsonb as headers"
 _HEADERS = "pg_catalog.jsonb_object_agg(msg_id, headers) filter (where headers is not null)"
-_ALL = "messages"
+_ALL = "(select (select m.ids where t.n >= 0) as ids from messages m, (select count(*) as n from task) t)"
 # Whose task nobody has locked.
-_UNLOCKED = """(
-    select pg_catalog.array_agg(message_id) as ids
-    from (select t.message_id from pgflow.step_tasks t
-          where t.flow_slug = %(flow)s{of_queue}
-            and t.message_id = any(array(select pg_catalog.unnest(ids) from messages))
-          for update skip locked) free
-)"""
+_UNLOCKED = "(select pg_catalog.array_agg(message_id) as ids from task)"
 _READ_ONLY = """
 with {known}messages as (select msg_id, {headers} as headers from {read}) select msg_id, headers from messages
 """
@@ -211,7 +211,9 @@ def _claim_statement(
         .format(
             known=_known(queue, features, known_only),
             messages=sql.SQL(messages).format(headers=headers, read=_read(features, known_only)),
-            startable=sql.SQL(startable).format(of_queue=of_queue(features)),
+            of_queue=of_queue(features),
+            passing_over=sql.SQL(" skip locked" if startable is _UNLOCKED else ""),
+            startable=sql.SQL(startable),
             claimed_of=sql.SQL(claimed_of + ", %(step)s::text" * of_step),
             visible_in=visible_in(queue),
             flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 Use: TypeAlias = Literal["work", "start", "compile", "notify", "prune", "sync", "delete"]
 """What a right is for: a worker's work, which no worker does without; starting runs; making flows that are not stored;
-having a queue notify; deleting finished runs; changing the options of a stored flow, and deleting it, which no starter
+having a queue notify; deleting finished runs; changing the options of a stored flow, and deleting it, which no worker
 does."""
 Kind: TypeAlias = Literal["DATABASE", "SCHEMA", "TABLE", "FUNCTION"]
 
