@@ -291,6 +291,21 @@ def test_an_async_handler_may_stop_the_loop_and_have_it_make_tasks_otherwise_as_
     assert run_flow(pgflow.job("stops")(stops), 1).result == 1
 
 
+def test_a_permanent_error_in_a_task_group_is_found_and_a_snooze_in_one_is_a_failure() -> None:
+    async def grouped(kind: str, ctx: pgflow.TaskContext) -> int:
+        async def raises() -> None:
+            raise pgflow.PermanentError("never") if kind == "permanent" else pgflow.Snooze(60)
+
+        if ctx.attempt == 1:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(raises())
+        return ctx.attempt
+
+    grouping = pgflow.job("grouping", max_attempts=2)(grouped)
+    assert run_flow(grouping, "permanent").status == "failed"
+    assert run_flow(grouping, "snooze").result == 2
+
+
 def test_it_runs_async_handlers_where_a_loop_is_running_already_too() -> None:
     value = contextvars.ContextVar("value", default=0)
 
