@@ -71,6 +71,7 @@ class OwnThread:
         return thread is self._thread
 
     def _live(self) -> None:
+        self._thread = threading.current_thread()  # `start`, which holds the lock, may get to that only later
         try:
             self._run()
         except BaseException as error:

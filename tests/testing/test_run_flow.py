@@ -277,6 +277,35 @@ def test_async_handlers_share_a_loop_and_what_they_leave_on_it_is_cancelled() ->
     assert used.is_closed()
 
 
+def test_an_async_handler_may_stop_the_loop_and_have_it_make_tasks_otherwise_as_in_a_worker() -> None:
+    def refuses(*_: Any, **__: Any) -> Any:
+        raise LookupError
+
+    async def stops(message: Any, ctx: pgflow.TaskContext) -> Any:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().set_task_factory(refuses)
+        await asyncio.sleep(0)
+        return message
+
+    assert run_flow(pgflow.job("stops")(stops), 1).result == 1
+
+
+def test_a_permanent_error_in_a_task_group_is_found_and_a_snooze_in_one_is_a_failure() -> None:
+    async def grouped(kind: str, ctx: pgflow.TaskContext) -> int:
+        async def raises() -> None:
+            raise pgflow.PermanentError("never") if kind == "permanent" else pgflow.Snooze(60)
+
+        if ctx.attempt == 1:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(raises())
+        return ctx.attempt
+
+    grouping = pgflow.job("grouping", max_attempts=2)(grouped)
+    assert run_flow(grouping, "permanent").status == "failed"
+    assert run_flow(grouping, "snooze").result == 2
+
+
 def test_it_runs_async_handlers_where_a_loop_is_running_already_too() -> None:
     value = contextvars.ContextVar("value", default=0)
 

@@ -151,6 +151,60 @@ def test_its_end_cancels_what_runs_and_leaves_what_does_not_end_without_a_word(
     assert "too late" not in cancelled
 
 
+def test_its_end_is_an_end_also_where_a_task_swallows_all_that_it_gets_and_awaits_again(
+    event_loop: EventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    released = threading.Event()
+    thread: list[threading.Thread] = []
+
+    async def swallows() -> None:
+        thread.append(threading.current_thread())
+        while not released.is_set():
+            with suppress(BaseException):
+                await asyncio.sleep(3600)
+
+    tasks: list[Any] = []
+    event_loop.call(lambda: tasks.append(asyncio.get_running_loop().create_task(swallows())))
+    assert on(event_loop, asyncio.sleep(0.01)).get(timeout=WAIT).done()
+    try:
+        event_loop.close()
+        thread[0].join(WAIT)
+        assert not thread[0].is_alive()
+        assert caplog.records == []
+    finally:
+        released.set()
+    tasks.clear()
+
+
+def test_a_task_factory_that_somebody_has_set_is_not_asked_at_its_end(
+    event_loop: EventLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancelled = threading.Event()
+
+    async def waits() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            cancelled.set()
+
+    def refuses(*_: Any, **__: Any) -> Any:
+        raise LookupError
+
+    on(event_loop, waits())
+    assert on(event_loop, asyncio.sleep(0.01)).get(timeout=WAIT).done()
+    set_factory = threading.Event()
+
+    def set_it() -> None:
+        asyncio.get_running_loop().set_task_factory(refuses)
+        set_factory.set()
+
+    event_loop.call(set_it)
+    assert set_factory.wait(WAIT)
+    event_loop.close()
+    assert cancelled.is_set()
+    assert caplog.records == []
+
+
 def test_a_call_on_a_thread_is_cancelled_before_it_begins_and_raises_what_it_does(event_loop: EventLoop) -> None:
     begun, go = threading.Semaphore(0), threading.Event()
     made: list[int] = []

@@ -56,6 +56,27 @@ def test_its_death_is_told_on_its_thread_and_then_it_can_be_started_again(error:
     assert deaths.empty()
 
 
+def test_it_is_known_for_what_it_is_though_the_thread_that_has_started_it_has_not_gone_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known, start = SimpleQueue[bool](), threading.Thread.start
+    looked = threading.Event()
+
+    def look() -> None:
+        known.put(own.is_it(threading.current_thread()))
+        looked.set()
+
+    def start_and_lag(thread: threading.Thread) -> None:
+        start(thread)
+        looked.wait(WAIT)
+
+    own = OwnThread("pgflow-test", look)
+    monkeypatch.setattr(threading.Thread, "start", start_and_lag)
+    own.start()
+    assert known.get(timeout=WAIT)
+    assert own.close()
+
+
 def test_it_is_not_revived_where_there_is_no_work_nor_started_once_it_is_closed() -> None:
     run = Mortal()
     own = OwnThread("pgflow-test", run)
