@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import psycopg
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
 from pgflow_starter.django.middleware import connections_closed
@@ -48,6 +50,28 @@ def test_no_handler_leaves_a_session_on_its_thread(project: str, databases: Data
     with running(project, jobs=[note], middleware=[connections_closed]) as starter, psycopg.connect(project) as admin:
         starter.client.enqueue(note, "one").wait(30)
         assert admin.execute(ENDED).fetchone() == (0,)
+
+
+def test_each_coroutine_begins_with_connections_that_are_good(project: str, databases: Databases) -> None:
+    databases(default=of(project, CONN_MAX_AGE=None, OPTIONS={"application_name": "django"}))
+
+    async def handler(number: int) -> None:
+        assert connections["default"].vendor == "postgresql"  # as what looks at settings in the loop does
+        with connections_closed(None):
+            await Note.objects.acreate(text=f"{number}")
+            await sync_to_async(admin.execute)(ENDED)
+
+    async def all_of_them() -> None:
+        for number in range(3):
+            await handler(number)
+        await sync_to_async(Note.objects.count)()
+        with connections_closed(None):
+            pass
+        assert (await sync_to_async(admin.execute)(ENDED)).fetchone() == (0,)
+
+    with psycopg.connect(project, autocommit=True) as admin:
+        asyncio.run(all_of_them())
+    assert Note.objects.count() == 3
 
 
 def test_the_transaction_of_a_test_around_run_flow_goes_on(project: str) -> None:

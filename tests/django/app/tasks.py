@@ -14,8 +14,6 @@ if django.VERSION >= (6, 0):
 else:
     from django_tasks import task
 
-declare = task
-
 
 class OddError(Exception):
     """Of nobody but this module."""
@@ -79,8 +77,7 @@ def unstorable() -> Any:
 async def in_a_loop(text: str) -> int:
     """A coroutine, with the ORM."""
     await Note.objects.acreate(text=text)
-    count: int = await Note.objects.acount()
-    return count
+    return int(await Note.objects.acount())
 
 
 def undecorated() -> None:
