@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks import (
     asking,
+    awaiting,
     crashing,
     fast_lane,
     hanging,
@@ -55,6 +56,7 @@ TABLES: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "holding": on_a_server(holding.measure),
     "working": on_a_server(working.measure),
     "throughput": on_a_server(throughput.measure),
+    "awaiting": on_a_server(awaiting.measure),
     "fast-lane": on_a_server(fast_lane.measure),
     "recovering": _recovering,
     "telling": lambda plan: telling.measure(plan.repetitions),

@@ -17,7 +17,7 @@ from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, ThreadCache, call_logged
 from pgflow_starter.threads.executor import CacheExecutor
 from pgflow_starter.threads.lane import Lane
-from pgflow_starter.threads.loop_watch import WatchedLoop
+from pgflow_starter.threads.loop_watch import LoopWatch, WatchedLoop
 from pgflow_starter.threads.own_thread import Died, OwnThread
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ class EventLoop:
         said = SaidOnce()
         while not self._closed.is_set():
             try:
-                return WatchedLoop(self._clock, self._timers, self._threads)
+                return WatchedLoop(LoopWatch(self._clock, self._timers, self._threads))
             except OSError as error:  # no more files may be open
                 if said.note(str(error)):
                     logger.error("there is no event loop for async handlers yet: %s", error)

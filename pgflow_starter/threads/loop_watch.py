@@ -37,8 +37,9 @@ on_behalf_of: ContextVar[str] = ContextVar("pgflow_on_behalf_of")
 class WatchedLoop(asyncio.SelectorEventLoop):
     """An event loop that is watched. Made on its thread."""
 
-    def __init__(self, clock: Clock, timers: Timers, threads: ThreadCache) -> None:
-        super().__init__(LoopWatch(self, clock, timers, threads))
+    def __init__(self, watch: LoopWatch) -> None:
+        super().__init__(watch)
+        watch.loop = self
 
     def create_task(self, coro: Any, **kwargs: Any) -> asyncio.Task[Any]:
         """As the library's."""
@@ -54,9 +55,9 @@ class LoopWatch(selectors.DefaultSelector):
     So it knows since when the loop has not asked, and costs next to nothing; where nothing runs, nobody looks.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock, timers: Timers, threads: ThreadCache) -> None:
+    def __init__(self, clock: Clock, timers: Timers, threads: ThreadCache) -> None:
         super().__init__()
-        self._loop = loop
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._now = clock.monotonic
         self._timers = timers
         self._threads = threads
@@ -102,7 +103,7 @@ class LoopWatch(selectors.DefaultSelector):
             logger.warning(BLOCKED, who, seconds, where)
 
     def _who(self) -> str:
-        task = asyncio.current_task(self._loop)
+        task = None if self.loop is None else asyncio.current_task(self.loop)
         return "a callback" if task is None else task.get_name()
 
 

@@ -131,6 +131,8 @@ class Crew:
 
     def _call(self) -> None:
         """As `_call_thread`; where there is none the tasks that wait are given back."""
+        if self._called:  # mostly, and this is called for each task
+            return
         try:
             self._call_thread()
         except RuntimeError:
@@ -181,7 +183,8 @@ class Crew:
             # In a context of its own: what a handler leaves in it is no business of the next one on this thread.
             landed = Context().run(self._handle, flight, step)
         self._landed()
-        self._call_loop()
+        if self._coroutines is not None:
+            self._coroutines.call()
         if landed and self._flights.wait(on_loop=False):
             self._outbox.flush_soon(self._soon)  # the next task may take its time
         elif landed:

@@ -7,6 +7,7 @@ from typing import Any
 
 import django
 import pytest
+from asgiref.sync import SyncToAsync
 from django.conf import settings
 from psycopg.conninfo import conninfo_to_dict
 
@@ -57,13 +58,17 @@ def of(conninfo: str, **more: Any) -> dict[str, Any]:
 def databases() -> Iterator[Databases]:
     """Has DATABASES be what it is called with, by alias, in all threads that have not asked for them yet."""
 
-    def forget() -> None:
+    def forget_here() -> None:
         for alias in list(connections.settings):
             connection = connections[alias]
             del connections[alias]
             connection.close()
             if connection.vendor == "postgresql":
                 connection.close_pool()
+
+    def forget() -> None:
+        forget_here()
+        SyncToAsync.single_thread_executor.submit(forget_here).result()  # where coroutines have the ORM work
 
     def be(**configured: Any) -> None:
         forget()

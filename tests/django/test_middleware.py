@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import psycopg
 import pytest
-from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
+import pgflow_starter as pgflow
 from pgflow_starter.django.middleware import connections_closed
 from pgflow_starter.testing import run_flow
 from tests.django.app.flows import note
@@ -23,6 +22,14 @@ where datname = current_database() and application_name = 'django'
 """
 
 
+@pgflow.job("note_in_a_loop", base_delay=0)
+async def note_in_a_loop(message: Any, ctx: pgflow.TaskContext) -> int:
+    """As `note`."""
+    await Note.objects.acreate(text=message)
+    return ctx.attempt
+
+
+@pytest.mark.parametrize("job", [note, note_in_a_loop], ids=["plain", "async"])
 @pytest.mark.parametrize(
     "kept",
     [
@@ -33,13 +40,13 @@ where datname = current_database() and application_name = 'django'
     ids=["none kept", "kept for ever", "a pool"],
 )
 def test_each_job_succeeds_at_once_though_the_server_ends_all_connections_between_them(
-    project: str, databases: Databases, kept: dict[str, Any]
+    project: str, databases: Databases, kept: dict[str, Any], job: Any
 ) -> None:
     databases(default=of(project, **{"OPTIONS": {"application_name": "django"}, **kept}))
-    with running(project, jobs=[note], middleware=[connections_closed]) as starter, psycopg.connect(project) as admin:
+    with running(project, jobs=[job], middleware=[connections_closed]) as starter, psycopg.connect(project) as admin:
         attempts = []
         for number in range(30):
-            attempts.append(starter.client.enqueue(note, f"{number}").wait(30).result)
+            attempts.append(starter.client.enqueue(job, f"{number}").wait(30).result)
             admin.execute(ENDED)
     assert attempts == [1] * 30
     assert Note.objects.count() == 30
@@ -50,28 +57,6 @@ def test_no_handler_leaves_a_session_on_its_thread(project: str, databases: Data
     with running(project, jobs=[note], middleware=[connections_closed]) as starter, psycopg.connect(project) as admin:
         starter.client.enqueue(note, "one").wait(30)
         assert admin.execute(ENDED).fetchone() == (0,)
-
-
-def test_each_coroutine_begins_with_connections_that_are_good(project: str, databases: Databases) -> None:
-    databases(default=of(project, CONN_MAX_AGE=None, OPTIONS={"application_name": "django"}))
-
-    async def handler(number: int) -> None:
-        assert connections["default"].vendor == "postgresql"  # as what looks at settings in the loop does
-        with connections_closed(None):
-            await Note.objects.acreate(text=f"{number}")
-            await sync_to_async(admin.execute)(ENDED)
-
-    async def all_of_them() -> None:
-        for number in range(3):
-            await handler(number)
-        await sync_to_async(Note.objects.count)()
-        with connections_closed(None):
-            pass
-        assert (await sync_to_async(admin.execute)(ENDED)).fetchone() == (0,)
-
-    with psycopg.connect(project, autocommit=True) as admin:
-        asyncio.run(all_of_them())
-    assert Note.objects.count() == 3
 
 
 def test_the_transaction_of_a_test_around_run_flow_goes_on(project: str) -> None:

@@ -28,10 +28,8 @@ from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 
 if django.VERSION >= (6, 0):
-    from django.tasks import task
     from django.tasks.exceptions import InvalidTask, TaskResultMismatch
 else:
-    from django_tasks import task
     from django_tasks.exceptions import InvalidTaskError as InvalidTask
     from django_tasks.exceptions import TaskResultMismatch
 
@@ -195,7 +193,7 @@ def test_what_cannot_be_run_is_refused_where_it_is_asked_for(project: str) -> No
         with pytest.raises(InvalidTask):
             tasks.add.using(**wrong)
     with pytest.raises(InvalidTask):
-        task(lambda: None)
+        tasks.declare(lambda: None)
     with pytest.raises(TypeError, match="Unsupported type"):
         tasks.add.enqueue(timedelta(1))
     assert client().runs() == ()

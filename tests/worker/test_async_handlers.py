@@ -435,3 +435,25 @@ def test_a_loop_that_dies_is_started_again_and_its_tasks_come_back_with_no_attem
     assert (child.restarts, state.abandoned, state.completed) == (1, 0, 3)
     assert (attempts, len(waits.cancelled)) == ([1] * 6, 3)
     assert told(caplog, "failed in attempt") == []
+
+
+def test_tasks_that_another_handler_cancels_before_their_first_step_are_tried_again_and_hang_for_nobody(
+    database: str,
+) -> None:
+    begun: list[tuple[int, int]] = []
+
+    @pgflow.job("bully", timeout=1, max_attempts=2, base_delay=0)
+    async def bully(number: int, ctx: pgflow.TaskContext) -> int:
+        begun.append((number, ctx.attempt))
+        if len(begun) == 1:
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        return number
+
+    with pgflow.PgflowClient(database) as client:  # so that all three are claimed at once
+        runs = client.enqueue_many(bully, [1, 2, 3])
+    with running(database, jobs=[bully]) as starter:
+        assert [starter.client.run(run.id).wait(WAIT).result for run in runs] == [1, 2, 3]
+        eventually(lambda: starter.workers()[0].abandoned == 0, WAIT)
+    assert min(begun) == (1, 1)
+    assert len(begun) == 3

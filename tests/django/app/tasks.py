@@ -14,6 +14,8 @@ if django.VERSION >= (6, 0):
 else:
     from django_tasks import task
 
+declare = task
+
 
 class OddError(Exception):
     """Of nobody but this module."""
@@ -77,7 +79,8 @@ def unstorable() -> Any:
 async def in_a_loop(text: str) -> int:
     """A coroutine, with the ORM."""
     await Note.objects.acreate(text=text)
-    return int(await Note.objects.acount())
+    count: int = await Note.objects.acount()
+    return count
 
 
 def undecorated() -> None:
