@@ -14,12 +14,15 @@ import decimal
 import enum
 import json
 import math
+import re
 import uuid
 from collections.abc import Iterable
 from typing import Any
 
 _ERROR_TEXT_LIMIT = 10_000
 _INT_BITS = 14_000
+_OWN_SERIALIZER = re.compile(r"Error calling function `[^`]*`: \w+")
+"""Of a model; whatever follows are its words, in which the value may stand."""
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -92,7 +95,9 @@ def _dumped(value: Any, path: str, again: bool) -> Any:
             value, mode="json", by_alias=True, round_trip=again, warnings=False
         )
     except ValueError as error:
-        raise ValueError(f"{path} cannot be written as JSON: {error}") from error
+        own = _OWN_SERIALIZER.match(str(error))
+        told = own[0] if own else str(error)
+    raise ValueError(f"{path} cannot be written as JSON: {told}")  # not within the handler: that shows what it quotes
 
 
 def _key(key: Any, path: str) -> str:

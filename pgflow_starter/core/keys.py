@@ -14,7 +14,8 @@ def run_id_of(flow: FlowModule | str, key: str) -> UUID:
     DefinitionError for what is no flow.
     """
     if not isinstance(key, str):
-        raise TypeError(f"a key must be a string, got {type(key).__name__} {key!r}")
+        shown = f" {key!r}" if isinstance(key, int | float | UUID) else ""  # all else may be the message, or hold it
+        raise TypeError(f"a key must be a string, got {type(key).__name__}{shown}")
     if not key:
         raise ValueError("a key must not be empty")
     slug = flow if isinstance(flow, str) else definition_of(flow).slug

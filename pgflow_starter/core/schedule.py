@@ -88,16 +88,19 @@ class Schedule:
 
 
 def schedules_problems(schedules: object) -> Iterator[str]:
-    """What is wrong with what is to be a list of schedules. Raises MissingExtraError without cronsim."""
+    """What is wrong with what is to be a list of schedules. Raises MissingExtraError without cronsim.
+
+    What is none is told by its type, for it may be one Schedule, or made like one, and hold an input.
+    """
     if isinstance(schedules, str) or not isinstance(schedules, Iterable):
-        yield f"schedules must be a list of Schedule objects, got {schedules!r}"
+        yield f"schedules must be a list of Schedule objects, got a {type(schedules).__name__}"
         return
     good: list[Schedule] = []
     for number, schedule in enumerate(schedules):
         if isinstance(schedule, Schedule):
             good.append(schedule)
         else:
-            yield f"schedules[{number}] must be a Schedule, got {schedule!r}"
+            yield f"schedules[{number}] must be a Schedule, got a {type(schedule).__name__}"
     if good:
         require_cronsim()
     by_name: dict[str, Schedule] = {}

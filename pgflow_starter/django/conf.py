@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -16,6 +17,8 @@ from pgflow_starter.config import settings_from
 from pgflow_starter.errors import DatabaseError, PgflowError
 from pgflow_starter.postgres.connections.conninfo import conninfo_of
 
+_NAME = re.compile(r"[\w.-]{0,63}")
+
 
 class Configured(NamedTuple):
     """The setting PGFLOW: an alias of DATABASES, and settings of `pgflow_starter.start` for `manage.py pgflow run`."""
@@ -28,12 +31,12 @@ def configured() -> Configured:
     """What PGFLOW says. Raises ImproperlyConfigured naming everything that is wrong with it."""
     given = getattr(settings, "PGFLOW", {})
     if not isinstance(given, dict):
-        raise ImproperlyConfigured(f"PGFLOW must be a dict, got {given!r}")
+        raise ImproperlyConfigured(f"PGFLOW must be a dict, got {_shown(given)}")
     keys = [name.upper() for name in Configured._fields]
     problems = [_unknown(key, keys) for key in given if key not in keys]
     database, start = given.get("DATABASE", DEFAULT_DB_ALIAS), given.get("START", {})
     try:
-        conninfo(database)
+        _conninfo(database)
     except ImproperlyConfigured as error:
         problems.append(f"PGFLOW['DATABASE']: {error}")
     try:
@@ -51,10 +54,13 @@ def conninfo(using: str | None = None) -> str:
     Without `using` it is the one that PGFLOW names. Raises ImproperlyConfigured for an alias that is unknown, and one
     of another database than PostgreSQL.
     """
-    alias = configured().database if using is None else using
-    if alias not in connections.settings:
+    return _conninfo(configured().database if using is None else using)
+
+
+def _conninfo(alias: Any) -> str:
+    if not isinstance(alias, str) or alias not in connections.settings:
         known = ", ".join(map(repr, connections.settings))
-        raise ImproperlyConfigured(f"{alias!r} is none of the aliases in DATABASES: {known}")
+        raise ImproperlyConfigured(f"{_shown(alias)} is none of the aliases in DATABASES: {known}")
     connection = connections[alias]
     if connection.vendor != "postgresql":
         engine = connection.settings_dict["ENGINE"]
@@ -86,7 +92,9 @@ def lent(alias: str) -> Iterator[Any]:
 def _start_settings(given: Any) -> dict[str, Any]:
     """As `start` takes them, middleware by its path included. Raises ValueError, ImportError, PgflowError."""
     if not isinstance(given, dict):
-        raise ValueError(f"must be a dict of settings of pgflow_starter.start, got {given!r}")
+        raise ValueError(f"must be a dict of settings of pgflow_starter.start, got {_shown(given)}")
+    if unnamed := [key for key in given if not isinstance(key, str)]:
+        raise ValueError(f"settings have names, got {', '.join(map(_shown, unnamed))}")
     if "schedules" in given:
         raise ValueError("schedules are found in the flows.py of installed apps, as flows and jobs are: put them there")
     middleware = given.get("middleware", ())
@@ -98,7 +106,16 @@ def _start_settings(given: Any) -> dict[str, Any]:
 
 def _unknown(key: object, keys: list[str]) -> str:
     near = get_close_matches(str(key).upper(), keys, n=1)
-    return f"PGFLOW has the unknown key {key!r}" + (f" (did you mean {near[0]!r}?)" if near else f": it has {keys}")
+    return f"PGFLOW has the unknown key {_shown(key)}" + (
+        f" (did you mean {near[0]!r}?)" if near else f": it has {keys}"
+    )
+
+
+def _shown(value: object) -> str:
+    """What is a name, or holds no text, as it is; else its type: a connection string has a password in it."""
+    plain = value is None or isinstance(value, int | float)
+    named = isinstance(value, str) and _NAME.fullmatch(value)
+    return repr(value) if plain or named else f"a {type(value).__name__}"
 
 
 def _escaped(text: str) -> str:

@@ -110,6 +110,7 @@ def given_to(function: Any) -> str | None:
 FORMS = {
     "function": handler,
     "coroutine": coroutine,
+    "decorated in C": functools.cache(handler),
     "decorated": passing_on(passing_on(handler)),
     "injecting": injecting(injected),
     "partial": functools.partial(handler),

@@ -122,6 +122,20 @@ def test_anything_else_is_refused_by_its_path(value: Any, told: str) -> None:
         to_json(value)
 
 
+def test_what_a_model_s_own_serializer_raises_is_told_without_its_words() -> None:
+    class Card(pydantic.BaseModel):
+        number: str
+
+        @pydantic.field_serializer("number")
+        def _written(self, number: str) -> str:
+            raise ValueError(f"no number: {number}")
+
+    with pytest.raises(ValueError, match="output cannot be written as JSON: ") as refused:
+        to_json(Card(number="hunter2"))
+    assert str(refused.value).endswith("Error calling function `_written`: ValueError")
+    assert refused.value.__context__ is None
+
+
 def test_what_contains_itself_is_refused() -> None:
     circular: dict[str, Any] = {"list": []}
     circular["list"].append(circular)

@@ -33,6 +33,11 @@ def test_what_is_no_key_is_refused(key: Any, error: type[Exception]) -> None:
         pgflow.run_id_of("send_email", key)
 
 
+def test_a_message_in_the_place_of_the_key_is_not_shown() -> None:
+    with pytest.raises(TypeError, match=r"^a key must be a string, got dict$"):
+        pgflow.run_id_of("send_email", {"card": "hunter2"})  # type: ignore[arg-type]
+
+
 def test_what_is_no_flow_is_refused() -> None:
     with pytest.raises(pgflow.DefinitionError):
         pgflow.run_id_of(object(), "order-7")  # type: ignore[arg-type]

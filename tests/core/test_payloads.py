@@ -16,6 +16,7 @@ import pydantic.dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
 
 import pgflow_starter as pgflow
 from pgflow_starter.core.encoding import to_json
@@ -101,6 +102,15 @@ class CheckedModel(pydantic.BaseModel):
         if pieces % 2:
             raise ValueError(f"odd: {pieces}")
         return pieces
+
+
+class OwnErrors(pydantic.BaseModel):
+    card: str
+
+    @pydantic.field_validator("card")
+    @classmethod
+    def _known(cls, card: str) -> str:
+        raise PydanticCustomError("card_type", "no card: {card}", {"card": card})
 
 
 class Deps(TypedDict):
@@ -234,6 +244,7 @@ GOOD = json.loads(
         (CheckedModel, {"pieces": 7}, "input.pieces: refused by its own check, value_error, got int"),
         (OrderModel, GOOD | {"id": SECRET}, "input.id: should be a valid UUID, got str"),
         (OrderModel, GOOD | {"gift": 1}, "input.gift: should be a valid boolean, got int"),
+        (OwnErrors, {"card": SECRET}, "input.card: refused by its own check, card_type, got str"),
         (Deps, {"order": GOOD, "checked": [{"pieces": 7}]}, "input.checked[0].pieces: refused by its own check"),
     ],
     ids=lambda value: str(getattr(value, "__name__", value))[:60] if not isinstance(value, dict | list) else "of",

@@ -91,12 +91,18 @@ def test_two_of_one_name_are_refused_and_both_are_named() -> None:
         ("nightly", "schedules must be a list"),
         (7, "schedules must be a list"),
         (["night"], r"schedules\[0\] must be"),
+        (
+            Schedule("0 7 * * *", "nightly", input="hunter2"),
+            "schedules must be a list of Schedule objects, got a Sched",
+        ),
+        ([{"input": "hunter2"}], r"schedules\[0\] must be a Schedule, got a dict"),
     ],
-    ids=["text", "int", "texts"],
+    ids=["text", "int", "texts", "one alone", "a dict"],
 )
 def test_what_is_no_list_of_schedules_is_a_bad_setting_among_the_others(given: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=f"{words}.*pool_size"):
+    with pytest.raises(ValueError, match=f"{words}.*pool_size") as refused:
         settings_from("", {"schedules": given, "pool_size": 0})
+    assert "hunter2" not in str(refused.value)
 
 
 def test_schedules_may_come_one_after_the_other() -> None:

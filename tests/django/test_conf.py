@@ -17,6 +17,7 @@ from pgflow_starter.django import conninfo
 from tests.django.conftest import Databases, of
 
 POSTGRESQL = {"ENGINE": "django.db.backends.postgresql", "NAME": "shop"}
+SECRET = "hunter2"
 ODD = "it's \\ a p@ss word?#%/ü"
 
 
@@ -64,9 +65,19 @@ def test_the_connection_string_leads_there_in_the_role_that_django_assumes(datab
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([], "PGFLOW must be a dict, got []"),
+        ([], "PGFLOW must be a dict, got a list"),
+        (f"postgresql://ada:{SECRET}@db/shop", "PGFLOW must be a dict, got a str"),
         ({"Start": {}}, "PGFLOW has the unknown key 'Start' (did you mean 'START'?)"),
         ({"DATABASE": "no"}, "PGFLOW['DATABASE']: 'no' is none of the aliases in DATABASES: 'default', 'lite'"),
+        (
+            {"DATABASE": f"postgresql://ada:{SECRET}@db/shop"},
+            "PGFLOW['DATABASE']: a str is none of the aliases in DATABASES: 'default', 'lite'",
+        ),
+        ({"DATABASE": None}, "PGFLOW['DATABASE']: None is none of the aliases in DATABASES: 'default', 'lite'"),
+        ({"DATABASE": ["default"]}, "PGFLOW['DATABASE']: a list is none of the aliases in DATABASES: 'default', 'lite"),
+        ({f"password={SECRET} x": 1}, "PGFLOW has the unknown key a str: it has ['DATABASE', 'START']"),
+        ({"START": f"host=db password={SECRET}"}, "PGFLOW['START']: must be a dict of settings of pgflow_s"),
+        ({"START": {5: 1}}, "PGFLOW['START']: settings have names, got 5"),
         (
             {"DATABASE": "lite"},
             "PGFLOW['DATABASE']: DATABASES['lite'] is of the engine 'django.db.backends.sqlite3', and pgflow n",
@@ -79,13 +90,30 @@ def test_the_connection_string_leads_there_in_the_role_that_django_assumes(datab
         ({"START": {"schedules": []}}, "PGFLOW['START']: schedules are found in the flows.py of installed apps"),
         ({"START": {"middleware": ["no.such"]}}, "PGFLOW['START']: No module named 'no'"),
     ],
-    ids=["no dict", "a key", "an alias", "an engine", "start", "several", "schedules", "middleware"],
+    ids=[
+        "no dict",
+        "a string",
+        "a key",
+        "an alias",
+        "a string for an alias",
+        "None for an alias",
+        "a list for an alias",
+        "a string for a key",
+        "a string for start",
+        "a number for a setting's name",
+        "an engine",
+        "start",
+        "several",
+        "schedules",
+        "middleware",
+    ],
 )
 def test_a_bad_setting_is_one_error_of_django_s_checks(databases: Databases, given: Any, told: str) -> None:
     databases(default=POSTGRESQL, lite={"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"})
     with override_settings(PGFLOW=given):
         errors = [error for error in run_checks() if error.id == "pgflow.E001"]
         assert [error.msg[: len(told)] for error in errors] == [told]
+        assert not any(SECRET in error.msg for error in errors)
         with pytest.raises(ImproperlyConfigured, match=re.escape(told)):
             conninfo()
 

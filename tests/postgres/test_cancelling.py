@@ -26,6 +26,14 @@ def test_there_is_no_such_run_or_the_reason_is_no_text(database: str) -> None:
             client.cancel("the first")
 
 
+def test_a_run_in_the_place_of_its_id_is_not_shown(database: str) -> None:
+    with pgflow.PgflowClient(database) as client:
+        run = client.enqueue(echo_job(), "hunter2")
+        for call in (client.run, client.cancel, client.rerun, client.delete):
+            with pytest.raises(ValueError, match=r"^run_id must be a UUID, got a Run$"):
+                call(run)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("locked", ["select from pgflow.runs for update", "select from pgmq.q_echo for update"])
 def test_what_somebody_has_locked_is_told_in_time_and_left_as_it_is(database: str, admin: Admin, locked: str) -> None:
     soon = make_conninfo(database, tcp_user_timeout=3000)

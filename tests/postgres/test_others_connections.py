@@ -139,6 +139,46 @@ def test_a_session_that_cannot_connect_or_has_failed_is_told_as_ours(database: s
                 client.enqueue(echo_job(), 1, connection=theirs)
 
 
+@pytest.mark.parametrize("opened", OBJECTS.values(), ids=OBJECTS)
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["plain", "aio"])
+def test_sqlalchemy_hears_of_a_connection_that_the_server_has_ended(
+    database: str, opened: Callable[..., Any], asynchronous: bool
+) -> None:
+    engine = sqlalchemy.create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(database), pool_size=1, max_overflow=0
+    )
+    job = echo_job()
+
+    async def enqueue(client: pgflow.PgflowClient, theirs: Any) -> None:
+        await client.aio.enqueue(job, 1, connection=theirs)
+
+    def cut_off(client: pgflow.PgflowClient) -> None:
+        with opened(engine) as theirs:
+            client.enqueue(job, 1, connection=theirs)
+            ended(database)
+            if asynchronous:
+                asyncio.run(enqueue(client, theirs))
+            else:
+                client.enqueue(job, 1, connection=theirs)
+
+    with pgflow.PgflowClient(database) as client:
+        with pytest.raises(pgflow.DatabaseError, match="the database cannot be reached"):
+            cut_off(client)
+        with opened(engine) as theirs:
+            client.enqueue(job, 1, connection=theirs)
+            theirs.commit()
+    engine.dispose()
+
+
+def ended(database: str) -> None:
+    """All sessions there that are in a transaction."""
+    with psycopg.connect(database) as other:
+        other.execute(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+            " where datname = current_database() and state = 'idle in transaction' and pid <> pg_backend_pid()"
+        )
+
+
 DJANGO = """
 import asyncio, sys
 import django
@@ -153,7 +193,7 @@ lite = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 settings.configure(DATABASES={"default": postgres, "away": away, "lite": lite}, USE_TZ=True)
 django.setup()
 
-from django.db import connection, connections, transaction
+from django.db import close_old_connections, connection, connections, transaction
 
 import pgflow_starter as pgflow
 
@@ -208,6 +248,17 @@ with pgflow.PgflowClient(dsn) as client:
         other.execute("select pg_terminate_backend(%s, 10000)", (pid,))
     connections["default"].health_check_done = False
     client.enqueue(echo, 5, connection=connection)
+    connection.close()
+    # Without, it finds out between two requests after an error, ours among them.
+    connections["default"].settings_dict["CONN_MAX_AGE"] = None
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        pid = cursor.fetchone()[0]
+    with psycopg.connect(dsn) as other:
+        other.execute("select pg_terminate_backend(%s, 10000)", (pid,))
+    refused(pgflow.DatabaseError, connection)
+    close_old_connections()
+    client.enqueue(echo, 6, connection=connection)
     connection.close()
 
     print(refused(TypeError, connections["lite"]))

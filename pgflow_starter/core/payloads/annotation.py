@@ -36,7 +36,10 @@ def input_annotation(handler: Callable[..., Any]) -> Any:
 
 def _as_written(handler: Callable[..., Any]) -> Any:
     """Its own parameter's, else that of the function which it wraps: a decorator may take whatever comes."""
-    own = _first(inspect.signature(handler, follow_wrapped=False, **_UNEVALUATED))
+    try:
+        own = _first(inspect.signature(handler, follow_wrapped=False, **_UNEVALUATED))
+    except ValueError:  # a decorator written in C, functools.cache for one: it has no parameters that Python knows
+        own = inspect.Parameter.empty
     return own if own is not inspect.Parameter.empty else _first(inspect.signature(handler, **_UNEVALUATED))
 
 

@@ -45,13 +45,16 @@ def model_converter(kind: Any) -> Convert:
 
 
 def _misfits(error: ValidationError) -> Iterator[tuple[str, str]]:
-    """What pydantic says of types quotes no value; of all else only the code of the error is told."""
-    for found in error.errors(include_url=False, include_context=False):
+    """What pydantic says of types quotes no value; of all else only the code of the error is told.
+
+    A check's PydanticCustomError may have any code and quote anything; pydantic gives only its own an address.
+    """
+    for found in error.errors(include_url=True, include_context=False):
         code = found["type"]
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in found["loc"])
         if code == "missing":
             yield path, "is missing"
-        elif code.endswith(("_type", "_parsing")):
+        elif "url" in found and code.endswith(("_type", "_parsing")):
             wanted = found["msg"].partition(",")[0].removeprefix("Input ")
             yield path, f"{wanted}, got {type_name(found['input'])}"
         else:

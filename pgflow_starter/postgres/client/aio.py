@@ -14,11 +14,12 @@ from uuid import UUID
 
 from pgflow_starter.core.generics import Fitting, Message, Output
 from pgflow_starter.core.modules import FlowModule
+from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.aio_run import AioRun, aio_run
 from pgflow_starter.postgres.client.client import Client
 from pgflow_starter.postgres.client.coroutines import Coroutines
 from pgflow_starter.postgres.client.details import RunDetails
-from pgflow_starter.postgres.client.driver_connection import driver_connection
+from pgflow_starter.postgres.client.driver_connection import driver_connection, tell_owner
 from pgflow_starter.postgres.client.run import Run
 
 P = ParamSpec("P")
@@ -53,11 +54,16 @@ def _awaited(call: Call[P, T], told: Callable[[AioClient, T], R]) -> Awaited[P, 
     @wraps(call)
     async def made(self: AioClient, /, *args: P.args, **kwargs: P.kwargs) -> R:
         # A caller's own transaction is used by one at a time: who is cancelled has it back when the call has ended.
-        keeps = kwargs.get("connection") is not None
+        given = kwargs.get("connection")
+        keeps = given is not None
         if keeps:  # here, for which one it is may go by the context
             kwargs["connection"] = driver_connection(kwargs["connection"])
         of_client = partial(call, self._client, *args, **kwargs)
-        return told(self, await self._coroutines.made(of_client, to_its_end=keeps))
+        try:
+            return told(self, await self._coroutines.made(of_client, to_its_end=keeps))
+        except DatabaseError:
+            tell_owner(given)  # the call had but the driver's
+            raise
 
     return made
 

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from pgflow_starter.errors import PgflowError
+from pgflow_starter.errors import DatabaseError, PgflowError
 from pgflow_starter.postgres.client.calls import with_remedy
-from pgflow_starter.postgres.client.driver_connection import driver_connection
+from pgflow_starter.postgres.client.driver_connection import driver_connection, tell_owner
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.conninfo import Redactor
 from pgflow_starter.postgres.connections.errors import translate
@@ -41,7 +41,11 @@ def callers_transaction(given: Any) -> Iterator[Connection]:
                 cursor.execute("select")
             with _standard_strings(connection, cursor):
                 yield _OnCursors(connection)  # type: ignore[misc] # has what we call
+    except DatabaseError:
+        tell_owner(given)
+        raise
     except psycopg.Error as error:
+        tell_owner(given)
         raise with_remedy(translate(error, redact)) from error
 
 

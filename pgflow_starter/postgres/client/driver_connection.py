@@ -6,6 +6,7 @@ All by the names of their classes, so that nothing is imported.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import psycopg
@@ -40,6 +41,35 @@ def driver_connection(given: Any) -> psycopg.Connection[Any]:
     raise TypeError(f"{told}: pass {instead}")
 
 
+def tell_owner(given: Any) -> None:
+    """After an error on its connection: the library whose object it is looks whether that is still good.
+
+    As it does after errors of its own; else it would lend one that the server has ended again and again.
+    """
+    tell = _known(_TOLD, given)
+    if tell is not None:
+        with suppress(Exception):  # the error is what the caller has to hear of
+            tell(given)
+
+
+def _tell_django(connection: Any) -> None:
+    connection.errors_occurred = True
+
+
+def _tell_session(session: Any) -> None:
+    _tell_connection(session.connection())
+
+
+def _tell_connection(connection: Any) -> None:
+    if connection.connection.driver_connection.closed:
+        connection.invalidate()
+
+
+def _tell_pooled(connection: Any) -> None:
+    if connection.driver_connection.closed:
+        connection.invalidate()
+
+
 def _of_django(connection: Any) -> object:
     """As its cursors get it: outside atomic() it may not be open yet, or not any more."""
     connection.close_if_health_check_failed()
@@ -69,6 +99,15 @@ _BENEATH: Mapping[tuple[str, str], Callable[[Any], object]] = {
     ("sqlalchemy", "scoped_session"): _of_session,
     ("sqlalchemy", "Connection"): _of_connection,
     ("sqlalchemy", "PoolProxiedConnection"): _of_pooled,
+}
+
+_TOLD: Mapping[tuple[str, str], Callable[[Any], None]] = {
+    ("django", "ConnectionProxy"): _tell_django,
+    ("django", "BaseDatabaseWrapper"): _tell_django,
+    ("sqlalchemy", "Session"): _tell_session,
+    ("sqlalchemy", "scoped_session"): _tell_session,
+    ("sqlalchemy", "Connection"): _tell_connection,
+    ("sqlalchemy", "PoolProxiedConnection"): _tell_pooled,
 }
 
 _ASYNC = (

@@ -144,5 +144,6 @@ def uuid_of(run_id: UUID | str) -> UUID:
     try:
         return run_id if isinstance(run_id, UUID) else UUID(run_id)
     except (ValueError, AttributeError, TypeError):
-        msg = f"run_id must be a UUID, got {run_id!r}"
+        # What is no text may be a run itself, which holds its input.
+        msg = f"run_id must be a UUID, got {repr(run_id) if isinstance(run_id, str) else f'a {type(run_id).__name__}'}"
         raise ValueError(msg) from None
