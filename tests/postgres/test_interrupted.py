@@ -217,7 +217,7 @@ def test_what_a_call_raises_is_raised_here_and_leaves_no_cycle() -> None:
     gc.collect()
     gc.disable()
     try:
-        before = sum(isinstance(o, Mine) for o in gc.get_objects())
+        before = sum(type(o) is Mine for o in gc.get_objects())
 
         def fail() -> None:
             mine = Mine()
@@ -225,7 +225,7 @@ def test_what_a_call_raises_is_raised_here_and_leaves_no_cycle() -> None:
 
         with pytest.raises(ValueError, match="on purpose"):
             run(fail)
-        assert sum(isinstance(o, Mine) for o in gc.get_objects()) == before
+        assert sum(type(o) is Mine for o in gc.get_objects()) == before
     finally:
         gc.enable()
         run.close()
