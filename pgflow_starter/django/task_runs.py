@@ -32,6 +32,7 @@ from pgflow_starter.postgres.client.details import RunDetails
 from pgflow_starter.postgres.client.run import Run
 
 _FIELDS = ("task", "args", "kwargs", "backend", "queue_name", "run_after", "enqueued_at")
+_WORDS_AND_CALLS = re.compile(r'(.*?)\n((?:  File "[^\n]*(?:\n    [^\n]*)*(?:\n|$))+)', re.DOTALL)
 _RAISED = re.compile(r"([A-Za-z_][\w.]*)(?::|$)", re.MULTILINE)
 
 
@@ -99,7 +100,7 @@ def result_of(seen: RunDetails[Run]) -> Any:
         last_attempted_at=began,
         worker_ids=[str(task.worker_id or "")] * task.attempts if task else [],
         finished_at=_moment(run.ended_at),
-        errors=[TaskError(exception_class_path=_class_path(error), traceback=error)] if error else [],
+        errors=[TaskError(exception_class_path=_class_path(error), traceback=_traceback(error))] if error else [],
     )
     if run.status == "completed":
         _set(result, _return_value=run.result)
@@ -126,6 +127,12 @@ def _set(result: Any, **values: Any) -> None:
 def _moment(moment: datetime | None) -> datetime | None:
     """A time as this project has them."""
     return moment if moment is None or settings.USE_TZ else timezone.make_naive(moment)
+
+
+def _traceback(error: str) -> str:
+    """The text of an error as Python's tracebacks go; as it is where that of other exceptions is in it, or no calls."""
+    found = _WORDS_AND_CALLS.fullmatch(error)
+    return f"Traceback (most recent call last):\n{found[2].rstrip()}\n{found[1]}\n" if found else error
 
 
 def _class_path(error: str) -> str:

@@ -101,7 +101,8 @@ def test_a_task_that_raises_each_time_has_failed_with_what_it_raised(working: No
     assert (result.status, result.attempts, len(set(result.worker_ids))) == ("FAILED", 3, 1)
     (error,) = result.errors
     assert error.exception_class is tasks.OddError
-    assert "tests.django.app.tasks.OddError: no way" in error.traceback
+    assert error.traceback.startswith("Traceback (most recent call last):\n  File ")
+    assert error.traceback.endswith("tests.django.app.tasks.OddError: no way\n")
     assert "raise OddError(message)" in error.traceback
     with pytest.raises(ValueError, match="Task failed"):
         _ = result.return_value
