@@ -14,6 +14,7 @@ from pgflow_starter.django.management.commands import pgflow
 from pgflow_starter.django.middleware import connections_closed
 from tests.django.conftest import Databases, of
 from tests.support.commands import logging_as_it_was
+from tests.support.programs import finished
 
 FOUND = (
     "pgflow_starter.django.flows:tasks_e_mails",
@@ -84,3 +85,10 @@ def test_what_cannot_be_done_is_one_line(
     assert exit_code("run") == 2
     assert "no flows.py of an installed app has a Flow, a job or a Schedule: name a MODULE" in capsys.readouterr().err
     assert exit_code("demo") == 2
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_its_extra_the_command_names_it(missing: str) -> None:
+    done = finished("-c", f"import sys; sys.modules[{missing!r}] = None; import {pgflow.__name__}")
+    told = f"MissingExtraError: manage.py pgflow needs {missing}: pip install '.[django]'"
+    assert told in done.stderr.splitlines()[-1]

@@ -6,14 +6,23 @@ import argparse
 from copy import copy
 from typing import Any
 
-import click
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
-from pgflow_starter.cli.commands import commands
 from pgflow_starter.django.conf import configured, conninfo
 from pgflow_starter.django.discovery import discovered
 from pgflow_starter.django.middleware import connections_closed
+from pgflow_starter.errors import MissingExtraError, installing
+
+try:
+    import click
+
+    from pgflow_starter.cli.commands import commands
+except ModuleNotFoundError as error:  # the site needs neither
+    missing = (error.name or "").partition(".")[0]
+    if missing not in ("click", "rich"):
+        raise
+    raise MissingExtraError(f"manage.py pgflow needs {missing}: {installing('django')}") from None
 
 
 class Command(BaseCommand):
