@@ -12,6 +12,7 @@ from pgflow_starter.cli.demo import demo
 from pgflow_starter.cli.failures import FailuresInOneLine
 from pgflow_starter.cli.flow_delete import delete
 from pgflow_starter.cli.flow_graph import graph
+from pgflow_starter.cli.flow_list import list_flows
 from pgflow_starter.cli.flow_start import start
 from pgflow_starter.cli.flow_sync import sync
 from pgflow_starter.cli.run import run
@@ -34,9 +35,9 @@ def commands() -> None:
     """
 
 
-@click.group(short_help="Draw a flow, start a run of it, change its options in the database, delete it there.")
+@click.group(short_help="List a database's flows, draw one, start a run of it, change its options, delete it.")
 def flow() -> None:
-    """Draw a flow, start a run of it, change its options in the database, delete it there."""
+    """List a database's flows, draw one, start a run of it, change its options, delete it."""
 
 
 @click.group(short_help="Show runs, with steps, attempts and errors; cancel them, start them anew, delete them.")
@@ -50,7 +51,7 @@ def schedules() -> None:
 
 
 db.add_command(prune)
-for command in (graph, start, sync, delete):
+for command in (list_flows, graph, start, sync, delete):
     flow.add_command(command)
 for command in (list_runs, show, runs_changes.cancel, runs_changes.rerun, runs_changes.delete):
     runs.add_command(command)

@@ -19,7 +19,19 @@ MODULES = [
     importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
 ]
 SETTING_UP = (
-    *("adapting", "admin", "applied", "book", "cascades", "changing", "deleting", "grants", "hardening", "install"),
+    *(
+        "adapting",
+        "admin",
+        "applied",
+        "book",
+        "cascades",
+        "changing",
+        "deleting",
+        "flow_list",
+        "grants",
+        "hardening",
+        "install",
+    ),
     *("inventory", "laying_down", "ownership", "syncing", "upgrade"),
 )
 """Modules that set databases up or look into them, with a path of their own."""
