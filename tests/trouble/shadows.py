@@ -19,20 +19,8 @@ MODULES = [
     importlib.import_module(m.name) for m in pkgutil.walk_packages(postgres.__path__, "pgflow_starter.postgres.")
 ]
 SETTING_UP = (
-    *(
-        "adapting",
-        "admin",
-        "applied",
-        "book",
-        "cascades",
-        "changing",
-        "deleting",
-        "flow_list",
-        "grants",
-        "hardening",
-        "install",
-    ),
-    *("inventory", "laying_down", "ownership", "syncing", "upgrade"),
+    *("adapting", "admin", "applied", "book", "cascades", "changing", "deleting", "flow_list", "grants", "hardening"),
+    *("install", "inventory", "laying_down", "living_workers", "ownership", "syncing", "upgrade"),
 )
 """Modules that set databases up or look into them, with a path of their own."""
 
