@@ -38,6 +38,7 @@ django.setup()
 
 from django.db import connections  # noqa: E402 - not before the settings
 
+from pgflow_starter.django import client  # noqa: E402
 from tests.django.app.models import Note  # noqa: E402
 
 Databases = Callable[..., None]
@@ -81,12 +82,14 @@ def databases() -> Iterator[Databases]:
 
 
 @pytest.fixture
-def project(database: str, databases: Databases) -> str:
+def project(database: str, databases: Databases) -> Iterator[str]:
     """The connection string of the project's database, which has its table."""
     databases(default=of(database))
     with connections["default"].schema_editor() as editor:
         editor.create_model(Note)
-    return database
+    used = client()
+    yield database
+    used.close()  # the thread that it had for a moment waits for more, else
 
 
 @pytest.fixture

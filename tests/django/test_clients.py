@@ -80,6 +80,7 @@ def test_it_keeps_no_session_beside_django_s(project: str) -> None:
     client().cancel(client().rerun(run.id).id)
     client().delete(run.id)
     assert client().prune(timedelta(days=1)) == 0
+    client().delete_flow(job)
     with connections["default"].cursor() as cursor:
         eventually(lambda: cursor.execute(OTHERS).fetchall() == [])
 
