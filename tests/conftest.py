@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
@@ -32,6 +33,9 @@ def pytest_configure() -> None:
     """Whoever started this with SIGINT ignored (`make test &`) would hand that down to every program under test."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # An example may take as long as it does: 200 ms, by default, is what another program may keep it waiting.
+    hypothesis.settings.register_profile("as long as it takes", deadline=None)
+    hypothesis.settings.load_profile("as long as it takes")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgflow_starter import Backoff
@@ -59,7 +59,6 @@ def test_without_jitter_the_delays_double_up_to_the_maximum() -> None:
     assert [backoff.delay(n, 0.7) for n in range(1, 7)] == [1, 2, 4, 8, 10, 10]
 
 
-@settings(deadline=None)
 @given(backoffs(), attempts, units)
 @example(Backoff(), 10**9, ALMOST_ONE)
 @example(Backoff(base=30.0, jitter=0.1), 1, ALMOST_ONE)
@@ -67,14 +66,12 @@ def test_no_delay_is_negative_or_above_the_maximum(backoff: Backoff, attempt: in
     assert 0.0 <= backoff.delay(attempt, unit) <= backoff.maximum
 
 
-@settings(deadline=None)
 @given(backoffs(), attempts, units, units)
 def test_a_larger_draw_never_gives_a_shorter_delay(backoff: Backoff, attempt: int, one: float, other: float) -> None:
     low, high = sorted((one, other))
     assert backoff.delay(attempt, low) <= backoff.delay(attempt, high)
 
 
-@settings(deadline=None)
 @given(backoffs(), attempts, units)
 def test_a_later_attempt_never_waits_less_for_the_same_draw(backoff: Backoff, attempt: int, unit: float) -> None:
     later, earlier = backoff.delay(attempt + 1, unit), backoff.delay(attempt, unit)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgflow_starter import FlowDefinition, ModuleType, StepDefinition, StepKind
@@ -63,7 +63,6 @@ def test_a_slug_that_is_no_string_is_a_type_error_naming_it(slug: Any) -> None:
         flow(step(slug))
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="abz09_A-é ", max_size=50))
 def test_the_slug_rule_is_what_the_words_say(slug: str) -> None:
     right = 0 < len(slug) <= 47 and not slug[0].isdigit() and set(slug) <= set("abz09_")
@@ -178,7 +177,6 @@ def test_steps_come_after_their_dependencies_and_otherwise_as_declared() -> None
     assert flow(*sorted_already).steps == sorted_already
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_any_acyclic_graph_is_accepted_and_ordered(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 12))

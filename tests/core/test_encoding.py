@@ -14,7 +14,7 @@ from typing import Any
 import pydantic
 import pydantic.dataclasses
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgflow_starter.core.encoding import error_text, to_json
@@ -166,13 +166,11 @@ texts = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
 documents = st.recursive(plain | texts, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=8)
 
 
-@settings(deadline=None)
 @given(documents)
 def test_any_json_document_survives_the_way(document: Any) -> None:
     assert json.loads(to_json(document)) == document
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=())))
 def test_any_error_text_can_be_stored(text: str) -> None:
     stored = error_text(text)

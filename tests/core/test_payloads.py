@@ -166,7 +166,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("kind", VALUES, ids=lambda kind: kind.__name__)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_what_is_written_is_read_again_as_it_was(kind: Any, data: st.DataObject) -> None:
     value = data.draw(VALUES[kind])

@@ -67,7 +67,7 @@ zones = st.sampled_from(["UTC", "Europe/Berlin", "Australia/Lord_Howe", "America
 moments = st.integers(0, 270 * 86_400).map(lambda seconds: datetime(2026, 3, 1, tzinfo=UTC) + seconds * SECOND)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(crons, zones, moments)
 def test_wherever_one_begins_to_look_the_ticks_are_the_same(cron: str, zone: str, after: datetime) -> None:
     ticks = ticks_of(cron, zone)

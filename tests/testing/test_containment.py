@@ -76,7 +76,7 @@ def test_of_all_scalars_and_of_what_is_known_to_be_special(server: EmbeddedPostg
     assert _differing(server.conninfo(), [*of_scalars, *in_arrays, *KNOWN]) == []
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(compared=st.lists(pairs(), min_size=1, max_size=40))
 def test_of_whatever_there_is(server: EmbeddedPostgres, compared: list[tuple[Any, Any]]) -> None:
     assert _differing(server.conninfo(), compared) == []

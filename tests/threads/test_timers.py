@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgflow_starter.clock import Clock, SystemClock, Timer, Timers
@@ -247,7 +247,6 @@ def test_a_cancelled_manual_call_is_not_pending() -> None:
     assert (timers.pending, timers.next_in) == (0, None)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 50)), st.lists(st.integers(0, 20)))
 def test_however_time_is_cut_each_manual_call_is_made_once_and_in_time(delays: list[int], steps: list[int]) -> None:
     timers = ManualTimers()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pgflow_starter import FlowDefinition, SignalStrategy, StepDefinition
@@ -85,7 +85,6 @@ def test_failed_polls_are_repeated_soon_and_then_slower(policy: PollPolicy) -> N
     assert policy.after_error(30.0) == 5.0
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(["work", "nothing", "error"])), st.floats(0.01, 300), st.floats(0.01, 300))
 def test_no_polling_interval_leaves_the_bounds(polls: list[str], one: float, other: float) -> None:
     least, most = sorted((one, other))
