@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
 import pgflow_starter as pgflow
+from pgflow_starter.postgres.connections.pool import Pool
 from tests.support.database import opened
 from tests.support.starters import STRATEGIES, echo_job, running
 from tests.support.waiting import eventually
@@ -68,6 +72,26 @@ def test_backends_that_somebody_ended_while_they_were_idle_are_no_error_of_the_n
                 (OURS,),
             )
         assert client.enqueue(job, "last").status == "started"
+
+
+def test_a_caller_that_comes_while_the_sessions_are_replaced_is_served_at_once(
+    database: str, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin.execute("create table changing (a int)")
+    close = Pool.close
+    served: list[object] = []
+
+    def slowly(pool: Pool, **how: Any) -> None:
+        if not served:
+            served.append(threads.submit(db.call, lambda conn: conn.execute("select 1").fetchone()).result(WAIT))
+        close(pool, **how)
+
+    with opened(database, patience=WAIT / 2) as db, ThreadPoolExecutor() as threads:
+        monkeypatch.setattr(Pool, "close", slowly)
+        for kind in ("int", "bigint"):
+            admin.execute(f"alter table changing alter column a type {kind}")
+            db.call(lambda conn: conn.execute("select a from changing", prepare=True).fetchall())
+    assert served == [(1,)]
 
 
 def test_what_is_the_statements_own_error_is_told_after_a_fresh_session_had_it_too(database: str) -> None:

@@ -85,7 +85,17 @@ class Pools:
             self._genuine[kind] = now + STALE_INTERVAL
         if now < self._genuine.get(kind, 0.0):
             return False
-        if self._throw_away(pool) and self.open() is not None:
+        with self._lock:
+            # Nobody may find none in between: the probe alone tells those who wait for one.
+            fresh = self.current is pool and not self._closed
+            if fresh:
+                try:
+                    self.current = self._new()
+                except RuntimeError:  # no thread: the probe tries again
+                    fresh = False
+        if fresh:
+            pool.close()
+        elif self._throw_away(pool):
             self._doubt()
         return True
 
