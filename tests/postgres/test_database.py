@@ -128,7 +128,7 @@ def test_hurrying_ends_every_wait(empty_database: str) -> None:
         thread.start()
         assert asking.wait(5)
         db.hurry()
-        thread.join(1)
+        thread.join(db.patience / 2)
         assert not thread.is_alive()
         assert errors
         db.close()

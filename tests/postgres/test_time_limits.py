@@ -82,7 +82,7 @@ def test_closing_waits_for_a_second_at_most(empty_database: str, monkeypatch: py
         closer = threading.Thread(target=limits.close)
         closer.start()
         assert clock.hangs.wait(10)
-        closer.join(2)
+        closer.join(10)
         assert not closer.is_alive()
     finally:
         clock.let_go.set()

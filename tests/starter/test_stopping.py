@@ -20,6 +20,8 @@ from tests.support.starters import QUICK, STRATEGIES, echo_job, running
 from tests.support.threads import ours
 from tests.support.waiting import eventually
 
+PATIENT: dict[str, Any] = {**QUICK, "shutdown_timeout": 60.0}
+
 
 def test_after_stop_every_call_says_so_and_stop_itself_does_not(database: str) -> None:
     with running(database, jobs=[echo_job()]) as starter:
@@ -73,10 +75,10 @@ def test_a_start_that_a_signals_exception_interrupts_leaves_nothing(
 
 
 def test_stopping_with_the_database_down_is_quick() -> None:
-    starter = pgflow.start("host=127.0.0.1 port=1", jobs=[echo_job()], signal_strategy="notify", **QUICK)
+    starter = pgflow.start("host=127.0.0.1 port=1", jobs=[echo_job()], signal_strategy="notify", **PATIENT)
     began = time.monotonic()
     starter.stop()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < PATIENT["shutdown_timeout"] / 2
     assert ours() == set()
 
 
@@ -114,12 +116,12 @@ def test_what_does_not_end_in_time_is_given_back_for_another_to_run(database: st
             release.wait()
         return len(attempts)
 
-    starter = pgflow.start(database, jobs=[stubborn], **QUICK)
+    starter = pgflow.start(database, jobs=[stubborn], **PATIENT)
     run = starter.client.enqueue(stubborn, None)
     assert entered.wait(10)
     began = time.monotonic()
     starter.stop(timeout=0.2)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < PATIENT["shutdown_timeout"] / 2
     assert contexts[0].cancelled.is_set()
     with running(database, jobs=[stubborn]) as second:
         assert second.client.run(run.id).wait(10).result == 2
@@ -229,8 +231,7 @@ def test_a_second_stop_in_a_hurry_shortens_the_first(database: str, release: thr
     assert entered.wait(10)
     unhurried = threading.Thread(target=starter.stop, args=(60,))
     unhurried.start()
-    began = time.monotonic()
     starter.stop(timeout=0.1)
-    unhurried.join(10)
-    assert time.monotonic() - began < 3
+    unhurried.join(30)
+    assert not unhurried.is_alive()
     release.set()
