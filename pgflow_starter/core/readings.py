@@ -19,7 +19,7 @@ class QueueDepth(NamedTuple):
     oldest: float
 
 
-MOST_COUNTED = 100_000
+MOST_COUNTED = 50_000
 """Messages of a queue, waiting or hidden: counting more of them would take the server longer than 20 ms."""
 
 

@@ -112,7 +112,7 @@ ALL = (
     Observed(names.METRIC_TROUBLE, "{worker}", "Workers that are kept from claiming or recording.", trouble),
     Observed(names.METRIC_AWAY, "{starter}", "Starters that cannot reach their database.", away),
     Observed(names.METRIC_FAST_LANE, "{starter}", "Starters by whether their fast lane is on.", fast_lane),
-    Observed(names.METRIC_DEPTH, "{message}", "Messages in the queue, up to 100,000 of each state.", depth),
+    Observed(names.METRIC_DEPTH, "{message}", "Messages in the queue, up to 50,000 of each state.", depth),
     Observed(names.METRIC_OLDEST, "s", "For how long the queue's oldest message has been waiting to be read.", oldest),
     Observed(names.METRIC_POOL, "{connection}", "Connections of the pool.", pool, adds_up=True),
     Observed(names.METRIC_POOL_MAX, "{connection}", "Connections that the pool may have.", pool_max, adds_up=True),
