@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from pgflow_starter.errors import MissingExtraError, installing
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, ObservableGauge, ObservableUpDownCounter
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -17,24 +19,10 @@ MOST_POINTS = 20_000
 class Exposition:
     """A meter provider, to be given to a starter, and a WSGI application that says what it was told. Thread-safe.
 
-    What else there is in the process, of OpenTelemetry or of the Prometheus client, is not in it. Raises
-    MissingExtraError where a library is not installed.
+    What else there is in the process, of OpenTelemetry or of the Prometheus client, is not in it.
     """
 
     def __init__(self) -> None:
-        try:
-            from opentelemetry.exporter.prometheus import PrometheusMetricReader
-            from opentelemetry.sdk.metrics import (
-                Counter,
-                Histogram,
-                MeterProvider,
-                ObservableGauge,
-                ObservableUpDownCounter,
-            )
-            from prometheus_client import CollectorRegistry, make_wsgi_app
-        except ImportError:
-            msg = f"metrics for Prometheus need the extra prometheus: {installing('prometheus')}"
-            raise MissingExtraError(msg) from None
         registry = CollectorRegistry()
         limits: Any = dict.fromkeys((Counter, Histogram, ObservableGauge, ObservableUpDownCounter), MOST_POINTS)
         reader = PrometheusMetricReader(registry=registry, scope_info_enabled=False, cardinality_limits=limits)

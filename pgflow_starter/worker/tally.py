@@ -30,6 +30,8 @@ INTERVAL = 2.0
 BATCH = 2000
 """Tasks that are asked for at a time."""
 
+ENDS = ("completed", "failed")
+
 MOST = 200_000
 """Tasks that are kept to be asked for: those that came first are forgotten then, and their runs not counted."""
 
@@ -45,11 +47,16 @@ class Tally:
         self._lock = threading.Lock()  # around the next two
         self._tasks: deque[TaskKey] = deque(maxlen=MOST)
         self._armed = False
+        self._known: set[str] = set()
 
     def note(self, definition: FlowDefinition, outcomes: Sequence[Outcome]) -> None:
-        """These are written."""
+        """These outcomes of that flow are written; none where its worker begins."""
         if not self._observer.heard:
             return
+        if definition.slug not in self._known:
+            self._known.add(definition.slug)
+            for status in ENDS:  # from none: who looks at what is added would not see the first
+                self._observer.runs_ended(definition.slug, status, 0)
         ends: list[TaskKey] = []
         for outcome in outcomes:
             if retries(definition, outcome):

@@ -169,6 +169,7 @@ class Workers:
         return [self._spec(cell) for cell in self.cells()]
 
     def _new_cell(self, module: str, definition: FlowDefinition) -> WorkerCell:
+        self._world.tally(definition, ())
         return WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world)
 
     def _spec(self, cell: WorkerCell) -> ChildSpec:
