@@ -47,6 +47,15 @@ def trouble(sources: Sources) -> Iterable[Observation]:
     ]
 
 
+def failing(sources: Sources) -> Iterable[Observation]:
+    """Each schedule."""
+    failed: Counter[str] = Counter()
+    for source in sources:
+        for schedule in source.status().schedules:
+            failed[schedule.name] += schedule.last_error is not None
+    return [Observation(n, {names.SCHEDULE_NAME: name}) for name, n in failed.items()]
+
+
 def away(sources: Sources) -> Iterable[Observation]:
     """One number."""
     return [Observation(sum(source.status().outage is not None for source in sources))] if sources else []
@@ -110,6 +119,7 @@ ALL = (
     Observed(names.METRIC_MODULES, "{module}", "Modules by status.", modules),
     Observed(names.METRIC_ACTIVE, "{task}", "Tasks that were claimed and have not ended.", active, adds_up=True),
     Observed(names.METRIC_TROUBLE, "{worker}", "Workers that are kept from claiming or recording.", trouble),
+    Observed(names.METRIC_FAILING, "{starter}", "Starters that could not start the schedule's last tick.", failing),
     Observed(names.METRIC_AWAY, "{starter}", "Starters that cannot reach their database.", away),
     Observed(names.METRIC_FAST_LANE, "{starter}", "Starters by whether their fast lane is on.", fast_lane),
     Observed(names.METRIC_DEPTH, "{message}", "Messages in the queue, up to 50,000 of each state.", depth),

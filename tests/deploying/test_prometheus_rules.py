@@ -147,13 +147,20 @@ def test_a_schedule_that_is_late(database: str) -> None:
         await_firing(exposition, [], {"PgflowScheduleLate"})
 
 
+def test_a_schedule_that_cannot_start_its_runs(database: str) -> None:
+    nobodys = pgflow.Schedule("* * * * * *", "nobodys")
+    with exposed(database, jobs=[echo_job()], schedules=[nobodys]) as (_, exposition):
+        await_firing(exposition, [], {"PgflowScheduleFails"})
+
+
 def test_each_rule_says_what_to_do_and_each_that_can_be_is_heard_above() -> None:
     for rule in RULES.values():
         assert set(rule["annotations"]) == {"summary", "action"}
         assert rule["labels"]["severity"] in ("page", "ticket")
     heard = {
         "PgflowGone", "PgflowDatabaseAway", "PgflowWorkerInTrouble", "PgflowModuleFailed", "PgflowNotReady",
-        "PgflowQueueStuck", "PgflowStepFails", "PgflowRunsFail", "PgflowScheduleLate", "PgflowFastLaneOff",
+        "PgflowQueueStuck", "PgflowStepFails", "PgflowRunsFail", "PgflowScheduleLate", "PgflowScheduleFails",
+        "PgflowFastLaneOff",
     }  # fmt: skip
     assert set(RULES) == heard | LOADED
 
