@@ -17,7 +17,7 @@ from pgflow_starter.postgres.stores.queue_depths import PostgresQueueDepths, dep
 from tests.support.database import opened
 
 MANY = 100_000
-PAGES = 4000
+PAGES = 5000
 """Of the index and, before the first vacuum, of the table: that many, read from memory, take some milliseconds."""
 
 
