@@ -10,11 +10,12 @@ from uuid import UUID
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import Phase
-from pgflow_starter.core.state import ModuleState, Outage
+from pgflow_starter.core.state import ModuleState, Outage, StarterStatus, WorkerState
 
 if TYPE_CHECKING:  # loaded with the first worker
     from pgflow_starter.core.evidence import Evidence, MessageKey, TaskKey
     from pgflow_starter.core.failure import RecordOutcome
+    from pgflow_starter.core.readings import PoolUse, QueueDepth
     from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
@@ -130,6 +131,36 @@ class MessageObserver(Protocol):
         """Around a task's handler."""
 
 
+class TallyObserver(Protocol):
+    """Is told what is counted of tasks and runs. Must be quick and never raise by itself; called from many threads."""
+
+    @property
+    def heard(self) -> bool:
+        """Whether it is told to anybody."""
+
+    def retried(self, task: Task) -> None:
+        """An attempt failed, which was written, and the task has another."""
+
+    def runs_ended(self, flow_slug: str, status: str, count: int) -> None:
+        """So many runs of that flow ended so, by what became of tasks here."""
+
+
+class GaugeSource(Protocol):
+    """One starter, as gauges read it. Never waits, for the database least of all."""
+
+    def status(self) -> StarterStatus:
+        """All modules."""
+
+    def worker_states(self) -> Sequence[WorkerState]:
+        """The workers of this process."""
+
+    def pool_use(self) -> PoolUse:
+        """The connections."""
+
+    def queue_depths(self) -> Sequence[QueueDepth]:
+        """What was last read of the queues of its workers; none where that failed, or before. Has it read anew."""
+
+
 class Compiled(NamedTuple):
     """What compiling found: the definition in force, with the stored options, and where the stored flow differs from
     the code; whether `options_differ`, which `flow sync` mends.
@@ -233,6 +264,20 @@ class TaskStore(Protocol):
 
     def workers_stopped(self, workers: Sequence[UUID]) -> None:
         """Say that the workers have stopped, of all in one statement."""
+
+
+class QueueDepthStore(Protocol):
+    """How much is in queues. Blocks on I/O; thread-safe."""
+
+    def depths(self, queues: Sequence[str]) -> Sequence[QueueDepth]:
+        """Of each of the queues that is there and may be read. Raises DatabaseError."""
+
+
+class RunEndStore(Protocol):
+    """How runs ended. Blocks on I/O; thread-safe."""
+
+    def ended_by(self, tasks: Sequence[TaskKey]) -> Mapping[tuple[str, str], int]:
+        """How many runs ended with what became of one of these tasks, by flow and status. Raises DatabaseError."""
 
 
 class QueueListener(Protocol):

@@ -4,7 +4,7 @@ import inspect
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast
 
 import click
 from docutils import nodes
@@ -113,12 +113,20 @@ def every_instrument() -> Iterator[str]:
     """A row for each instrument, as the code asks OpenTelemetry for it."""
     meter = _Meter()
     instruments_of(meter)
-    gauges = Gauges(meter, meter.status, meter.workers)
+    gauges = Gauges(meter, cast("Any", meter))
     gauges.open()
     gauges.close()
-    yield from ("## Instruments", "", "| name | kind | unit | |", "|---|---|---|---|")
-    yield from (f"| `{name}` | {kind} | `{unit}` | {told} |" for name, kind, unit, told in sorted(meter.made))
+    yield from ("| name, and what Prometheus calls it | kind | unit | attributes | |", "|---|---|---|---|---|")
+    for name, kind, unit, told in sorted(meter.made):
+        attributes = ", ".join(f"`{attribute}`" for attribute in names.ATTRIBUTES_OF[name])
+        yield f"| `{name}` `{prometheus_name(name, kind, unit)}` | {kind} | `{unit}` | {attributes} | {told} |"
     yield ""
+
+
+def prometheus_name(name: str, kind: str, unit: str) -> str:
+    """As the exporter makes it of an instrument's; a histogram's has `_bucket`, `_count` or `_sum` behind it."""
+    suffixes = ("_seconds" if unit == "s" else "", "_total" if kind == "counter" else "")
+    return name.replace(".", "_") + "".join(suffixes)
 
 
 class _Meter:
@@ -129,10 +137,6 @@ class _Meter:
 
     def get_meter(self, *_: object, **__: object) -> "_Meter":
         return self
-
-    def status(self) -> Any: ...
-
-    def workers(self) -> Any: ...
 
     def create_histogram(self, name: str, unit: str, description: str, **_: object) -> None:
         self.made.append((name, "histogram", unit, description))

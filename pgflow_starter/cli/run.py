@@ -49,6 +49,13 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     help="Serve the probes /livez, /readyz and /healthz, the status and a page there; :PORT is on loopback, seen from "
     "this machine only.",
 )
+@option(
+    "--metrics",
+    metavar="HOST:PORT",
+    callback=checked(lambda given: given and str(parse_address(given))),
+    help="Serve metrics for Prometheus there, at /metrics; needs the extra prometheus. With it no other OpenTelemetry "
+    "provider is told any.",
+)
 @setting_option("--concurrency", "max_concurrency", "Tasks at a time of each module, unless its own option says else.")
 @setting_option("--pool-size", "pool_size", "Connections to the database at most, the one for --notify apart.")
 @setting_option("--shutdown-timeout", "shutdown_timeout", "Seconds that running tasks may go on after a signal.")
@@ -74,6 +81,7 @@ def run(
     dsn: str,
     notify: bool,
     http: str | None,
+    metrics: str | None,
     require_healthy: float | None,
     log_level: str,
     log_json: bool,
@@ -107,12 +115,15 @@ def run(
         except Interrupted:
             return  # there is nothing to stop yet
         strategy = SignalStrategy.NOTIFY if notify else SignalStrategy.POLLING
-        try:
-            starter = start(dsn, **found._asdict(), signal_strategy=strategy, **settings, **(more or {}))
-        except ValueError as error:
-            raise click.UsageError(str(error)) from None
-        signals.when_again(partial(stop_at_once, starter))
         with ExitStack() as ends:
+            told = _told(metrics, ends)
+            try:
+                starter = start(
+                    dsn, **found._asdict(), signal_strategy=strategy, **settings, **{**(more or {}), **told}
+                )
+            except ValueError as error:
+                raise click.UsageError(str(error)) from None
+            signals.when_again(partial(stop_at_once, starter))
             ends.callback(starter.stop)
             if http:
                 server = ends.enter_context(serve(starter, http))
@@ -123,6 +134,15 @@ def run(
         if signals.again:
             leave_at_once(Interrupted("left before the running tasks had ended: they are given back, to be run again"))
         logger.info("stopped")
+
+
+def _told(metrics: str | None, ends: ExitStack) -> dict[str, Any]:
+    """The settings with which metrics are served until `ends`, before anything is started: the address may be taken."""
+    if metrics is None:
+        return {}
+    from pgflow_starter.cli.metrics import serve_metrics
+
+    return serve_metrics(metrics, ends)
 
 
 def stop_at_once(starter: Starter) -> None:

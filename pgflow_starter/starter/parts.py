@@ -14,8 +14,9 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import SignalStrategy, phases_of
+from pgflow_starter.core.readings import PoolUse, QueueDepth
 from pgflow_starter.core.retention import Retention
-from pgflow_starter.core.state import FastLaneState, ModuleStatus, WorkerState
+from pgflow_starter.core.state import FastLaneState, ModuleStatus, StarterStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.cell import ModuleCell
@@ -29,6 +30,8 @@ from pgflow_starter.postgres.connections.conninfo import Redactor
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.pace import Pace
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.queue_depths import PostgresQueueDepths
+from pgflow_starter.postgres.stores.run_ends import PostgresRunEnds
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.supervision.tree import Tree
@@ -37,6 +40,7 @@ from pgflow_starter.telemetry.incidents import OtelIncidents
 from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
+from pgflow_starter.telemetry.tally import OtelTally
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.threads.event_loop import EventLoop
@@ -44,6 +48,8 @@ from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.timers import TimerThread
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.poll_intervals import PollPolicy
+from pgflow_starter.worker.queue_watch import QueueWatch
+from pgflow_starter.worker.tally import Tally
 from pgflow_starter.worker.workers import Workers
 from pgflow_starter.worker.world import WorkerWorld
 
@@ -100,7 +106,7 @@ class Parts:
             tuple if self.schedules is None else self.schedules.states,
         )
         self.registry = FlowRegistry(specs)
-        self.gauges = Gauges(settings.meter_provider, self.board.status, self.worker_states)
+        self.gauges = Gauges(settings.meter_provider, self)
         self._client: PgflowClient | None = None
         self._making_client = threading.RLock()  # a signal handler may ask on top of the one that makes it
         self.timers = TimerThread(self.clock)
@@ -109,9 +115,18 @@ class Parts:
         self.dispatcher = Dispatcher(self.threads, self.timers, self.clock)
         self.lane = Lane(self.threads, settings.pool_size)
         self._flow_store = PostgresFlowStore(self.database, self.clock)
+        self._tally = Tally(PostgresRunEnds(self.database), OtelTally(providers), self.timers, self.threads)
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self.workers = Workers(
             self.tree, self._flow_store, self._make_worker_world(), settings.max_concurrency, settings.phase_timeout
+        )
+        self._queue_watch = QueueWatch(
+            PostgresQueueDepths(self.database),
+            self.workers.queues,
+            self.clock,
+            self.timers,
+            self.threads,
+            self._database_away,
         )
         self.pruning = None if settings.retention is None else partial(self._pruning, settings.retention)
         """Begins to delete what is older than it is kept."""
@@ -145,9 +160,23 @@ class Parts:
         if self._client is not None:
             self._client.close()
 
+    # --- `ports.GaugeSource` ----------------------------------------------------------------------------------------
+
+    def status(self) -> StarterStatus:
+        """Of all modules. Never waits."""
+        return self.board.status()
+
     def worker_states(self) -> tuple[WorkerState, ...]:
         """The workers of this process. Never waits."""
         return tuple(cell.state() for cell in self.workers.cells())
+
+    def pool_use(self) -> PoolUse:
+        """The connections, the listener's apart. Never waits."""
+        return PoolUse(self.settings.pool_size, *self.database.counts())
+
+    def queue_depths(self) -> Sequence[QueueDepth]:
+        """What was last read of the queues; has them read while somebody asks. Never waits."""
+        return self._queue_watch.depths()
 
     # --- what one part is told of another ---------------------------------------------------------------------------
 
@@ -274,6 +303,7 @@ class Parts:
             self._flow_store.differences,
             Failures(s.log_errors is LogErrors.FULL, self.redact),
             self._database_away,
+            self._tally.note,
             s.middleware,
         )
 

@@ -1,4 +1,4 @@
-"""`Gauges`: what is measured when somebody looks: readiness, modules by status, tasks under way.
+"""`Gauges`: what is measured when somebody looks: readiness, and what `observations` say.
 
 OpenTelemetry's API neither removes a callback nor takes a second one for an instrument that is there, so all starters
 that tell the same provider share one: it adds up their modules and tasks, and says ready when all of them are.
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from pgflow_starter.core.state import ModuleStatus, StarterStatus, WorkerState
-from pgflow_starter.core.trouble import TroubleScope
-from pgflow_starter.telemetry import names
+from pgflow_starter.ports import GaugeSource
+from pgflow_starter.telemetry import names, observations
+from pgflow_starter.telemetry.observations import Sources
 
 _live: dict[int, weakref.ref[Gauges]] = {}
 """Those of all starters that are told of. For the process, as its meter providers are; held weakly, so that it keeps
@@ -28,14 +27,11 @@ no starter. No lock: each operation on it is atomic, and a forked child inherits
 class Gauges:
     """One starter's. Reads what is published and asks nobody, so that looking never waits. Thread-safe."""
 
-    def __init__(
-        self, meter_provider: Any, status: Callable[[], StarterStatus], workers: Callable[[], Sequence[WorkerState]]
-    ) -> None:
-        """`status` and `workers` are bound methods; the object that they belong to is not kept alive."""
+    def __init__(self, meter_provider: Any, source: GaugeSource) -> None:
+        """The source is not kept alive."""
         self._provider = meter_provider
         self._pid = os.getpid()
-        self._status = weakref.WeakMethod(status)
-        self._workers = weakref.WeakMethod(workers)
+        self._source = weakref.ref(source)
         self._terminated = False
 
     def open(self) -> None:
@@ -65,20 +61,14 @@ class Gauges:
         """Whether it runs in this process: a forked child has its parent's objects, and not its threads."""
         return self._pid == os.getpid()
 
-    def status(self) -> StarterStatus | None:
-        """The published status; None when the starter is gone."""
-        status = self._status()
-        return None if status is None else status()
-
-    def workers(self) -> Sequence[WorkerState]:
-        """Its workers; none when the starter is gone."""
-        workers = self._workers()
-        return () if workers is None else workers()
+    def source(self) -> GaugeSource | None:
+        """None when the starter is gone."""
+        return self._source()
 
     def ready(self) -> bool:
         """Whether all its modules are terminal, and somebody sees to them."""
-        status = self.status()
-        return status is not None and status.ready and not self._terminated
+        source = self.source()
+        return source is not None and source.status().ready and not self._terminated
 
 
 @cache
@@ -94,13 +84,9 @@ def _install(provider: Any) -> None:
     meter.create_observable_gauge(
         names.METRIC_READY, [partial(_ready, mine)], "1", "1 when every module is terminal, else 0."
     )
-    meter.create_observable_gauge(names.METRIC_MODULES, [partial(_modules, mine)], "{module}", "Modules by status.")
-    meter.create_observable_up_down_counter(
-        names.METRIC_ACTIVE, [partial(_active, mine)], "{task}", "Tasks that were claimed and have not ended."
-    )
-    meter.create_observable_gauge(
-        names.METRIC_TROUBLE, [partial(_trouble, mine)], "{worker}", "Workers that are kept from claiming or recording."
-    )
+    for name, unit, description, observe, adds_up in observations.ALL:
+        create = meter.create_observable_up_down_counter if adds_up else meter.create_observable_gauge
+        create(name, [partial(_observed, mine, observe)], unit, description)
 
 
 def _reference(provider: Any) -> Callable[[], Any]:
@@ -121,28 +107,7 @@ def _ready(mine: Callable[[], list[Gauges]], _: CallbackOptions) -> Iterable[Obs
     return [Observation(int(all(g.ready() for g in starters)))] if starters else []
 
 
-def _modules(mine: Callable[[], list[Gauges]], _: CallbackOptions) -> Iterable[Observation]:
-    starters = mine()
-    statuses = [status for g in starters if (status := g.status()) is not None]
-    counts = Counter(state.status for status in statuses for state in status.modules)
-    return [Observation(counts[s], {names.MODULE_STATUS: str(s)}) for s in ModuleStatus] if statuses else []
-
-
-def _active(mine: Callable[[], list[Gauges]], _: CallbackOptions) -> Iterable[Observation]:
-    running: Counter[str] = Counter()
-    for gauges in mine():
-        for worker in gauges.workers():
-            running[worker.slug] += worker.running
-    return [Observation(n, {names.MESSAGING_DESTINATION: slug}) for slug, n in running.items()]
-
-
-def _trouble(mine: Callable[[], list[Gauges]], _: CallbackOptions) -> Iterable[Observation]:
-    troubled: Counter[tuple[str, TroubleScope]] = Counter()
-    for gauges in mine():
-        for worker in gauges.workers():
-            for scope in TroubleScope:
-                troubled[worker.slug, scope] += worker.trouble is not None and worker.trouble.scope is scope
-    return [
-        Observation(n, {names.MESSAGING_DESTINATION: slug, names.TROUBLE_SCOPE: str(scope)})
-        for (slug, scope), n in troubled.items()
-    ]
+def _observed(
+    mine: Callable[[], list[Gauges]], observe: Callable[[Sources], Iterable[Observation]], _: CallbackOptions
+) -> Iterable[Observation]:
+    return observe([source for gauges in mine() if (source := gauges.source()) is not None])

@@ -34,6 +34,10 @@ class Instruments:
         self.wakeups = meter.create_counter(
             names.METRIC_WAKEUPS, "{wakeup}", "Workers told that there may be messages."
         )
+        self.retries = meter.create_counter(
+            names.METRIC_RETRIES, "{retry}", "Attempts that failed, of tasks that have another."
+        )
+        self.runs = meter.create_counter(names.METRIC_RUNS, "{run}", "Runs that ended with a task of this process.")
 
 
 def instruments_of(meter_provider: Any) -> Instruments:

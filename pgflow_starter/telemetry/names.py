@@ -55,6 +55,15 @@ TROUBLE_SCOPE = "pgflow.worker.trouble.scope"
 
 SCHEDULE_NAME = "pgflow.schedule.name"
 
+QUEUE_STATE = "pgflow.queue.state"
+FAST_LANE_STATE = "pgflow.fast_lane.state"
+
+# OpenTelemetry's conventions for databases.
+POOL_NAME = "db.client.connection.pool.name"
+POOL_STATE = "db.client.connection.state"
+
+FLOW = "pgflow.flow"
+RUN_STATUS = "pgflow.run.status"
 RUN_ID = "pgflow.run.id"
 RERUN_OF = "pgflow.rerun_of"
 STEP = "pgflow.step"
@@ -71,4 +80,38 @@ METRIC_WAKEUPS = "pgflow.worker.wakeups"
 METRIC_ACTIVE = "pgflow.worker.task.active"
 METRIC_TROUBLE = "pgflow.worker.trouble"
 METRIC_LATENESS = "pgflow.schedule.lateness"
+METRIC_FAILING = "pgflow.schedule.failing"
 METRIC_PROCESS = "messaging.process.duration"
+METRIC_RETRIES = "pgflow.task.retries"
+METRIC_RUNS = "pgflow.run.ended"
+METRIC_DEPTH = "pgflow.queue.depth"
+METRIC_OLDEST = "pgflow.queue.oldest.age"
+METRIC_AWAY = "pgflow.database.away"
+METRIC_FAST_LANE = "pgflow.fast_lane"
+METRIC_POOL = "db.client.connection.count"
+METRIC_POOL_MAX = "db.client.connection.max"
+METRIC_POOL_AWAITED = "db.client.connection.pending_requests"
+
+ATTRIBUTES_OF = {
+    METRIC_READY: (),
+    METRIC_MODULES: (MODULE_STATUS,),
+    METRIC_ATTEMPT: (MODULE, MODULE_TYPE, MODULE_STATUS, ERROR_TYPE),
+    METRIC_STARTUP: (),
+    METRIC_RESTARTS: (SUPERVISOR, ACTOR),
+    METRIC_WAKEUPS: (MESSAGING_DESTINATION,),
+    METRIC_ACTIVE: (MESSAGING_DESTINATION,),
+    METRIC_TROUBLE: (MESSAGING_DESTINATION, TROUBLE_SCOPE),
+    METRIC_LATENESS: (SCHEDULE_NAME,),
+    METRIC_FAILING: (SCHEDULE_NAME,),
+    METRIC_PROCESS: (MESSAGING_SYSTEM, MESSAGING_DESTINATION, MESSAGING_OPERATION_NAME, STEP, ERROR_TYPE),
+    METRIC_RETRIES: (MESSAGING_DESTINATION, STEP),
+    METRIC_RUNS: (FLOW, RUN_STATUS),
+    METRIC_DEPTH: (MESSAGING_DESTINATION, QUEUE_STATE),
+    METRIC_OLDEST: (MESSAGING_DESTINATION,),
+    METRIC_AWAY: (),
+    METRIC_FAST_LANE: (FAST_LANE_STATE,),
+    METRIC_POOL: (POOL_NAME, POOL_STATE),
+    METRIC_POOL_MAX: (POOL_NAME,),
+    METRIC_POOL_AWAITED: (POOL_NAME,),
+}
+"""What each metric is told by, none of it a run or a worker: there is no end of those."""

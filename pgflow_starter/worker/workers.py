@@ -87,6 +87,10 @@ class Workers:
         """Those that the flow was supplied with."""
         return self._queues.get(slug) or (slug,)
 
+    def queues(self) -> list[str]:
+        """Those of all of them. Never waits."""
+        return [queue for slug in list(self._cells) for queue in self.queues_of(slug)]
+
     def wake(self, queue: str) -> None:
         """A notification for that queue came."""
         cell = self._cells.get(self._flows.get(queue, queue))
@@ -165,6 +169,7 @@ class Workers:
         return [self._spec(cell) for cell in self.cells()]
 
     def _new_cell(self, module: str, definition: FlowDefinition) -> WorkerCell:
+        self._world.tally(definition, ())
         return WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world)
 
     def _spec(self, cell: WorkerCell) -> ChildSpec:

@@ -10,6 +10,7 @@ from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.middleware import Middleware
+from pgflow_starter.core.task import Outcome
 from pgflow_starter.ports import MessageObserver, TaskStore
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.threads.cache import ThreadCache
@@ -24,8 +25,8 @@ class WorkerWorld(NamedTuple):
     """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database.
 
     `troubled(slug)` is called when a worker's trouble has lasted, or is over. `differences` says how a stored flow's
-    shape differs from the code's; it blocks on I/O and raises DatabaseError. `away` tells an outage. `middleware` is
-    entered around every handler's call, outermost first.
+    shape differs from the code's; it blocks on I/O and raises DatabaseError. `away` tells an outage. `tally` is told
+    which of a flow's outcomes were written. `middleware` is entered around every handler's call, outermost first.
     """
 
     store: TaskStore
@@ -45,4 +46,5 @@ class WorkerWorld(NamedTuple):
     differences: Callable[[FlowDefinition], Sequence[str]]
     failures: Failures
     away: Callable[[], bool]
+    tally: Callable[[FlowDefinition, Sequence[Outcome]], object]
     middleware: tuple[Middleware, ...] = ()

@@ -14,6 +14,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.readings import PoolUse, QueueDepth
 from pgflow_starter.core.state import StarterStatus, WorkerState
 from pgflow_starter.telemetry.gauges import Gauges
 from tests.support.starters import echo_job, opened, running
@@ -166,7 +167,7 @@ def test_a_starter_that_has_stopped_is_kept_by_nobody(database: str, heard: Hear
 
 
 class Told:
-    """Whose methods the gauges are given."""
+    """`ports.GaugeSource`."""
 
     def __init__(self, ready: bool) -> None:
         self._ready = ready
@@ -174,7 +175,13 @@ class Told:
     def status(self) -> StarterStatus:
         return StarterStatus(self._ready, self._ready, SystemClock().now(), None, ())
 
-    def workers(self) -> tuple[WorkerState, ...]:
+    def worker_states(self) -> tuple[WorkerState, ...]:
+        return ()
+
+    def pool_use(self) -> PoolUse:
+        return PoolUse(10)
+
+    def queue_depths(self) -> tuple[QueueDepth, ...]:
         return ()
 
 
@@ -195,7 +202,7 @@ def _value(reader: InMemoryMetricReader) -> Any:
 def test_one_that_gave_up_is_not_ready_and_one_that_was_dropped_not_there() -> None:
     provider, reader = _provider()
     told = Told(ready=True)
-    gauges = Gauges(provider, told.status, told.workers)
+    gauges = Gauges(provider, told)
     gauges.open()
     assert _value(reader) == 1
     gauges.terminated()
@@ -209,7 +216,7 @@ def test_one_that_gave_up_is_not_ready_and_one_that_was_dropped_not_there() -> N
 def test_they_are_ready_when_each_of_them_is() -> None:
     provider, reader = _provider()
     yes, no = Told(ready=True), Told(ready=False)
-    first, second = Gauges(provider, yes.status, yes.workers), Gauges(provider, no.status, no.workers)
+    first, second = Gauges(provider, yes), Gauges(provider, no)
     first.open()
     assert _value(reader) == 1
     second.open()
@@ -223,7 +230,7 @@ def test_they_are_ready_when_each_of_them_is() -> None:
 def test_a_forked_child_tells_nothing_of_its_parents(monkeypatch: pytest.MonkeyPatch) -> None:
     provider, reader = _provider()
     told = Told(ready=True)
-    gauges = Gauges(provider, told.status, told.workers)
+    gauges = Gauges(provider, told)
     gauges.open()
     monkeypatch.setattr("pgflow_starter.telemetry.gauges.os.getpid", lambda: -1)
     assert _value(reader) is None

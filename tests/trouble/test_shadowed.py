@@ -29,7 +29,9 @@ from pgflow_starter.postgres.stores.claiming import Messages
 from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
 from pgflow_starter.postgres.stores.features import detect
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.queue_depths import PostgresQueueDepths
 from pgflow_starter.postgres.stores.queues import Queue
+from pgflow_starter.postgres.stores.run_ends import PostgresRunEnds
 from pgflow_starter.postgres.stores.schedules import PostgresScheduleStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.support.database import NoScope, opened
@@ -217,6 +219,8 @@ def delete_flows(conninfo: str, admin: Admin) -> None:
 def look_at_queues(database: Database, tasks: PostgresTaskStore, worker: UUID) -> None:
     """Of one that is there, and that nobody has locked; and of its flow, as schedules do."""
     assert PostgresScheduleStore(database).known("seldom", [worker])[0] is not None
+    assert [depth.queue for depth in PostgresQueueDepths(database).depths(["seldom", "nobody"])] == ["seldom"]
+    assert PostgresRunEnds(database).ended_by([(worker, "seldom", 0)]) == {}
     assert tasks.look([(worker, "seldom")]) != [0]
     assert not BarredQueues(database).look("seldom", worker, Queue("seldom", "seldom"), NoScope())
 

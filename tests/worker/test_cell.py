@@ -78,6 +78,7 @@ def cell_with(store: Any, calls: Any, handled: list[Any]) -> WorkerCell:
         differences=lambda definition: (),
         failures=Failures(full=True, redact=str),
         away=lambda: False,
+        tally=lambda definition, outcomes: None,
     )
     step = StepDefinition("a", lambda given, ctx: handled.append(given))
     return WorkerCell("shop", FlowDefinition("shop", (step,)), 1, world)

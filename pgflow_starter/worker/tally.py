@@ -1,0 +1,109 @@
+"""`Tally`: what became of attempts and of runs, to be counted by whoever listens.
+
+Which outcome is its run's last only the database knows. It is asked afterwards, of some at a time, and says it to one
+process only: that whose task it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from functools import partial
+
+from pgflow_starter.clock import Timers
+from pgflow_starter.core.classify import reason_for_logs
+from pgflow_starter.core.definition import FlowDefinition, StepKind, conditions_of
+from pgflow_starter.core.evidence import TaskKey
+from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.errors import PgflowError
+from pgflow_starter.ports import RunEndStore, TallyObserver
+from pgflow_starter.threads.cache import ThreadCache, run_patiently
+from pgflow_starter.worker.poll_intervals import retry_delay
+
+logger = logging.getLogger("pgflow_starter.workers")
+
+INTERVAL = 2.0
+"""Seconds after which it is asked, while tasks end; and until it is asked again where that failed."""
+
+BATCH = 2000
+"""Tasks that are asked for at a time."""
+
+ENDS = ("completed", "failed")
+
+MOST = 200_000
+"""Tasks that are kept to be asked for: those that came first are forgotten then, and their runs not counted."""
+
+
+class Tally:
+    """One per starter. Thread-safe; `note` does not wait. Where nobody listens it keeps nothing and asks nothing."""
+
+    def __init__(self, store: RunEndStore, observer: TallyObserver, timers: Timers, threads: ThreadCache) -> None:
+        self._store = store
+        self._observer = observer
+        self._timers = timers
+        self._threads = threads
+        self._lock = threading.Lock()  # around the next two
+        self._tasks: deque[TaskKey] = deque(maxlen=MOST)
+        self._armed = False
+        self._known: set[str] = set()
+
+    def note(self, definition: FlowDefinition, outcomes: Sequence[Outcome]) -> None:
+        """These outcomes of that flow are written; none where its worker begins."""
+        if not self._observer.heard:
+            return
+        if definition.slug not in self._known:
+            self._known.add(definition.slug)
+            for status in ENDS:  # from none: who looks at what is added would not see the first
+                self._observer.runs_ended(definition.slug, status, 0)
+        ends: list[TaskKey] = []
+        for outcome in outcomes:
+            if retries(definition, outcome):
+                self._observer.retried(outcome.task)
+            elif may_end_run(definition, outcome):
+                ends.append(outcome.task.key)
+        if ends:
+            self._keep(ends)
+
+    def _keep(self, tasks: Sequence[TaskKey]) -> None:
+        with self._lock:
+            self._tasks.extend(tasks)
+            arm, self._armed = not self._armed, True
+        if arm:
+            self._timers.after(INTERVAL, partial(run_patiently, self._threads, self._timers, self._ask))
+
+    def _ask(self) -> None:
+        with self._lock:
+            tasks, self._armed = list(self._tasks), False
+            self._tasks.clear()
+        for first in range(0, len(tasks), BATCH):
+            try:
+                found = self._store.ended_by(tasks[first : first + BATCH])
+            except PgflowError as error:
+                logger.debug("how runs ended could not be looked up: %s", reason_for_logs(error))
+                return self._keep(tasks[first:])
+            for (flow_slug, status), count in found.items():
+                self._observer.runs_ended(flow_slug, status, count)
+        return None
+
+
+def retries(definition: FlowDefinition, outcome: Outcome) -> bool:
+    """Whether the task has another attempt."""
+    step = definition.step(outcome.task.step_slug)
+    if outcome.kind is not OutcomeKind.FAILED or step is None:
+        return False
+    return retry_delay(definition, step, outcome.task.attempt) is not None
+
+
+def may_end_run(definition: FlowDefinition, outcome: Outcome) -> bool:
+    """Whether the run may have ended with it: where no step follows, or one that could not begin or is skipped."""
+    if outcome.kind in (OutcomeKind.SNOOZED, OutcomeKind.IGNORED):
+        return False
+    follow = [step for step in definition.steps if outcome.task.step_slug in step.depends_on]
+    return (
+        outcome.kind is not OutcomeKind.COMPLETED
+        or not follow
+        or any(step.kind is StepKind.MAP for step in follow)
+        or any(map(conditions_of, definition.steps))
+    )

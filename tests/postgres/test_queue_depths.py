@@ -1,0 +1,133 @@
+"""How much is in queues: what is counted, and what counting it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores import queue_depths
+from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
+from pgflow_starter.postgres.stores.queue_depths import PostgresQueueDepths, depth_of
+from tests.support.database import opened
+
+MANY = 100_000
+PAGES = 5000
+"""Of the index and, before the first vacuum, of the table: that many, read from memory, take some milliseconds."""
+
+
+@pytest.fixture
+def admin(database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def db(database: str) -> Iterator[Database]:
+    with opened(database) as made:
+        yield made
+
+
+def fill(admin: psycopg.Connection[Any], queue: str, *, waiting: int, hidden: int = 0, age: int = 0) -> None:
+    """Make the queue, with so many messages of which the oldest has waited for `age` seconds."""
+    admin.execute("select pgmq.create(%s)", (queue,))
+    given = {"queue": sql.Identifier(f"q_{queue.lower()}")}
+    insert = sql.SQL(
+        "insert into pgmq.{queue} (vt, message)"
+        " select now() + make_interval(secs => %s * (random() + 0.1)), '{{\"a\": 1}}' from generate_series(1, %s)"
+    ).format(**given)
+    admin.execute(insert, (-1, waiting))
+    admin.execute(insert, (1000, hidden))
+    oldest = "update pgmq.{queue} set vt = now() - make_interval(secs => %s) where msg_id = 1"
+    admin.execute(sql.SQL(oldest).format(**given), (age,))
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def test_what_waits_what_is_hidden_and_how_long_the_oldest_has_waited(
+    db: Database, admin: psycopg.Connection[Any]
+) -> None:
+    fill(admin, "orders", waiting=3, hidden=2, age=100)
+    fill(admin, "Mails", waiting=0, hidden=1)
+    admin.execute("update pgmq.q_mails set vt = now() + interval '1 h'")
+    fill(admin, "empty", waiting=0)
+    found = {depth.queue: depth for depth in PostgresQueueDepths(db).depths(["orders", "Mails", "empty"])}
+    assert {name: (depth.waiting, depth.hidden) for name, depth in found.items()} == {
+        "orders": (3, 2),
+        "Mails": (0, 1),
+        "empty": (0, 0),
+    }
+    assert 100 <= found["orders"].oldest < 200
+    assert (found["Mails"].oldest, found["empty"].oldest) == (0, 0)
+
+
+def test_a_queue_that_is_gone_keeps_nobody_from_counting_the_others(
+    db: Database, admin: psycopg.Connection[Any]
+) -> None:
+    fill(admin, "there", waiting=1)
+    store = PostgresQueueDepths(db)
+    assert [depth.queue for depth in store.depths(["gone", "there"])] == ["there"]
+    assert store.depths(["gone"]) == store.depths([]) == []
+
+
+def test_a_queue_that_is_not_ours_to_read_keeps_nobody_from_counting_the_others(
+    database: str, admin: psycopg.Connection[Any]
+) -> None:
+    for queue in ("ours", "theirs"):
+        fill(admin, queue, waiting=1)
+    admin.execute("drop role if exists counts")
+    admin.execute("create role counts login")
+    admin.execute("grant usage on schema pgmq to counts")
+    admin.execute("grant select on pgmq.q_ours to counts")
+    try:
+        with opened(make_conninfo(database, user="counts")) as db:
+            assert [depth.queue for depth in PostgresQueueDepths(db).depths(["ours", "theirs"])] == ["ours"]
+    finally:
+        admin.execute("drop owned by counts")
+        admin.execute("drop role counts")
+
+
+def test_more_queues_than_a_statement_takes_are_all_counted(
+    db: Database, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_depths, "AT_ONCE", 2)
+    queues = [f"q{n}" for n in range(5)]
+    for queue in queues:
+        fill(admin, queue, waiting=1)
+    assert {depth.queue: depth.waiting for depth in PostgresQueueDepths(db).depths(queues)} == dict.fromkeys(queues, 1)
+
+
+def test_no_more_are_counted_than_are_to_be(
+    db: Database, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_depths, "MOST_COUNTED", 3)
+    fill(admin, "orders", waiting=5, hidden=4)
+    (depth,) = PostgresQueueDepths(db).depths(["orders"])
+    assert (depth.waiting, depth.hidden) == (3, 3)
+
+
+@pytest.mark.parametrize("vacuumed", [False, True], ids=["as it was filled", "vacuumed"])
+def test_a_hundred_thousand_messages_are_counted_by_the_index_of_their_visibility(
+    admin: psycopg.Connection[Any], vacuumed: bool
+) -> None:
+    fill(admin, "full", waiting=MANY * 9 // 10, hidden=MANY // 10)
+    if vacuumed:
+        admin.execute("vacuum analyze pgmq.q_full")
+    with admin.transaction():
+        admin.execute(PLANS)
+        explain = sql.SQL("explain (analyze, buffers, timing off, format json) ") + depth_of(["full"])
+        row: Any = admin.execute(explain).fetchone()
+    plan = row[0][0]["Plan"]
+    scans = [node for node in nodes(plan) if "Scan" in node["Node Type"]]
+    assert {node.get("Index Name", "q_full_vt_idx") for node in scans} == {"q_full_vt_idx"}
+    assert all("Seq" not in node["Node Type"] for node in scans)
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < (PAGES // 10 if vacuumed else PAGES)
