@@ -61,7 +61,8 @@ def test_a_worker_that_is_kept_from_all_work_for_long_is_not_healthy(stage: Stag
         stage.workers_ = (worker("order", trouble=trouble),)
         assert statuses(url) == [200, 503 if order is stuck else 200, healthz]
     lines = get(url, "/healthz").text.splitlines()
-    assert lines[:2] == ["not healthy: 1 worker can do no work", "worker of order: no right on runs"]
+    why = "no right on runs; see docs/troubleshooting.md#claims-refused"
+    assert lines[:2] == ["not healthy: 1 worker can do no work", f"worker of order: {why}"]
 
 
 def test_a_phase_in_progress_is_told(stage: Stage, url: str) -> None:
