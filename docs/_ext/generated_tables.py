@@ -13,6 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from benchmarks import headline
 from pgflow_starter import config
 from pgflow_starter.cli.commands import commands
 from pgflow_starter.core.symptoms import SYMPTOMS
@@ -29,6 +30,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "instruments": every_instrument,
         "telemetry-names": telemetry,
         "symptoms": every_symptom,
+        "measured": headline.lines,
     }
     for name, lines in tables.items():
         app.add_directive(name, type(name, (Generated,), {"lines": staticmethod(lines)}))

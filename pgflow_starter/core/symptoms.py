@@ -128,6 +128,11 @@ def see(word: str) -> str:
     return f"; see {PAGE}#{symptom_of(word).anchor}"
 
 
+def see_outage() -> str:
+    """The same of an outage, of which nothing but its words is known."""
+    return see("OperationalError")
+
+
 def see_error(error: ModuleError) -> str:
     """The same of what a module failed with. In the registry phase anything may be raised: it is the user's code."""
     known = symptom_of(error.error_type) is not UNEXPECTED

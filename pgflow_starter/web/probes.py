@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
-from pgflow_starter.core.symptoms import see, see_error
+from pgflow_starter.core.symptoms import see, see_error, see_outage
 from pgflow_starter.core.text import one_line
 from pgflow_starter.core.trouble import TroubleScope
 from pgflow_starter.web.response import Response, text
@@ -63,7 +63,9 @@ class Probes:
     def _refused(self, said: list[str], modules: list[ModuleState], status: StarterStatus) -> Response:
         lines = [*said, *self._module_lines(modules)]
         if status.outage is not None:
-            lines.append(f"database: away since {_at(status.outage.since)}: {one_line(status.outage.reason)}")
+            lines.append(
+                f"database: away since {_at(status.outage.since)}: {one_line(status.outage.reason)}{see_outage()}"
+            )
         return text(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(lines))
 
     def _failed(self, status: StarterStatus) -> list[str]:

@@ -97,7 +97,10 @@ def test_an_outage_is_told_beside_what_it_keeps_from_being_ready(stage: Stage, u
     stage.modules = (module("order", "retrying", reason="the database cannot be reached", code="08001"),)
     stage.outage = Outage(STARTED, "connection refused")
     for probe in ("/readyz", "/healthz"):
-        assert get(url, probe).text.endswith("\ndatabase: away since 2026-03-01T12:00:00Z: connection refused\n")
+        last = get(url, probe).text.splitlines()[-1]
+        said, see = last.split("; ")
+        assert said == "database: away since 2026-03-01T12:00:00Z: connection refused"
+        assert see == "see docs/troubleshooting.md#database-away"
 
 
 @pytest.mark.parametrize("end", [StarterStopped("the starter was stopped"), StarterTerminated("it gave up")])
