@@ -13,8 +13,10 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from benchmarks import headline
 from pgflow_starter import config
 from pgflow_starter.cli.commands import commands
+from pgflow_starter.core.symptoms import SYMPTOMS
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.gauges import Gauges
 from pgflow_starter.telemetry.instruments import instruments_of
@@ -27,6 +29,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
         "commands": every_command,
         "instruments": every_instrument,
         "telemetry-names": telemetry,
+        "symptoms": every_symptom,
+        "measured": headline.lines,
     }
     for name, lines in tables.items():
         app.add_directive(name, type(name, (Generated,), {"lines": staticmethod(lines)}))
@@ -169,3 +173,11 @@ def telemetry() -> Iterator[str]:
         if isinstance(value, str) and name.isupper() and not name.startswith(("SPAN_", "EVENT_", "METRIC_", "SCOPE"))
     ]
     yield from ("## Attributes", "", *(f"- `{value}`" for value in attributes), "")
+
+
+def every_symptom() -> Iterator[str]:
+    """A row for each section of the page on troubleshooting: by which words it is told, and what it is about."""
+    yield from ("| section | told as | it means |", "|---|---|---|")
+    for symptom in SYMPTOMS:
+        told = ", ".join(f"`{word}`" for word in symptom.words) or "anything else"
+        yield f"| [{symptom.title}](#{symptom.anchor}) | {told} | {symptom.means} |"

@@ -17,6 +17,7 @@ from pgflow_starter.cli.telling import StatusChanges, module_line, until
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
+from pgflow_starter.core.symptoms import see_error
 from pgflow_starter.core.text import one_line
 
 _LONGEST_REASON = 160
@@ -64,7 +65,7 @@ def module_error(state: ModuleState) -> Text:
         return Text(end="")
     return Text.assemble(
         (f"{state.module}, last error: ", _COLOURS[state.status]),
-        f"phase {error.phase}: {one_line(error.reason, _LONGEST_REASON)} [{error.error_type}]",
+        f"phase {error.phase}: {one_line(error.reason, _LONGEST_REASON)} [{error.error_type}]{see_error(error)}",
     )
 
 

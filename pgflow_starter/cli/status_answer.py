@@ -22,6 +22,7 @@ from pgflow_starter.core.state import (
     ScheduleState,
     StarterStatus,
 )
+from pgflow_starter.core.symptoms import see
 from pgflow_starter.core.text import one_line
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -139,7 +140,7 @@ def _worker(data: dict[str, Any]) -> WorkerLine:
     slots, running, completed, failed, unwritten = (
         int(data[name]) for name in ("slots", "running", "completed", "failed", "unwritten")
     )
-    said = "" if trouble is None else visible(one_line(trouble["reason"], 1000))
+    said = "" if trouble is None else f"{visible(one_line(trouble['reason'], 1000))}{see(trouble['kind'])}"
     return WorkerLine(visible(data["slug"]), state, slots, running, completed, failed, unwritten, said)
 
 

@@ -18,6 +18,7 @@ from pgflow_starter.cli.status_url import StatusUrl
 from pgflow_starter.cli.telling import StatusChanges, lasting, module_line
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import FastLaneState, StarterStatus
+from pgflow_starter.core.symptoms import see_outage
 from pgflow_starter.core.text import one_line
 
 _WORKER_COLOURS = {"running": "green", "draining": "yellow", "lost": "red", "stuck": "red"}
@@ -38,7 +39,8 @@ def picture(url: StatusUrl, answer: Answer) -> RenderableType:
     parts: list[RenderableType] = [_headline(url, status, answer)]
     if status.outage is not None:
         since = lasting(status.outage.since, answer.now)
-        parts.append(Text(f"the database is away for {since}: {one_line(status.outage.reason)}", style="yellow"))
+        said = f"the database is away for {since}: {one_line(status.outage.reason)}{see_outage()}"
+        parts.append(Text(said, style="yellow"))
     if status.fast_lane is not None:
         parts.append(Text(_fast_lane(status.fast_lane)))
     if status.modules:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 
 from pgflow_starter.core.state import ModuleState, ModuleStatus
+from pgflow_starter.core.symptoms import see_error
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.modules.cell import ModuleCell
 
@@ -26,6 +27,7 @@ def log_turned(cell: ModuleCell, state: ModuleState, delay: float | None = None,
     """
     log, error = _log_of(state), state.last_error
     says = (state.status, None if error is None else (error.phase, error.error_type))
+    after = "" if delay is None else f"; next attempt in {delay:.1f} s"
     quiet = quiet and state.status is ModuleStatus.RETRYING
     before = cell.logged
     if not quiet:
@@ -34,14 +36,13 @@ def log_turned(cell: ModuleCell, state: ModuleState, delay: float | None = None,
         log.info("%s in attempt %d", state.status, state.attempts, attempt=state.attempts)
         return
     if state.status is ModuleStatus.FAILED_PERMANENT:
-        tell = log.error
+        tell, after = log.error, see_error(error)
     elif quiet:
         tell = log.debug
     elif before is None or before[0] is not state.status:
         tell = log.warning
     else:
         tell = log.debug if before == says else log.info
-    after = "" if delay is None else f"; next attempt in {delay:.1f} s"
     tell(
         "%s after attempt %d, phase %s: %s [%s]%s",
         state.status,

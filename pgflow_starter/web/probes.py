@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
+from pgflow_starter.core.symptoms import see, see_error, see_outage
 from pgflow_starter.core.text import one_line
 from pgflow_starter.core.trouble import TroubleScope
 from pgflow_starter.web.response import Response, text
@@ -48,7 +49,7 @@ class Probes:
         unwell = [m for m in status.modules if m.status is not ModuleStatus.SUCCEEDED]
         unready = {m.slug for m in unwell}
         stuck = [
-            f"worker of {w.slug}: {w.trouble.reason}"
+            f"worker of {w.slug}: {w.trouble.reason}{see(w.trouble.kind)}"
             for w in workers
             if w.trouble is not None and w.trouble.scope is TroubleScope.ALL and w.slug in unready
         ]
@@ -62,7 +63,9 @@ class Probes:
     def _refused(self, said: list[str], modules: list[ModuleState], status: StarterStatus) -> Response:
         lines = [*said, *self._module_lines(modules)]
         if status.outage is not None:
-            lines.append(f"database: away since {_at(status.outage.since)}: {one_line(status.outage.reason)}")
+            lines.append(
+                f"database: away since {_at(status.outage.since)}: {one_line(status.outage.reason)}{see_outage()}"
+            )
         return text(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(lines))
 
     def _failed(self, status: StarterStatus) -> list[str]:
@@ -87,7 +90,8 @@ def module_line(state: ModuleState) -> str:
         parts.append(f"phase {error.phase} failed [{error.error_type}]: {one_line(error.reason)}")
     if state.next_attempt_at is not None:
         parts.append(f"next attempt at {_at(state.next_attempt_at)}")
-    return ", ".join(parts)
+    permanent = state.last_error if state.status is ModuleStatus.FAILED_PERMANENT else None
+    return ", ".join(parts) + ("" if permanent is None else see_error(permanent))
 
 
 def _when(state: ModuleState, now: datetime) -> str:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from pgflow_starter.clock import Clock, Timers
+from pgflow_starter.core.symptoms import see
 from pgflow_starter.core.text import one_line
 from pgflow_starter.core.trouble import LASTING, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.module_log import ModuleLog
@@ -85,7 +86,7 @@ class Troubles:
             self._turned()
             return
         after = f" [{error_type}]" if error_type else ""
-        self._log.warning("trouble (%s, scope %s): %s%s", kind, scope, trouble.reason, after)
+        self._log.warning("trouble (%s, scope %s): %s%s%s", kind, scope, trouble.reason, after, see(kind))
         if scope is TroubleScope.ALL:
             self._timers.after(max(0.0, began + LASTING - now), self._turned)
 

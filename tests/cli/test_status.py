@@ -49,7 +49,11 @@ def test_what_is_not_ready_is_exit_code_1_and_says_all_of_it(web: StubWeb, start
     assert "not ready, healthy" in result.stdout
     assert "the database is away for 90 s: Connection refused" in result.stdout
     assert "in 7.0 s" in result.stdout
-    assert "press, last error: phase notify_db: the queue is [locked] [55P03]" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert (
+        "press, last error: phase notify_db: the queue is [locked] [55P03]; see docs/troubleshooting.md#locked" in said
+    )
+    assert "Connection refused; see docs/troubleshooting.md#database-away" in said
 
 
 @pytest.mark.parametrize(
@@ -93,7 +97,12 @@ def test_what_keeps_a_worker_from_its_work_is_told(web: StubWeb, starter: Starte
     result = call("status", f"127.0.0.1:{web.port}")
     assert result.exit_code == 1
     assert "order stuck 3 of 10" in " ".join(result.stdout.split())
-    assert "worker of order: tasks cannot be claimed: permission denied for table runs" in result.stdout
+    said = " ".join(result.stdout.split())
+    assert (
+        "worker of order: tasks cannot be claimed: permission denied for table runs; see docs/troubleshooting.md"
+        in said
+    )
+    assert "#claims-refused" in said
     some = {**TROUBLE, "scope": "some", "reason": "two \x1b[31mmessages"}
     starter.reply = ("200 OK", answer(workers=[{**WORKER, "trouble": some}]))
     result = call("status", f"127.0.0.1:{web.port}")

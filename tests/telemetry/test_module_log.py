@@ -105,7 +105,10 @@ def test_a_module_that_failed_for_good_is_an_error(rig: Rig, caplog: pytest.LogC
     rig.start()
     rig.ended()
     assert _lines(caplog, logging.ERROR) == [
-        "shop: failed_permanent after attempt 1, phase registry: shop is no flow [DefinitionError]"
+        (
+            "shop: failed_permanent after attempt 1, phase registry: shop is no flow [DefinitionError];"
+            " see docs/troubleshooting.md#definition-refused"
+        )
     ]
 
 
@@ -145,9 +148,10 @@ def test_workers_that_cannot_poll_or_write_say_so_once(database: str, caplog: py
     denied = "permission denied for table step_tasks; `pgflow-starter db check` says what the role has not,"
     grant = f"{denied} `db grant ROLE` prints what it needs [42501]"
     claims, outcomes = sorted(r.getMessage() for r in loud)
-    assert claims == f"echo: trouble (claims_refused, scope all): tasks cannot be claimed: {grant}"
+    see = "; see docs/troubleshooting.md#"
+    assert claims == f"echo: trouble (claims_refused, scope all): tasks cannot be claimed: {grant}{see}claims-refused"
     assert outcomes.startswith("echo: trouble (outcomes_refused, scope all): outcomes of 1 runs cannot be written")
-    assert outcomes.endswith(grant)
+    assert outcomes.endswith(f"{grant}{see}outcomes-refused")
     assert {r.__dict__["pgflow_module"] for r in loud} == {"echo"}
 
 

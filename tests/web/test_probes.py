@@ -61,7 +61,8 @@ def test_a_worker_that_is_kept_from_all_work_for_long_is_not_healthy(stage: Stag
         stage.workers_ = (worker("order", trouble=trouble),)
         assert statuses(url) == [200, 503 if order is stuck else 200, healthz]
     lines = get(url, "/healthz").text.splitlines()
-    assert lines[:2] == ["not healthy: 1 worker can do no work", "worker of order: no right on runs"]
+    why = "no right on runs; see docs/troubleshooting.md#claims-refused"
+    assert lines[:2] == ["not healthy: 1 worker can do no work", f"worker of order: {why}"]
 
 
 def test_a_phase_in_progress_is_told(stage: Stage, url: str) -> None:
@@ -96,7 +97,10 @@ def test_an_outage_is_told_beside_what_it_keeps_from_being_ready(stage: Stage, u
     stage.modules = (module("order", "retrying", reason="the database cannot be reached", code="08001"),)
     stage.outage = Outage(STARTED, "connection refused")
     for probe in ("/readyz", "/healthz"):
-        assert get(url, probe).text.endswith("\ndatabase: away since 2026-03-01T12:00:00Z: connection refused\n")
+        last = get(url, probe).text.splitlines()[-1]
+        said, see = last.split("; ")
+        assert said == "database: away since 2026-03-01T12:00:00Z: connection refused"
+        assert see == "see docs/troubleshooting.md#database-away"
 
 
 @pytest.mark.parametrize("end", [StarterStopped("the starter was stopped"), StarterTerminated("it gave up")])

@@ -75,7 +75,10 @@ def test_it_is_told_once_at_either_end_however_often_it_is_met(rig: Rig, caplog:
     for _ in range(3):
         rig.troubles.end(CLAIMS, OUTCOMES)
     assert told(caplog) == [
-        "shop: trouble (claims_refused, scope all): permission denied [42501]",
+        (
+            "shop: trouble (claims_refused, scope all): permission denied [42501];"
+            " see docs/troubleshooting.md#claims-refused"
+        ),
         "shop: the trouble is over (claims_refused, scope all)",
     ]
 

@@ -13,9 +13,10 @@ import threading
 from collections.abc import Callable
 
 from pgflow_starter.clock import Clock
-from pgflow_starter.core.classify import classify
+from pgflow_starter.core.classify import classify, error_type
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ErrorClass, Outage
+from pgflow_starter.core.symptoms import see
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.pace import Pace
 from pgflow_starter.threads.own_thread import Died, OwnThread
@@ -190,7 +191,7 @@ class Prober:
 
     def _tell(self, was: Outage | None, error: DatabaseError | None) -> None:
         if error is not None and was is None:
-            logger.warning("the database is away: %s", error)
+            logger.warning("the database is away: %s%s", error, see(error_type(error)))
         elif error is None and was is not None:
             logger.warning("the database is back")
             for back in self._watchers:
