@@ -14,18 +14,20 @@ from pgflow_starter.clock import Clock
 class Line(NamedTuple):
     """A line about one thing.
 
-    News when it is another than the one before about that; with `state`, when that is another, whatever the text.
-    `over` is what there is to say when there is no line about it any more.
+    News when it is another than the one before about that; with `state`, when that is another, whatever the text. A
+    `calm` one says that all is well with it, which is news only where the one before was not.
     """
 
     about: str
     text: str
-    over: str = ""
     state: object = None
+    calm: bool = False
 
-    def repeats(self, before: Line | None) -> bool:
-        """Whether there is nothing new in it."""
-        return before is not None and (self.state or self.text) == (before.state or before.text)
+    def is_news(self, before: Line | None) -> bool:
+        """Whether there is something new in it."""
+        if self.calm:
+            return before is not None and not before.calm
+        return before is None or (self.state or self.text) != (before.state or before.text)
 
 
 class Changes:
@@ -35,12 +37,11 @@ class Changes:
         self._before: dict[str, Line] = {}
 
     def of(self, lines: Iterable[Line]) -> list[str]:
-        """What there is to say: first what is over, then what is new."""
+        """What there is to say."""
         now = {line.about: line for line in lines}
-        over = [line.over for about, line in self._before.items() if line.over and about not in now]
-        new = [line.text for about, line in now.items() if not line.repeats(self._before.get(about))]
+        news = [line.text for line in now.values() if line.is_news(self._before.get(line.about))]
         self._before = now
-        return [*over, *new]
+        return news
 
 
 class ChangingLines(TimedLines):

@@ -22,7 +22,7 @@ from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.flow_start_view import RunView, run_view
 from pgflow_starter.cli.options import checked, dsn_option, json_line, json_option, option
 from pgflow_starter.cli.run_data import run_data
-from pgflow_starter.cli.run_lines import alone
+from pgflow_starter.cli.run_lines import nobody_runs
 from pgflow_starter.cli.run_looks import RunLooks, RunSeen
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
 from pgflow_starter.cli.telling import first_line
@@ -224,5 +224,5 @@ def _end(run: Run, wait: float | None, seen: RunSeen | None) -> None:
     if not run.finished:
         goes_on = f"the run is not finished after {wait:g} s and goes on"
         if seen is not None and seen.alone:
-            raise NoAnswer(f"{goes_on}; {alone(seen).text}")
+            raise NoAnswer(f"{goes_on}; {nobody_runs(seen)}")
         raise NoAnswer(f"{goes_on}: `pgflow-starter runs show {run.id} --watch` tells how")

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pgflow_starter.cli.changes import ChangingLines
 from pgflow_starter.cli.options import live_on, stderr_console
-from pgflow_starter.cli.run_lines import alone, failures, step_lines
+from pgflow_starter.cli.run_lines import failures, nobody_runs, step_lines
 from pgflow_starter.cli.run_looks import RunSeen
 from pgflow_starter.cli.runs_show_view import step_table
 from pgflow_starter.clock import Clock
@@ -34,7 +34,7 @@ class _Picture:
 
     def show(self, seen: RunSeen) -> None:
         red = [Text(line.text, style="red") for line in failures(seen)]
-        yellow = [Text(alone(seen).text, style="yellow")] if seen.alone else []
+        yellow = [Text(nobody_runs(seen), style="yellow")] if seen.alone else []
         self._last = Group(step_table(seen.details), *red, *yellow)
         self._update(Text(f"run of {seen.details.run.flow_slug}, {self._clock.monotonic() - self._began:.0f} s"))
 

@@ -29,8 +29,7 @@ def step_lines(seen: RunSeen) -> Iterator[Line]:
         words = (step.status, f"{done} tasks done" if done else "", _why(step, tasks))
         yield Line(f"step {step.slug}", f"{visible(step.slug)}: {', '.join(filter(None, words))}")
         yield from _failures(step, tasks)
-    if seen.alone:
-        yield alone(seen)
+    yield from _workers(seen)
 
 
 def failures(seen: RunSeen) -> Iterator[Line]:
@@ -39,11 +38,17 @@ def failures(seen: RunSeen) -> Iterator[Line]:
         yield from _failures(step, tasks)
 
 
-def alone(seen: RunSeen) -> Line:
-    """That nobody works on it."""
+def nobody_runs(seen: RunSeen) -> str:
+    """What is said of one that is alone."""
     slug = visible(seen.details.run.flow_slug)
-    words = f"nobody runs it: no worker of {slug} is alive; start a starter that has it"
-    return Line("workers", words, over=f"a worker of {slug} is alive")
+    return f"nobody runs it: no worker of {slug} is alive; start a starter that has it"
+
+
+def _workers(seen: RunSeen) -> Iterator[Line]:
+    if seen.alone:
+        yield Line("workers", nobody_runs(seen))
+    elif seen.workers is not None:
+        yield Line("workers", f"a worker of {visible(seen.details.run.flow_slug)} is alive", calm=True)
 
 
 def _steps(seen: RunSeen) -> Iterator[tuple[StepRun, list[TaskRun]]]:

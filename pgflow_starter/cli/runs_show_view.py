@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.cli.run_lines import alone
+from pgflow_starter.cli.run_lines import nobody_runs
 from pgflow_starter.cli.run_looks import RunSeen
 from pgflow_starter.cli.telling import RUN_COLOURS, first_line, lasting, task_name, tasks_done, visible
 from pgflow_starter.clock import SystemClock
@@ -34,7 +34,7 @@ def picture(seen: RunSeen, *, payloads: bool) -> RenderableType:
     told.sort(key=lambda task: _FIRST.index(task.status) if task.status in _FIRST else len(_FIRST))
     parts = list(_head(run))
     if seen.alone:
-        parts.append(Text(alone(seen).text, style="yellow"))
+        parts.append(Text(nobody_runs(seen), style="yellow"))
     parts.append(step_table(details))
     counts = {step.slug: step.tasks for step in details.steps}
     for task in told[:MOST_TASKS]:
@@ -95,11 +95,8 @@ def _task(task: TaskRun, of: int | None) -> Iterator[RenderableType]:
             words.append(f"{event} {_time(time)}")
     if task.worker_id is not None:
         words.append(f"worker {task.worker_id}")
-    yield Text.assemble(
-        f"{task_name(task.step_slug, task.index, of)}: ",
-        (task.status, RUN_COLOURS.get(task.status, "")),
-        ", ".join(words),
-    )
+    name = task_name(task.step_slug, task.index, of)
+    yield Text.assemble(f"{name}: ", (task.status, RUN_COLOURS.get(task.status, "")), ", ".join(words))
     if task.error is not None:
         last = "" if task.status == "failed" else "the last attempt that failed:\n"
         yield _indented(last + task.error)

@@ -36,7 +36,7 @@ def picture(url: StatusUrl, answer: Answer) -> RenderableType:
     # What is wrong comes first: a live table that is longer than the terminal is cut below.
     parts += [module_error(m) for m in status.modules if m.last_error]
     parts += [Text(_trouble(w), style=_COLOUR_OF_TROUBLE[w.state == "stuck"]) for w in answer.workers if w.trouble]
-    parts += [Text(_late(s), style="red") for s in status.schedules if s.last_error is not None]
+    parts += [Text(_unstarted(s), style="red") for s in status.schedules if s.last_error is not None]
     if status.modules:
         parts.append(module_table(status, answer.now))
     if answer.workers:
@@ -51,29 +51,30 @@ def lines(url: StatusUrl, answer: Answer) -> Iterator[Line]:
         yield Line("starter", f"{url}: the starter has ended, {answer.ended}")
         return
     yield Line("starter", _words(url, status))
-    if status.outage is not None:
+    if status.outage is None:
+        yield Line("outage", "the database is back", calm=True)
+    else:
         words = f"the database is away: {one_line(status.outage.reason)}"
-        yield Line("outage", words, over="the database is back", state=status.outage.since)
+        yield Line("outage", words, state=status.outage.since)
     if status.fast_lane is not None:
         yield Line("fast lane", _fast_lane(status.fast_lane))
     yield from module_lines(status, answer.now)
     for worker in answer.workers:
         yield from _worker_lines(worker)
     for schedule in status.schedules:
-        if schedule.last_error is not None:
-            yield Line(
-                f"schedule {schedule.name}", _late(schedule), _on_time(schedule), (schedule.last_tick, _late(schedule))
-            )
+        about, failed = f"schedule {schedule.name}", schedule.last_error is not None
+        words = _unstarted(schedule) if failed else f"{about}: its last tick was started"
+        yield Line(about, words, state=(schedule.last_tick, words), calm=not failed)
 
 
 def _worker_lines(worker: WorkerLine) -> Iterator[Line]:
     name = f"worker of {worker.slug}"
-    if worker.state in ("lost", "draining"):
-        yield Line(f"{name} state", f"{name}: {worker.state}", over=f"{name}: no longer {worker.state}")
-    if worker.trouble:
-        yield Line(f"{name} trouble", _trouble(worker), over=f"{name}: its trouble is over")
-    if worker.failed:
-        yield Line(f"{name} failed", f"{name}: {worker.failed:,} attempts of tasks failed so far")
+    gone = worker.state in ("lost", "draining")
+    yield Line(f"{name}, state", f"{name}: {worker.state}", calm=not gone)
+    trouble = _trouble(worker) if worker.trouble else f"{name}: its trouble is over"
+    yield Line(f"{name}, trouble", trouble, calm=not worker.trouble)
+    failed = f"{name}: {worker.failed:,} attempt{'' if worker.failed == 1 else 's'} of tasks failed so far"
+    yield Line(f"{name}, failed", failed, calm=not worker.failed)
 
 
 def _fast_lane(state: FastLaneState) -> str:
@@ -85,12 +86,8 @@ def _trouble(worker: WorkerLine) -> str:
     return f"worker of {worker.slug}: {worker.trouble}"
 
 
-def _late(schedule: ScheduleState) -> str:
+def _unstarted(schedule: ScheduleState) -> str:
     return f"schedule {schedule.name}: {schedule.last_error}"
-
-
-def _on_time(schedule: ScheduleState) -> str:
-    return f"schedule {schedule.name}: its last tick was started"
 
 
 def _headline(url: StatusUrl, status: StarterStatus, answer: Answer) -> Text:

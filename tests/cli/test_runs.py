@@ -209,7 +209,7 @@ def test_as_json_a_run_has_all_its_tasks_and_what_it_carries_on_request(shop: Sh
     bare = json.loads(shop.call("show", str(shop.mended.id), "--json").stdout)
     whole = json.loads(shop.call("show", str(shop.mended.id), "--json", "--payloads").stdout)
     names = ["id", "flow_slug", "status", "error", "started_at", "ended_at", "notes"]
-    assert list(bare) == [*names, "steps", "tasks"]
+    assert list(bare) == [*names, "workers_alive", "steps", "tasks"]
     assert (bare["id"], bare["status"], bare["error"]) == (str(shop.mended.id), "completed", None)
     assert [(t["step_slug"], t["index"], t["status"], t["attempts"]) for t in bare["tasks"]] == [
         ("items", 0, "completed", 1),
@@ -236,10 +236,11 @@ def test_before_a_terminal_of_80_columns_nothing_is_cut(shop: Shop) -> None:
 def test_one_that_watches_is_told_what_is_new_and_leaves_when_the_run_has_ended(slow: Slow) -> None:
     watching = ("show", str(slow.id), "--watch", "--interval", "0.1")
     with running(*PROGRAM, *watching, env=slow.env) as program:
-        read_until(program.stdout, f"run {slow.id} of slow: started")
+        before = read_until(program.stdout, f"run {slow.id} of slow: started")
         slow.end()
         told, errors = program.communicate()
     assert (program.returncode, errors) == (0, "")
+    assert "nobody runs it: no worker of slow is alive; start a starter that has it\n" in before
     assert [re.sub(r"^ *\d+\.\d\d s  ", "", line) for line in told.splitlines()] == [
         "slow: completed, 1 of 1 tasks done",
         f"run {slow.id} of slow: completed",
