@@ -247,6 +247,13 @@ def test_one_that_watches_is_told_what_is_new_and_leaves_when_the_run_has_ended(
     ]
 
 
+def test_a_run_that_has_ended_before_it_is_watched_is_told_at_once(shop: Shop) -> None:
+    failed, mended = (shop.call("show", str(run.id), "--watch") for run in (shop.failed, shop.mended))
+    assert (failed.exit_code, mended.exit_code, failed.stderr, mended.stderr) == (1, 0, "", "")
+    assert "failing: failed for good in attempt 1: ValueError: no [red]such" in failed.stdout
+    assert "doubled[1]: attempt 1 failed: RuntimeError: once more\n" in mended.stdout
+
+
 def test_ctrl_c_while_it_watches_leaves_the_run_alone(slow: Slow) -> None:
     with running(*PROGRAM, "show", str(slow.id), "--watch", env=slow.env) as program:
         read_until(program.stdout, "of slow: started")
