@@ -67,17 +67,15 @@ def _why(step: StepRun, tasks: Sequence[TaskRun]) -> str:
 
 
 def _failures(step: StepRun, tasks: Sequence[TaskRun]) -> Iterator[Line]:
-    failed = [(task, text) for task in tasks if (text := _failure(task, step.tasks))]
-    for task, text in failed[:MOST_FAILURES]:
-        yield Line(f"task {step.slug} {task.index}", text)
+    failed = [task for task in tasks if task.error is not None and task.status != "cancelled"]
+    for task in failed[:MOST_FAILURES]:
+        yield Line(f"task {step.slug} {task.index}", _failure(task, task.error or "", step.tasks))
     if (more := len(failed) - MOST_FAILURES) > 0:
         yield Line(f"more of {step.slug}", f"{visible(step.slug)}: {more:,} more tasks of which attempts failed")
 
 
-def _failure(task: TaskRun, of: int | None) -> str:
+def _failure(task: TaskRun, error: str, of: int | None) -> str:
     """The last attempt that failed, in the same words while it is tried again and when that went well."""
-    if task.error is None or task.status == "cancelled":
-        return ""
     for_good = task.status == "failed"
     attempt = task.attempts if for_good or task.status == "queued" else task.attempts - 1
     failed = f"attempt {attempt} failed"
@@ -85,4 +83,4 @@ def _failure(task: TaskRun, of: int | None) -> str:
         failed = f"failed for good in attempt {attempt}"
     if attempt < 1:
         failed = "failed"  # cancelled before it had any
-    return f"{task_name(task.step_slug, task.index, of)}: {failed}: {first_line(task.error)}"
+    return f"{task_name(task.step_slug, task.index, of)}: {failed}: {first_line(error)}"
