@@ -16,7 +16,7 @@ from pgflow_starter.postgres.client.steps import StepRun
 
 ID = UUID(int=7)
 CLOSED = 'OSError: the [bank] is\x1b closed\n  File "flows.py", line 3'
-ONE = {"tasks": 1, "remaining": 1}
+ONE: dict[str, Any] = {"tasks": 1, "remaining": 1}
 
 
 def step(status: str = "started", **more: Any) -> StepRun:
