@@ -11,9 +11,9 @@ from rich.text import Text
 
 from pgflow_starter.cli.changes import ChangingLines
 from pgflow_starter.cli.options import live_on, stderr_console
-from pgflow_starter.cli.run_lines import failures, nobody_runs, step_lines
+from pgflow_starter.cli.run_lines import step_lines
 from pgflow_starter.cli.run_looks import RunSeen
-from pgflow_starter.cli.runs_show_view import step_table
+from pgflow_starter.cli.runs_show_view import step_table, what_is_wrong
 from pgflow_starter.clock import Clock
 
 
@@ -33,9 +33,7 @@ class _Picture:
         self._last: RenderableType = Text(end="")
 
     def show(self, seen: RunSeen) -> None:
-        red = [Text(line.text, style="red") for line in failures(seen)]
-        yellow = [Text(nobody_runs(seen), style="yellow")] if seen.alone else []
-        self._last = Group(step_table(seen.details), *red, *yellow)
+        self._last = Group(*what_is_wrong(seen), step_table(seen.details))
         self._update(Text(f"run of {seen.details.run.flow_slug}, {self._clock.monotonic() - self._began:.0f} s"))
 
     def away(self, reason: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from rich import box
@@ -12,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.cli.run_lines import nobody_runs
+from pgflow_starter.cli.run_lines import failures, nobody_runs
 from pgflow_starter.cli.run_looks import RunSeen
 from pgflow_starter.cli.telling import RUN_COLOURS, first_line, lasting, task_name, tasks_done, visible
 from pgflow_starter.clock import SystemClock
@@ -21,6 +22,9 @@ from pgflow_starter.postgres.client.run import Run
 
 MOST_TASKS = 20
 """Tasks that are shown one by one: a map may have thousands."""
+
+AT_THE_TOP = 3
+"""Attempts that failed which are named above the table, while a run goes on: what is watched may be cut below."""
 
 _FIRST = ("failed", "started", "queued")
 """The tasks that one looks for."""
@@ -32,10 +36,7 @@ def picture(seen: RunSeen, *, payloads: bool) -> RenderableType:
     run = details.run
     told = [task for task in details.tasks if task.status != "completed" or task.error is not None or task.attempts > 1]
     told.sort(key=lambda task: _FIRST.index(task.status) if task.status in _FIRST else len(_FIRST))
-    parts = list(_head(run))
-    if seen.alone:
-        parts.append(Text(nobody_runs(seen), style="yellow"))
-    parts.append(step_table(details))
+    parts = [*_head(run), *what_is_wrong(seen), step_table(details)]
     counts = {step.slug: step.tasks for step in details.steps}
     for task in told[:MOST_TASKS]:
         parts += _task(task, counts.get(task.step_slug))
@@ -47,6 +48,14 @@ def picture(seen: RunSeen, *, payloads: bool) -> RenderableType:
             if step.status == "completed":
                 parts += _payload(f"output of {visible(step.slug)}", step.output)
     return Group(*parts)
+
+
+def what_is_wrong(seen: RunSeen) -> Iterator[Text]:
+    """With a run that goes on: that nobody runs it, and the first attempts that failed."""
+    if seen.alone:
+        yield Text(nobody_runs(seen), style="yellow")
+    if not seen.details.run.finished:
+        yield from (Text(line.text, style="red") for line in islice(failures(seen), AT_THE_TOP))
 
 
 def _head(run: Run) -> Iterator[RenderableType]:

@@ -105,6 +105,17 @@ def test_who_watches_a_run_that_fails_is_told_why_and_leaves_with_exit_code_1(sh
     ]
 
 
+def test_on_a_low_terminal_who_watches_a_run_sees_the_attempt_that_failed(shop: str, gate: threading.Event) -> None:
+    run_id = started(shop)
+    env = {"PGFLOW_DSN": shop, "NO_COLOR": "1", "LINES": "8"}
+    with on_terminal(*PROGRAM, "runs", "show", str(run_id), *OFTEN, env=env) as screen:
+        screen.read_until("pay: attempt 1 failed: OSError: the bank is closed, 1")
+        gate.set()
+        screen.read_until(f"run {run_id}: failed, of pay")
+        screen.rest()
+    assert screen.process.returncode == 1
+
+
 def test_as_json_each_look_at_a_run_is_an_object_on_a_line(shop: str, gate: threading.Event) -> None:
     run_id = started(shop)
     with running(*PROGRAM, "runs", "show", str(run_id), "--json", *OFTEN, env={"PGFLOW_DSN": shop}) as program:
