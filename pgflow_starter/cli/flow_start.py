@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,15 +22,16 @@ from pgflow_starter.cli.failures import NoAnswer
 from pgflow_starter.cli.flow_start_view import RunView, run_view
 from pgflow_starter.cli.options import checked, dsn_option, json_line, json_option, option
 from pgflow_starter.cli.run_data import run_data
+from pgflow_starter.cli.run_lines import nobody_runs
+from pgflow_starter.cli.run_looks import RunLooks, RunSeen
 from pgflow_starter.cli.signals import Interrupted, Signals, handled
-from pgflow_starter.cli.telling import visible
+from pgflow_starter.cli.telling import first_line
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.due import due_of
 from pgflow_starter.core.keys import run_id_of
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.run import Run
-from pgflow_starter.starter.client import PgflowClient
 
 GLANCE = 1.0
 """Seconds that a look at the steps may wait for it."""
@@ -96,9 +98,9 @@ def start(
 ) -> None:
     """Start a run of the flow or job SLUG with the input JSON ('-': standard input, '@FILE': a file).
 
-    The run's id goes to standard output, then, with --wait, its output; how its steps stand goes to standard error
-    when it takes longer than a second. A starter that has the flow must have been there once; to run it, one must be
-    there now.
+    The run's id goes to standard output, then, with --wait, its output. When it takes longer than a second, standard
+    error tells how its steps stand, each attempt that failed, and that nobody runs it. A starter that has the flow must
+    have been there once; to run it, one must be there now.
 
     \b
     Exit codes:
@@ -125,13 +127,13 @@ def start(
             click.echo(f"Note: run {run_id} was started before, with another input", err=True)
         if not as_json:
             click.echo(str(run.id))
-        waited = None if wait is None else _finished(run, wait, dsn, signals)
+        waited, seen = (None, None) if wait is None else _finished(run, wait, dsn, signals)
     if as_json:
         click.echo(json_line({**run_data(waited or run), "input_differs": run.input_differs}))
     elif waited is not None and waited.status == "completed":
         click.echo(json_line(waited.output))
     if waited is not None:
-        _end(waited, wait)
+        _end(waited, wait, seen)
 
 
 def _chosen(slug: str, run_id: UUID | None, key: str | None) -> UUID:
@@ -177,38 +179,50 @@ def _json(given: str) -> Any:
         raise click.UsageError(f"the input is not JSON ({one_line(str(error))}): {hint}") from None
 
 
-def _finished(run: Run, seconds: float, dsn: str, signals: Signals) -> Run:
-    """The run once it is finished, or as it is when that takes too long. Raises PgflowError, Interrupted."""
+def _finished(run: Run, seconds: float, dsn: str, signals: Signals) -> tuple[Run, RunSeen | None]:
+    """The run once it is finished, or as it is when that takes too long; and what was seen of it last, if it was.
+
+    Raises PgflowError, Interrupted.
+    """
     clock = SystemClock()
     deadline = clock.monotonic() + seconds
+    seen: RunSeen | None = None
+    told = False
     try:
         # A client of its own for the looks, for they shall not wait as long as the start may.
-        with client_on(dsn, GLANCE) as glancing, run_view(run, clock) as view:
+        with client_on(dsn, GLANCE) as glancing, run_view(clock) as view:
+            looks = RunLooks(glancing, run.id)
             while True:
                 left = deadline - clock.monotonic()
-                try:
-                    return signals.aside(partial(run.wait, max(0.0, min(left, FRAME))))
-                except TimeoutError:
-                    if left <= FRAME:
-                        return run
-                _look(glancing, run, view, signals)
+                with suppress(TimeoutError):
+                    run = signals.aside(partial(run.wait, max(0.0, min(left, FRAME))))
+                if run.finished and not told:
+                    return run, None
+                seen, told = _look(looks, view, signals), True
+                if run.finished or left <= FRAME:
+                    return run, seen
     except Interrupted:
         words = f"run {run.id} goes on, and nobody waits for it here any more"
         raise Interrupted(words, signals.number) from None
 
 
-def _look(client: PgflowClient, run: Run, view: RunView, signals: Signals) -> None:
+def _look(looks: RunLooks, view: RunView, signals: Signals) -> RunSeen | None:
+    """What is seen of the run, if it can be; shown."""
     try:
-        view.show(signals.aside(partial(client.steps, run.id)))
+        seen = signals.aside(looks.look)
     except DatabaseError as error:
         view.away(one_line(str(error)))
+        return None
+    view.show(seen)
+    return seen
 
 
-def _end(run: Run, wait: float | None) -> None:
+def _end(run: Run, wait: float | None, seen: RunSeen | None) -> None:
     """Raise what makes the exit code, for a run that is not completed."""
     if run.status == "failed":
-        # Below the first line is where it was raised, for a person who looks into the database.
-        why = (run.error or "").partition("\n")[0]
-        raise click.ClickException(f"the run failed: {visible(one_line(why)) or 'no task says why'}")
+        raise click.ClickException(f"the run failed: {first_line(run.error or '') or 'no task says why'}")
     if not run.finished:
-        raise NoAnswer(f"the run is not finished after {wait:g} s and goes on: does a starter run that has it?")
+        goes_on = f"the run is not finished after {wait:g} s and goes on"
+        if seen is not None and seen.alone:
+            raise NoAnswer(f"{goes_on}; {nobody_runs(seen)}")
+        raise NoAnswer(f"{goes_on}: `pgflow-starter runs show {run.id} --watch` tells how")

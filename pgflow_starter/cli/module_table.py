@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from pgflow_starter.cli.changes import Changes
 from pgflow_starter.cli.options import TimedLines, live_on
-from pgflow_starter.cli.telling import StatusChanges, module_line, until
+from pgflow_starter.cli.telling import module_lines, until
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
@@ -85,11 +86,11 @@ class _LiveTable:
 class _Lines(TimedLines):
     def __init__(self, console: Console, clock: Clock) -> None:
         super().__init__(console, clock)
-        self._changes = StatusChanges()
+        self._changes = Changes()
 
     def show(self, status: StarterStatus) -> None:
-        for state in self._changes.of(status):
-            self.say(module_line(state, self._clock.now()))
+        for text in self._changes.of(module_lines(status, self._clock.now())):
+            self.say(text)
 
 
 View = _LiveTable | _Lines

@@ -15,6 +15,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pgflow_starter.cli.changes import Line
 from pgflow_starter.cli.clients import client_on
 from pgflow_starter.cli.options import dsn_option, flag, json_option, option, seconds_option
 from pgflow_starter.cli.runs_filter import filter_options
@@ -100,9 +101,9 @@ def _picture(page: Page) -> RenderableType:
     return table
 
 
-def _lines(page: Page) -> Iterator[tuple[str, str]]:
+def _lines(page: Page) -> Iterator[Line]:
     """The newest last, as in a log."""
-    return ((str(run.id), f"{run.id} {run.status} {visible(run.flow_slug)}") for run in reversed(page))
+    return (Line(str(run.id), f"{run.id} {run.status} {visible(run.flow_slug)}") for run in reversed(page))
 
 
 def _data(page: Page, limit: int) -> dict[str, Any]:

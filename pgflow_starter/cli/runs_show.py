@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -11,12 +12,12 @@ import click
 from pgflow_starter.cli.clients import client_on
 from pgflow_starter.cli.options import dsn_option, flag, json_option, seconds_option
 from pgflow_starter.cli.run_data import run_data
-from pgflow_starter.cli.runs_show_view import lines, picture
+from pgflow_starter.cli.run_lines import run_lines
+from pgflow_starter.cli.run_looks import RunLooks, RunSeen
+from pgflow_starter.cli.runs_show_view import picture
 from pgflow_starter.cli.signals import Interrupted, handled
 from pgflow_starter.cli.watching import Telling
 from pgflow_starter.core.json_ready import json_ready
-from pgflow_starter.postgres.client.details import RunDetails
-from pgflow_starter.postgres.client.run import Run
 
 
 @click.command(short_help="A run with its steps, attempts and errors.")
@@ -30,15 +31,17 @@ def show(run_id: UUID, payloads: bool, as_json: bool, watch: bool, interval: flo
     """Show the run RUN_ID: where its steps stand, and what its tasks failed of, with the traceback.
 
     Of tasks all are told but those that were completed at once; of a task pgflow keeps the error of its last attempt
-    that failed. As JSON it is an object: the run's `id`, `flow_slug`, `status`, `error`, `started_at`, `ended_at` and
-    `notes`; `steps` with `slug`, `status`, `error`, `tasks`, `remaining`, `started_at`, `ended_at`, `notes` and
-    `reason`; `tasks`, all of them, with `step_slug`, `index`, `status`, `attempts`, `error`, `queued_at`, `started_at`,
-    `ended_at`, `worker_id` and `notes`; with --payloads also the run's `input` and `output` and each step's `output`.
+    that failed. With --watch each attempt that fails is told when it has, and that nobody runs it. As JSON it is an
+    object: the run's `id`, `flow_slug`, `status`, `error`, `started_at`, `ended_at` and `notes`; `workers_alive`, how
+    many there are of its flow, null once it has ended; `steps` with `slug`, `status`, `error`, `tasks`, `remaining`,
+    `started_at`, `ended_at`, `notes` and `reason`; `tasks`, all of them, with `step_slug`, `index`, `status`,
+    `attempts`, `error`, `queued_at`, `started_at`, `ended_at`, `worker_id` and `notes`; with --payloads also the run's
+    `input` and `output` and each step's `output`.
 
     \b
     Exit codes:
-      0    it is shown, whatever became of it
-      1    it is not, and why
+      0    it is shown, whatever became of it; with --watch: completed
+      1    it is not, and why; with --watch also: it failed
       2    bad usage
       130  Ctrl-C before the answer, or with --watch before the run has ended
     \b
@@ -46,21 +49,26 @@ def show(run_id: UUID, payloads: bool, as_json: bool, watch: bool, interval: flo
       pgflow-starter runs show 5b0d5f7e-4f0a-4c52-9f0e-1d2f3a4b5c6d --dsn 'host=localhost dbname=shop'
       pgflow-starter runs show 5b0d5f7e-4f0a-4c52-9f0e-1d2f3a4b5c6d --payloads --json | jq .input
     """
-    telling = Telling(partial(picture, payloads=payloads), lines, partial(_data, payloads=payloads))
+    telling = Telling(partial(picture, payloads=payloads), run_lines, partial(_data, payloads=payloads))
     with handled() as signals, client_on(dsn) as client:
-        asking = partial(client.details, run_id, payloads=payloads)
+        looks = RunLooks(client, run_id, payloads=payloads)
         if not watch:
-            telling.once(asking, signals, as_json=as_json)
+            telling.once(looks.look, signals, as_json=as_json)
             return
-        last = telling.watch(asking, signals, interval, as_json=as_json, enough=lambda told: told.run.finished)
-        if last is None or not last.run.finished:
+        last = telling.watch(
+            looks.look, signals, interval, as_json=as_json, enough=lambda seen: seen.details.run.finished
+        )
+        if last is None or not last.details.run.finished:
             raise Interrupted(f"run {run_id} goes on, and nobody watches it here any more", signals.number)
+    sys.exit(int(last.details.run.status != "completed"))
 
 
-def _data(details: RunDetails[Run], *, payloads: bool) -> dict[str, Any]:
+def _data(seen: RunSeen, *, payloads: bool) -> dict[str, Any]:
+    details = seen.details
     steps = [json_ready(step) for step in details.steps]
     if not payloads:
         for step in steps:
             del step["output"]
     data = run_data(details.run, payloads=payloads)
-    return {**data, "steps": steps, "tasks": [json_ready(task) for task in details.tasks]}
+    tasks = [json_ready(task) for task in details.tasks]
+    return {**data, "workers_alive": seen.workers, "steps": steps, "tasks": tasks}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from rich import box
@@ -12,25 +13,30 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pgflow_starter.cli.telling import RUN_COLOURS, lasting, tasks_done, visible
+from pgflow_starter.cli.run_lines import failures, nobody_runs
+from pgflow_starter.cli.run_looks import RunSeen
+from pgflow_starter.cli.telling import RUN_COLOURS, first_line, lasting, task_name, tasks_done, visible
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.core.text import one_line
 from pgflow_starter.postgres.client.details import RunDetails, TaskRun
 from pgflow_starter.postgres.client.run import Run
 
 MOST_TASKS = 20
 """Tasks that are shown one by one: a map may have thousands."""
 
+AT_THE_TOP = 3
+"""Attempts that failed which are named above the table, while a run goes on: what is watched may be cut below."""
+
 _FIRST = ("failed", "started", "queued")
 """The tasks that one looks for."""
 
 
-def picture(details: RunDetails[Run], *, payloads: bool) -> RenderableType:
+def picture(seen: RunSeen, *, payloads: bool) -> RenderableType:
     """All that a person wants to see of it."""
+    details = seen.details
     run = details.run
     told = [task for task in details.tasks if task.status != "completed" or task.error is not None or task.attempts > 1]
     told.sort(key=lambda task: _FIRST.index(task.status) if task.status in _FIRST else len(_FIRST))
-    parts = [*_head(run), _steps(details)]
+    parts = [*_head(run), *what_is_wrong(seen), step_table(details)]
     counts = {step.slug: step.tasks for step in details.steps}
     for task in told[:MOST_TASKS]:
         parts += _task(task, counts.get(task.step_slug))
@@ -44,14 +50,12 @@ def picture(details: RunDetails[Run], *, payloads: bool) -> RenderableType:
     return Group(*parts)
 
 
-def lines(details: RunDetails[Run]) -> Iterator[tuple[str, str]]:
-    """One for the run, and one for each step."""
-    for step in details.steps:
-        done = tasks_done(step.tasks, step.remaining)
-        yield f"step {step.slug}", f"{visible(step.slug)}: {step.status}" + (f", {done} tasks done" if done else "")
-    run = details.run
-    why = f", {_first_line(run.error)}" if run.error else ""
-    yield "run", f"run {run.id} of {visible(run.flow_slug)}: {run.status}{why}"
+def what_is_wrong(seen: RunSeen) -> Iterator[Text]:
+    """With a run that goes on: that nobody runs it, and the first attempts that failed."""
+    if seen.alone:
+        yield Text(nobody_runs(seen), style="yellow")
+    if not seen.details.run.finished:
+        yield from (Text(line.text, style="red") for line in islice(failures(seen), AT_THE_TOP))
 
 
 def _head(run: Run) -> Iterator[RenderableType]:
@@ -63,12 +67,13 @@ def _head(run: Run) -> Iterator[RenderableType]:
         words = f"began {_time(began)}, {lasting(began, SystemClock().now())} ago"
         yield Text(words if ended is None else f"{words}, took {_took(began, ended)}")
     if run.error is not None:
-        yield Text(f"error: {_first_line(run.error)}", style="red")
+        yield Text(f"error: {first_line(run.error)}", style="red")
     for note in run.notes:
         yield Text(visible(note), style="yellow")
 
 
-def _steps(details: RunDetails[Run]) -> Table:
+def step_table(details: RunDetails[Run]) -> Table:
+    """A row for each step."""
     attempts: dict[str, int] = {}
     for task in details.tasks:
         attempts[task.step_slug] = max(task.attempts, attempts.get(task.step_slug, 0))
@@ -93,13 +98,13 @@ def _steps(details: RunDetails[Run]) -> Table:
 
 
 def _task(task: TaskRun, of: int | None) -> Iterator[RenderableType]:
-    name = visible(task.step_slug) if of == 1 else f"{visible(task.step_slug)}[{task.index}]"
     words = [f", {task.attempts} attempt{'' if task.attempts == 1 else 's'}"]
     for event, time in (("queued", task.queued_at), ("began", task.started_at), ("ended", task.ended_at)):
         if time is not None:
             words.append(f"{event} {_time(time)}")
     if task.worker_id is not None:
         words.append(f"worker {task.worker_id}")
+    name = task_name(task.step_slug, task.index, of)
     yield Text.assemble(f"{name}: ", (task.status, RUN_COLOURS.get(task.status, "")), ", ".join(words))
     if task.error is not None:
         last = "" if task.status == "failed" else "the last attempt that failed:\n"
@@ -113,10 +118,6 @@ def _payload(name: str, value: Any) -> Iterator[RenderableType]:
 
 def _indented(text: str) -> Text:
     return Text("\n".join(f"    {visible(line)}" for line in text.expandtabs().splitlines()))
-
-
-def _first_line(error: str) -> str:
-    return visible(one_line(error.partition("\n")[0]))
 
 
 def _time(time: datetime) -> str:

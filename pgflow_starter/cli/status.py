@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import click
 
-from pgflow_starter.cli.busy import busy
 from pgflow_starter.cli.failures import NoAnswer
-from pgflow_starter.cli.options import checked, flag, json_line, json_option, seconds_option, stdout_console
-from pgflow_starter.cli.signals import Interrupted, Signals, handled
+from pgflow_starter.cli.options import checked, flag, json_option, seconds_option
+from pgflow_starter.cli.signals import handled
 from pgflow_starter.cli.status_answer import Answer
 from pgflow_starter.cli.status_url import StatusUrl, parse
-from pgflow_starter.cli.status_view import picture, status_view
+from pgflow_starter.cli.status_view import lines, picture
+from pgflow_starter.cli.watching import Telling
 from pgflow_starter.clock import SystemClock
 
 HERE = "127.0.0.1:8080"
@@ -50,33 +49,15 @@ def status(url: StatusUrl, as_json: bool, watch: bool, interval: float, timeout:
       pgflow-starter status https://shop.example/pgflow --watch
       pgflow-starter status localhost:8080 --json | jq '.modules[] | select(.status == "retrying")'
     """
+    telling = Telling(partial(picture, url), partial(lines, url), _data, asked=str(url), outage=NoAnswer, patient=True)
+    asking = partial(url.ask, timeout, SystemClock())
     with handled() as signals:
-        asking = partial(signals.aside, partial(url.ask, timeout, SystemClock()))
-        code = _watch(url, asking, interval, as_json, signals) if watch else _once(url, asking, as_json)
-    sys.exit(code)
+        if watch:
+            answer = telling.watch(asking, signals, interval, as_json=as_json)
+        else:
+            answer = telling.once(asking, signals, as_json=as_json)
+    sys.exit(NoAnswer.exit_code if answer is None else int(not answer.well))
 
 
-def _once(url: StatusUrl, asking: Callable[[], Answer], as_json: bool) -> int:
-    with busy(f"asking {url}"):
-        answer = asking()
-    if as_json:
-        click.echo(json_line(answer.data))
-    else:
-        stdout_console().print(picture(url, answer))
-    return int(not answer.well)
-
-
-def _watch(url: StatusUrl, asking: Callable[[], Answer], interval: float, as_json: bool, signals: Signals) -> int:
-    code, came = NoAnswer.exit_code, False
-    with suppress(Interrupted), status_view(url, stdout_console(), SystemClock()) as view:
-        while not came:
-            try:
-                answer = asking()
-            except NoAnswer as error:
-                code = error.exit_code
-                click.echo(error.message, err=True) if as_json else view.away(error.message)
-            else:
-                code = int(not answer.well)
-                click.echo(json_line(answer.data)) if as_json else view.show(answer)
-            came = signals.wait(interval)
-    return code
+def _data(answer: Answer) -> Any:
+    return answer.data

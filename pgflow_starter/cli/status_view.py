@@ -1,34 +1,26 @@
-"""A starter's answers before a person's eyes: once, as a live table, or as a line for each change."""
+"""A starter's answers before a person's eyes: as a picture, and as lines."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from rich import box
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pgflow_starter.cli.changes import Line
 from pgflow_starter.cli.module_table import module_error, module_table
-from pgflow_starter.cli.options import TimedLines, live_on
 from pgflow_starter.cli.status_answer import Answer, WorkerLine
 from pgflow_starter.cli.status_url import StatusUrl
-from pgflow_starter.cli.telling import StatusChanges, lasting, module_line
-from pgflow_starter.clock import Clock
-from pgflow_starter.core.state import FastLaneState, StarterStatus
+from pgflow_starter.cli.telling import lasting, module_lines
+from pgflow_starter.core.state import FastLaneState, ScheduleState, StarterStatus
 from pgflow_starter.core.symptoms import see_outage
 from pgflow_starter.core.text import one_line
 
 _WORKER_COLOURS = {"running": "green", "draining": "yellow", "lost": "red", "stuck": "red"}
-
-
-@contextmanager
-def status_view(url: StatusUrl, console: Console, clock: Clock) -> Iterator[StatusView]:
-    """The view that fits the console, for the duration of the block and one thread."""
-    with live_on(console) as live:
-        yield _Lines(url, console, clock) if live is None else _LiveTable(url, live)
+_COLOUR_OF_TROUBLE = {True: "red", False: "yellow"}
+"""By whether the worker is stuck."""
 
 
 def picture(url: StatusUrl, answer: Answer) -> RenderableType:
@@ -43,18 +35,48 @@ def picture(url: StatusUrl, answer: Answer) -> RenderableType:
         parts.append(Text(said, style="yellow"))
     if status.fast_lane is not None:
         parts.append(Text(_fast_lane(status.fast_lane)))
+    # What is wrong comes first: a live table that is longer than the terminal is cut below.
+    parts += [module_error(m) for m in status.modules if m.last_error]
+    parts += [Text(_trouble(w), style=_COLOUR_OF_TROUBLE[w.state == "stuck"]) for w in answer.workers if w.trouble]
+    parts += [Text(_unstarted(s), style="red") for s in status.schedules if s.last_error is not None]
     if status.modules:
-        parts += [module_table(status, answer.now), *(module_error(m) for m in status.modules if m.last_error)]
+        parts.append(module_table(status, answer.now))
     if answer.workers:
         parts.append(_worker_table(answer.workers))
-        stuck_or_not = {True: "red", False: "yellow"}
-        parts += [Text(_trouble(w), style=stuck_or_not[w.state == "stuck"]) for w in answer.workers if w.trouble]
     return Group(*parts)
 
 
-def headline(url: StatusUrl, answer: Answer) -> str:
-    """Where it stands, in one line."""
-    return f"{url}: the starter has ended, {answer.ended}" if answer.status is None else _words(url, answer.status)
+def lines(url: StatusUrl, answer: Answer) -> Iterator[Line]:
+    """One for where it stands, then for each module, outage, trouble and failure."""
+    status = answer.status
+    if status is None:
+        yield Line("starter", f"{url}: the starter has ended, {answer.ended}")
+        return
+    yield Line("starter", _words(url, status))
+    if status.outage is None:
+        yield Line("outage", "the database is back", calm=True)
+    else:
+        words = f"the database is away: {one_line(status.outage.reason)}"
+        yield Line("outage", words, state=status.outage.since)
+    if status.fast_lane is not None:
+        yield Line("fast lane", _fast_lane(status.fast_lane))
+    yield from module_lines(status, answer.now)
+    for worker in answer.workers:
+        yield from _worker_lines(worker)
+    for schedule in status.schedules:
+        about, failed = f"schedule {schedule.name}", schedule.last_error is not None
+        words = _unstarted(schedule) if failed else f"{about}: its last tick was started"
+        yield Line(about, words, state=(schedule.last_tick, words), calm=not failed)
+
+
+def _worker_lines(worker: WorkerLine) -> Iterator[Line]:
+    name = f"worker of {worker.slug}"
+    gone = worker.state in ("lost", "draining")
+    yield Line(f"{name}, state", f"{name}: {worker.state}", calm=not gone)
+    trouble = _trouble(worker) if worker.trouble else f"{name}: its trouble is over"
+    yield Line(f"{name}, trouble", trouble, calm=not worker.trouble)
+    failed = f"{name}: {worker.failed:,} attempt{'' if worker.failed == 1 else 's'} of tasks failed so far"
+    yield Line(f"{name}, failed", failed, calm=not worker.failed)
 
 
 def _fast_lane(state: FastLaneState) -> str:
@@ -63,7 +85,11 @@ def _fast_lane(state: FastLaneState) -> str:
 
 def _trouble(worker: WorkerLine) -> str:
     """What keeps a worker from its work, or did."""
-    return f"worker of {worker.slug}: {worker.trouble or 'its trouble is over'}"
+    return f"worker of {worker.slug}: {worker.trouble}"
+
+
+def _unstarted(schedule: ScheduleState) -> str:
+    return f"schedule {schedule.name}: {schedule.last_error}"
 
 
 def _headline(url: StatusUrl, status: StarterStatus, answer: Answer) -> Text:
@@ -85,48 +111,3 @@ def _worker_table(workers: Sequence[WorkerLine]) -> Table:
         numbers = (f"{w.running} of {w.slots}", f"{w.completed:,}", f"{w.failed:,}", f"{w.unwritten:,}")
         table.add_row(Text(w.slug), state, *numbers)
     return table
-
-
-class _LiveTable:
-    def __init__(self, url: StatusUrl, live: Live) -> None:
-        self._url = url
-        self._live = live
-        self._last: RenderableType = Text()
-
-    def show(self, answer: Answer) -> None:
-        self._last = picture(self._url, answer)
-        self._live.update(self._last, refresh=True)
-
-    def away(self, reason: str) -> None:
-        self._live.update(Group(self._last, Text(f"this is old: {reason}", style="red")), refresh=True)
-
-
-class _Lines(TimedLines):
-    def __init__(self, url: StatusUrl, console: Console, clock: Clock) -> None:
-        super().__init__(console, clock)
-        self._url = url
-        self._changes = StatusChanges()
-        self._troubles: dict[str, str] = {}
-        self._headline = ""
-
-    def show(self, answer: Answer) -> None:
-        self._head(headline(self._url, answer))
-        if answer.status is not None:
-            for state in self._changes.of(answer.status):
-                self.say(module_line(state, answer.now))
-        for worker in answer.workers:
-            if self._troubles.get(worker.slug, "") != worker.trouble:
-                self._troubles[worker.slug] = worker.trouble
-                self.say(_trouble(worker))
-
-    def away(self, reason: str) -> None:
-        self._head(reason)
-
-    def _head(self, line: str) -> None:
-        if line != self._headline:
-            self._headline = line
-            self.say(line)
-
-
-StatusView = _LiveTable | _Lines
-"""Shows the starter as it is now, or that nobody answered."""

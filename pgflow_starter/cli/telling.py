@@ -1,10 +1,13 @@
-"""Module states as sentences, and which of them are news; times and texts, as a person is told of them."""
+"""Module states as sentences; times and texts, as a person is told of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
+from pgflow_starter.cli.changes import Line
 from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
+from pgflow_starter.core.text import one_line
 
 RUN_COLOURS = {
     "created": "cyan",
@@ -17,22 +20,13 @@ RUN_COLOURS = {
 """Of the statuses that runs, steps and tasks may have."""
 
 
-class StatusChanges:
-    """Compares each status with the one before. For one thread."""
-
-    def __init__(self) -> None:
-        self._before: dict[int, tuple[object, ...]] = {}
-
-    def of(self, status: StarterStatus) -> list[ModuleState]:
-        """The states that say something new: a status other than before, or another failure."""
-        changed = []
-        for key, state in enumerate(status.modules):
-            error = state.last_error
+def module_lines(status: StarterStatus, now: datetime) -> Iterator[Line]:
+    """One for each module of which there is something to say; news with another status, or another failure."""
+    for key, state in enumerate(status.modules):
+        error = state.last_error
+        if state.status is not ModuleStatus.PENDING or error is not None:
             says = (state.status, error and (error.phase, error.reason, error.error_type))
-            if self._before.get(key, (ModuleStatus.PENDING, None)) != says:
-                self._before[key] = says
-                changed.append(state)
-        return changed
+            yield Line(f"module {key}", module_line(state, now), state=says)
 
 
 def module_line(state: ModuleState, now: datetime) -> str:
@@ -51,6 +45,16 @@ def module_line(state: ModuleState, now: datetime) -> str:
 def visible(text: str) -> str:
     """The text without what would move a terminal's cursor or change its colours: it may be anybody's."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def first_line(error: str) -> str:
+    """Of an error: below it is where it was raised, for a person who looks into the database."""
+    return visible(one_line(error.partition("\n")[0]))
+
+
+def task_name(slug: str, index: int, of: int | None) -> str:
+    """A task of a step that has so many."""
+    return visible(slug) if of == 1 else f"{visible(slug)}[{index}]"
 
 
 def lasting(since: datetime, now: datetime) -> str:

@@ -209,7 +209,7 @@ def test_as_json_a_run_has_all_its_tasks_and_what_it_carries_on_request(shop: Sh
     bare = json.loads(shop.call("show", str(shop.mended.id), "--json").stdout)
     whole = json.loads(shop.call("show", str(shop.mended.id), "--json", "--payloads").stdout)
     names = ["id", "flow_slug", "status", "error", "started_at", "ended_at", "notes"]
-    assert list(bare) == [*names, "steps", "tasks"]
+    assert list(bare) == [*names, "workers_alive", "steps", "tasks"]
     assert (bare["id"], bare["status"], bare["error"]) == (str(shop.mended.id), "completed", None)
     assert [(t["step_slug"], t["index"], t["status"], t["attempts"]) for t in bare["tasks"]] == [
         ("items", 0, "completed", 1),
@@ -236,14 +236,22 @@ def test_before_a_terminal_of_80_columns_nothing_is_cut(shop: Shop) -> None:
 def test_one_that_watches_is_told_what_is_new_and_leaves_when_the_run_has_ended(slow: Slow) -> None:
     watching = ("show", str(slow.id), "--watch", "--interval", "0.1")
     with running(*PROGRAM, *watching, env=slow.env) as program:
-        read_until(program.stdout, f"run {slow.id} of slow: started")
+        before = read_until(program.stdout, f"run {slow.id} of slow: started")
         slow.end()
         told, errors = program.communicate()
     assert (program.returncode, errors) == (0, "")
+    assert "nobody runs it: no worker of slow is alive; start a starter that has it\n" in before
     assert [re.sub(r"^ *\d+\.\d\d s  ", "", line) for line in told.splitlines()] == [
         "slow: completed, 1 of 1 tasks done",
         f"run {slow.id} of slow: completed",
     ]
+
+
+def test_a_run_that_has_ended_before_it_is_watched_is_told_at_once(shop: Shop) -> None:
+    failed, mended = (shop.call("show", str(run.id), "--watch") for run in (shop.failed, shop.mended))
+    assert (failed.exit_code, mended.exit_code, failed.stderr, mended.stderr) == (1, 0, "", "")
+    assert "failing: failed for good in attempt 1: ValueError: no [red]such" in failed.stdout
+    assert "doubled[1]: attempt 1 failed: RuntimeError: once more\n" in mended.stdout
 
 
 def test_ctrl_c_while_it_watches_leaves_the_run_alone(slow: Slow) -> None:

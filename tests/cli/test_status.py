@@ -293,7 +293,8 @@ def test_elsewhere_than_on_a_terminal_watching_tells_each_change(web: StubWeb, s
         program.send_signal(signal.SIGINT)
         rest, errors = program.communicate()
     assert (program.returncode, rest, errors) == (0, "", "")
-    assert [len(told.splitlines()) for told in (before, after)] == [3, 1]
+    assert [len(told.splitlines()) for told in (before, after)] == [3, 2]
+    assert after.splitlines()[0].endswith("/status is back")
 
 
 def test_the_exit_code_of_watching_is_that_of_the_last_answer(web: StubWeb, starter: Starter) -> None:

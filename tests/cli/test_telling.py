@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 from rich.console import Console
 
+from pgflow_starter.cli.changes import Changes
 from pgflow_starter.cli.module_table import view_on
-from pgflow_starter.cli.telling import StatusChanges, module_line, summary
+from pgflow_starter.cli.telling import module_line, module_lines, summary
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ErrorClass, ModuleError, ModuleState, ModuleStatus, ModuleType, StarterStatus
 
@@ -51,21 +52,25 @@ def test_an_attempt_that_is_due_already_is_not_told_as_past() -> None:
 
 
 def test_a_change_is_another_status_or_another_failure_and_no_later_one_of_the_same() -> None:
-    changes = StatusChanges()
+    changes = Changes()
+
+    def news(*states: ModuleState) -> list[str]:
+        return changes.of(module_lines(status(*states), NOW))
+
     later = replace(RETRYING, last_error=replace(ERROR, at=NOW + timedelta(seconds=1)))
-    assert changes.of(status(FRESH)) == []
-    assert changes.of(status(TRYING)) == []
-    assert changes.of(status(RETRYING)) == [RETRYING]
-    assert changes.of(status(replace(RETRYING, attempts=2, phase=Phase.WORKER))) == []
-    assert changes.of(status(later)) == []
-    assert changes.of(status(SUCCEEDED)) == [SUCCEEDED]
-    assert changes.of(status(SUCCEEDED)) == []
+    assert news(FRESH) == []
+    assert news(TRYING) == []
+    assert news(RETRYING) == [module_line(RETRYING, NOW)]
+    assert news(replace(RETRYING, attempts=2, phase=Phase.WORKER)) == []
+    assert news(later) == []
+    assert news(SUCCEEDED) == [module_line(SUCCEEDED, NOW)]
+    assert news(SUCCEEDED) == []
 
 
 def test_modules_of_the_same_name_have_changes_of_their_own() -> None:
-    changes = StatusChanges()
-    assert changes.of(status(SUCCEEDED, FAILED)) == [SUCCEEDED, FAILED]
-    assert changes.of(status(SUCCEEDED, FAILED)) == []
+    changes, both = Changes(), status(SUCCEEDED, FAILED)
+    assert changes.of(module_lines(both, NOW)) == [module_line(SUCCEEDED, NOW), module_line(FAILED, NOW)]
+    assert changes.of(module_lines(both, NOW)) == []
 
 
 def test_the_summary_counts_both_ends() -> None:

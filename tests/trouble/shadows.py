@@ -20,7 +20,7 @@ MODULES = [
 ]
 SETTING_UP = (
     *("adapting", "admin", "applied", "book", "cascades", "changing", "deleting", "flow_list", "grants", "hardening"),
-    *("install", "inventory", "laying_down", "living_workers", "ownership", "syncing", "upgrade"),
+    *("install", "inventory", "laying_down", "ownership", "syncing", "upgrade"),
 )
 """Modules that set databases up or look into them, with a path of their own."""
 

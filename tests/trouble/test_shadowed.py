@@ -106,6 +106,7 @@ def live(conninfo: str, strategy: str) -> None:
             assert client.run(failing.id).error
             assert len(client.steps(failing.id)) == 3
             assert len(client.recent_runs()) >= 7
+            assert client.workers_alive(flow) == 1
             list_runs(client, failing)
             client.delete(failing.id)
             client.enqueue(slow, 1)

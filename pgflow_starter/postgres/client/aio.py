@@ -180,6 +180,7 @@ class AioClient:
     runs = awaited(Client.runs)
     details = awaited_details(Client.details)
     recent_runs = awaited(Client.recent_runs)
+    workers_alive = awaited(Client.workers_alive)
 
     async def wait(self, run: AioRun[Output], timeout: float | None) -> AioRun[Output]:
         """As `AioRun.wait`."""

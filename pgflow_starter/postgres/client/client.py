@@ -25,6 +25,7 @@ from pgflow_starter.postgres.client.run import FIND, Run, run_of
 from pgflow_starter.postgres.client.run_ids import many_ids, one_id
 from pgflow_starter.postgres.client.steps import STEPS, StepRun, step_of
 from pgflow_starter.postgres.connections.connection import Connection
+from pgflow_starter.postgres.stores.living_workers import living_workers
 
 T = TypeVar("T")
 
@@ -254,6 +255,15 @@ class Client(Life):
         """
         chosen = uuid_of(run_id)
         return self._asked(lambda conn: details_of(conn, chosen, self, payloads=payloads))
+
+    def workers_alive(self, flow: FlowModule | str) -> int:
+        """How many workers of a flow or job (object or slug) live, in whatever process; 0: nobody runs it.
+
+        One of this package counts until it has stopped, or was not heard of for a minute; another runtime's, which is
+        silent while it works, for five. Raises ValueError, and PgflowError, also where the role may not read that.
+        """
+        slug = self._resolve(flow)[0]
+        return len(self._asked(lambda conn: living_workers(conn, slug)))
 
     def runs(
         self,

@@ -9,9 +9,9 @@ from psycopg import sql
 from pgflow_starter.postgres.setup.admin import Connection
 from pgflow_starter.postgres.setup.cascades import dependents
 from pgflow_starter.postgres.setup.changing import on_stored
-from pgflow_starter.postgres.setup.living_workers import LivingWorker, living_workers
 from pgflow_starter.postgres.stores.flow_deletion import delete_with_all
 from pgflow_starter.postgres.stores.flow_queues import FlowQueues, flow_queues, ours_of_shared, queue_tables
+from pgflow_starter.postgres.stores.living_workers import LivingWorker, living_workers
 from pgflow_starter.postgres.stores.stored_flow import StoredFlow
 
 _RUNS = "select status, count(*) from pgflow.runs where flow_slug = %s group by status order by status"
@@ -48,7 +48,7 @@ def holdings(conninfo: str, slug: str) -> Holdings:
             runs=dict(rows),
             queued=_count(connection, "q", queues, slug),
             archived=_count(connection, "a", queues, slug),
-            workers=living_workers(connection, slug, queues.own),
+            workers=living_workers(connection, slug),
             dependents=dependents(connection, slug),
             namesakes=queues.namesakes if queues.shared else [],
         )

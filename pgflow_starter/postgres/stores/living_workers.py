@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -13,10 +12,14 @@ from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED
 OURS_HEARD = 60
 """Seconds since its last heartbeat after which a worker of ours, which sends one every few seconds, is gone."""
 
+# Of the flow's queue, or of its steps' where each has its own.
 _WORKERS = f"""
 select w.worker_id, w.function_name, {OURS}, extract(epoch from now() - w.last_heartbeat_at)::float8
 from pgflow.workers w
-where w.queue_name = any(%s::text[]) and w.deprecated_at is null and not {STOPPED}
+where (w.queue_name = %(slug)s
+       or w.queue_name in (select pg_catalog.to_jsonb(s) ->> 'queue_name'::text
+                           from pgflow.steps s where s.flow_slug = %(slug)s))
+  and w.deprecated_at is null and not {STOPPED}
   and w.last_heartbeat_at > now() - case when {OURS} then interval '{OURS_HEARD} s'
                                          else interval '{NEIGHBOUR_HEARD} s' end
 order by 4, 1
@@ -38,7 +41,7 @@ class LivingWorker(NamedTuple):
         return f"{self.worker_id} of {whose}, heard of {self.heard:.0f} s ago"
 
 
-def living_workers(conn: Connection, slug: str, queues: Sequence[str]) -> list[LivingWorker]:
-    """Those of the flow of that slug, which has these queues; who was heard of last first. Raises psycopg's errors."""
-    rows: list[Any] = conn.execute(_WORKERS, ([*queues, slug],)).fetchall()
+def living_workers(conn: Connection, slug: str) -> list[LivingWorker]:
+    """Those of the flow of that slug; who was heard of last first. Raises psycopg's errors."""
+    rows: list[Any] = conn.execute(_WORKERS, {"slug": slug}).fetchall()
     return [LivingWorker(*row) for row in rows]
