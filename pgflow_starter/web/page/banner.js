@@ -21,6 +21,14 @@ export function banner(section) {
   const stale = el("p", { class: "stale-note", hidden: "" });
   section.append(mark, announced, stale, facts);
   let status = null;
+  let known = []; // the problems
+
+  function judge() {
+    const [tone, text, why] = judged(status);
+    if (tone !== "good" || known.length === 0) return overall(tone, text, why);
+    const worst = known.some((problem) => problem.severity === "bad") ? "bad" : "warn";
+    overall(worst, `Ready, with ${plural(known.length, "problem")}`, `${why} What is wrong is below, the worst first.`);
+  }
 
   function overall(tone, text, why) {
     if (section.dataset.tone !== tone) {
@@ -29,15 +37,13 @@ export function banner(section) {
     }
     say(headline, text);
     say(sentence, why);
-    const title = `${text} · pgflow starter`;
-    if (document.title !== title) document.title = title;
   }
 
   return {
     set(given) {
       status = given;
       show(facts, true);
-      overall(...judged(status));
+      judge();
       const [lost, stuck] = [lostWorkers(status).length, stuckWorkers(status).length];
       say(ready, status.ready ? "yes" : "no");
       ready.title = status.ready_at ? `first ready at ${whole(status.ready_at)}` : "never yet";
@@ -48,6 +54,11 @@ export function banner(section) {
       }
       this.tick();
     },
+    problems(told) {
+      known = told.problems;
+      if (status !== null) judge();
+    },
+    headline: () => headline.textContent,
     ended(told) {
       status = null;
       show(facts, false);

@@ -1,7 +1,9 @@
 // Each flow's graph. A job is one step: its name says it all.
 
 import { attr, el, fill, heading, pill, say, show } from "./dom.js";
+import { matches, noneOf } from "./find.js";
 import { drawn } from "./graph.js";
+import { shortened } from "./long.js";
 import { plural } from "./times.js";
 import { MODULE } from "./tones.js";
 
@@ -14,20 +16,31 @@ export function flows(section) {
   const count = heading(section, "flows", "Flows");
   const graphs = el("div", { class: "flows" });
   const jobs = el("p", { class: "jobs" });
-  const none = el("p", { class: "none" }, "None yet: a flow is known when its module's first phase is over.");
-  section.append(graphs, jobs, none);
+  const none = el("p", { class: "none" });
+  const long = shortened(draw);
+  section.append(graphs, jobs, none, long.node);
+  let last = { modules: [], flows: [] };
+
+  function draw() {
+    const states = new Map(last.modules.filter((m) => m.slug).map((m) => [m.slug, m.status]));
+    const found = last.flows.filter((flow) => matches(flow.slug));
+    const items = found.filter((flow) => flow.kind === "flow").map((flow) => ({ flow, state: states.get(flow.slug) }));
+    const single = found.filter((flow) => flow.kind !== "flow").map((flow) => flow.slug);
+    fill(graphs, long.cut(items), ({ flow }) => flow.slug, card);
+    say(jobs, single.length ? `Jobs, of one step each: ${single.join(", ")}` : "");
+    say(count, last.flows.filter((flow) => flow.kind === "flow").length);
+    say(none, noneOf("None yet: a flow is known when its module's first phase is over."));
+    show(graphs, items.length > 0);
+    show(jobs, single.length > 0);
+    show(none, found.length === 0);
+  }
+
   return {
     count,
+    again: draw,
     set(status) {
-      const states = new Map(status.modules.filter((m) => m.slug).map((m) => [m.slug, m.status]));
-      const items = status.flows.filter((flow) => flow.kind === "flow");
-      const single = status.flows.filter((flow) => flow.kind !== "flow").map((flow) => flow.slug);
-      fill(graphs, items.map((flow) => ({ flow, state: states.get(flow.slug) })), ({ flow }) => flow.slug, card);
-      say(jobs, single.length ? `Jobs, of one step each: ${single.join(", ")}` : "");
-      say(count, items.length);
-      show(graphs, items.length > 0);
-      show(jobs, single.length > 0);
-      show(none, status.flows.length === 0);
+      last = status;
+      draw();
     },
   };
 }

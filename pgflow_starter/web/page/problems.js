@@ -1,0 +1,100 @@
+// What is wrong, the worst first, and what to do about it. Where nothing is, nothing is here.
+
+import { act, allowed } from "./actions.js";
+import { hrefOf } from "./address.js";
+import { asking } from "./asking.js";
+import { attr, button, el, fill, heading, pill, say, show } from "./dom.js";
+import { shortened } from "./long.js";
+import { ago, since, whole } from "./times.js";
+
+const EVERY = 2;
+const FEW = 6;
+const SEVERITY = { bad: ["bad", "problem"], warn: ["warn", "warning"] };
+
+export function problems(section, told) {
+  const count = heading(section, "problems", "What is wrong");
+  const list = el("ul", { class: "problems" });
+  const stale = el("p", { class: "note", hidden: "" });
+  const long = shortened(draw, FEW);
+  section.append(list, long.node, stale);
+  let last = { problems: [], error: null };
+  let rows = new Map();
+
+  function draw() {
+    rows = fill(list, long.cut(last.problems), keyOf, row);
+    say(count, last.problems.length || "");
+    show(stale, last.error !== null && last.problems.length > 0);
+    if (last.error !== null) say(stale, last.as_of ? `As it was ${ago(last.as_of)}: ${last.error}` : last.error);
+    show(section, last.problems.length > 0);
+  }
+
+  asking(() => "problems", () => EVERY, (answer) => {
+    if (!answer.problems) return;
+    last = answer;
+    draw();
+    told(answer);
+  });
+  return {
+    count,
+    again: draw,
+    tick() {
+      for (const each of rows.values()) each.tick();
+    },
+  };
+}
+
+function keyOf({ kind, title, link }) {
+  return JSON.stringify([kind, link ?? title]);
+}
+
+function row() {
+  const severity = pill();
+  const title = el("h3", { class: "name" });
+  const lasting = el("span", { class: "muted" });
+  const detail = el("p", { class: "detail" });
+  const next = el("p", { class: "next" });
+  const more = el("span", { class: "muted" });
+  const look = el("a", { class: "button" });
+  const retry = button("Try now", () => problem && tryNow(problem.link.module, said));
+  const said = el("span", { class: "muted", role: "status" });
+  const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, el("div", { class: "buttons" }, look, retry, said, more));
+  let problem = null;
+  return {
+    node,
+    set(given) {
+      problem = given;
+      const [tone, word] = SEVERITY[problem.severity] ?? SEVERITY.warn;
+      attr(node, "data-tone", tone);
+      severity.set(tone, word);
+      say(title, problem.title);
+      say(detail, problem.detail);
+      show(detail, Boolean(problem.detail));
+      next.replaceChildren(el("b", {}, "Next: "), problem.next);
+      const [href, words] = whereTo(problem.link);
+      show(look, href !== null);
+      attr(look, "href", href);
+      say(look, words);
+      show(retry, Boolean(problem.link?.module) && allowed());
+      say(more, problem.more ? `More in the documentation: ${problem.more}` : "");
+      this.tick();
+    },
+    tick() {
+      if (problem === null) return;
+      say(lasting, problem.since ? `for ${since(problem.since)}` : "");
+      lasting.title = problem.since ? `since ${whole(problem.since)}` : "";
+    },
+  };
+}
+
+export async function tryNow(module, said) {
+  const told = await act("retry-now", { module });
+  say(said, told.error ? `Not done: ${told.error}` : "An attempt begins at once.");
+}
+
+function whereTo(link) {
+  if (link?.run) return [hrefOf({ run: link.run }), "Look at the run"];
+  if (link?.flow) return [hrefOf({ filters: new URLSearchParams({ status: "failed", flow: link.flow }) }), "Its failed runs"];
+  if (link?.module) return ["#modules", "Look at the module"];
+  if (link?.queue) return ["#queues", "Look at the queue"];
+  return [null, ""];
+}
