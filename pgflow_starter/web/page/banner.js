@@ -21,11 +21,12 @@ export function banner(section) {
   const stale = el("p", { class: "stale-note", hidden: "" });
   section.append(mark, announced, stale, facts);
   let status = null;
-  let known = []; // the problems
+  let known = null; // the problems, once they were asked for
 
   function judge() {
     const [tone, text, why] = judged(status);
-    if (tone !== "good" || known.length === 0) return overall(tone, text, why);
+    if (tone !== "good" || known === null) return overall(tone, text, why);
+    if (known.length === 0) return overall(tone, text, `${why} Nothing is known to be wrong.`);
     const worst = known.some((problem) => problem.severity === "bad") ? "bad" : "warn";
     overall(worst, `Ready, with ${plural(known.length, "problem")}`, `${why} What is wrong is below, the worst first.`);
   }

@@ -4,7 +4,7 @@ import { attr, el, fill, heading, pill, say, show } from "./dom.js";
 import { matches, noneOf } from "./find.js";
 import { drawn } from "./graph.js";
 import { shortened } from "./long.js";
-import { plural } from "./times.js";
+import { number, plural } from "./times.js";
 import { MODULE } from "./tones.js";
 
 // A graph that is wider than its place is scrolled, with the keyboard too.
@@ -28,7 +28,7 @@ export function flows(section) {
     const single = found.filter((flow) => flow.kind !== "flow").map((flow) => flow.slug);
     fill(graphs, long.cut(items), ({ flow }) => flow.slug, card);
     say(jobs, single.length ? `Jobs, of one step each: ${single.join(", ")}` : "");
-    say(count, last.flows.filter((flow) => flow.kind === "flow").length);
+    say(count, number(last.flows.filter((flow) => flow.kind === "flow").length));
     say(none, noneOf("None yet: a flow is known when its module's first phase is over."));
     show(graphs, items.length > 0);
     show(jobs, single.length > 0);

@@ -3,7 +3,7 @@
 import { attr, button, say, show } from "./dom.js";
 import { number } from "./times.js";
 
-const SHORT = 40;
+const SHORT = 20;
 
 // `again` draws the list anew. `cut(items)` gives those that are to be drawn.
 export function shortened(again, first = SHORT) {

@@ -5,7 +5,7 @@ import { attr, button, cell, el, fill, heading, pill, say, show, table } from ".
 import { matches, noneOf } from "./find.js";
 import { shortened } from "./long.js";
 import { tryNow } from "./problems.js";
-import { plural, secondsUntil, span, timeOfDay, whole } from "./times.js";
+import { number, plural, secondsUntil, span, timeOfDay, whole } from "./times.js";
 import { MODULE, MODULE_ORDER } from "./tones.js";
 
 const SQLSTATE = /^(?=.*[0-9])[0-9A-Z]{5}$/;
@@ -25,7 +25,7 @@ export function modules(section) {
     const items = all.map((module, index) => ({ module, index })).filter(({ module: m }) => matches(m.module, m.slug));
     items.sort((a, b) => rank(a.module) - rank(b.module) || a.index - b.index);
     rows = fill(body, long.cut(items), (item) => item.index, row);
-    say(count, all.length);
+    say(count, number(all.length));
     say(none, noneOf("No modules."));
     show(node, items.length > 0);
     show(none, items.length === 0);

@@ -5,7 +5,8 @@ import { hrefOf } from "./address.js";
 import { asking } from "./asking.js";
 import { attr, button, el, fill, heading, pill, say, show } from "./dom.js";
 import { shortened } from "./long.js";
-import { ago, since, whole } from "./times.js";
+import { outdated } from "./outdated.js";
+import { number, since, whole } from "./times.js";
 
 const EVERY = 2;
 const FEW = 6;
@@ -14,17 +15,16 @@ const SEVERITY = { bad: ["bad", "problem"], warn: ["warn", "warning"] };
 export function problems(section, told) {
   const count = heading(section, "problems", "What is wrong");
   const list = el("ul", { class: "problems" });
-  const stale = el("p", { class: "note", hidden: "" });
+  const old = outdated();
   const long = shortened(draw, FEW);
-  section.append(list, long.node, stale);
+  section.append(old.node, list, long.node);
   let last = { problems: [], error: null };
   let rows = new Map();
 
   function draw() {
     rows = fill(list, long.cut(last.problems), keyOf, row);
-    say(count, last.problems.length || "");
-    show(stale, last.error !== null && last.problems.length > 0);
-    if (last.error !== null) say(stale, last.as_of ? `As it was ${ago(last.as_of)}: ${last.error}` : last.error);
+    say(count, number(last.problems.length));
+    old.set(last);
     show(section, last.problems.length > 0);
   }
 
@@ -53,11 +53,11 @@ function row() {
   const lasting = el("span", { class: "muted" });
   const detail = el("p", { class: "detail" });
   const next = el("p", { class: "next" });
-  const more = el("span", { class: "muted" });
+  const more = el("p", { class: "muted" });
   const look = el("a", { class: "button" });
   const retry = button("Try now", () => problem && tryNow(problem.link.module, said));
   const said = el("span", { class: "muted", role: "status" });
-  const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, el("div", { class: "buttons" }, look, retry, said, more));
+  const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, more, el("div", { class: "buttons" }, look, retry, said));
   let problem = null;
   return {
     node,
@@ -75,6 +75,7 @@ function row() {
       attr(look, "href", href);
       say(look, words);
       show(retry, Boolean(problem.link?.module) && allowed());
+      show(more, Boolean(problem.more));
       say(more, problem.more ? `More in the documentation: ${problem.more}` : "");
       this.tick();
     },

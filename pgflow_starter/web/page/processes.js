@@ -4,27 +4,27 @@ import { asking } from "./asking.js";
 import { el, fill, heading, pill, say, show } from "./dom.js";
 import { matches, noneOf } from "./find.js";
 import { shortened } from "./long.js";
-import { ago, whole } from "./times.js";
+import { outdated } from "./outdated.js";
+import { ago, number, whole } from "./times.js";
 
 const EVERY = 5;
 
 export function processes(section, looking) {
   const count = heading(section, "processes", "Workers of all processes");
-  const problem = el("p", { class: "note", role: "status", hidden: "" });
+  const old = outdated();
   const list = el("ul", { class: "processes" });
   const none = el("p", { class: "none", hidden: "" });
   const long = shortened(draw);
-  section.append(problem, list, none, long.node);
+  section.append(old.node, list, none, long.node);
   let told = { workers: [], error: null, as_of: null };
 
   function draw() {
     const flows = byFlow(told.workers.filter((worker) => matches(worker.flow_slug, worker.worker_id)));
     fill(list, long.cut(flows), (flow) => flow.slug, branch);
-    say(count, told.workers.length || "");
+    say(count, number(told.workers.length));
     say(none, noneOf("No worker has registered in this database yet."));
     show(none, flows.length === 0 && told.as_of !== null);
-    show(problem, told.error !== null);
-    if (told.error !== null) say(problem, told.as_of ? `As they were ${ago(told.as_of)}: ${told.error}` : told.error);
+    old.set(told);
     show(section, told.workers.length > 0 || told.error !== null);
   }
 

@@ -4,31 +4,31 @@ import { asking } from "./asking.js";
 import { cell, el, fill, heading, say, show, table } from "./dom.js";
 import { matches, noneOf } from "./find.js";
 import { shortened } from "./long.js";
+import { outdated } from "./outdated.js";
 import { most, plot, sum } from "./plot.js";
-import { ago, number, span } from "./times.js";
+import { number, span } from "./times.js";
 
 const COLUMNS = ["Queue", "Now", "Waiting in the last hour", "Done", "Failed"];
 
 export function queues(section, looking) {
   const count = heading(section, "queues", "Queues");
-  const problem = el("p", { class: "note", role: "status", hidden: "" });
+  const old = outdated();
   const note = el("p", { class: "muted" }, "The plots are of the last hour, as far as this process has seen it.");
   const [node, body] = table("queues", "queues-title", COLUMNS);
   const none = el("p", { class: "none", hidden: "" });
   const long = shortened(draw);
-  section.append(problem, note, node, none, long.node);
+  section.append(old.node, note, node, none, long.node);
   let told = { queues: [], every: 5, error: null, as_of: null };
 
   function draw() {
     const items = told.queues.filter((queue) => matches(queue.queue, queue.flow_slug));
     items.sort((a, b) => (b.oldest_age ?? -1) - (a.oldest_age ?? -1) || b.waiting - a.waiting || (a.queue < b.queue ? -1 : 1));
     fill(body, long.cut(items), (queue) => queue.queue, row);
-    say(count, told.queues.length || "");
+    say(count, number(told.queues.length));
     say(none, noneOf("No queues yet: a queue is made with its flow."));
     show(node, items.length > 0);
     show(none, items.length === 0 && told.as_of !== null);
-    show(problem, told.error !== null);
-    if (told.error !== null) say(problem, told.as_of ? `As they were ${ago(told.as_of)}: ${told.error}` : told.error);
+    old.set(told);
     show(section, told.queues.length > 0 || told.error !== null);
   }
 
@@ -61,7 +61,7 @@ function row() {
       say(now, said.join(", "));
       for (const { kind, set, words } of lately) {
         const values = queue.history[kind] ?? [];
-        const text = kind === "waiting" ? `at most ${number(most(values))} waiting` : `${number(sum(values))} ${kind}`;
+        const text = kind === "waiting" ? `up to ${number(most(values))} waiting` : `${number(sum(values))} ${kind}`;
         set(values, most(values), `In the last hour ${text}`);
         say(words, text);
       }

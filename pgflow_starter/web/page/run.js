@@ -7,6 +7,7 @@ import { attr, button, el, pill, say, show } from "./dom.js";
 import { errors } from "./errors.js";
 import { drawn } from "./graph.js";
 import { payload } from "./payload.js";
+import { outdated } from "./outdated.js";
 import { timeline } from "./timeline.js";
 import { ago, since, took, whole } from "./times.js";
 import { toneOf } from "./tones.js";
@@ -23,7 +24,7 @@ export function run(section) {
   const title = el("h2", { id: "run-title", tabindex: "-1" }, "Run");
   const state = pill();
   const id = el("span", { class: "id" });
-  const note = el("p", { class: "note", role: "status", hidden: "" });
+  const old = outdated();
   const facts = el("dl", { class: "facts" });
   const told = Object.fromEntries(["Began", "Took", "Rerun of", "Trace"].map((name) => [name, fact(facts, name)]));
   const deeds = Object.fromEntries(Object.entries(DEEDS).map(([what, [word]]) => [what, button(word, () => ask(what))]));
@@ -32,17 +33,16 @@ export function run(section) {
   const canvas = el("div", { class: "canvas", role: "group", "aria-label": "Graph of the run", tabindex: "0" });
   const [wrong, steps, payloads] = [errors(), timeline(), payload()];
   const body = el("div", { class: "whole" }, facts, el("div", { class: "buttons" }, ...Object.values(deeds)), done, failure, wrong.node, canvas, steps.node, payloads.node);
-  section.append(back, el("header", {}, title, state.node, id), note, body);
+  section.append(back, el("header", {}, title, state.node, id), old.node, body);
   let wanted = null;
   let given = null;
   let drawnFor = "";
 
   const again = asking(() => (wanted === null ? null : `runs/${encodeURIComponent(wanted)}`), () => (given?.ended_at ? SELDOM : EVERY), set);
 
-  function set({ run: found, error, as_of: asOf, reason, more_tasks: more = 0 }) {
+  function set({ run: found, error, as_of: asOf = null, reason, more_tasks: more = 0 }) {
     if (reason !== undefined) return; // the starter has ended: what was last known stays
-    show(note, error !== null);
-    if (error !== null) say(note, asOf ? `As it was ${ago(asOf)}: ${error}` : error);
+    old.set({ error, as_of: asOf });
     if (!found) return;
     given = found;
     show(body, true);
@@ -100,7 +100,7 @@ export function run(section) {
       say(id, run);
       state.set("idle", "asking");
       show(body, false);
-      show(note, false);
+      show(old.node, false);
       done.replaceChildren();
       again();
       if (run !== null) title.focus();

@@ -4,6 +4,7 @@ import { go, hrefOf, onMove, place } from "./address.js";
 import { asking } from "./asking.js";
 import { attr, button, cell, el, fill, heading, icon, pill, say, show, table } from "./dom.js";
 import { filter } from "./filter.js";
+import { outdated } from "./outdated.js";
 import { ago, took, whole } from "./times.js";
 import { toneOf, whySkipped } from "./tones.js";
 
@@ -13,12 +14,12 @@ const COLUMNS = ["Run", "Status", "Began", "Took", "Steps"];
 export function runs(section, looking) {
   const count = heading(section, "runs", "Runs");
   const choice = filter();
-  const problem = el("p", { class: "note", role: "status", hidden: "" });
+  const old = outdated();
   const [node, body] = table("runs", "runs-title", COLUMNS);
   const none = el("p", { class: "none", hidden: "" });
   const newest = button("Newest", () => turn(null));
   const older = button("Older", () => turn(next));
-  section.append(choice.node, problem, node, none, el("div", { class: "buttons paging" }, newest, older));
+  section.append(choice.node, old.node, node, none, el("div", { class: "buttons paging" }, newest, older));
   show(node, false);
   let rows = new Map();
   let next = null;
@@ -38,11 +39,10 @@ export function runs(section, looking) {
     rows = fill(body, items, (run) => run.id, row);
     next = further;
     say(count, items.length ? `${items.length}${next ? " and more" : ""}` : "");
-    show(problem, error !== null);
-    if (error !== null) say(problem, asOf ? `As they were ${ago(asOf)}: ${error}` : error);
+    old.set({ error, as_of: asOf });
     show(node, items.length > 0);
     show(none, items.length === 0 && error === null && asOf !== null);
-    say(none, filters.size ? "No run is so." : "No runs in this database yet.");
+    say(none, next ? "None of the runs that were looked at is so: Older goes on with those before." : filters.size ? "No run is so." : "No runs in this database yet.");
     attr(section, "aria-busy", null);
     show(older, next !== null);
     show(newest, filters.has("after"));
@@ -50,8 +50,7 @@ export function runs(section, looking) {
 
   // Somebody has written into the address what no filter is.
   function refused(error) {
-    show(problem, true);
-    say(problem, `These runs cannot be listed: ${error}`);
+    old.say(`These runs cannot be listed: ${error}`);
     for (const each of [node, none, older, newest]) show(each, false);
   }
 

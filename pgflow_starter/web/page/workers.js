@@ -18,7 +18,7 @@ export function workers(section) {
   function draw() {
     const items = all.filter((worker) => matches(worker.slug)).sort((a, b) => gravity(b) - gravity(a));
     fill(body, long.cut(items), (worker) => worker.slug, row);
-    say(count, all.length);
+    say(count, number(all.length));
     say(none, noneOf("None yet: a worker starts when its module registers."));
     show(node, items.length > 0);
     show(none, items.length === 0);
