@@ -23,7 +23,8 @@ def test_a_failed_run_tells_what_went_wrong(page: Page) -> None:
         page.press(Keys.ENTER)
         page.shows("process_order", "#run h2")
         assert hash_of(page) == f"#run={FAILED}&status=failed"
-        assert page.driver.title == "process_order failed · Ready, with 3 problems · pgflow starter"
+        title = "process_order failed · Ready, with 3 problems · pgflow starter"
+        eventually(lambda: page.driver.title == title)
         assert page.texts(".errors .reason") == [REFUSED, "TimeoutError: 60 s"]
         assert "in charge: failed after 3 attempts" in page.text(".errors")
         assert "in each_price: completed at last, 2 attempts" in page.text(".errors")

@@ -73,7 +73,6 @@ function row() {
       say(attempts, plural(module.attempts, "attempt"));
       say(phase, module.phase ? `in phase ${PHASES[module.phase] ?? module.phase}` : "");
       show(error, module.last_error !== null);
-      show(retry, allowed() && (module.status === "retrying" || module.status === "failed_permanent"));
       say(said, null);
       if (module.last_error) {
         const { reason: why, error_type: type, error_class: kindOfError, phase: where, at } = module.last_error;
@@ -86,6 +85,7 @@ function row() {
     tick() {
       if (module === null) return;
       say(next, nextOf(module));
+      show(retry, allowed() && (module.status === "retrying" || module.status === "failed_permanent"));
     },
   };
 }
