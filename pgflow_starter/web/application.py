@@ -13,11 +13,12 @@ from pgflow_starter.clock import Clock
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.web.events import LASTS, Streams, ended
 from pgflow_starter.web.hosts import REFUSED, answers
+from pgflow_starter.web.looks import Looks, Shown
 from pgflow_starter.web.probes import PROBES, Probes
 from pgflow_starter.web.response import Response, json_data, text
-from pgflow_starter.web.runs import RecentRuns
 from pgflow_starter.web.snapshot import Snapshots
 from pgflow_starter.web.source import Source
+from pgflow_starter.web.words import runs_wanted, uuid_or_none
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -36,23 +37,38 @@ _TYPES = {
     ".json": "application/schema+json",
     ".svg": "image/svg+xml",
 }
-_PLACES = {"page.html": "/", "status.schema.json": "/status/schema", "runs.schema.json": "/runs/schema"}
+_PLACES = {"page.html": "/"} | {
+    f"{name}.schema.json": f"/{name}/schema" for name in ("status", "runs", "run", "queues", "workers", "problems")
+}
 
 
 class Application:
     """Serves a starter's probes, its status as JSON and as a page. Changes nothing. Thread-safe.
 
-    Nothing but `/runs` waits for the database, and `/events` lasts; so neither can keep a probe waiting as long as the
-    server has threads left. A stream ends by itself after `lasts` seconds; `close` ends all of them. Where the server
+    What is asked of the database has one thread and one connection at a time, others wait half a second for it at most;
+    and `/events` lasts. So neither can keep a probe waiting for long as long as the server has threads left. A stream ends by itself after `lasts` seconds; `close` ends all of them. Where the server
     says by SERVER_NAME that it listens on a loopback address, other Hosts are refused.
     """
 
-    def __init__(self, source: Source, clock: Clock, *, streams: int = STREAMS, lasts: float = LASTS) -> None:
+    def __init__(
+        self,
+        source: Source,
+        clock: Clock,
+        *,
+        streams: int = STREAMS,
+        lasts: float = LASTS,
+        shown: Shown = Shown(),  # noqa: B008 - immutable
+    ) -> None:
         self._snapshots = Snapshots(source, clock)
         self._streams = Streams(self._snapshots, clock, limit=streams, lasts=lasts)
-        self._runs = RecentRuns(source, clock)
+        looks = self._looks = Looks(source, clock, shown)
         probes = Probes(source, clock)
         self._probes = dict(zip(PROBES, (probes.livez, probes.readyz, probes.healthz), strict=True))
+        self._data: dict[str, Callable[[], Response]] = {
+            "/status": self._status,
+            "/queues": lambda: json_data(HTTPStatus.OK, looks.queues()),
+            "/workers": lambda: json_data(HTTPStatus.OK, looks.workers()),
+        }
         self._assets = _assets()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -97,14 +113,31 @@ class Application:
             return partial(_to_folder, environ.get("SCRIPT_NAME", ""))
         if path == "/events":
             return partial(self._events, environ)
-        return {"/status": self._status, "/runs": self._listing}.get(path)
+        if path == "/runs":
+            return partial(self._listing, environ)
+        if path.startswith("/runs/"):
+            return partial(self._run, path.removeprefix("/runs/"))
+        return self._data.get(path)
 
     def _status(self) -> Response:
         facts = self._snapshots.look()
         return Response(HTTPStatus.OK, "application/json", self._snapshots.write(facts).encode())
 
-    def _listing(self) -> Response:
-        return json_data(HTTPStatus.OK, self._runs.current().to_dict())
+    def _listing(self, environ: Mapping[str, Any]) -> Response:
+        try:
+            wanted = runs_wanted(environ)
+        except ValueError as wrong:
+            return json_data(HTTPStatus.BAD_REQUEST, {"error": str(wrong)})
+        return json_data(HTTPStatus.OK, self._looks.runs(wanted))
+
+    def _run(self, text: str) -> Response:
+        try:
+            told = self._looks.run(uuid_or_none(text, "a run"))
+        except ValueError as wrong:
+            return json_data(HTTPStatus.NOT_FOUND, {"error": str(wrong)})
+        if told is None:
+            return json_data(HTTPStatus.NOT_FOUND, {"error": f"there is no run {text}"})
+        return json_data(HTTPStatus.OK, told)
 
     def _events(self, environ: Mapping[str, Any]) -> Response:
         self._snapshots.look()  # one that has ended is told by the status, before there is a stream

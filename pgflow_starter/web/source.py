@@ -4,24 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol
+from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.core.state import ChildInfo, StarterStatus, WorkerState
+from pgflow_starter.core.views import QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
 
 
-class Runs(Protocol):
-    """A client that knows the runs in the database."""
+class Views(Protocol):
+    """Looks into the database.
 
-    def recent_runs(self, limit: int = ..., *, patience: float = ...) -> Sequence[RunSummary]:
-        """The runs that began last; blocks on I/O for about twice `patience` seconds. Raises PgflowError."""
+    Each blocks on I/O: `patience` seconds for a connection, and as long for each statement. Raises PgflowError.
+    """
+
+    def runs(self, wanted: RunsWanted, *, patience: float) -> RunsPage: ...
+
+    def run(self, run_id: UUID, *, payloads: bool, patience: float) -> RunView | None: ...
+
+    def queues(self, *, patience: float) -> Sequence[QueueDepth]: ...
+
+    def workers(self, *, patience: float) -> Sequence[WorkerRow]: ...
 
 
 class Source(Protocol):
-    """A starter. No call but `recent_runs` waits; each raises PgflowError when the starter has ended. Thread-safe."""
+    """A starter. None of its own calls waits; each raises PgflowError when the starter has ended. Thread-safe."""
 
     @property
-    def client(self) -> Runs: ...
+    def views(self) -> Views: ...
 
     def status(self) -> StarterStatus:
         """All modules now."""

@@ -29,8 +29,32 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.core.state import ErrorClass, ModuleType
+from pgflow_starter.core.views import QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class StageViews:
+    """What the stage's database says; where its runs are an error, that of all that it is asked."""
+
+    stage: Stage
+
+    def runs(self, wanted: RunsWanted, *, patience: float) -> RunsPage:
+        runs = self.stage.answer(patience)
+        return self.stage.pages.get(wanted) or RunsPage(runs[: wanted.limit])
+
+    def run(self, run_id: UUID, *, payloads: bool, patience: float) -> RunView | None:
+        self.stage.answer(patience)
+        return self.stage.run_views.get(run_id)
+
+    def queues(self, *, patience: float) -> Sequence[QueueDepth]:
+        self.stage.answer(patience)
+        return self.stage.queues
+
+    def workers(self, *, patience: float) -> Sequence[WorkerRow]:
+        self.stage.answer(patience)
+        return self.stage.worker_rows
 
 
 @dataclass(eq=False)
@@ -45,20 +69,25 @@ class Stage:
     fast_lane: FastLaneState | None = None
     schedules: tuple[ScheduleState, ...] = ()
     runs: tuple[RunSummary, ...] | PgflowError = ()
+    pages: dict[RunsWanted, RunsPage] = field(default_factory=dict)
+    run_views: dict[UUID, RunView] = field(default_factory=dict)
+    queues: tuple[QueueDepth, ...] = ()
+    worker_rows: tuple[WorkerRow, ...] = ()
     end: PgflowError | None = None
     started_at: datetime = STARTED
     asked: list[float] = field(default_factory=list)
 
     @property
-    def client(self) -> Stage:
+    def views(self) -> StageViews:
         self._check()
-        return self
+        return StageViews(self)
 
-    def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> Sequence[RunSummary]:
+    def answer(self, patience: float) -> tuple[RunSummary, ...]:
+        """Of its database, to any question."""
         self.asked.append(patience)
         if isinstance(self.runs, PgflowError):
             raise self.runs
-        return self.runs[:limit]
+        return self.runs
 
     def status(self) -> StarterStatus:
         self._check()

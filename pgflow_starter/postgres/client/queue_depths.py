@@ -1,0 +1,88 @@
+"""How much waits in each queue, for how long: so many queues a statement, so many messages of each counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+from pgflow_starter.core.views import QueueDepth
+from pgflow_starter.postgres.connections.connection import Connection
+
+COUNTED = 1_000
+"""Messages that are counted one by one, of those that wait and of those that are hidden; above it the server's own
+count of what it has in the table tells about how many."""
+
+AT_ONCE = 25
+"""Queues that one statement looks into."""
+
+MOST = 2_000
+"""Queues that are looked into at all."""
+
+# The server counts what was ever put into a table, and what is in it, a second late at most: asked for all at once.
+_QUEUES = """
+select q.flow_slug, q.name, coalesce(pg_stat_get_tuples_inserted(q.archive), 0), pg_stat_get_live_tuples(q.oid)
+from (select n.flow_slug, n.name, to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || pg_catalog.lower(n.name)))::oid as oid,
+             to_regclass(pg_catalog.format('pgmq.%%I', 'a_' || pg_catalog.lower(n.name)))::oid as archive
+      from (select f.flow_slug, f.flow_slug as name from pgflow.flows f
+            where coalesce(to_jsonb(f) ->> 'queue_mode'::text, 'flow') = 'flow'
+            union
+            select s.flow_slug, to_jsonb(s) ->> 'queue_name'::text from pgflow.steps s
+            where to_jsonb(s) ->> 'queue_name'::text is not null) n) q
+where q.oid is not null and has_table_privilege(q.oid, 'SELECT')
+order by q.flow_slug, q.name limit %(most)s
+"""
+_DEPTH = """
+select {n}::integer,
+       (select pg_catalog.count(*) from (select from pgmq.{queue} where vt <= now() limit {counted}) w),
+       (select pg_catalog.count(*) from (select from pgmq.{queue} where vt > now() limit {counted}) h),
+       (select extract(epoch from now() - min(vt))::float8 from pgmq.{queue} where vt <= now())
+"""
+_UNION = sql.SQL(" union all ")
+
+
+class _Known(NamedTuple):
+    """A queue that there is."""
+
+    flow_slug: str
+    name: str
+    archived: int
+    live: int
+
+
+def depths(conn: Connection) -> tuple[QueueDepth, ...]:
+    """Of all queues that the role may read, those that somebody has locked apart. Raises psycopg's errors."""
+    known = [_Known(*row) for row in conn.execute(_QUEUES, {"most": MOST}).fetchall()]
+    found: list[QueueDepth] = []
+    for some in (known[n : n + AT_ONCE] for n in range(0, len(known), AT_ONCE)):
+        try:
+            found += _of(conn, some)
+        except (psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable):
+            found += [depth for one in some for depth in _of_one(conn, one)]
+    return tuple(found)
+
+
+def _of_one(conn: Connection, queue: _Known) -> list[QueueDepth]:
+    try:
+        return _of(conn, [queue])
+    except (psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable):
+        return []
+
+
+def _of(conn: Connection, some: Sequence[_Known]) -> list[QueueDepth]:
+    parts = [
+        sql.SQL(_DEPTH).format(n=n, queue=sql.Identifier(f"q_{queue.name.lower()}"), counted=COUNTED)
+        for n, queue in enumerate(some)
+    ]
+    rows: list[Any] = conn.execute(_UNION.join(parts), prepare=False).fetchall()
+    return [_depth(some[n], waiting, hidden, oldest) for n, waiting, hidden, oldest in rows]
+
+
+def _depth(queue: _Known, waiting: int, hidden: int, oldest: float | None) -> QueueDepth:
+    if waiting >= COUNTED:
+        waiting = max(waiting, queue.live - hidden)
+    elif hidden >= COUNTED:
+        hidden = max(hidden, queue.live - waiting)
+    return QueueDepth(queue.name, queue.flow_slug, waiting, hidden, oldest, queue.archived)

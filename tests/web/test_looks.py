@@ -1,0 +1,157 @@
+"""What the page is told of a real database: pages of runs, one run, queues, workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import pgflow_starter as pgflow
+from pgflow_starter import web
+from tests.support.starters import echo_job, running
+from tests.support.waiting import eventually
+from tests.web.client import get
+
+SECRET = "card-4711"
+
+
+def order() -> pgflow.Flow:
+    """Three steps, of which one has two tasks, and the last fails."""
+    flow = pgflow.Flow("order", max_attempts=1)
+
+    @flow.step()
+    def lines(given: Any, ctx: pgflow.TaskContext) -> Any:
+        return [1, 2]
+
+    @flow.map(array="lines")
+    def price(line: int, ctx: pgflow.TaskContext) -> int:
+        return line * 2
+
+    @flow.step(depends_on=["price"])
+    def total(deps: Any, ctx: pgflow.TaskContext) -> Any:
+        raise ValueError(SECRET)
+
+    return flow
+
+
+@pytest.fixture
+def starter(database: str) -> Iterator[pgflow.Starter]:
+    with running(database, flows=[order()], jobs=[echo_job()]) as started:
+        started.await_ready(30)
+        yield started
+
+
+def valid(url: str, path: str, schema: str) -> Any:
+    """The answer at that path, which is as its schema says."""
+    answer = get(url, path)
+    assert answer.status == 200, answer.text
+    Draft202012Validator(
+        get(url, f"/{schema}/schema").data, format_checker=Draft202012Validator.FORMAT_CHECKER
+    ).validate(answer.data)
+    assert answer.data["error"] is None
+    return answer.data
+
+
+def test_runs_are_turned_over_page_by_page_each_once(starter: pgflow.Starter) -> None:
+    runs = starter.client.enqueue_many("echo", range(7))
+    with web.serve(starter, ":0") as server:
+        seen, after = [], ""
+        for size in (3, 3, 1):
+            page = valid(server.url, f"/runs?limit=3{after}", "runs")
+            assert len(page["runs"]) == size
+            seen += [run["id"] for run in page["runs"]]
+            after = f"&after={page['next']}"
+    assert page["next"] is None
+    assert sorted(seen) == sorted(str(run.id) for run in runs)
+
+
+def test_runs_are_found_by_status_flow_time_and_id(starter: pgflow.Starter) -> None:
+    failed = starter.client.start_flow("order", {}).wait(30)
+    done = starter.client.enqueue("echo", 1).wait(30)
+    assert failed.started_at is not None
+    assert done.started_at is not None
+    with web.serve(starter, ":0") as server:
+
+        def found(query: str) -> list[str]:
+            return [run["id"] for run in valid(server.url, f"/runs?{query}", "runs")["runs"]]
+
+        both = [str(done.id), str(failed.id)]
+        assert found("") == found("status=failed&status=completed") == both
+        assert found("status=failed") == found("flow=order") == found(f"id={failed.id}") == both[1:]
+        assert found("status=started") == found("flow=nobodys") == found(f"id={failed.id}&flow=echo") == []
+        assert found(f"since={quote(done.started_at.isoformat())}") == both[:1]
+        assert found(f"since={done.started_at.isoformat()}") == both[:1]
+        assert found(f"until={quote(failed.started_at.isoformat())}") == both[1:]
+
+
+def test_a_run_is_told_with_its_graph_its_tasks_and_its_error(starter: pgflow.Starter) -> None:
+    run = starter.client.start_flow("order", {"card": SECRET}).wait(30)
+    again = starter.client.rerun(run.id).wait(30)
+    with web.serve(starter, ":0", trace_url="https://traces/{run_id}", payloads=True, actions=True) as server:
+        told = valid(server.url, f"/runs/{again.id}", "run")["run"]
+    assert (told["status"], told["error"]) == ("failed", f"ValueError: {SECRET}")
+    assert told["rerun_of"] == str(run.id)
+    assert told["trace_url"] == f"https://traces/{again.id}"
+    assert told["actions"] == ["rerun"]
+    assert told["payloads"] == {"input": {"card": SECRET}, "output": None}
+    assert [(s["slug"], s["type"], s["depends_on"], s["tasks"]) for s in told["steps"]] == [
+        ("lines", "single", [], 1),
+        ("price", "map", ["lines"], 2),
+        ("total", "single", ["price"], 1),
+    ]
+    first, *others = told["tasks"]
+    assert (first["step"], first["error"], told["more_tasks"]) == ("total", f"ValueError: {SECRET}", 0)
+    assert f"raise ValueError(SECRET)" in first["traceback"]
+    assert [(t["step"], t["index"]) for t in others] == [("lines", 0), ("price", 0), ("price", 1)]
+
+
+def test_without_payloads_and_messages_nothing_of_them_is_there(database: str) -> None:
+    with running(database, flows=[order()], log_errors="type") as starter, web.serve(starter, ":0") as server:
+        starter.await_ready(30)
+        run = starter.client.start_flow("order", {"card": SECRET}).wait(30)
+        told = valid(server.url, f"/runs/{run.id}", "run")
+    assert SECRET not in json.dumps(told)
+    assert told["run"]["error"] == told["run"]["tasks"][0]["error"] == "ValueError"
+    assert "in total" in told["run"]["tasks"][0]["traceback"]
+    assert told["run"]["actions"] == []
+
+
+def test_a_task_that_waits_tells_from_when_on_it_may_be_claimed(starter: pgflow.Starter) -> None:
+    run = starter.client.enqueue("echo", 1, delay=500)
+    with web.serve(starter, ":0", actions=True) as server:
+        told = valid(server.url, f"/runs/{run.id}", "run")["run"]
+    (task,) = told["tasks"]
+    assert task["visible_at"] > task["queued_at"]
+    assert (task["status"], told["actions"]) == ("queued", ["cancel"])
+
+
+def test_queues_tell_what_waits_and_what_is_hidden(database: str) -> None:
+    with running(database, jobs=[echo_job("quick")], flows=[order()]) as starter, web.serve(starter, ":0") as server:
+        starter.await_ready(30)
+        starter.client.enqueue("quick", 1, delay=500)
+        assert {q["queue"] for q in valid(server.url, "/queues", "queues")["queues"]} == {"order", "quick"}
+
+        def hidden() -> Any:
+            return [q["hidden"] for q in valid(server.url, "/queues", "queues")["queues"] if q["queue"] == "quick"]
+
+        eventually(lambda: hidden() == [1])
+
+
+def test_workers_of_all_processes_are_told(starter: pgflow.Starter, database: str) -> None:
+    with running(database, jobs=[echo_job()]) as other, web.serve(starter, ":0") as server:
+        other.await_ready(30)
+        told = eventually(
+            lambda: (
+                [w for w in valid(server.url, "/workers", "workers")["workers"] if w["flow_slug"] == "echo"][1:]
+                and valid(server.url, "/workers", "workers")["workers"]
+            )
+        )
+    assert sorted((w["flow_slug"], w["here"], w["alive"]) for w in told) == [
+        ("echo", False, True),
+        ("echo", True, True),
+        ("order", True, True),
+    ]
