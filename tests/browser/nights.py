@@ -143,7 +143,7 @@ def failed_run(**more: Any) -> dict[str, Any]:
             task("charge", "failed", 92, 87.4, 86.8, **error),
         ],
     }
-    return answer(run={**run, **more}, more_tasks=0)
+    return answer(run={**run, "more_tasks": 0, **more})
 
 
 def running_run() -> dict[str, Any]:
@@ -171,8 +171,9 @@ def running_run() -> dict[str, Any]:
             whole_step("publish", "created", ["each_region"], None, tasks=None, remaining=None),
         ],
         "tasks": [later, *tasks],
+        "more_tasks": 100,
     }
-    return answer(run=run, more_tasks=100)
+    return answer(run=run)
 
 
 def queue(slug: str, waiting: int = 0, *, hidden: int = 0, oldest: float | None = None, bad: int = 0) -> dict[str, Any]:

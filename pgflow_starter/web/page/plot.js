@@ -3,6 +3,7 @@
 import { attr, svg } from "./dom.js";
 
 const HEIGHT = 28;
+const BARS = 60;
 
 // `set(values, top)`: the oldest first, null where nobody counted; `top` is what the plot's height stands for.
 export function plot(tone) {
@@ -34,6 +35,15 @@ function runsOf(values) {
     else found.push([index, index + 1]);
   });
   return found;
+}
+
+// Folded into `BARS` at most: a bar thinner than a pixel is none. What nobody counted in a part of a bar is left out.
+export function folded(values, join) {
+  const by = Math.ceil(values.length / BARS);
+  return Array.from({ length: Math.ceil(values.length / (by || 1)) }, (_, index) => {
+    const known = values.slice(index * by, (index + 1) * by).filter((value) => value !== null);
+    return known.length ? join(known) : null;
+  });
 }
 
 export function most(values) {

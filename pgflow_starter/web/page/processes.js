@@ -40,7 +40,7 @@ export function processes(section, looking) {
 function byFlow(workers) {
   const found = new Map();
   for (const worker of workers) found.set(worker.flow_slug, [...(found.get(worker.flow_slug) ?? []), worker]);
-  const flows = [...found].map(([slug, those]) => ({ slug, workers: those.sort((a, b) => Date.parse(b.started_at) - Date.parse(a.started_at)) }));
+  const flows = [...found].map(([slug, those]) => ({ slug, workers: those.sort((a, b) => (a.started_at < b.started_at ? 1 : -1)) }));
   return flows.sort((a, b) => dead(b).length - dead(a).length || (a.slug < b.slug ? -1 : 1));
 }
 
@@ -77,9 +77,9 @@ function leaf() {
       state.set(...stateOf(worker));
       say(id, worker.worker_id.slice(0, 8));
       id.title = `worker ${worker.worker_id}, function ${worker.function_name}`;
-      const said = [worker.here ? "in this process" : "elsewhere", `began ${ago(worker.started_at)}`, `heard ${ago(worker.last_heartbeat_at)}`];
-      say(facts, said.join(", "));
-      facts.title = `began ${whole(worker.started_at)}, heard ${whole(worker.last_heartbeat_at)}`;
+      const times = [["began", worker.started_at], ["heard of", worker.last_heartbeat_at]].filter(([, at]) => at !== null);
+      say(facts, [worker.here ? "in this process" : "elsewhere", ...times.map(([word, at]) => `${word} ${ago(at)}`)].join(", "));
+      facts.title = times.map(([word, at]) => `${word} ${whole(at)}`).join(", ");
     },
   };
 }

@@ -5,7 +5,7 @@ import { cell, el, fill, heading, say, show, table } from "./dom.js";
 import { matches, noneOf } from "./find.js";
 import { shortened } from "./long.js";
 import { outdated } from "./outdated.js";
-import { most, plot, sum } from "./plot.js";
+import { folded, most, plot, sum } from "./plot.js";
 import { number, span } from "./times.js";
 
 const COLUMNS = ["Queue", "Now", "Waiting in the last hour", "Done", "Failed"];
@@ -13,7 +13,7 @@ const COLUMNS = ["Queue", "Now", "Waiting in the last hour", "Done", "Failed"];
 export function queues(section, looking) {
   const count = heading(section, "queues", "Queues");
   const old = outdated();
-  const note = el("p", { class: "muted" }, "The plots are of the last hour, as far as this process has seen it.");
+  const note = el("p", { class: "muted" }, "The last hour, a bar a minute, as far as somebody looked here. Failed are attempts in this process.");
   const [node, body] = table("queues", "queues-title", COLUMNS);
   const none = el("p", { class: "none", hidden: "" });
   const long = shortened(draw);
@@ -60,7 +60,7 @@ function row() {
       if (queue.hidden) said.push(`${number(queue.hidden)} at work or put off`);
       say(now, said.join(", "));
       for (const { kind, set, words } of lately) {
-        const values = queue.history[kind] ?? [];
+        const values = folded(queue.history[kind], kind === "waiting" ? most : sum);
         const text = kind === "waiting" ? `up to ${number(most(values))} waiting` : `${number(sum(values))} ${kind}`;
         set(values, most(values), `In the last hour ${text}`);
         say(words, text);

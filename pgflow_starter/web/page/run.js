@@ -40,7 +40,7 @@ export function run(section) {
 
   const again = asking(() => (wanted === null ? null : `runs/${encodeURIComponent(wanted)}`), () => (given?.ended_at ? SELDOM : EVERY), set);
 
-  function set({ run: found, error, as_of: asOf = null, reason, more_tasks: more = 0 }) {
+  function set({ run: found, error, as_of: asOf = null, reason }) {
     if (reason !== undefined) return; // the starter has ended: what was last known stays
     old.set({ error, as_of: asOf });
     if (!found) return;
@@ -56,7 +56,7 @@ export function run(section) {
     for (const [what, each] of Object.entries(deeds)) show(each, allowed() && given.actions.includes(what));
     graph();
     wrong.set(given);
-    steps.set(given, given.more_tasks ?? more);
+    steps.set(given, given.more_tasks);
     payloads.set(given.payloads ?? null);
     tick();
   }
