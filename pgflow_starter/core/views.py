@@ -124,3 +124,41 @@ class WorkerRow:
     last_heartbeat_at: datetime | None
     deprecated_at: datetime | None
     alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailures:
+    """Runs of a flow that failed within the last hour, of one step (None: of none). `since` the first of them, `last`
+    one, and `error` of that in one line, as far as it may be told."""
+
+    flow_slug: str
+    step: str | None
+    failed: int
+    since: datetime | None
+    last: UUID
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetries:
+    """Tasks of a step that failed and wait to be tried again; `run` has one of them, and `error` is its last."""
+
+    flow_slug: str
+    step: str
+    tasks: int
+    since: datetime | None
+    run: UUID
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """What fails in the database, the newest runs alone being looked at. `ended`: how many of these ended, by flow.
+
+    `indexed`: an index tells which runs are the newest, or there are few of them.
+    """
+
+    failures: tuple[StepFailures, ...] = ()
+    retries: tuple[StepRetries, ...] = ()
+    ended: tuple[tuple[str, int], ...] = ()
+    indexed: bool = True

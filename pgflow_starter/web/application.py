@@ -43,11 +43,12 @@ _PLACES = {"page.html": "/"} | {
 
 
 class Application:
-    """Serves a starter's probes, its status as JSON and as a page. Changes nothing. Thread-safe.
+    """Serves a starter's probes, what it and its database say as JSON, and a page. Thread-safe.
 
     What is asked of the database has one thread and one connection at a time, others wait half a second for it at most;
-    and `/events` lasts. So neither can keep a probe waiting for long as long as the server has threads left. A stream ends by itself after `lasts` seconds; `close` ends all of them. Where the server
-    says by SERVER_NAME that it listens on a loopback address, other Hosts are refused.
+    and `/events` lasts. So neither can keep a probe waiting for long as long as the server has threads left. A stream
+    ends by itself after `lasts` seconds; `close` ends all of them. Where the server says by SERVER_NAME that it listens
+    on a loopback address, other Hosts are refused.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Application:
         self._data: dict[str, Callable[[], Response]] = {
             "/status": self._status,
             "/queues": lambda: json_data(HTTPStatus.OK, looks.queues()),
+            "/problems": lambda: json_data(HTTPStatus.OK, looks.problems()),
             "/workers": lambda: json_data(HTTPStatus.OK, looks.workers()),
         }
         self._assets = _assets()

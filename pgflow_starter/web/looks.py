@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.runs import FINISHED
-from pgflow_starter.core.views import QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
-from pgflow_starter.web.answers import PATIENCE, Answer, Answers, Turn
+from pgflow_starter.core.views import Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.web.answers import BUSY, PATIENCE, Answer, Answers, Turn
 from pgflow_starter.web.history import EVERY, History
+from pgflow_starter.web.problems.found import problems
+from pgflow_starter.web.problems.problem import Seen
 from pgflow_starter.web.source import Source
 from pgflow_starter.web.words import place_text
 
@@ -79,6 +81,10 @@ class Looks:
             source, clock, turn, lambda _: source.views.workers(patience=PATIENCE)
         )
 
+        self._failing: Answers[None, Failing] = Answers(
+            source, clock, turn, lambda _: source.views.failing(patience=PATIENCE)
+        )
+
     def runs(self, wanted: RunsWanted) -> dict[str, Any]:
         """As `runs.schema.json` says."""
         answer = self._pages.current(wanted)
@@ -103,6 +109,22 @@ class Looks:
         here = {worker.worker_id for worker in self._source.workers()}
         told = [{**json_ready(worker), "here": worker.worker_id in here} for worker in answer.value or ()]
         return {**answer.head(), "workers": told}
+
+    def problems(self) -> dict[str, Any]:
+        """As `problems.schema.json` says."""
+        status, workers = self._source.status(), self._source.workers()
+        failing, queues, rows = self._failing.current(None), self._queues.current(None), self._workers.current(None)
+        error = failing.error or queues.error or rows.error
+        seen = Seen(
+            self._clock.now(),
+            status,
+            workers,
+            queues.value[1] if queues.value and queues.error is None else (),
+            rows.value or () if rows.error is None else (),
+            failing.value or Failing() if failing.error is None else Failing(),
+            error if error != BUSY else None,
+        )
+        return {**replace(failing, error=error).head(), "problems": json_ready(problems(seen))}
 
     def _run(self, run: RunView) -> dict[str, Any]:
         shown = self._shown

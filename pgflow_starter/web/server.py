@@ -96,8 +96,8 @@ def serve(
 ) -> Server:
     """Serve a starter's probes and page on `HOST:PORT`, on loopback where no host is given; port 0 takes a free one.
 
-    The rest as for `application`. Returns at once, listening. Raises ValueError for what is no address, SetupError when it cannot be listened on,
-    MissingExtraError without waitress.
+    The rest as for `application`. Returns at once, listening. Raises ValueError for what is no address, SetupError when
+    it cannot be listened on, MissingExtraError without waitress.
     """
     where = parse_address(address)
     try:

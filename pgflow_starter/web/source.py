@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.state import ChildInfo, StarterStatus, WorkerState
-from pgflow_starter.core.views import QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
 
 
 class Views(Protocol):
@@ -24,6 +24,8 @@ class Views(Protocol):
     def queues(self, *, patience: float) -> Sequence[QueueDepth]: ...
 
     def workers(self, *, patience: float) -> Sequence[WorkerRow]: ...
+
+    def failing(self, *, patience: float) -> Failing: ...
 
 
 class Source(Protocol):

@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def runs_wanted(environ: Mapping[str, Any]) -> RunsWanted:
-    """What the request's query asks for; a word without a value asks for nothing. Raises ValueError, naming the word."""
+    """What the request's query asks for; a word without a value asks nothing. Raises ValueError, naming the word."""
     text = environ.get("QUERY_STRING", "")
     if len(text) > _LONGEST:
         raise ValueError(f"the query is longer than {_LONGEST} characters")
@@ -42,7 +42,7 @@ def runs_wanted(environ: Mapping[str, Any]) -> RunsWanted:
     if unknown := sorted(statuses.difference(RUN_STATUSES)):
         raise ValueError(f"status must be one of {', '.join(RUN_STATUSES)}, got {unknown[0][:50]!r}")
     return RunsWanted(
-        statuses,  # type: ignore[arg-type] # they were just looked at
+        statuses,
         _flow(of.get("flow")),
         _time("since", of.get("since")),
         _time("until", of.get("until")),

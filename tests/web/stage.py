@@ -29,7 +29,7 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.core.state import ErrorClass, ModuleType
-from pgflow_starter.core.views import QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -56,6 +56,10 @@ class StageViews:
         self.stage.answer(patience)
         return self.stage.worker_rows
 
+    def failing(self, *, patience: float) -> Failing:
+        self.stage.answer(patience)
+        return self.stage.failing
+
 
 @dataclass(eq=False)
 class Stage:
@@ -73,6 +77,7 @@ class Stage:
     run_views: dict[UUID, RunView] = field(default_factory=dict)
     queues: tuple[QueueDepth, ...] = ()
     worker_rows: tuple[WorkerRow, ...] = ()
+    failing: Failing = field(default_factory=Failing)
     end: PgflowError | None = None
     started_at: datetime = STARTED
     asked: list[float] = field(default_factory=list)

@@ -29,7 +29,7 @@ from tests.web.client import get
 from tests.web.stage import STARTED, Stage, flow, module, run, schedule, tree, worker
 from tests.web.test_http import asked
 
-SCHEMAS = ("/status/schema", "/runs/schema", "/run/schema", "/queues/schema", "/workers/schema")
+SCHEMAS = ("/status/schema", "/runs/schema", "/run/schema", "/queues/schema", "/workers/schema", "/problems/schema")
 TROUBLE = Trouble(TroubleKind.CLAIMS_REFUSED, "no", STARTED, "42501", TroubleScope.ALL)
 
 

@@ -105,7 +105,7 @@ def test_a_run_is_told_with_its_graph_its_tasks_and_its_error(starter: pgflow.St
     ]
     first, *others = told["tasks"]
     assert (first["step"], first["error"], told["more_tasks"]) == ("total", f"ValueError: {SECRET}", 0)
-    assert f"raise ValueError(SECRET)" in first["traceback"]
+    assert "raise ValueError(SECRET)" in first["traceback"]
     assert [(t["step"], t["index"]) for t in others] == [("lines", 0), ("price", 0), ("price", 1)]
 
 
@@ -155,3 +155,27 @@ def test_workers_of_all_processes_are_told(starter: pgflow.Starter, database: st
         ("echo", True, True),
         ("order", True, True),
     ]
+
+
+def test_problems_name_a_step_that_fails_and_one_that_is_tried_again(starter: pgflow.Starter, database: str) -> None:
+    flaky = pgflow.Flow("flaky", max_attempts=5, base_delay=100)
+
+    @flaky.step()
+    def never(given: Any, ctx: pgflow.TaskContext) -> Any:
+        raise OSError("not today")
+
+    with running(database, flows=[flaky]) as other, web.serve(starter, ":0") as server:
+        other.await_ready(30)
+        waiting = other.client.start_flow(flaky, {})
+        failed = [run.wait(30) for run in starter.client.start_flows("order", [{}, {}, {}])]
+
+        def told() -> Any:
+            return {p["kind"]: p for p in valid(server.url, "/problems", "problems")["problems"]}
+
+        eventually(lambda: {"step_failing", "step_retrying"} <= told().keys())
+        found = told()
+    assert found["step_failing"]["title"] == "Step total of order fails: 3 runs in the last hour"
+    assert found["step_failing"]["detail"] == f"ValueError: {SECRET}"
+    assert found["step_failing"]["link"]["run"] in {str(run.id) for run in failed}
+    assert found["step_retrying"]["link"] == {"run": str(waiting.id)}
+    assert found["step_retrying"]["detail"] == "OSError: not today"

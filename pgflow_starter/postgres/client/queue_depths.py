@@ -23,15 +23,16 @@ MOST = 2_000
 
 # The server counts what was ever put into a table, and what is in it, a second late at most: asked for all at once.
 _QUEUES = """
-select q.flow_slug, q.name, coalesce(pg_stat_get_tuples_inserted(q.archive), 0), pg_stat_get_live_tuples(q.oid)
-from (select n.flow_slug, n.name, to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || pg_catalog.lower(n.name)))::oid as oid,
+select q.flow_slug, q.name, coalesce(pg_stat_get_tuples_inserted(q.archive), 0), pg_stat_get_live_tuples(q.waiting)
+from (select n.flow_slug, n.name,
+             to_regclass(pg_catalog.format('pgmq.%%I', 'q_' || pg_catalog.lower(n.name)))::oid as waiting,
              to_regclass(pg_catalog.format('pgmq.%%I', 'a_' || pg_catalog.lower(n.name)))::oid as archive
       from (select f.flow_slug, f.flow_slug as name from pgflow.flows f
             where coalesce(to_jsonb(f) ->> 'queue_mode'::text, 'flow') = 'flow'
             union
             select s.flow_slug, to_jsonb(s) ->> 'queue_name'::text from pgflow.steps s
             where to_jsonb(s) ->> 'queue_name'::text is not null) n) q
-where q.oid is not null and has_table_privilege(q.oid, 'SELECT')
+where q.waiting is not null and has_table_privilege(q.waiting, 'SELECT')
 order by q.flow_slug, q.name limit %(most)s
 """
 _DEPTH = """
@@ -54,7 +55,8 @@ class _Known(NamedTuple):
 
 def depths(conn: Connection) -> tuple[QueueDepth, ...]:
     """Of all queues that the role may read, those that somebody has locked apart. Raises psycopg's errors."""
-    known = [_Known(*row) for row in conn.execute(_QUEUES, {"most": MOST}).fetchall()]
+    rows: list[Any] = conn.execute(_QUEUES, {"most": MOST}).fetchall()
+    known = [_Known(*row) for row in rows]
     found: list[QueueDepth] = []
     for some in (known[n : n + AT_ONCE] for n in range(0, len(known), AT_ONCE)):
         try:

@@ -110,11 +110,21 @@ def _step(row: Any, told: ToldErrors) -> StepView:
 
 def _task(row: Any, visible: dict[tuple[str, int], float], told: ToldErrors, *, calls: bool) -> TaskView:
     step, index, status, attempts, queued, began, ended, worker, error, message, queue, _ = row
-    times = [moment(at, "", []) for at in (queued, began, ended)]
-    seen_at = moment(visible.get((queue, message)), "", []) if status in _WAITING else None
+    seen_at = visible.get((queue, message)) if status in _WAITING else None
     said = told(error)
-    of_calls = said.traceback if calls else None
-    return TaskView(step, index, status, attempts, *times, worker and UUID(worker), seen_at, said.error, of_calls)
+    return TaskView(
+        step,
+        index,
+        status,
+        attempts,
+        moment(queued, "", []),
+        moment(began, "", []),
+        moment(ended, "", []),
+        worker and UUID(worker),
+        moment(seen_at, "", []),
+        said.error,
+        said.traceback if calls else None,
+    )
 
 
 def _visible(conn: Connection, tasks: list[Any]) -> dict[tuple[str, int], float]:

@@ -7,9 +7,10 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from pgflow_starter.core.views import QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.failing import failing
 from pgflow_starter.postgres.client.pages import page_of
 from pgflow_starter.postgres.client.queue_depths import depths
 from pgflow_starter.postgres.client.run_page import run_view
@@ -43,6 +44,10 @@ class Views:
     def workers(self, *, patience: float) -> tuple[WorkerRow, ...]:
         """The workers of all processes that live, or were heard of within an hour."""
         return self._asked(workers_listed, patience)
+
+    def failing(self, *, patience: float) -> Failing:
+        """What failed within the hour, and what is tried again."""
+        return self._asked(partial(failing, told=self._told), patience)
 
     def close(self) -> None:
         """What fails from now on fails for that. Does not wait. Idempotent."""

@@ -28,7 +28,10 @@ from (select l.* from pgflow.workers l where l.last_heartbeat_at > now() - inter
 def workers_listed(conn: Connection) -> tuple[WorkerRow, ...]:
     """Those that live, or were heard of within an hour; the last heard first. Raises psycopg's errors."""
     rows: list[Any] = conn.execute(_LISTED, {"most": MOST}).fetchall()
-    return tuple(
-        WorkerRow(UUID(worker), queue, function, *(moment(at, "", []) for at in times), alive)
-        for worker, queue, function, *times, alive in rows
-    )
+    return tuple(map(_row, rows))
+
+
+def _row(row: Any) -> WorkerRow:
+    worker, queue, function, started, heard, deprecated, alive = row
+    times = [moment(at, "", []) for at in (started, heard, deprecated)]
+    return WorkerRow(UUID(worker), queue, function, times[0], times[1], times[2], alive)
