@@ -40,7 +40,7 @@ def problems() -> dict[str, Any]:
     return answer(
         problems=[
             problem(
-                "failing_runs",
+                "step_failing",
                 "38 runs of process_order have failed in the last hour",
                 detail=f"All of them in step charge. The last: {REFUSED}",
                 next="Look at the newest failed run; when its cause is gone, run the failed ones again.",
@@ -48,14 +48,14 @@ def problems() -> dict[str, Any]:
                 more="troubleshooting#failing-runs",
             ),
             problem(
-                "module",
+                "module_retrying",
                 "nightly_report is not registered",
                 detail="the queue nightly_report is locked by another session (pid 4711)",
                 next="End the session 4711 or wait for it; then it is tried again by itself.",
                 link={"module": "nightly_report"},
             ),
             problem(
-                "waiting",
+                "queue_stuck",
                 "The oldest message of send_email has waited for 12 min",
                 "warn",
                 detail="1,204 messages wait and 2 workers take 40 a minute.",
@@ -70,9 +70,14 @@ def summary(run: str, flow: str, status: str, began: float, steps: list[dict[str
     """A run as the list tells it."""
     ended = None if status == "started" else ago(began - 8.2)
     return {
-        "id": run, "flow_slug": flow, "status": status, "started_at": ago(began), "ended_at": ended,
-        "steps": steps, "notes": [],
-    }  # fmt: skip
+        "id": run,
+        "flow_slug": flow,
+        "status": status,
+        "started_at": ago(began),
+        "ended_at": ended,
+        "steps": steps,
+        "notes": [],
+    }
 
 
 def step(slug: str, status: str = "completed", *, tasks: int = 1, remaining: int = 0, **more: Any) -> dict[str, Any]:
@@ -82,14 +87,17 @@ def step(slug: str, status: str = "completed", *, tasks: int = 1, remaining: int
 
 def runs() -> dict[str, Any]:
     """Three kinds of runs."""
+    work = [step("lines"), step("each_price", "started", tasks=12, remaining=5)]
+    skipped = step("archive", "skipped", reason="condition_unmet")
+    failure = [step("lines"), step("charge", "failed", remaining=1), skipped]
     return answer(
         runs=[
-            summary(RUNNING, "process_order", "started", 14, [step("lines"), step("each_price", "started", tasks=12, remaining=5)]),
-            summary(FAILED, "process_order", "failed", 95, [step("lines"), step("charge", "failed", remaining=1), step("archive", "skipped", reason="condition_unmet")]),
+            summary(RUNNING, "process_order", "started", 14, work),
+            summary(FAILED, "process_order", "failed", 95, failure),
             summary(MAPPED, "nightly_report", "completed", 4200, [step("collect"), step("each_region", tasks=600)]),
         ],
         next=None,
-    )  # fmt: skip
+    )
 
 
 def whole_step(slug: str, status: str, on: list[str], span: tuple[float, float] | None, **more: Any) -> dict[str, Any]:
@@ -102,7 +110,9 @@ def whole_step(slug: str, status: str, on: list[str], span: tuple[float, float] 
     return {"slug": slug, "depends_on": on, "status": status, **times, **said, **more}
 
 
-def task(name: str, status: str, queued: float, began: float | None, ended: float | None, **more: Any) -> dict[str, Any]:
+def task(
+    name: str, status: str, queued: float, began: float | None, ended: float | None, **more: Any
+) -> dict[str, Any]:
     """A task that was queued, and began and ended its last attempt, so many seconds ago."""
     said = {"index": 0, "attempts": 1, "worker": str(UUID(int=7)), "visible_at": None, "error": None, "traceback": None}
     times = {
@@ -148,13 +158,14 @@ def failed_run(**more: Any) -> dict[str, Any]:
 
 def running_run() -> dict[str, Any]:
     """A run at work: a map of 600 tasks, of which 500 are told."""
-    states = {**dict.fromkeys(range(0, 300), "completed"), **dict.fromkeys(range(300, 320), "failed")}
-    tasks = [
-        task("each_region", states.get(i, "started" if i < 330 else "queued"), 60, None if i >= 330 else 50 - i / 10, 45 - i / 10 if i < 320 else None,
-             index=i, attempts=0 if i >= 330 else 1 + i % 2, **({"error": REFUSED, "traceback": TRACEBACK} if 300 <= i < 320 else {}))
-        for i in range(499)
-    ]  # fmt: skip
-    later = task("collect", "completed", 70, 68, 61)
+    done = [
+        task("each_region", "completed", 60, 50 - i / 10, 45 - i / 10, index=i, attempts=1 + i % 2) for i in range(300)
+    ]
+    wrong = {"error": REFUSED, "traceback": TRACEBACK, "attempts": 2}
+    failures = [task("each_region", "failed", 60, 18, 14, index=i, **wrong) for i in range(300, 320)]
+    work = [task("each_region", "started", 60, 12, None, index=i) for i in range(320, 330)]
+    rest = [task("each_region", "queued", 60, None, None, index=i, attempts=0) for i in range(330, 499)]
+    first = task("collect", "completed", 70, 68, 61)
     run = {
         "id": RUNNING,
         "flow_slug": "nightly_report",
@@ -170,7 +181,7 @@ def running_run() -> dict[str, Any]:
             whole_step("each_region", "started", ["collect"], (60, 0), tasks=600, remaining=280),
             whole_step("publish", "created", ["each_region"], None, tasks=None, remaining=None),
         ],
-        "tasks": [later, *tasks],
+        "tasks": [*failures, first, *done, *work, *rest],
         "more_tasks": 100,
     }
     return answer(run=run)
@@ -184,28 +195,52 @@ def queue(slug: str, waiting: int = 0, *, hidden: int = 0, oldest: float | None 
         "done": [None] * 10 + [(i * 7) % 23 + 4 for i in known],
         "failed": [None] * 10 + [bad if i > 35 and i % 3 == 0 else 0 for i in known],
     }
-    return {"queue": slug, "flow_slug": slug, "waiting": waiting, "hidden": hidden, "oldest_age": oldest, "history": history}
+    return {
+        "queue": slug,
+        "flow_slug": slug,
+        "waiting": waiting,
+        "hidden": hidden,
+        "oldest_age": oldest,
+        "history": history,
+    }
 
 
 def queues() -> dict[str, Any]:
     """One that does not get on, one that fails, two at ease."""
-    listed = [queue("send_email", 1204, hidden=20, oldest=742), queue("process_order", 3, hidden=7, oldest=0.4, bad=4), *(queue(n) for n in NAMES[2:])]
+    listed = [
+        queue("send_email", 1204, hidden=20, oldest=742),
+        queue("process_order", 3, hidden=7, oldest=0.4, bad=4),
+        *(queue(n) for n in NAMES[2:]),
+    ]
     return answer(every=60, queues=listed)
 
 
 def worker(flow: str, number: int, *, alive: bool = True, here: bool = True, told: bool = False) -> dict[str, Any]:
     """A worker of some process."""
     return {
-        "worker_id": str(UUID(int=number << 96 | number)), "flow_slug": flow, "function_name": flow, "started_at": ago(11000),
-        "last_heartbeat_at": ago(4 if alive else 190), "deprecated_at": ago(300) if told else None, "alive": alive, "here": here,
-    }  # fmt: skip
+        "worker_id": str(UUID(int=number << 96 | number)),
+        "flow_slug": flow,
+        "function_name": flow,
+        "started_at": ago(11000),
+        "last_heartbeat_at": ago(4 if alive else 190),
+        "deprecated_at": ago(300) if told else None,
+        "alive": alive,
+        "here": here,
+    }
 
 
 def workers() -> dict[str, Any]:
     """Two processes, one worker dead, one told to stop."""
     here = [worker(name, 0x10 + i) for i, name in enumerate(NAMES)]
     there = [worker(name, 0x20 + i, here=False) for i, name in enumerate(NAMES[:2])]
-    return answer(workers=[*here, *there, worker("send_email", 0x31, alive=False, here=False), worker("restock", 0x32, here=False, told=True)])
+    return answer(
+        workers=[
+            *here,
+            *there,
+            worker("send_email", 0x31, alive=False, here=False),
+            worker("restock", 0x32, here=False, told=True),
+        ]
+    )
 
 
 def calm() -> dict[str, Any]:
@@ -231,7 +266,9 @@ def large(names: list[str]) -> dict[str, Any]:
     """A shop of so many flows."""
     listed = [summary(str(UUID(int=i + 1)), names[i], "completed", i, [step(s) for s in ORDER]) for i in range(20)]
     return {
-        "problems": answer(problems=[problem("module", f"{n} is not registered", link={"module": n}) for n in names[::9]]),
+        "problems": answer(
+            problems=[problem("module_retrying", f"{n} is not registered", link={"module": n}) for n in names[::9]][:50]
+        ),
         "runs": answer(runs=listed, next="c20"),
         "queues": answer(every=60, queues=[queue(n, i, oldest=i or None) for i, n in enumerate(names)]),
         "workers": answer(workers=[worker(n, i * 2 + k, here=not k) for i, n in enumerate(names) for k in range(2)]),

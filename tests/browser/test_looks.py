@@ -59,7 +59,7 @@ def test_a_bad_night_can_be_read_too(page: Page, view: str, scheme: str, size: t
     address, words = VIEWS[view]
     with served(Desk(healthy(), bad(), "t0ken")) as url:
         page.open(f"{url}{address}", scheme=scheme, size=size)
-        page.shows("Ready, with 3 problems", "h1")
+        page.shows("Ready, with 2 problems and 1 warning", "h1")
         page.shows("Live", "#link")
         page.shows(words, "main")
         found = page.run(AUDIT)

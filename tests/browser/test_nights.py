@@ -11,7 +11,11 @@ from jsonschema import Draft202012Validator
 
 from tests.browser.nights import bad, calm, large
 
-ANSWERS = {f"{name} {path}": (path, said) for name, night in (("bad", bad()), ("calm", calm()), ("large", large([f"order_{n}" for n in range(20)]))) for path, said in night.items()}
+ANSWERS = {
+    f"{name} {path}": (path, said)
+    for name, night in (("bad", bad()), ("calm", calm()), ("large", large([f"order_{n}" for n in range(20)])))
+    for path, said in night.items()
+}
 
 
 @pytest.mark.parametrize("name", ANSWERS)

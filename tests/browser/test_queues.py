@@ -15,7 +15,9 @@ def test_a_queue_that_does_not_get_on_comes_first_with_its_hour(page: Page) -> N
         assert page.texts("#queues tbody th")[:2] == ["send_email", "process_order"]
         assert page.texts("#queues .now")[0] == "1,204 waiting, the oldest for 12 min, 20 at work or put off"
         assert page.texts("#queues tr:nth-child(2) .lately")[1:] == ["748 done", "20 failed"]
-        labels = page.run("return [...document.querySelectorAll('#queues .plot')].map((p) => p.getAttribute('aria-label'))")
+        labels = page.run(
+            "return [...document.querySelectorAll('#queues .plot')].map((p) => p.getAttribute('aria-label'))"
+        )
         assert labels[0] == "In the last hour up to 1,155 waiting"
         ground = page.run("return document.querySelector('#queues .plot .base').getAttribute('d')")
         assert ground == "M10 27.5H60", "where nobody counted there is a gap"

@@ -27,8 +27,9 @@ export function banner(section) {
     const [tone, text, why] = judged(status);
     if (tone !== "good" || known === null) return overall(tone, text, why);
     if (known.length === 0) return overall(tone, text, `${why} Nothing is known to be wrong.`);
-    const worst = known.some((problem) => problem.severity === "bad") ? "bad" : "warn";
-    overall(worst, `Ready, with ${plural(known.length, "problem")}`, `${why} What is wrong is below, the worst first.`);
+    const bad = known.filter((problem) => problem.severity === "bad").length;
+    const counted = [[bad, "problem"], [known.length - bad, "warning"]].filter(([count]) => count).map(([count, word]) => plural(count, word));
+    overall(bad ? "bad" : "warn", `Ready, with ${counted.join(" and ")}`, `${why} What is wrong is below, the worst first.`);
   }
 
   function overall(tone, text, why) {

@@ -10,6 +10,7 @@ import { number, since, whole } from "./times.js";
 
 const EVERY = 2;
 const FEW = 6;
+const RETRIED = ["module_failed", "module_retrying", "missing_grant"];
 const SEVERITY = { bad: ["bad", "problem"], warn: ["warn", "warning"] };
 
 export function problems(section, told) {
@@ -22,7 +23,7 @@ export function problems(section, told) {
   let rows = new Map();
 
   function draw() {
-    rows = fill(list, long.cut(last.problems), keyOf, row);
+    rows = fill(list, long.cut(numbered(last.problems)), ({ key }) => key, row);
     say(count, number(last.problems.length));
     old.set(last);
     show(section, last.problems.length > 0);
@@ -43,8 +44,14 @@ export function problems(section, told) {
   };
 }
 
-function keyOf({ kind, title, link }) {
-  return JSON.stringify([kind, link ?? title]);
+// Each is the first, the second … of its kind: counts and runs change in it while somebody reads and presses.
+function numbered(problems) {
+  const counts = new Map();
+  return problems.map((problem) => {
+    const number = counts.get(problem.kind) ?? 0;
+    counts.set(problem.kind, number + 1);
+    return { problem, key: `${problem.kind} ${number}` };
+  });
 }
 
 function row() {
@@ -55,13 +62,15 @@ function row() {
   const next = el("p", { class: "next" });
   const more = el("p", { class: "muted" });
   const look = el("a", { class: "button" });
-  const retry = button("Try now", () => problem && tryNow(problem.link.module, said));
+  const retry = button("", () => tryNow(problem.link.module, said));
   const said = el("span", { class: "muted", role: "status" });
   const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, more, el("div", { class: "buttons" }, look, retry, said));
   let problem = null;
+  let toDo = null;
   return {
     node,
-    set(given) {
+    set({ problem: given }) {
+      if (problem?.link?.module !== given.link?.module) say(said, null);
       problem = given;
       const [tone, word] = SEVERITY[problem.severity] ?? SEVERITY.warn;
       attr(node, "data-tone", tone);
@@ -69,12 +78,14 @@ function row() {
       say(title, problem.title);
       say(detail, problem.detail);
       show(detail, Boolean(problem.detail));
-      next.replaceChildren(el("b", {}, "Next: "), problem.next);
-      const [href, words] = whereTo(problem.link);
+      if (toDo !== problem.next) next.replaceChildren(el("b", {}, "Next: "), ...coded(problem.next));
+      toDo = problem.next;
+      const [href, words] = whereTo(problem);
       show(look, href !== null);
       attr(look, "href", href);
       say(look, words);
-      show(retry, Boolean(problem.link?.module) && allowed());
+      show(retry, Boolean(problem.link?.module) && RETRIED.includes(problem.kind) && allowed());
+      say(retry, `Try ${problem.link?.module} now`);
       show(more, Boolean(problem.more));
       say(more, problem.more ? `More in the documentation: ${problem.more}` : "");
       this.tick();
@@ -92,7 +103,13 @@ export async function tryNow(module, said) {
   say(said, told.error ? `Not done: ${told.error}` : "An attempt begins at once.");
 }
 
-function whereTo(link) {
+// What stands between two ` is code.
+function coded(words) {
+  return words.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
+}
+
+function whereTo({ kind, link }) {
+  if (kind.startsWith("schedule")) return ["#schedules", "Look at the schedule"];
   if (link?.run) return [hrefOf({ run: link.run }), "Look at the run"];
   if (link?.flow) return [hrefOf({ filters: new URLSearchParams({ status: "failed", flow: link.flow }) }), "Its failed runs"];
   if (link?.module) return ["#modules", "Look at the module"];
