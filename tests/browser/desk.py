@@ -65,5 +65,5 @@ def _answer(answer: Answer, start_response: Callable[..., Any]) -> list[bytes]:
 @contextmanager
 def served(desk: Desk) -> Iterator[str]:
     """Its address."""
-    with serve_application(desk, bind(parse_address(":0"))) as server:  # type: ignore[arg-type]
+    with serve_application(desk, bind(parse_address(":0"))) as server:
         yield f"{server.url}/"
