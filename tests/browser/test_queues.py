@@ -41,7 +41,7 @@ def test_workers_of_other_processes_are_told_by_flow(page: Page) -> None:
         assert page.texts("#processes summary")[0] == "send_email 1 here 2 alive, 1 dead"
         page.focus("#processes summary")
         page.press(" ")
-        page.shows("dead 00000031 elsewhere, began 3 h 3 min ago, heard of 3 min 1", "#processes")
+        page.shows("dead 00000031 elsewhere, began 3 h 3 min ago, heard of 3 min", "#processes")
 
 
 def test_one_that_was_told_to_stop_is_no_loss(page: Page) -> None:

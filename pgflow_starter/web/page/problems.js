@@ -85,7 +85,7 @@ function row() {
       attr(look, "href", href);
       say(look, words);
       show(retry, Boolean(problem.link?.module) && RETRIED.includes(problem.kind) && allowed());
-      say(retry, `Try ${problem.link?.module} now`);
+      say(retry, problem.link?.module ? `Try ${problem.link.module} now` : null);
       show(more, Boolean(problem.more));
       say(more, problem.more ? `More in the documentation: ${problem.more}` : "");
       this.tick();
