@@ -27,7 +27,7 @@ PATIENCE = 30.0
 MOST_PAGES = 4_000
 """Of 8 kB, that one statement may look at: in memory a thousand of them are a millisecond."""
 
-# One a second; each twentieth failed, the newest hundred go on, and there are ten runs of a flow that is seldom started.
+# One a second; each twentieth failed, the newest hundred go on, and ten are of a flow that is seldom started.
 _RUNS = """
 insert into pgflow.runs (run_id, flow_slug, status, input, remaining_steps, started_at, completed_at, failed_at)
 select gen_random_uuid(), case when n %% 10000 = 0 then 'seldom' else 'many' end, status, to_jsonb(repeat('x', 200)),
