@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.errors import PgflowError
+from pgflow_starter.web.acting import Actions
 from pgflow_starter.web.events import LASTS, Streams, ended
 from pgflow_starter.web.hosts import REFUSED, answers
 from pgflow_starter.web.looks import Looks, Shown
@@ -18,7 +19,7 @@ from pgflow_starter.web.probes import PROBES, Probes
 from pgflow_starter.web.response import Response, json_data, text
 from pgflow_starter.web.snapshot import Snapshots
 from pgflow_starter.web.source import Source
-from pgflow_starter.web.words import runs_wanted, uuid_or_none
+from pgflow_starter.web.words import runs_wanted, uuid_in
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -63,10 +64,12 @@ class Application:
         self._snapshots = Snapshots(source, clock)
         self._streams = Streams(self._snapshots, clock, limit=streams, lasts=lasts)
         looks = self._looks = Looks(source, clock, shown)
+        actions = self._actions = Actions(source, allowed=shown.actions)
         probes = Probes(source, clock)
         self._probes = dict(zip(PROBES, (probes.livez, probes.readyz, probes.healthz), strict=True))
         self._data: dict[str, Callable[[], Response]] = {
             "/status": self._status,
+            "/actions": lambda: json_data(HTTPStatus.OK, actions.told()),
             "/queues": lambda: json_data(HTTPStatus.OK, looks.queues()),
             "/problems": lambda: json_data(HTTPStatus.OK, looks.problems()),
             "/workers": lambda: json_data(HTTPStatus.OK, looks.workers()),
@@ -97,7 +100,7 @@ class Application:
         found = self._find(path, environ)
         if found is None:
             return text(HTTPStatus.NOT_FOUND, "not found")
-        if environ["REQUEST_METHOD"] not in _METHODS:
+        if environ["REQUEST_METHOD"] not in _METHODS and not self._actions.knows(path):
             return text(HTTPStatus.METHOD_NOT_ALLOWED, "read only: GET and HEAD", Allow=", ".join(_METHODS))
         try:
             return found()
@@ -115,6 +118,8 @@ class Application:
             return partial(_to_folder, environ.get("SCRIPT_NAME", ""))
         if path == "/events":
             return partial(self._events, environ)
+        if self._actions.knows(path):
+            return partial(self._actions.answer, path, environ)
         if path == "/runs":
             return partial(self._listing, environ)
         if path.startswith("/runs/"):
@@ -134,7 +139,7 @@ class Application:
 
     def _run(self, text: str) -> Response:
         try:
-            told = self._looks.run(uuid_or_none(text, "a run"))
+            told = self._looks.run(uuid_in(text, "a run"))
         except ValueError as wrong:
             return json_data(HTTPStatus.NOT_FOUND, {"error": str(wrong)})
         if told is None:

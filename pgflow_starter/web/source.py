@@ -7,7 +7,8 @@ from typing import Protocol
 from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.core.state import ChildInfo, StarterStatus, WorkerState
+from pgflow_starter.core.runs import RunStatus
+from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus, WorkerState
 from pgflow_starter.core.views import Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
 
 
@@ -28,11 +29,38 @@ class Views(Protocol):
     def failing(self, *, patience: float) -> Failing: ...
 
 
+class ChangedRun(Protocol):
+    """A run that was just changed, or made."""
+
+    @property
+    def id(self) -> UUID: ...
+
+    @property
+    def status(self) -> RunStatus: ...
+
+
+class Runs(Protocol):
+    """Changes runs. Blocks on I/O, for 15 s at most; raises RunNotFoundError, PgflowError."""
+
+    def cancel(self, run_id: UUID, reason: str) -> ChangedRun: ...
+
+    def rerun(self, run_id: UUID) -> ChangedRun: ...
+
+
 class Source(Protocol):
     """A starter. None of its own calls waits; each raises PgflowError when the starter has ended. Thread-safe."""
 
     @property
     def views(self) -> Views: ...
+
+    @property
+    def client(self) -> Runs: ...
+
+    def module_status(self, module: str) -> ModuleState | None:
+        """One module, None for an unknown one."""
+
+    def retry_now(self, module: str) -> None:
+        """Ask for an attempt at once."""
 
     def status(self) -> StarterStatus:
         """All modules now."""

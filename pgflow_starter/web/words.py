@@ -46,7 +46,7 @@ def runs_wanted(environ: Mapping[str, Any]) -> RunsWanted:
         _flow(of.get("flow")),
         _time("since", of.get("since")),
         _time("until", of.get("until")),
-        uuid_or_none(of["id"], "id") if "id" in of else None,
+        uuid_in(of["id"], "id") if "id" in of else None,
         _place(of.get("after")),
         _limit(of.get("limit")),
     )
@@ -59,7 +59,7 @@ def place_text(place: Place | None) -> str | None:
     return f"{(place.began - _EPOCH) // timedelta(microseconds=1)}.{place.run_id.hex}"
 
 
-def uuid_or_none(text: str, name: str) -> UUID:
+def uuid_in(text: str, name: str) -> UUID:
     """Raises ValueError, naming it."""
     try:
         return UUID(text)

@@ -16,6 +16,7 @@ import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.core.views import RunsWanted
 from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.first_messages import set_headers
@@ -105,6 +106,7 @@ def live(conninfo: str, strategy: str) -> None:
             assert len(client.steps(failing.id)) == 3
             assert len(client.recent_runs()) >= 7
             list_runs(client, failing)
+            look_as_a_page_does(starter, failing)
             client.delete(failing.id)
             client.enqueue(slow, 1)
             assert begun.wait(WAIT)
@@ -120,6 +122,18 @@ def list_runs(client: Any, run: pgflow.Run) -> None:
             client.runs(status="failed", flow=run.flow_slug, since=since, after=after)
     for payloads in (False, True):
         assert client.details(run.id, payloads=payloads).tasks
+
+
+def look_as_a_page_does(starter: Any, run: pgflow.Run) -> None:
+    """At everything, and at runs by everything."""
+    views, status = starter.views, frozenset({run.status})
+    for wanted in (RunsWanted(), RunsWanted(status, run.flow_slug), RunsWanted(id=run.id), RunsWanted(status)):
+        views.runs(wanted, patience=WAIT)
+    for payloads in (False, True):
+        assert views.run(run.id, payloads=payloads, patience=WAIT).tasks
+    assert views.queues(patience=WAIT)
+    assert views.workers(patience=WAIT)
+    assert views.failing(patience=WAIT).failures
 
 
 def use_adapters(conninfo: str, admin: Admin) -> None:

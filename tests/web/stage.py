@@ -17,6 +17,7 @@ from pgflow_starter import (
     ModuleStatus,
     Outage,
     PgflowError,
+    RunNotFoundError,
     RunSummary,
     ScheduleResult,
     ScheduleState,
@@ -81,6 +82,7 @@ class Stage:
     end: PgflowError | None = None
     started_at: datetime = STARTED
     asked: list[float] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
 
     @property
     def views(self) -> StageViews:
@@ -93,6 +95,26 @@ class Stage:
         if isinstance(self.runs, PgflowError):
             raise self.runs
         return self.runs
+
+    @property
+    def client(self) -> Stage:
+        self._check()
+        return self
+
+    def cancel(self, run_id: UUID, reason: str) -> RunSummary:
+        self.done.append(f"cancel {run_id}: {reason}")
+        return self._run(run_id)
+
+    def rerun(self, run_id: UUID) -> RunSummary:
+        self.done.append(f"rerun {run_id}")
+        return self._run(run_id)
+
+    def module_status(self, module: str) -> ModuleState | None:
+        self._check()
+        return next((m for m in self.modules if m.module == module), None)
+
+    def retry_now(self, module: str) -> None:
+        self.done.append(f"retry {module}")
 
     def status(self) -> StarterStatus:
         self._check()
@@ -126,6 +148,13 @@ class Stage:
     def definitions(self) -> tuple[FlowDefinition, ...]:
         self._check()
         return self.flows
+
+    def _run(self, run_id: UUID) -> RunSummary:
+        runs = () if isinstance(self.runs, PgflowError) else self.runs
+        for run in runs:
+            if run.id == run_id:
+                return run
+        raise RunNotFoundError(f"there is no run {run_id}")
 
     def _check(self) -> None:
         if self.end is not None:

@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 LONGEST_RUN = timedelta(days=1)
 """Of runs that began before it is not told that they failed within the hour."""
 
-FAILED = 200
+FAILED = 100
 """Failed runs that are looked at, and of those that go on so many times two."""
 
 NEWEST = 2_000
@@ -27,6 +27,7 @@ NEWEST = 2_000
 MANY = 50_000
 """Runs from which on a look without an index is slow."""
 
+_NOW = "select extract(epoch from now())::float8"
 _ENDED = """
 select r.flow_slug, pg_catalog.count(*) from (
     select n.flow_slug, n.status from pgflow.runs n where n.started_at > now() - interval '1 hour'
@@ -58,14 +59,15 @@ select exists (
     select from pg_catalog.pg_index i
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
     where i.indrelid = 'pgflow.runs'::regclass and i.indisvalid and a.attname = 'started_at')
-    or (select c.reltuples from pg_catalog.pg_class c where c.oid = 'pgflow.runs'::regclass) < %(many)s
+    or (select c.reltuples::bigint from pg_catalog.pg_class c where c.oid = 'pgflow.runs'::regclass)
+       < %(many)s::bigint
 """
 _Key = tuple[str, str | None]
 
 
 def failing(conn: Connection, told: ToldErrors) -> Failing:
     """As it is now. Raises psycopg's errors."""
-    now: Any = conn.execute("select extract(epoch from now())::float8").fetchone()
+    now: Any = conn.execute(_NOW).fetchone()
     at = datetime.fromtimestamp(now[0], UTC)
     wanted = RunsWanted(frozenset({"failed"}), since=at - LONGEST_RUN, limit=FAILED)
     failed = [run for run in page_of(conn, wanted).runs if run.ended_at is not None and run.ended_at > at - HOUR]

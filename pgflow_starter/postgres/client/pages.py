@@ -1,8 +1,8 @@
 """Runs a page at a time, each with work that is bounded however many runs there are.
 
-The newest runs are found by an index on when runs began, which our own installations have and others can have made (see
-`stores.runs_index`). A filter that few runs pass is looked up by pgflow's own index for it; with any other the runs are
-walked from the newest on, so many at a time, and the page tells where to go on.
+The newest runs are found by an index on when runs began, which our own installations have and others can have made
+(`setup.runs_index`): without it all that match are read. A filter that few runs pass is looked up by pgflow's own index
+for it; with any other the runs are walked from the newest on, so many at a time, and the page tells where to go on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pgflow_starter.postgres.connections.connection import Connection
 FEW = 2_000
 """Runs of a status or a flow that are read and sorted for one page."""
 
-WALKED = 5_000
+WALKED = 2_000
 """Runs that are looked at for one page."""
 
 _FEW_OF_STATUS = """
@@ -83,7 +83,7 @@ def page_of(conn: Connection, wanted: RunsWanted) -> RunsPage:
         "after": _HIGHEST if after is None else after.run_id,
         "since": wanted.since or "-infinity",
         "few": FEW,
-        "walked": WALKED,
+        "walked": WALKED if wanted.statuses or wanted.flow is not None else wanted.limit + 1,
         "limit": wanted.limit,
     }
     looked = _looked(conn, wanted, values)
