@@ -78,7 +78,7 @@ def test_a_task_that_is_tried_again_says_when(page: Page) -> None:
 
 def test_running_again_is_asked_first_and_leads_to_the_new_run(page: Page) -> None:
     desk = Desk(healthy(), bad(), "t0ken")
-    desk.deeds["rerun"] = ("200 OK", {"run": RUNNING})
+    desk.deeds["rerun"] = ("200 OK", {"run": FAILED, "new_run": RUNNING})
     with served(desk) as url:
         page.open(f"{url}#run={FAILED}")
         page.shows("Run again", "#run .buttons")

@@ -2,15 +2,10 @@
 
 import { attr, el, fill, heading, pill, say, show } from "./dom.js";
 import { matches, noneOf } from "./find.js";
-import { drawn } from "./graph.js";
+import { drawn, easel } from "./graph.js";
 import { shortened } from "./long.js";
 import { number, plural } from "./times.js";
 import { MODULE } from "./tones.js";
-
-// A graph that is wider than its place is scrolled, with the keyboard too.
-const widths = new ResizeObserver((entries) => {
-  for (const { target } of entries) attr(target, "tabindex", target.scrollWidth > target.clientWidth ? "0" : null);
-});
 
 export function flows(section) {
   const count = heading(section, "flows", "Flows");
@@ -49,8 +44,7 @@ function card() {
   const name = el("h3", { class: "name" });
   const size = el("span", { class: "muted" });
   const state = pill();
-  const canvas = el("div", { class: "canvas", role: "group" });
-  widths.observe(canvas);
+  const canvas = easel("Graph");
   const node = el("article", { class: "flow" }, el("header", {}, name, size, state.node), canvas);
   let shape = "";
   return {

@@ -1,6 +1,6 @@
 // A flow's steps in layers from left to right, each right of all that it depends on.
 
-import { shapeOf, svg } from "./dom.js";
+import { attr, el, shapeOf, svg } from "./dom.js";
 
 const LETTER = 7.3; // of the monospaced font at 12 px, rounded up
 const NODE_HEIGHT = 40;
@@ -8,6 +8,18 @@ const GAP_X = 48;
 const GAP_Y = 16;
 const PAD = 5;
 const SWEEPS = 4;
+
+// A graph that is wider than its place is scrolled, with the keyboard too.
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) attr(target, "tabindex", target.scrollWidth > target.clientWidth ? "0" : null);
+});
+
+// Where a graph is put.
+export function easel(name) {
+  const node = el("div", { class: "canvas", role: "group", "aria-label": name });
+  widths.observe(node);
+  return node;
+}
 
 // `states` of a run's steps by their slugs: {tone, words}. Without any it is the flow's shape alone.
 export function drawn(flow, states = new Map()) {

@@ -5,7 +5,7 @@ import { hrefOf, place } from "./address.js";
 import { asking } from "./asking.js";
 import { attr, button, el, pill, say, show } from "./dom.js";
 import { errors } from "./errors.js";
-import { drawn } from "./graph.js";
+import { drawn, easel } from "./graph.js";
 import { payload } from "./payload.js";
 import { outdated } from "./outdated.js";
 import { timeline } from "./timeline.js";
@@ -30,7 +30,7 @@ export function run(section) {
   const deeds = Object.fromEntries(Object.entries(DEEDS).map(([what, [word]]) => [what, button(word, () => ask(what))]));
   const done = el("p", { class: "done", role: "status" });
   const failure = el("p", { class: "failure" });
-  const canvas = el("div", { class: "canvas", role: "group", "aria-label": "Graph of the run", tabindex: "0" });
+  const canvas = easel("Graph of the run");
   const [wrong, steps, payloads] = [errors(), timeline(), payload()];
   const body = el("div", { class: "whole" }, facts, el("div", { class: "buttons" }, ...Object.values(deeds)), done, failure, wrong.node, canvas, steps.node, payloads.node);
   section.append(back, el("header", {}, title, state.node, id), old.node, body);
@@ -74,7 +74,7 @@ export function run(section) {
     const [word, question, consequence] = DEEDS[what];
     if (!(await confirmed(question, `${given.flow_slug}, run ${given.id}. ${consequence}`, word))) return;
     const answer = await act(what, { run: given.id });
-    const fresh = what === "rerun" ? answer.run : null;
+    const fresh = answer.new_run ?? null;
     if (answer.error) done.replaceChildren(`Not done: ${answer.error}`);
     else if (fresh) done.replaceChildren("It runs again, as ", el("a", { href: hrefOf({ run: fresh }) }, fresh), ".");
     else done.replaceChildren("Done.");
