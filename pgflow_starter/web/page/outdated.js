@@ -9,10 +9,11 @@ export function outdated() {
   const node = el("p", { class: "note", role: "status", hidden: "" });
   return {
     node,
-    set({ error, as_of: asOf }) {
+    // `why` instead of the whole error, where that stands elsewhere on the page.
+    set({ error, as_of: asOf }, why = error) {
       const old = asOf === null || secondsUntil(asOf) < -FRESH;
       show(node, error !== null && old);
-      if (error !== null) say(node, asOf ? `As it was ${ago(asOf)}: ${error}` : error);
+      if (error !== null) say(node, asOf ? `As it was ${ago(asOf)}: ${why}` : why);
     },
     say(words) {
       show(node, true);

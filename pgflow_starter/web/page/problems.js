@@ -10,6 +10,7 @@ import { number, since, whole } from "./times.js";
 
 const EVERY = 2;
 const FEW = 6;
+const BLIND = ["database_away", "not_seen", "missing_grant"];
 const RETRIED = ["module_failed", "module_retrying", "missing_grant"];
 const SEVERITY = { bad: ["bad", "problem"], warn: ["warn", "warning"] };
 
@@ -25,7 +26,9 @@ export function problems(section, told) {
   function draw() {
     rows = fill(list, long.cut(numbered(last.problems)), ({ key }) => key, row);
     say(count, number(last.problems.length));
-    old.set(last);
+    // That the database says nothing is a problem itself.
+    if (!last.problems.some(({ kind }) => BLIND.includes(kind))) old.set(last);
+    else show(old.node, false);
     show(section, last.problems.length > 0);
   }
 
@@ -59,14 +62,14 @@ function row() {
   const title = el("h3", { class: "name" });
   const lasting = el("span", { class: "muted" });
   const detail = el("p", { class: "detail" });
-  const next = el("p", { class: "next" });
+  const todo = el("span");
+  const next = el("p", { class: "next" }, el("b", {}, "Next: "), todo);
   const more = el("p", { class: "muted" });
   const look = el("a", { class: "button" });
   const retry = button("", () => tryNow(problem.link.module, said));
   const said = el("span", { class: "muted", role: "status" });
   const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, more, el("div", { class: "buttons" }, look, retry, said));
   let problem = null;
-  let toDo = null;
   return {
     node,
     set({ problem: given }) {
@@ -76,10 +79,9 @@ function row() {
       attr(node, "data-tone", tone);
       severity.set(tone, word);
       say(title, problem.title);
-      say(detail, problem.detail);
+      spell(detail, problem.detail);
       show(detail, Boolean(problem.detail));
-      if (toDo !== problem.next) next.replaceChildren(el("b", {}, "Next: "), ...coded(problem.next));
-      toDo = problem.next;
+      spell(todo, problem.next);
       const [href, words] = whereTo(problem);
       show(look, href !== null);
       attr(look, "href", href);
@@ -104,8 +106,9 @@ export async function tryNow(module, said) {
 }
 
 // What stands between two ` is code.
-function coded(words) {
-  return words.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part));
+function spell(node, words) {
+  const plain = words.replaceAll("`", "");
+  if (node.textContent !== plain) node.replaceChildren(...words.split("`").map((part, index) => (index % 2 ? el("code", {}, part) : part)));
 }
 
 function whereTo({ kind, link }) {
@@ -114,5 +117,5 @@ function whereTo({ kind, link }) {
   if (link?.flow) return [hrefOf({ filters: new URLSearchParams({ status: "failed", flow: link.flow }) }), "Its failed runs"];
   if (link?.module) return ["#modules", "Look at the module"];
   if (link?.queue) return ["#queues", "Look at the queue"];
-  return [null, ""];
+  return [null, "Look"];
 }

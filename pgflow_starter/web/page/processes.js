@@ -24,8 +24,8 @@ export function processes(section, looking) {
     say(count, number(told.workers.length));
     say(none, noneOf("No worker has registered in this database yet."));
     show(none, flows.length === 0 && told.as_of !== null);
-    old.set(told);
-    show(section, told.workers.length > 0 || told.error !== null);
+    old.set(told, "nothing newer is known.");
+    show(section, told.workers.length > 0);
   }
 
   asking(() => (looking() ? "workers" : null), () => EVERY, (answer) => {

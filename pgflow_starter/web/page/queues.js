@@ -28,8 +28,8 @@ export function queues(section, looking) {
     say(none, noneOf("No queues yet: a queue is made with its flow."));
     show(node, items.length > 0);
     show(none, items.length === 0 && told.as_of !== null);
-    old.set(told);
-    show(section, told.queues.length > 0 || told.error !== null);
+    old.set(told, "nothing newer is known.");
+    show(section, told.queues.length > 0);
   }
 
   asking(() => (looking() ? "queues" : null), () => Math.min(15, Math.max(2, told.every)), (answer) => {
