@@ -24,7 +24,7 @@ def test_the_worst_comes_first_each_with_its_next_step(page: Page) -> None:
         page.open(url)
         page.shows("Ready, with 2 problems and 1 warning", "h1")
         assert page.run("return document.getElementById('banner').dataset.tone") == "bad"
-        assert page.driver.title == "Ready, with 2 problems and 1 warning · pgflow starter"
+        eventually(lambda: page.driver.title == "Ready, with 2 problems and 1 warning · pgflow starter")
         assert page.texts(".problem h3")[0] == "38 runs of process_order have failed in the last hour"
         assert page.texts(".problem .pill") == ["problem", "problem", "warning"]
         assert all(each.startswith("Next: ") for each in page.texts(".problem .next"))

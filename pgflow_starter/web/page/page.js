@@ -23,7 +23,10 @@ const overview = () => place().run === null;
 const overall = banner(at("banner"));
 const single = run(at("run"));
 const sections = {
-  problems: problems(at("problems"), (told) => overall.problems(told)),
+  problems: problems(at("problems"), (told) => {
+    overall.problems(told);
+    tick();
+  }),
   runs: runs(at("runs"), overview),
   queues: queues(at("queues"), overview),
   modules: modules(at("modules")),
