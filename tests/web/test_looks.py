@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -179,3 +180,13 @@ def test_problems_name_a_step_that_fails_and_one_that_is_tried_again(starter: pg
     assert found["step_failing"]["link"]["run"] in {str(run.id) for run in failed}
     assert found["step_retrying"]["link"] == {"run": str(waiting.id)}
     assert found["step_retrying"]["detail"] == "OSError: not today"
+
+
+def test_a_queue_that_somebody_has_locked_is_left_out_and_the_others_are_told(
+    starter: pgflow.Starter, database: str
+) -> None:
+    starter.client.enqueue("echo", 1, delay=500)
+    with psycopg.connect(database) as holder, web.serve(starter, ":0") as server:
+        holder.execute("lock table pgmq.q_order")
+        told = eventually(lambda: valid(server.url, "/queues", "queues")["queues"])
+    assert [(queue["queue"], queue["hidden"]) for queue in told] == [("echo", 1)]
