@@ -26,6 +26,7 @@ from pgflow_starter.errors import StarterStopped
 from pgflow_starter.starter.handle import Starter
 from pgflow_starter.starter.start import start
 from pgflow_starter.web import parse_address, serve
+from pgflow_starter.web.looks import Shown
 
 logger = logging.getLogger("pgflow_starter.cli")
 
@@ -48,6 +49,16 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     callback=checked(lambda given: given and str(parse_address(given))),
     help="Serve the probes /livez, /readyz and /healthz, the status and a page there; :PORT is on loopback, seen from "
     "this machine only.",
+)
+@flag(
+    "--actions",
+    "Have the page of --http act: try a module at once, cancel runs and run them again. Whoever reaches it may.",
+)
+@option(
+    "--trace-url",
+    metavar="URL",
+    callback=checked(lambda given: Shown(given).trace_url),
+    help="Where the page of --http finds the trace of a run: an address with {trace_id}, or {run_id}, in it.",
 )
 @setting_option("--concurrency", "max_concurrency", "Tasks at a time of each module, unless its own option says else.")
 @setting_option("--pool-size", "pool_size", "Connections to the database at most, the one for --notify apart.")
@@ -74,6 +85,8 @@ def run(
     dsn: str,
     notify: bool,
     http: str | None,
+    actions: bool,
+    trace_url: str | None,
     require_healthy: float | None,
     log_level: str,
     log_json: bool,
@@ -115,7 +128,7 @@ def run(
         with ExitStack() as ends:
             ends.callback(starter.stop)
             if http:
-                server = ends.enter_context(serve(starter, http))
+                server = ends.enter_context(serve(starter, http, actions=actions, trace_url=trace_url))
                 logger.info("serving the page and the probes at %s", server.url)
                 ends.callback(starter.stop)  # before the server: the probes say it while tasks end
             _watch(starter, signals, require_healthy)

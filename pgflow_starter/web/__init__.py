@@ -1,4 +1,4 @@
-"""Probes, a page and JSON over HTTP that say where a starter stands. Read only.
+"""Probes, a page and JSON over HTTP that say where a starter stands. Read only unless actions are on.
 
 server = pgflow_starter.web.serve(starter, "127.0.0.1:8080")   # by itself, with the extra web
 app = pgflow_starter.web.application(starter)                   # WSGI, to be mounted in another application

@@ -17,6 +17,8 @@ EVERY = 15
 
 SLOTS = 240
 
+_NEVER = -SLOTS
+
 _WHAT = ("waiting", "done", "failed")
 
 
@@ -24,9 +26,9 @@ class History:
     """A ring. A queue in which nothing was going on has none. One thread at a time."""
 
     def __init__(self) -> None:
-        self._looked_in = array("q", [-1] * SLOTS)  # which slot it was
-        self._counted_in = array("q", [-1] * SLOTS)
-        self._slot = -1
+        self._looked_in = array("q", [_NEVER] * SLOTS)  # which slot it was
+        self._counted_in = array("q", [_NEVER] * SLOTS)
+        self._slot = _NEVER
         self._totals: dict[str, tuple[int, int]] = {}
         self._rings: dict[str, dict[str, array[int]]] = {}
 

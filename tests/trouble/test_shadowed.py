@@ -131,6 +131,9 @@ def look_as_a_page_does(starter: Any, run: pgflow.Run) -> None:
         views.runs(wanted, patience=WAIT)
     for payloads in (False, True):
         assert views.run(run.id, payloads=payloads, patience=WAIT).tasks
+    waiting = starter.client.enqueue("echo_0", 1, delay=500)
+    assert views.run(waiting.id, payloads=False, patience=WAIT).tasks[0].visible_at
+    starter.client.cancel(waiting.id)
     assert views.queues(patience=WAIT)
     assert views.workers(patience=WAIT)
     assert views.failing(patience=WAIT).failures

@@ -27,9 +27,8 @@ from pgflow_starter.testing import ManualClock
 from pgflow_starter.web import Application
 from tests.web.client import get
 from tests.web.stage import STARTED, Stage, flow, module, run, schedule, tree, worker
-from tests.web.test_http import asked
+from tests.web.test_http import SCHEMAS, asked
 
-SCHEMAS = ("/status/schema", "/runs/schema", "/run/schema", "/queues/schema", "/workers/schema", "/problems/schema")
 TROUBLE = Trouble(TroubleKind.CLAIMS_REFUSED, "no", STARTED, "42501", TroubleScope.ALL)
 
 

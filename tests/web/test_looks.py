@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
+import psycopg
 import pytest
 from jsonschema import Draft202012Validator
 
 import pgflow_starter as pgflow
 from pgflow_starter import web
+from pgflow_starter.postgres.client.run_page import trace_id
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 from tests.web.client import get
@@ -179,3 +182,32 @@ def test_problems_name_a_step_that_fails_and_one_that_is_tried_again(starter: pg
     assert found["step_failing"]["link"]["run"] in {str(run.id) for run in failed}
     assert found["step_retrying"]["link"] == {"run": str(waiting.id)}
     assert found["step_retrying"]["detail"] == "OSError: not today"
+
+
+def test_a_queue_that_somebody_has_locked_is_left_out_and_the_others_are_told(
+    starter: pgflow.Starter, database: str
+) -> None:
+    starter.client.enqueue("echo", 1, delay=500)
+    with psycopg.connect(database) as holder, web.serve(starter, ":0") as server:
+        holder.execute("lock table pgmq.q_order")
+        told = eventually(lambda: valid(server.url, "/queues", "queues")["queues"])
+    assert [(queue["queue"], queue["hidden"]) for queue in told] == [("echo", 1)]
+
+
+def test_a_run_leads_to_the_trace_that_it_began_in(starter: pgflow.Starter, database: str) -> None:
+    traced, untraced = (starter.client.enqueue("echo", 1, delay=500) for _ in range(2))
+    trace = uuid4().hex
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute(
+            "update pgmq.q_echo set headers = jsonb_build_object('traceparent', %s::text)"
+            " where message ->> 'run_id' = %s",
+            (f"00-{trace}-00f067aa0ba902b7-01", str(traced.id)),
+        )
+    with web.serve(starter, ":0", trace_url="https://traces/{trace_id}?of={run_id}") as server:
+        links = [valid(server.url, f"/runs/{run.id}", "run")["run"]["trace_url"] for run in (traced, untraced)]
+    assert links == [f"https://traces/{trace}?of={traced.id}", None]
+
+
+@pytest.mark.parametrize("parent", [None, "", "00-1-2-3", f"00-{'0' * 32}-1-01", f"00-{'g' * 32}-1-01", "x" * 9000])
+def test_what_is_no_trace_leads_nowhere(parent: str | None) -> None:
+    assert trace_id(parent) is None

@@ -58,8 +58,8 @@ _INDEXED = """
 select exists (
     select from pg_catalog.pg_index i
     join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-    where i.indrelid = 'pgflow.runs'::regclass and i.indisvalid and a.attname = 'started_at')
-    or (select c.reltuples::bigint from pg_catalog.pg_class c where c.oid = 'pgflow.runs'::regclass)
+    where i.indrelid = 'pgflow.runs'::regclass::oid and i.indisvalid and a.attname = 'started_at')
+    or (select c.reltuples::bigint from pg_catalog.pg_class c where c.oid = 'pgflow.runs'::regclass::oid)
        < %(many)s::bigint
 """
 _Key = tuple[str, str | None]

@@ -16,7 +16,10 @@ COUNTED = 1_000
 count of what it has in the table tells about how many."""
 
 AT_ONCE = 25
-"""Queues that one statement looks into."""
+"""Queues of which one statement finds out whether they have a message."""
+
+COUNTED_AT_ONCE = 10
+"""Queues in which one statement counts: to plan it takes most of its time."""
 
 MOST = 2_000
 """Queues that are looked into at all."""
@@ -35,6 +38,7 @@ from (select n.flow_slug, n.name,
 where q.waiting is not null and has_table_privilege(q.waiting, 'SELECT')
 order by q.flow_slug, q.name limit %(most)s
 """
+_HAS_ONE = "select {n}::integer where exists (select from pgmq.{queue})"
 _DEPTH = """
 select {n}::integer,
        (select pg_catalog.count(*) from (select from pgmq.{queue} where vt <= now() limit {counted}) w),
@@ -42,6 +46,7 @@ select {n}::integer,
        (select extract(epoch from now() - min(vt))::float8 from pgmq.{queue} where vt <= now())
 """
 _UNION = sql.SQL(" union all ")
+_UNSEEN = (psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable)
 
 
 class _Known(NamedTuple):
@@ -57,29 +62,36 @@ def depths(conn: Connection) -> tuple[QueueDepth, ...]:
     """Of all queues that the role may read, those that somebody has locked apart. Raises psycopg's errors."""
     rows: list[Any] = conn.execute(_QUEUES, {"most": MOST}).fetchall()
     known = [_Known(*row) for row in rows]
-    found: list[QueueDepth] = []
-    for some in (known[n : n + AT_ONCE] for n in range(0, len(known), AT_ONCE)):
+    found: dict[_Known, Any] = dict.fromkeys(known, (0, 0, None))
+    with_some = list(_asked(conn, _HAS_ONE, known, AT_ONCE, found))
+    found |= _asked(conn, _DEPTH, with_some, COUNTED_AT_ONCE, found)
+    return tuple(_depth(queue, *found[queue]) for queue in known if queue in found)
+
+
+def _asked(
+    conn: Connection, statement: str, queues: Sequence[_Known], at_once: int, all_: dict[_Known, Any]
+) -> dict[_Known, Any]:
+    """What is said of each of them; those that cannot be looked into are left out of `all_` from now on."""
+    told: dict[_Known, Any] = {}
+    for some in (queues[n : n + at_once] for n in range(0, len(queues), at_once)):
         try:
-            found += _of(conn, some)
-        except (psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable):
-            found += [depth for one in some for depth in _of_one(conn, one)]
-    return tuple(found)
+            told |= _of(conn, statement, some)
+        except _UNSEEN:
+            for queue in some:
+                try:
+                    told |= _of(conn, statement, [queue])
+                except _UNSEEN:
+                    all_.pop(queue, None)
+    return told
 
 
-def _of_one(conn: Connection, queue: _Known) -> list[QueueDepth]:
-    try:
-        return _of(conn, [queue])
-    except (psycopg.errors.UndefinedTable, psycopg.errors.LockNotAvailable):
-        return []
-
-
-def _of(conn: Connection, some: Sequence[_Known]) -> list[QueueDepth]:
+def _of(conn: Connection, statement: str, some: Sequence[_Known]) -> dict[_Known, Any]:
     parts = [
-        sql.SQL(_DEPTH).format(n=n, queue=sql.Identifier(f"q_{queue.name.lower()}"), counted=COUNTED)
+        sql.SQL(statement).format(n=n, queue=sql.Identifier(f"q_{queue.name.lower()}"), counted=COUNTED)
         for n, queue in enumerate(some)
     ]
     rows: list[Any] = conn.execute(_UNION.join(parts), prepare=False).fetchall()
-    return [_depth(some[n], waiting, hidden, oldest) for n, waiting, hidden, oldest in rows]
+    return {some[n]: rest for n, *rest in rows}
 
 
 def _depth(queue: _Known, waiting: int, hidden: int, oldest: float | None) -> QueueDepth:
