@@ -130,6 +130,7 @@ def test_an_unknown_run_and_one_of_a_database_that_is_away_are_said(page: Page) 
     with served(Desk(healthy(), {**bad(), "runs/x": unknown, "runs/y": away})) as url:
         page.open(f"{url}#run=x")
         page.shows("there is no run of this id", "#run")
+        assert "not known" in page.text("#run header")
         page.run("location.hash = '#run=y'")
         page.shows("the database is away: refused", "#run")
         assert "no run of this id" not in page.text("#run")
@@ -164,3 +165,16 @@ def test_names_and_errors_of_any_kind_are_text_and_fit(page: Page) -> None:
         assert page.text("#run h2") == long
         assert page.run("return document.documentElement.scrollWidth - innerWidth") == 0
         assert page.run("return window.caught ?? document.querySelectorAll('main img').length") == 0
+
+
+def test_many_errors_of_their_own_begin_short(page: Page) -> None:
+    run = running_run()
+    for each in run["run"]["tasks"]:
+        if each["error"]:
+            each["error"] = f"KeyError: {each['index']}"
+    with served(Desk(healthy(), {**bad(), f"runs/{RUNNING}": run})) as url:
+        page.open(f"{url}#run={RUNNING}")
+        page.shows("KeyError: 300", ".errors")
+        assert len(page.texts(".errors > li")) == 6
+        click(page, "#run section button", "Show all 20")
+        assert len(page.texts(".errors > li")) == 20

@@ -25,7 +25,6 @@ def test_a_queue_that_does_not_get_on_comes_first_with_its_hour(page: Page) -> N
 
 def test_queues_change_before_ones_eyes(page: Page) -> None:
     desk = Desk(healthy(), bad())
-    desk.answers["queues"] |= {"every": 1}
     with served(desk) as url:
         page.open(url)
         page.shows("1,204 waiting", "#queues")

@@ -1,17 +1,27 @@
 // What the tasks of a run failed with: what many failed with is said once.
 
 import { attr, el, fill, say, show } from "./dom.js";
+import { shortened } from "./long.js";
 import { plural } from "./times.js";
+
+const FEW = 6;
 
 export function errors() {
   const list = el("ul", { class: "errors" });
-  const node = el("section", { "aria-labelledby": "errors-title" }, el("h3", { id: "errors-title" }, "What went wrong"), list);
+  const long = shortened(draw, FEW);
+  const node = el("section", { "aria-labelledby": "errors-title" }, el("h3", { id: "errors-title" }, "What went wrong"), list, long.node);
+  let found = [];
+
+  function draw() {
+    fill(list, long.cut(found), (group) => group.key, (group) => row(group === found[0]));
+    show(node, found.length > 0);
+  }
+
   return {
     node,
     set(run) {
-      const found = grouped(run.tasks);
-      fill(list, found, (group) => group.key, (group) => row(group === found[0]));
-      show(node, found.length > 0);
+      found = grouped(run.tasks);
+      draw();
     },
   };
 }

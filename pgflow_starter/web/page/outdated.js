@@ -3,7 +3,7 @@
 import { el, say, show } from "./dom.js";
 import { ago, secondsUntil } from "./times.js";
 
-const FRESH = 3;
+const FRESH = 5; // seconds
 
 export function outdated() {
   const node = el("p", { class: "note", role: "status", hidden: "" });

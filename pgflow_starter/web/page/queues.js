@@ -8,6 +8,7 @@ import { outdated } from "./outdated.js";
 import { folded, most, plot, sum } from "./plot.js";
 import { number, span } from "./times.js";
 
+const EVERY = 5;
 const COLUMNS = ["Queue", "Now", "Waiting in the last hour", "Done", "Failed"];
 
 export function queues(section, looking) {
@@ -18,7 +19,7 @@ export function queues(section, looking) {
   const none = el("p", { class: "none", hidden: "" });
   const long = shortened(draw);
   section.append(old.node, note, node, none, long.node);
-  let told = { queues: [], every: 5, error: null, as_of: null };
+  let told = { queues: [], error: null, as_of: null };
 
   function draw() {
     const items = told.queues.filter((queue) => matches(queue.queue, queue.flow_slug));
@@ -32,7 +33,7 @@ export function queues(section, looking) {
     show(section, told.queues.length > 0);
   }
 
-  asking(() => (looking() ? "queues" : null), () => Math.min(15, Math.max(2, told.every)), (answer) => {
+  asking(() => (looking() ? "queues" : null), () => EVERY, (answer) => {
     if (!answer.queues) return;
     told = answer;
     draw();

@@ -43,7 +43,10 @@ export function run(section) {
   function set({ run: found, error, as_of: asOf = null, reason }) {
     if (reason !== undefined) return; // the starter has ended: what was last known stays
     old.set({ error, as_of: asOf });
-    if (!found) return;
+    if (!found) {
+      if (given === null) state.set("idle", "not known");
+      return;
+    }
     given = found;
     show(body, true);
     say(title, given.flow_slug);
