@@ -58,5 +58,7 @@ def test_slugs_of_64_letters_fit_a_phone(page: Page) -> None:
     )
     with served(Desk(stage, {**bad(), **large(longest)})) as url:
         page.open(url, size=PHONE)
+        page.shows("Queues 23", "#queues")
+        page.run("document.getElementById('queues').scrollIntoView()")
         page.shows(longest[-1], "#queues")
         assert page.run("return document.documentElement.scrollWidth - innerWidth") == 0
