@@ -167,6 +167,17 @@ def test_names_and_errors_of_any_kind_are_text_and_fit(page: Page) -> None:
         assert page.run("return window.caught ?? document.querySelectorAll('main img').length") == 0
 
 
+def test_the_tasks_of_a_map_are_opened_with_their_times(page: Page) -> None:
+    with served(Desk(healthy(), bad())) as url:
+        page.open(f"{url}#run={FAILED}")
+        page.shows("3 tasks: 3 completed", ".timeline")
+        page.focus(".tasks:not([hidden]) summary")
+        page.press(Keys.ENTER)
+        page.shows("1 completed 2 attempts, 1.0 s, worker 00000000", ".tasks:not([hidden])")
+        wide = "return [...document.querySelectorAll('.tasks li .work')].map((w) => w.style.width)"
+        eventually(lambda: all(float(width.rstrip("%") or 0) > 5 for width in page.run(wide)))
+
+
 def test_many_errors_of_their_own_begin_short(page: Page) -> None:
     run = running_run()
     for each in run["run"]["tasks"]:

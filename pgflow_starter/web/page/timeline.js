@@ -29,7 +29,7 @@ export function timeline() {
       const tasks = Map.groupBy(run.tasks, (task) => task.step);
       rows = fill(body, run.steps.map((step) => ({ step, tasks: tasks.get(step.slug) ?? [] })), ({ step }) => step.slug, row);
       show(more, left > 0);
-      say(more, `${plural(left, "further task")} of this run ${left === 1 ? "is" : "are"} not shown: \`pgflow-starter runs show\` lists all.`);
+      say(more, `${plural(left, "further task")} of this run ${left === 1 ? "is" : "are"} not shown; the command line's runs show lists all.`);
       draw();
     },
     tick: () => run !== null && !run.ended_at && draw(),
@@ -42,13 +42,20 @@ function row() {
   const state = pill();
   const [attempts, time] = [cell("muted"), cell("muted number")];
   const bars = bar();
-  const list = el("ul");
+  const list = el("ul", { tabindex: "0", "aria-label": "Tasks" });
   const summary = el("summary");
   const details = el("details", {}, summary, list);
   const below = el("td", { role: "cell", class: "tasks" }, details);
   const node = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, name, " ", why), el("td", { role: "cell", class: "status" }, state.node), attempts, time, el("td", { role: "cell", class: "bars" }, bars.node), below);
   let leaves = new Map();
   let shown = null;
+  let last = null;
+  details.addEventListener("toggle", () => drawLeaves());
+
+  function drawLeaves() {
+    if (details.open && last !== null) for (const each of leaves.values()) each.draw(last);
+  }
+
   return {
     node,
     set({ step, tasks }) {
@@ -70,7 +77,8 @@ function row() {
     draw(place) {
       const { step, one } = shown;
       bars.draw(place, one ?? { queued_at: step.started_at, started_at: step.started_at, ended_at: step.ended_at, status: step.status });
-      if (details.open) for (const each of leaves.values()) each.draw(place);
+      last = place;
+      drawLeaves();
     },
   };
 }
