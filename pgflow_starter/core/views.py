@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -170,3 +171,12 @@ class Failing:
     retries: tuple[StepRetries, ...] = ()
     ended: tuple[Ended, ...] = ()
     indexed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DoneBefore:
+    """How many messages of a queue were done with, by how many `slots` of time ago; of so many slots that is known."""
+
+    queue: str
+    slots: int
+    counts: Mapping[int, int]

@@ -12,9 +12,10 @@ from uuid import UUID
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.runs import FINISHED
-from pgflow_starter.core.views import Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import DoneBefore, Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.errors import PgflowError
 from pgflow_starter.web.answers import BUSY, PATIENCE, Answer, Answers
-from pgflow_starter.web.history import EVERY, History
+from pgflow_starter.web.history import EVERY, SLOTS, History
 from pgflow_starter.web.problems.found import problems
 from pgflow_starter.web.problems.problem import Seen
 from pgflow_starter.web.source import Source
@@ -154,7 +155,8 @@ class Looks:
         failed: Counter[str] = Counter()
         for worker in self._source.workers():
             failed[worker.slug] += worker.failed
-        self._history.note(found, failed, self._clock.monotonic())
+        if not self._history.note(found, failed, self._clock.monotonic()):
+            self._history.recall(self._done_before(found))
         oldest_first = sorted(found, key=lambda queue: (-(queue.oldest_age or 0), queue.queue))
         return [
             {
@@ -167,6 +169,15 @@ class Looks:
             }
             for queue in oldest_first
         ], found
+
+    def _done_before(self, queues: Sequence[QueueDepth]) -> Sequence[DoneBefore]:
+        """Of the busiest; nothing where that cannot be seen."""
+        busiest = sorted((queue for queue in queues if queue.archived), key=lambda queue: -queue.archived)
+        names = [queue.queue for queue in busiest]
+        try:
+            return self._source.views.done_before(names, every=EVERY, slots=SLOTS, patience=PATIENCE) if names else ()
+        except PgflowError:
+            return ()
 
 
 def _known(answer: Answer[V]) -> V | None:

@@ -145,6 +145,21 @@ def test_queues_tell_what_waits_and_what_is_hidden(database: str) -> None:
         eventually(lambda: hidden() == [1])
 
 
+def test_what_was_done_before_anybody_looked_is_told(starter: pgflow.Starter) -> None:
+    for run in starter.client.enqueue_many("echo", range(30)):
+        run.wait(30)
+
+    def done(url: str) -> Any:
+        (of_echo,) = [q for q in valid(url, "/queues", "queues")["queues"] if q["queue"] == "echo"]
+        return sum(n or 0 for n in of_echo["history"]["done"])
+
+    def seen_by_a_new_page() -> bool:  # what the server counts is a little late
+        with web.serve(starter, ":0") as server:
+            return bool(done(server.url) == 30)
+
+    eventually(seen_by_a_new_page, 30)
+
+
 def test_workers_of_all_processes_are_told(starter: pgflow.Starter, database: str) -> None:
     with running(database, jobs=[echo_job()]) as other, web.serve(starter, ":0") as server:
         other.await_ready(30)
