@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgflow_starter.core.json_ready import JsonReady
@@ -151,14 +152,31 @@ class StepRetries:
     error: str | None
 
 
+class Ended(NamedTuple):
+    """How many of a flow's newest runs ended, and how many of these failed."""
+
+    flow_slug: str
+    ended: int
+    failed: int
+
+
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """What fails in the database, the newest runs alone being looked at. `ended`: how many of these ended, by flow.
+    """What fails in the database, the newest runs alone being looked at: a hundred that failed, two thousand of all.
 
     `indexed`: an index tells which runs are the newest, or there are few of them.
     """
 
     failures: tuple[StepFailures, ...] = ()
     retries: tuple[StepRetries, ...] = ()
-    ended: tuple[tuple[str, int], ...] = ()
+    ended: tuple[Ended, ...] = ()
     indexed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DoneBefore:
+    """How many messages of a queue were done with, by how many `slots` of time ago; of so many slots that is known."""
+
+    queue: str
+    slots: int
+    counts: Mapping[int, int]

@@ -1,4 +1,4 @@
-"""`Answers`: what the database said last, asked of it now and then. `Turn`: one question at a time."""
+"""`Answers`: what the database said last, asked of it now and then, one question at a time."""
 
 from __future__ import annotations
 
@@ -48,21 +48,17 @@ class Answer(Generic[V]):
         return {"as_of": json_ready(self.as_of), "error": self.error}
 
 
-class Turn:
-    """Shared by all who ask: one question at a time, on one connection and one thread of the server."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-
-
 class Answers(Generic[K, V]):
     """The answers to one kind of question, the last `kept` of them. Each is asked once a second at most.
 
+    `turn` is shared by all kinds: one question at a time, on one connection and one thread of the server.
     Who asks what is being asked gets the last answer at once. While the database is known to be away it is not asked at
     all. Thread-safe.
     """
 
-    def __init__(self, source: Source, clock: Clock, turn: Turn, ask: Callable[[K], V], *, kept: int = 32) -> None:
+    def __init__(
+        self, source: Source, clock: Clock, turn: threading.Lock, ask: Callable[[K], V], *, kept: int = 32
+    ) -> None:
         self._source = source
         self._clock = clock
         self._turn = turn
@@ -86,12 +82,12 @@ class Answers(Generic[K, V]):
                 return last
             self._asking.add(question)
         try:
-            if not self._turn.lock.acquire(timeout=TURN):
+            if not self._turn.acquire(timeout=TURN):
                 return replace(last, error=BUSY)
             try:
                 return self._asked(question, last)
             finally:
-                self._turn.lock.release()
+                self._turn.release()
         finally:
             with self._lock:
                 self._asking.discard(question)

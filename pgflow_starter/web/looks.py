@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.runs import FINISHED
-from pgflow_starter.core.views import Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
-from pgflow_starter.web.answers import BUSY, PATIENCE, Answer, Answers, Turn
-from pgflow_starter.web.history import EVERY, History
+from pgflow_starter.core.views import DoneBefore, Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.errors import PgflowError
+from pgflow_starter.web.answers import BUSY, PATIENCE, Answer, Answers
+from pgflow_starter.web.history import EVERY, SLOTS, History
 from pgflow_starter.web.problems.found import problems
 from pgflow_starter.web.problems.problem import Seen
 from pgflow_starter.web.source import Source
 from pgflow_starter.web.words import place_text
+
+V = TypeVar("V")
 
 RUNS_KEPT = 8
 """Single runs that are kept with their tasks; they may be large."""
@@ -63,7 +67,7 @@ class Looks:
         self._clock = clock
         self._shown = shown
         self._history = History()
-        turn = Turn()
+        turn = threading.Lock()
         self._pages: Answers[RunsWanted, RunsPage] = Answers(
             source, clock, turn, lambda wanted: source.views.runs(wanted, patience=PATIENCE)
         )
@@ -80,7 +84,6 @@ class Looks:
         self._workers: Answers[None, Sequence[WorkerRow]] = Answers(
             source, clock, turn, lambda _: source.views.workers(patience=PATIENCE)
         )
-
         self._failing: Answers[None, Failing] = Answers(
             source, clock, turn, lambda _: source.views.failing(patience=PATIENCE)
         )
@@ -115,14 +118,16 @@ class Looks:
         status, workers = self._source.status(), self._source.workers()
         failing, queues, rows = self._failing.current(None), self._queues.current(None), self._workers.current(None)
         error = failing.error or queues.error or rows.error
+        living = _known(rows)
+        waiting = _known(queues) if living is not None else None  # else nobody can tell whether a worker lives
         seen = Seen(
             self._clock.now(),
             status,
             workers,
-            queues.value[1] if queues.value and queues.error is None else (),
-            rows.value or () if rows.error is None else (),
-            failing.value or Failing() if failing.error is None else Failing(),
-            error if error != BUSY else None,
+            () if waiting is None else waiting[1],
+            living or (),
+            _known(failing) or Failing(),
+            None if error == BUSY else error,
         )
         return {**replace(failing, error=error).head(), "problems": json_ready(problems(seen))}
 
@@ -150,7 +155,8 @@ class Looks:
         failed: Counter[str] = Counter()
         for worker in self._source.workers():
             failed[worker.slug] += worker.failed
-        self._history.note(found, failed, self._clock.monotonic())
+        if not self._history.note(found, failed, self._clock.monotonic()):
+            self._history.recall(self._done_before(found))
         oldest_first = sorted(found, key=lambda queue: (-(queue.oldest_age or 0), queue.queue))
         return [
             {
@@ -163,3 +169,17 @@ class Looks:
             }
             for queue in oldest_first
         ], found
+
+    def _done_before(self, queues: Sequence[QueueDepth]) -> Sequence[DoneBefore]:
+        """Of the busiest; nothing where that cannot be seen."""
+        busiest = sorted((queue for queue in queues if queue.archived), key=lambda queue: -queue.archived)
+        names = [queue.queue for queue in busiest]
+        try:
+            return self._source.views.done_before(names, every=EVERY, slots=SLOTS, patience=PATIENCE) if names else ()
+        except PgflowError:
+            return ()
+
+
+def _known(answer: Answer[V]) -> V | None:
+    """What may be judged by: not what was the case before the database fell silent."""
+    return answer.value if answer.error in (None, BUSY) else None

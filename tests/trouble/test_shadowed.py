@@ -135,6 +135,7 @@ def look_as_a_page_does(starter: Any, run: pgflow.Run) -> None:
     assert views.run(waiting.id, payloads=False, patience=WAIT).tasks[0].visible_at
     starter.client.cancel(waiting.id)
     assert views.queues(patience=WAIT)
+    assert views.done_before([run.flow_slug], every=15, slots=240, patience=WAIT)[0].counts
     assert views.workers(patience=WAIT)
     assert views.failing(patience=WAIT).failures
 

@@ -30,7 +30,7 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.core.state import ErrorClass, ModuleType
-from pgflow_starter.core.views import Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import DoneBefore, Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -52,6 +52,10 @@ class StageViews:
     def queues(self, *, patience: float) -> Sequence[QueueDepth]:
         self.stage.answer(patience)
         return self.stage.queues
+
+    def done_before(self, queues: Sequence[str], *, every: int, slots: int, patience: float) -> Sequence[DoneBefore]:
+        self.stage.answer(patience)
+        return ()
 
     def workers(self, *, patience: float) -> Sequence[WorkerRow]:
         self.stage.answer(patience)

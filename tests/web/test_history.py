@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgflow_starter.core.views import QueueDepth
+from pgflow_starter.core.views import DoneBefore, QueueDepth
 from pgflow_starter.web.history import EVERY, SLOTS, History
 
 NOTHING: dict[str, list[int | None]] = {"waiting": [], "done": [], "failed": []}
@@ -30,6 +30,13 @@ def test_what_was_done_between_two_looks_is_the_later_ones() -> None:
     assert [values[-3:] for values in told.values()] == [[None, 1, 3], [None, None, 15], [None, None, 1]]
 
 
+def test_of_the_slot_of_the_first_look_it_is_not_known_what_was_done() -> None:
+    history = History()
+    look(history, 0, waiting=1, archived=100)
+    look(history, 0.5, waiting=1, archived=110, failed=3)
+    assert [values[-1] for values in history.of("order").values()] == [1, None, None]
+
+
 def test_while_nobody_looks_nothing_is_known() -> None:
     history = History()
     look(history, 0, archived=100)
@@ -48,6 +55,28 @@ def test_an_hour_later_what_was_is_forgotten() -> None:
     assert history.of("order") == NOTHING
     look(history, 3 * SLOTS + 1, waiting=4)
     assert history.of("order")["waiting"] == [None] * (SLOTS - 1) + [4]
+    assert history.of("order")["done"] == [None] * SLOTS
+
+
+def test_what_was_done_while_nobody_looked_is_recalled() -> None:
+    history = History()
+    look(history, 0, waiting=1, archived=100)
+    look(history, 1, archived=110)
+    look(history, 5, waiting=2, archived=500)
+    history.recall([DoneBefore("order", 4, {0: 7, 2: 8}), DoneBefore("nobodys", 9, {1: 1})])
+    assert history.of("order")["done"][-6:] == [None, 10, 0, 8, 0, 7]
+    look(history, 5.5, waiting=2, archived=501)
+    look(history, 6, archived=503)
+    assert history.of("order")["done"][-4:] == [8, 0, 8, 2]
+    assert history.of("order")["waiting"][-4:] == [None, None, 2, 0]
+
+
+def test_a_queue_that_was_idle_while_somebody_looked_had_nothing() -> None:
+    history = History()
+    for at in range(3):
+        look(history, at, archived=100)
+    look(history, 3, archived=104)
+    assert history.of("order")["done"][-4:] == [None, 0, 0, 4]
 
 
 def test_counts_that_begin_anew_are_no_negative_ones() -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from jsonschema import Draft202012Validator
+from psycopg.conninfo import make_conninfo
 
 import pgflow_starter as pgflow
 from pgflow_starter import web
@@ -144,6 +145,21 @@ def test_queues_tell_what_waits_and_what_is_hidden(database: str) -> None:
         eventually(lambda: hidden() == [1])
 
 
+def test_what_was_done_before_anybody_looked_is_told(starter: pgflow.Starter) -> None:
+    for run in starter.client.enqueue_many("echo", range(30)):
+        run.wait(30)
+
+    def done(url: str) -> Any:
+        (of_echo,) = [q for q in valid(url, "/queues", "queues")["queues"] if q["queue"] == "echo"]
+        return sum(n or 0 for n in of_echo["history"]["done"])
+
+    def seen_by_a_new_page() -> bool:  # what the server counts is a little late
+        with web.serve(starter, ":0") as server:
+            return bool(done(server.url) == 30)
+
+    eventually(seen_by_a_new_page, 30)
+
+
 def test_workers_of_all_processes_are_told(starter: pgflow.Starter, database: str) -> None:
     with running(database, jobs=[echo_job()]) as other, web.serve(starter, ":0") as server:
         other.await_ready(30)
@@ -170,10 +186,13 @@ def test_problems_name_a_step_that_fails_and_one_that_is_tried_again(starter: pg
     with running(database, flows=[flaky]) as other, web.serve(starter, ":0") as server:
         other.await_ready(30)
         waiting = other.client.start_flow(flaky, {})
+        starter.client.cancel(starter.client.enqueue("echo", 1, delay=500).id)
         failed = [run.wait(30) for run in starter.client.start_flows("order", [{}, {}, {}])]
 
         def told() -> Any:
-            return {p["kind"]: p for p in valid(server.url, "/problems", "problems")["problems"]}
+            found = valid(server.url, "/problems", "problems")["problems"]
+            assert not [p for p in found if "echo" in p["title"]]  # to cancel a run is no failure
+            return {p["kind"]: p for p in found}
 
         eventually(lambda: {"step_failing", "step_retrying"} <= told().keys())
         found = told()
@@ -211,3 +230,41 @@ def test_a_run_leads_to_the_trace_that_it_began_in(starter: pgflow.Starter, data
 @pytest.mark.parametrize("parent", [None, "", "00-1-2-3", f"00-{'0' * 32}-1-01", f"00-{'g' * 32}-1-01", "x" * 9000])
 def test_what_is_no_trace_leads_nowhere(parent: str | None) -> None:
     assert trace_id(parent) is None
+
+
+def test_a_database_that_does_not_answer_is_told_with_what_is_known(starter: pgflow.Starter, database: str) -> None:
+    run = starter.client.enqueue("echo", 1).wait(30)
+    things = {"/runs": "runs", f"/runs/{run.id}": "run", "/queues": "queues", "/workers": "workers"}
+    with web.serve(starter, ":0") as server:
+
+        def data(path: str) -> Any:
+            answer = get(server.url, path)
+            assert answer.status == 200
+            return answer.data
+
+        for path, what in things.items():
+            eventually(lambda path=path, what=what: data(path)[what])  # type: ignore[misc]
+        with psycopg.connect(database) as holder:
+            holder.execute("lock table pgflow.runs, pgflow.flows, pgflow.workers")
+            for path, what in things.items():
+                told = eventually(lambda path=path: (seen := data(path))["error"] and seen)  # type: ignore[misc]
+                assert told["as_of"] is not None
+                assert told[what]
+            told = eventually(lambda: (seen := data("/problems"))["error"] and seen)
+            assert "not_seen" in [problem["kind"] for problem in told["problems"]]
+
+
+def test_a_role_that_may_not_look_is_told_what_it_has_not(starter: pgflow.Starter, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("create role onlooker login; grant usage on schema pgflow, pgmq to onlooker")
+        admin.execute("grant select on pgflow.flows, pgflow.steps, pgflow.workers to onlooker")
+    try:
+        with running(make_conninfo(database, user="onlooker"), jobs=[]) as looking, web.serve(looking, ":0") as server:
+            assert valid(server.url, "/queues", "queues")["queues"] == []
+            assert "permission denied" in get(server.url, "/runs").data["error"]
+            (problem,) = get(server.url, "/problems").data["problems"]
+            assert (problem["kind"], problem["severity"]) == ("missing_grant", "bad")
+            assert "db grant" in problem["next"]
+    finally:
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("drop owned by onlooker; drop role onlooker")

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from pgflow_starter import Outage, StarterStatus, Trouble, TroubleKind, TroubleScope
-from pgflow_starter.core.views import Failing, QueueDepth, StepFailures, StepRetries, WorkerRow
+from pgflow_starter.core.views import Ended, Failing, QueueDepth, StepFailures, StepRetries, WorkerRow
 from pgflow_starter.web.problems.found import problems
 from pgflow_starter.web.problems.problem import Seen
 from tests.web.stage import STARTED, module, schedule, worker
@@ -89,13 +89,13 @@ TABLE = {
     "a worker that died": (SEEN._replace(workers=(worker("order", alive=False),)), "worker_lost bad", "died", "log"),
     "one that was told to stop": (SEEN._replace(workers=(worker("order", alive=False, draining=True),)), None, "", ""),
     "a step that fails": (
-        SEEN._replace(failing=Failing((FAILURES,), ended=(("order", 240),))),
+        SEEN._replace(failing=Failing((FAILURES,), ended=(Ended("order", 240, 12),))),
         "step_failing bad",
-        "Step charge of order fails: 12 runs in the last hour, 5.0% of the last 240",
+        "Step charge of order fails: 12 runs in the last hour; of the flow's last 240 runs 5.0% failed",
         "runs rerun",
     ),
     "a run that failed": (
-        SEEN._replace(failing=Failing((replace(FAILURES, failed=1, step=None),), ended=(("order", 3),))),
+        SEEN._replace(failing=Failing((replace(FAILURES, failed=1, step=None),), ended=(Ended("order", 3, 1),))),
         "step_failing warn",
         "Runs of order fail: 1 run in the last hour",
         "runs rerun",

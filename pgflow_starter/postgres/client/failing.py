@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from pgflow_starter.core.runs import RunSummary
-from pgflow_starter.core.views import Failing, RunsWanted, StepFailures, StepRetries
+from pgflow_starter.core.views import Ended, Failing, RunsWanted, StepFailures, StepRetries
 from pgflow_starter.postgres.client.pages import page_of
 from pgflow_starter.postgres.client.steps import moment
 from pgflow_starter.postgres.client.told_errors import ToldErrors
@@ -19,7 +19,7 @@ LONGEST_RUN = timedelta(days=1)
 """Of runs that began before it is not told that they failed within the hour."""
 
 FAILED = 100
-"""Failed runs that are looked at, and of those that go on so many times two."""
+"""Failed runs that are looked at, and of those that go on twice as many."""
 
 NEWEST = 2_000
 """Runs of which it is counted how many ended."""
@@ -29,13 +29,13 @@ MANY = 50_000
 
 _NOW = "select extract(epoch from now())::float8"
 _ENDED = """
-select r.flow_slug, pg_catalog.count(*) from (
+select r.flow_slug, pg_catalog.count(*), pg_catalog.count(*) filter (where r.status = 'failed') from (
     select n.flow_slug, n.status from pgflow.runs n where n.started_at > now() - interval '1 hour'
     order by n.started_at desc, n.run_id desc limit %(newest)s) r
 where r.status <> 'started' group by r.flow_slug order by r.flow_slug
 """
 _ERRORS = """
-select t.run_id, t.step_slug, min(t.error_message) from pgflow.step_tasks t
+select t.run_id, t.step_slug, pg_catalog.left(min(t.error_message), 1000) from pgflow.step_tasks t
 where t.run_id = any(%(runs)s::uuid[]) and t.status = 'failed' group by t.run_id, t.step_slug
 """
 # Of runs that go on: of the newest, and of those that pgflow's index of statuses finds first, mostly old ones.
@@ -64,6 +64,9 @@ select exists (
 """
 _Key = tuple[str, str | None]
 
+_BY_A_PERSON = "cancelled"
+"""What the reason of a cancelled run begins with, unless somebody gave another."""
+
 
 def failing(conn: Connection, told: ToldErrors) -> Failing:
     """As it is now. Raises psycopg's errors."""
@@ -71,34 +74,32 @@ def failing(conn: Connection, told: ToldErrors) -> Failing:
     at = datetime.fromtimestamp(now[0], UTC)
     wanted = RunsWanted(frozenset({"failed"}), since=at - LONGEST_RUN, limit=FAILED)
     failed = [run for run in page_of(conn, wanted).runs if run.ended_at is not None and run.ended_at > at - HOUR]
+    errors: list[Any] = conn.execute(_ERRORS, {"runs": [run.id for run in failed]}).fetchall()
     ended: list[Any] = conn.execute(_ENDED, {"newest": NEWEST}).fetchall()
     retried: list[Any] = conn.execute(_RETRIED, {"newest": NEWEST, "living": FAILED}).fetchall()
     indexed: Any = conn.execute(_INDEXED, {"many": MANY}).fetchone()
     return Failing(
-        _with_errors(conn, _by_step(failed), told),
+        _by_step(failed, {(run, step): error for run, step, error in errors}, told),
         tuple(
             StepRetries(flow, step, tasks, moment(since, "", []), UUID(run), told(error).error)
             for flow, step, tasks, since, run, error in retried
         ),
-        tuple((flow, count) for flow, count in ended),
+        tuple(Ended(*row) for row in ended),
         indexed[0],
     )
 
 
-def _by_step(failed: list[RunSummary]) -> dict[_Key, StepFailures]:
-    """Of the newest run first."""
+def _by_step(
+    failed: list[RunSummary], errors: dict[tuple[UUID, str | None], str], told: ToldErrors
+) -> tuple[StepFailures, ...]:
+    """Of the newest run first; those that somebody cancelled are no failures."""
     found: dict[_Key, StepFailures] = {}
     for run in failed:
-        steps = [step.slug for step in run.steps if step.status == "failed"]
-        key = (run.flow_slug, steps[0] if steps else None)
-        known = found.get(key) or StepFailures(*key, 0, None, run.id)
+        step = next((step.slug for step in run.steps if step.status == "failed"), None)
+        error = errors.get((run.id, step)) or ""
+        if error.startswith(_BY_A_PERSON):
+            continue
+        key = (run.flow_slug, step)
+        known = found.get(key) or StepFailures(*key, 0, None, run.id, told(error).error)
         found[key] = replace(known, failed=known.failed + 1, since=run.ended_at)
-    return found
-
-
-def _with_errors(conn: Connection, found: dict[_Key, StepFailures], told: ToldErrors) -> tuple[StepFailures, ...]:
-    """With what the last run of each failed for."""
-    runs = [failures.last for failures in found.values()]
-    rows: list[Any] = conn.execute(_ERRORS, {"runs": runs}).fetchall() if runs else []
-    errors = {(run, step): error for run, step, error in rows}
-    return tuple(replace(each, error=told(errors.get((each.last, each.step))).error) for each in found.values())
+    return tuple(found.values())

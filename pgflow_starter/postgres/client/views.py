@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from pgflow_starter.core.views import Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import DoneBefore, Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.done_before import done_before
 from pgflow_starter.postgres.client.failing import failing
 from pgflow_starter.postgres.client.pages import page_of
 from pgflow_starter.postgres.client.queue_depths import depths
@@ -40,6 +41,10 @@ class Views:
     def queues(self, *, patience: float) -> tuple[QueueDepth, ...]:
         """All queues that the role may read, by flow and name."""
         return self._asked(depths, patience)
+
+    def done_before(self, queues: Sequence[str], *, every: int, slots: int, patience: float) -> tuple[DoneBefore, ...]:
+        """What was done with in the queues, the first 200 of these, in so many slots of `every` seconds until now."""
+        return self._asked(partial(done_before, queues=queues, every=every, slots=slots), patience)
 
     def workers(self, *, patience: float) -> tuple[WorkerRow, ...]:
         """The workers of all processes that live, or were heard of within an hour."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
-from pgflow_starter.core.views import Failing, StepFailures, StepRetries
+from pgflow_starter.core.views import Ended, Failing, StepFailures, StepRetries
 from pgflow_starter.web.problems.problem import DOCS, Problem, Seen, lasting
 
 WAITS = 60.0
@@ -17,16 +17,19 @@ WAITS_LONG = 300.0
 OFTEN = 3
 """Failed runs of an hour that are no accident any more."""
 
+ENOUGH = 20
+"""Runs of which a share is told."""
+
 
 def failures(failing: Failing) -> Iterator[Problem]:
     """Steps by which runs failed."""
-    ended = dict(failing.ended)
+    ended = {each.flow_slug: each for each in failing.ended}
     for each in sorted(failing.failures, key=lambda failures: -failures.failed):
         what = f"Step {each.step} of {each.flow_slug} fails" if each.step else f"Runs of {each.flow_slug} fail"
         yield Problem(
             "step_failing",
             "bad" if each.failed >= OFTEN else "warn",
-            f"{what}: {_share(each, ended.get(each.flow_slug, 0))}",
+            f"{what}: {_share(each, ended.get(each.flow_slug))}",
             each.error or "",
             each.since,
             "Open the last one for its traceback; once it is mended, `pgflow-starter runs rerun --since 1h --flow "
@@ -36,11 +39,12 @@ def failures(failing: Failing) -> Iterator[Problem]:
         )
 
 
-def _share(each: StepFailures, ended: int) -> str:
+def _share(each: StepFailures, ended: Ended | None) -> str:
+    """How many, and of how many, where these are enough for a share of them to say something."""
     runs = f"{each.failed} run{'s' if each.failed > 1 else ''} in the last hour"
-    if ended < max(each.failed, 20):
+    if ended is None or ended.ended < ENOUGH or not ended.failed:
         return runs
-    return f"{runs}, {each.failed / ended:.1%} of the last {ended:,}"
+    return f"{runs}; of the flow's last {ended.ended:,} runs {ended.failed / ended.ended:.1%} failed"
 
 
 def stuck(seen: Seen) -> Iterator[Problem]:
