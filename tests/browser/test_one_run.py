@@ -66,6 +66,16 @@ def test_a_run_at_work_is_followed_until_its_end(page: Page) -> None:
         assert "Cancel" not in page.text("#run")
 
 
+def test_a_run_that_was_cancelled_says_so(page: Page) -> None:
+    run = running_run()
+    run["run"] |= {"status": "failed", "ended_at": ago(0), "error": "cancelled on the page", "actions": ["rerun"]}
+    run["run"]["tasks"] = [{**run["run"]["tasks"][0], "status": "cancelled"}]
+    with served(Desk(healthy(), {**bad(), f"runs/{RUNNING}": run})) as url:
+        page.open(f"{url}#run={RUNNING}")
+        page.shows("cancelled on the page", "#run .failure")
+        page.shows("in each_region: cancelled at last, 2 attempts", ".errors")
+
+
 def test_a_task_that_is_tried_again_says_when(page: Page) -> None:
     run = running_run()
     first = next(each for each in run["run"]["tasks"] if each["step"] == "collect")

@@ -14,7 +14,7 @@ const COLUMNS = ["Queue", "Now", "Waiting in the last hour", "Done", "Failed"];
 export function queues(section, looking) {
   const count = heading(section, "queues", "Queues");
   const old = outdated();
-  const note = el("p", { class: "muted" }, "The last hour, a bar a minute, as far as somebody looked here. Failed are attempts in this process.");
+  const note = el("p", { class: "muted" }, "The last hour, a bar a minute; where there is a gap, nobody looked. Failed are attempts in this process.");
   const [node, body] = table("queues", "queues-title", COLUMNS);
   const none = el("p", { class: "none", hidden: "" });
   const long = shortened(draw);

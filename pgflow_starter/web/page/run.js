@@ -53,7 +53,7 @@ export function run(section) {
     state.set(toneOf(given.status), given.status);
     say(id, given.id);
     say(failure, given.error);
-    show(failure, Boolean(given.error) && !given.tasks.some((task) => task.error));
+    show(failure, Boolean(given.error) && !given.tasks.some((task) => task.status === "failed" && task.error));
     link(told["Rerun of"], given.rerun_of && hrefOf({ run: given.rerun_of }), given.rerun_of?.slice(0, 8));
     link(told.Trace, given.trace_url, "Open the trace");
     for (const [what, each] of Object.entries(deeds)) show(each, allowed() && given.actions.includes(what));

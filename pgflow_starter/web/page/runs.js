@@ -131,6 +131,6 @@ function because({ reason }) {
   return reason ? `: ${whySkipped(reason)}` : "";
 }
 
-export function counted({ tasks, remaining }) {
+function counted({ tasks, remaining }) {
   return tasks !== null && remaining !== null && tasks > 1 ? ` ${tasks - remaining} of ${tasks}` : "";
 }
