@@ -54,6 +54,12 @@ select now() - n * interval '1 s', '{}' from generate_series(-50000, 50000) n
 """
 
 
+_ARCHIVED = """
+insert into pgmq.a_many (msg_id, vt, message, archived_at)
+select n, now(), '{}', now() - n * interval '0.03 s' from generate_series(1, 100000) n
+"""
+
+
 @contextmanager
 def views(conninfo: str) -> Iterator[Views]:
     with opened(conninfo) as database:
@@ -111,6 +117,7 @@ QUESTIONS: dict[str, Callable[[Views, Any], object]] = {
     "by its id": lambda views, run: views.runs(RunsWanted(id=run.id), patience=PATIENCE),
     "one run": lambda views, run: views.run(run.id, payloads=True, patience=PATIENCE),
     "queues": lambda views, _: views.queues(patience=PATIENCE),
+    "what was done": lambda views, _: views.done_before(["many", "seldom"], every=15, slots=240, patience=PATIENCE),
     "workers": lambda views, _: views.workers(patience=PATIENCE),
     "what fails": lambda views, _: views.failing(patience=PATIENCE),
 }
@@ -124,7 +131,7 @@ def filled(admin: Admin) -> None:
     """With the runs, their steps and tasks, and a queue."""
     compiled(admin, echo_job("many"), echo_job("seldom"))
     admin.execute("set session_replication_role = replica")  # what refers to what is known to be there
-    for made in (_RUNS, _STATES, _TASKS, _MESSAGES):
+    for made in (_RUNS, _STATES, _TASKS, _MESSAGES, _ARCHIVED):
         admin.execute(made, {"runs": RUNS} if "%(" in made else None)
     admin.execute("reset session_replication_role; analyze")
 
