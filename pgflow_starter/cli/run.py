@@ -26,6 +26,7 @@ from pgflow_starter.errors import StarterStopped
 from pgflow_starter.starter.handle import Starter
 from pgflow_starter.starter.start import start
 from pgflow_starter.web import parse_address, serve
+from pgflow_starter.web.looks import Shown
 
 logger = logging.getLogger("pgflow_starter.cli")
 
@@ -56,6 +57,16 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     help="Serve metrics for Prometheus there, at /metrics; needs the extra prometheus. With it no other OpenTelemetry "
     "provider is told any.",
 )
+@flag(
+    "--actions",
+    "Have the page of --http act: try a module at once, cancel runs and run them again. Whoever reaches it may.",
+)
+@option(
+    "--trace-url",
+    metavar="URL",
+    callback=checked(lambda given: Shown(given).trace_url),
+    help="Where the page of --http finds the trace of a run: an address with {trace_id}, or {run_id}, in it.",
+)
 @setting_option("--concurrency", "max_concurrency", "Tasks at a time of each module, unless its own option says else.")
 @setting_option("--pool-size", "pool_size", "Connections to the database at most, the one for --notify apart.")
 @setting_option("--shutdown-timeout", "shutdown_timeout", "Seconds that running tasks may go on after a signal.")
@@ -82,6 +93,8 @@ def run(
     notify: bool,
     http: str | None,
     metrics: str | None,
+    actions: bool,
+    trace_url: str | None,
     require_healthy: float | None,
     log_level: str,
     log_json: bool,
@@ -126,7 +139,7 @@ def run(
             signals.when_again(partial(stop_at_once, starter))
             ends.callback(starter.stop)
             if http:
-                server = ends.enter_context(serve(starter, http))
+                server = ends.enter_context(serve(starter, http, actions=actions, trace_url=trace_url))
                 logger.info("serving the page and the probes at %s", server.url)
                 ends.callback(starter.stop)  # before the server: the probes say it while tasks end
             _watch(starter, signals, require_healthy)

@@ -13,6 +13,7 @@ from pgflow_starter.starter.proxy import StarterProxy
 from pgflow_starter.starter.runtime import Runtime
 
 if TYPE_CHECKING:
+    from pgflow_starter.postgres.client.views import Views
     from pgflow_starter.starter.client import PgflowClient
 
 
@@ -44,6 +45,11 @@ class Starter:
     def client(self) -> PgflowClient:
         """Starts runs and asks for them, over this starter's connections."""
         return self._checked().parts.client
+
+    @property
+    def views(self) -> Views:
+        """What the page shows of the database, over this starter's connections."""
+        return self._checked().parts.views
 
     def status(self) -> StarterStatus:
         """All modules now, a snapshot. Never waits."""

@@ -54,6 +54,7 @@ from pgflow_starter.worker.workers import Workers
 from pgflow_starter.worker.world import WorkerWorld
 
 if TYPE_CHECKING:  # a fifth of all: loaded with the first call for the client, under notify, and with schedules
+    from pgflow_starter.postgres.client.views import Views
     from pgflow_starter.postgres.listening.listener import Listener
     from pgflow_starter.scheduling.board import ScheduleBoard
     from pgflow_starter.starter.client import PgflowClient
@@ -108,6 +109,7 @@ class Parts:
         self.registry = FlowRegistry(specs)
         self.gauges = Gauges(settings.meter_provider, self)
         self._client: PgflowClient | None = None
+        self._views: Views | None = None
         self._making_client = threading.RLock()  # a signal handler may ask on top of the one that makes it
         self.timers = TimerThread(self.clock)
         self.threads = ThreadCache("pgflow-thread")
@@ -155,10 +157,24 @@ class Parts:
                 )
         return self._client
 
+    @property
+    def views(self) -> Views:
+        """What the page shows of the database. Made when it is first asked for."""
+        if self._views is None:
+            from pgflow_starter.postgres.client.calls import Calls
+            from pgflow_starter.postgres.client.told_errors import ToldErrors
+            from pgflow_starter.postgres.client.views import Views
+
+            told = ToldErrors(self.settings.log_errors is LogErrors.FULL, self.redact)
+            with self._making_client:
+                self._views = self._views or Views(Calls(self.database, self._error_at_end), told)
+        return self._views
+
     def close_client(self) -> None:
-        """End the waits of its callers, if there ever was a client."""
-        if self._client is not None:
-            self._client.close()
+        """End the waits of its callers, if there ever was a client; and of those who look, if anybody did."""
+        for each in (self._client, self._views):
+            if each is not None:
+                each.close()
 
     # --- `ports.GaugeSource` ----------------------------------------------------------------------------------------
 

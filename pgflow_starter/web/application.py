@@ -11,13 +11,15 @@ from urllib.parse import quote
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.errors import PgflowError
+from pgflow_starter.web.acting import Actions
 from pgflow_starter.web.events import LASTS, Streams, ended
 from pgflow_starter.web.hosts import REFUSED, answers
+from pgflow_starter.web.looks import Looks, Shown
 from pgflow_starter.web.probes import PROBES, Probes
 from pgflow_starter.web.response import Response, json_data, text
-from pgflow_starter.web.runs import RecentRuns
 from pgflow_starter.web.snapshot import Snapshots
 from pgflow_starter.web.source import Source
+from pgflow_starter.web.words import runs_wanted, uuid_in
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -36,23 +38,42 @@ _TYPES = {
     ".json": "application/schema+json",
     ".svg": "image/svg+xml",
 }
-_PLACES = {"page.html": "/", "status.schema.json": "/status/schema", "runs.schema.json": "/runs/schema"}
+_PLACES = {"page.html": "/"} | {
+    f"{name}.schema.json": f"/{name}/schema" for name in ("status", "runs", "run", "queues", "workers", "problems")
+}
 
 
 class Application:
-    """Serves a starter's probes, its status as JSON and as a page. Changes nothing. Thread-safe.
+    """Serves a starter's probes, what it and its database say as JSON, and a page. Thread-safe.
 
-    Nothing but `/runs` waits for the database, and `/events` lasts; so neither can keep a probe waiting as long as the
-    server has threads left. A stream ends by itself after `lasts` seconds; `close` ends all of them. Where the server
-    says by SERVER_NAME that it listens on a loopback address, other Hosts are refused.
+    What is asked of the database has one thread and one connection at a time, others wait half a second for it at most;
+    and `/events` lasts. So neither can keep a probe waiting for long as long as the server has threads left. A stream
+    ends by itself after `lasts` seconds; `close` ends all of them. Where the server says by SERVER_NAME that it listens
+    on a loopback address, other Hosts are refused.
     """
 
-    def __init__(self, source: Source, clock: Clock, *, streams: int = STREAMS, lasts: float = LASTS) -> None:
+    def __init__(
+        self,
+        source: Source,
+        clock: Clock,
+        *,
+        streams: int = STREAMS,
+        lasts: float = LASTS,
+        shown: Shown = Shown(),  # noqa: B008 - immutable
+    ) -> None:
         self._snapshots = Snapshots(source, clock)
         self._streams = Streams(self._snapshots, clock, limit=streams, lasts=lasts)
-        self._runs = RecentRuns(source, clock)
+        looks = self._looks = Looks(source, clock, shown)
+        actions = self._actions = Actions(source, allowed=shown.actions)
         probes = Probes(source, clock)
         self._probes = dict(zip(PROBES, (probes.livez, probes.readyz, probes.healthz), strict=True))
+        self._data: dict[str, Callable[[], Response]] = {
+            "/status": self._status,
+            "/actions": lambda: json_data(HTTPStatus.OK, actions.told()),
+            "/queues": lambda: json_data(HTTPStatus.OK, looks.queues()),
+            "/problems": lambda: json_data(HTTPStatus.OK, looks.problems()),
+            "/workers": lambda: json_data(HTTPStatus.OK, looks.workers()),
+        }
         self._assets = _assets()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -79,7 +100,7 @@ class Application:
         found = self._find(path, environ)
         if found is None:
             return text(HTTPStatus.NOT_FOUND, "not found")
-        if environ["REQUEST_METHOD"] not in _METHODS:
+        if environ["REQUEST_METHOD"] not in _METHODS and not self._actions.knows(path):
             return text(HTTPStatus.METHOD_NOT_ALLOWED, "read only: GET and HEAD", Allow=", ".join(_METHODS))
         try:
             return found()
@@ -97,14 +118,33 @@ class Application:
             return partial(_to_folder, environ.get("SCRIPT_NAME", ""))
         if path == "/events":
             return partial(self._events, environ)
-        return {"/status": self._status, "/runs": self._listing}.get(path)
+        if self._actions.knows(path):
+            return partial(self._actions.answer, path, environ)
+        if path == "/runs":
+            return partial(self._listing, environ)
+        if path.startswith("/runs/"):
+            return partial(self._run, path.removeprefix("/runs/"))
+        return self._data.get(path)
 
     def _status(self) -> Response:
         facts = self._snapshots.look()
         return Response(HTTPStatus.OK, "application/json", self._snapshots.write(facts).encode())
 
-    def _listing(self) -> Response:
-        return json_data(HTTPStatus.OK, self._runs.current().to_dict())
+    def _listing(self, environ: Mapping[str, Any]) -> Response:
+        try:
+            wanted = runs_wanted(environ)
+        except ValueError as wrong:
+            return json_data(HTTPStatus.BAD_REQUEST, {"error": str(wrong)})
+        return json_data(HTTPStatus.OK, self._looks.runs(wanted))
+
+    def _run(self, text: str) -> Response:
+        try:
+            told = self._looks.run(uuid_in(text, "a run"))
+        except ValueError as wrong:
+            return json_data(HTTPStatus.NOT_FOUND, {"error": str(wrong)})
+        if told is None:
+            return json_data(HTTPStatus.NOT_FOUND, {"error": f"there is no run {text}"})
+        return json_data(HTTPStatus.OK, told)
 
     def _events(self, environ: Mapping[str, Any]) -> Response:
         self._snapshots.look()  # one that has ended is told by the status, before there is a stream

@@ -12,11 +12,12 @@ from pgflow_starter.clock import SystemClock, one_wait
 from pgflow_starter.errors import MissingExtraError, installing
 from pgflow_starter.web.address import Address, bind, parse_address
 from pgflow_starter.web.application import Application
+from pgflow_starter.web.looks import Shown
 from pgflow_starter.web.source import Source
 
 THREADS = 8
 STREAMS = THREADS // 2
-"""The rest is for what is answered at once; `/runs` takes one more thread at most."""
+"""The rest is for what is answered at once; what waits for the database takes one more thread for long."""
 
 ENDS_WITHIN = 5.0
 """Seconds that requests get to end when the server is closed."""
@@ -85,18 +86,27 @@ class Server:
                 part.close()
 
 
-def serve(starter: Source, address: str) -> Server:
+def serve(
+    starter: Source,
+    address: str,
+    *,
+    trace_url: str | None = None,
+    payloads: bool = False,
+    actions: bool = False,
+) -> Server:
     """Serve a starter's probes and page on `HOST:PORT`, on loopback where no host is given; port 0 takes a free one.
 
-    Returns at once, listening. Raises ValueError for what is no address, SetupError when it cannot be listened on,
-    MissingExtraError without waitress.
+    The rest as for `application`. Returns at once, listening. Raises ValueError for what is no address, SetupError when
+    it cannot be listened on, MissingExtraError without waitress.
     """
     where = parse_address(address)
     try:
         import waitress.server  # noqa: F401 - to see whether it is there
     except ImportError:
         raise MissingExtraError(f"serving the page needs the extra web: {installing('web')}") from None
-    return serve_application(Application(starter, SystemClock(), streams=STREAMS, lasts=math.inf), bind(where))
+    shown = Shown(trace_url, payloads, actions)
+    application = Application(starter, SystemClock(), streams=STREAMS, lasts=math.inf, shown=shown)
+    return serve_application(application, bind(where))
 
 
 def serve_application(application: Closing, listening: socket.socket) -> Server:

@@ -24,6 +24,7 @@ from pgflow_starter.web.address import bind, parse_address
 from pgflow_starter.web.server import STREAMS, serve_application
 from tests.browser.chromium import Page
 from tests.browser.scenes import healthy, many
+from tests.browser.test_problems import click
 from tests.support.databases import FAST, memory_folder
 from tests.support.starters import running
 from tests.support.waiting import eventually
@@ -99,7 +100,7 @@ def test_a_lost_worker_and_an_outage_are_seen_above_all(page: Page) -> None:
         page.shows("Ready, but the database is away", "h1")
         page.shows("connection refused", "#banner")
         page.shows("away for 1 min 1", "#banner")
-        page.shows("connection refused", "#runs")
+        page.shows("connection refused", "#runs", 10)
         assert "send_email" in page.text("#runs")
         stage.workers_ = (replace(stage.workers_[0], alive=False), *stage.workers_[1:])
         page.shows("Not healthy", "h1")
@@ -189,8 +190,15 @@ def test_the_keyboard_goes_everywhere_and_is_seen(page: Page) -> None:
         assert page.run(outline) == "solid"
         page.press(Keys.ENTER)
         assert page.run("return document.activeElement.id") == "main"
-        seen = [page.tab() for _ in range(5)]
-        assert seen == ["A Modules 30", "A Recent runs", "A Flows 30", "A Workers 30", "A Supervision 68"]
+        seen = [page.tab() for _ in range(6)]
+        assert seen == [
+            "A Look at the module",
+            "A Runs",
+            "A Modules 30",
+            "A Flows 30",
+            "A Workers 30",
+            "A Supervision 68",
+        ]
         page.press(Keys.ENTER)
         assert page.run("return location.hash") == "#supervision"
         page.focus(".tree ul summary")
@@ -206,10 +214,10 @@ def test_a_graph_that_is_too_wide_is_scrolled_with_the_keyboard(page: Page) -> N
     with web.serve(healthy(), ":0") as server:
         page.open(f"{server.url}/", size=(375, 812))
         page.shows("process_order", "#flows")
-        eventually(lambda: page.run("return document.querySelector('.canvas').tabIndex") == 0)
-        page.focus(".canvas")
+        eventually(lambda: page.run("return document.querySelector('#flows .canvas').tabIndex") == 0)
+        page.focus("#flows .canvas")
         page.press(Keys.ARROW_RIGHT)
-        eventually(lambda: page.run("return document.querySelector('.canvas').scrollLeft") > 0)
+        eventually(lambda: page.run("return document.querySelector('#flows .canvas').scrollLeft") > 0)
 
 
 class Quiet(WSGIRequestHandler):
@@ -287,3 +295,35 @@ def test_a_real_starter_from_a_database_that_is_down_to_a_finished_run(page: Pag
             assert page.complaints() == []
             starter.stop()
             page.shows("Stopped", "h1")
+
+
+def test_a_real_run_that_failed_is_found_and_run_again(page: Page, database: str) -> None:
+    broken = threading.Event()
+    broken.set()
+    flow = pgflow.Flow("order", max_attempts=1)
+
+    @flow.step()
+    def charge(given: Any, ctx: pgflow.TaskContext) -> str:
+        if broken.is_set():
+            raise ConnectionError("the bank is closed")
+        return "charged"
+
+    with running(database, flows=[flow]) as starter, web.serve(starter, ":0", actions=True) as server:
+        starter.await_ready(timeout=30)
+        failed = starter.client.start_flow(flow, {}).wait(10)
+        page.open(f"{server.url}/")
+        page.shows("Step charge of order fails: 1 run in the last hour", "#problems", 10)
+        page.shows("ConnectionError: the bank is closed", "#problems")
+        click(page, ".problem a", "Look at the run")
+        page.shows("in charge: failed after 1 attempt", "#run", 10)
+        assert str(failed.id) in page.text("#run header")
+        assert 'raise ConnectionError("the bank is closed")' in page.text("#run pre")
+        broken.clear()
+        click(page, "#run button", "Run again")
+        click(page, "dialog button", "Run again")
+        page.shows("It runs again, as", "#run .done", 10)
+        page.run("document.querySelector('.done a').click()")
+        page.shows("order completed", "#run header", 10)
+        page.shows(str(failed.id)[:8], "#run .facts")
+        assert page.complaints() == []
+        page.driver.get("about:blank")

@@ -9,6 +9,8 @@ import pytest
 
 from pgflow_starter import web
 from tests.browser.chromium import PHONE, WIDE, Page
+from tests.browser.desk import Desk, served
+from tests.browser.nights import FAILED, RUNNING, bad
 from tests.browser.scenes import SCENES, healthy, many
 from tests.support.waiting import eventually
 from tests.web.stage import Stage
@@ -22,6 +24,12 @@ HEADLINES = {
     "outage": "Not ready",
     "nothing": "Ready",
 }
+VIEWS = {
+    "overview": ("#status=failed&id=" + FAILED, "1,204 waiting"),
+    "failed": (f"#run={FAILED}", "What went wrong"),
+    "running": (f"#run={RUNNING}", "499 tasks"),
+}
+"""Addresses, and words of what comes last there."""
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
@@ -39,6 +47,23 @@ def test_it_can_be_read_and_nothing_is_without_a_name(
             page.shows("send_email", "#runs")
         found = page.run(AUDIT)
         picture(page, f"{scene}-{scheme}-{'phone' if size == PHONE else 'wide'}")
+        assert found.pop("checked") > 20
+        assert found == {"contrast": [], "unnamed": [], "wide": 0}
+        assert page.complaints() == []
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_bad_night_can_be_read_too(page: Page, view: str, scheme: str, size: tuple[int, int]) -> None:
+    address, words = VIEWS[view]
+    with served(Desk(healthy(), bad(), "t0ken")) as url:
+        page.open(f"{url}{address}", scheme=scheme, size=size)
+        page.shows("Ready, with 2 problems and 1 warning", "h1")
+        page.shows("Live", "#link")
+        page.shows(words, "main")
+        found = page.run(AUDIT)
+        picture(page, f"night-{view}-{scheme}-{'phone' if size == PHONE else 'wide'}")
         assert found.pop("checked") > 20
         assert found == {"contrast": [], "unnamed": [], "wide": 0}
         assert page.complaints() == []
@@ -80,10 +105,11 @@ def test_landmarks_and_headings_lead_through_the_page(page: Page) -> None:
         page.shows("process_order", "#flows")
         for landmark in ("header", "main", "nav", "footer"):
             assert page.run("return document.querySelectorAll(`body ${arguments[0]}`).length", landmark) >= 1
-        assert page.texts("h1, h2, h3") == [
+        headings = "[...document.querySelectorAll('h1, h2, h3')].filter((h) => h.checkVisibility())"
+        assert page.run(f"return {headings}.map((h) => h.innerText)") == [
             "Ready and healthy",
+            "Runs 4",
             "Modules 4",
-            "Recent runs 4",
             "Flows 2",
             "process_order",
             "nightly_report",
@@ -98,7 +124,7 @@ def test_landmarks_and_headings_lead_through_the_page(page: Page) -> None:
         )
 
 
-def test_200_modules_are_all_there_and_how_soon_is_printed(page: Page) -> None:
+def test_200_modules_are_there_and_how_soon_is_printed(page: Page) -> None:
     with web.serve(many(), ":0") as server:
         added = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": NOTE_WHEN_RENDERED})
         try:
@@ -110,7 +136,7 @@ def test_200_modules_are_all_there_and_how_soon_is_printed(page: Page) -> None:
 
 
 NOTE_WHEN_RENDERED = """
-    const there = (selector) => document.querySelectorAll(selector).length === 200;
+    const there = (selector) => document.querySelectorAll(selector).length === 20;
     const timer = setInterval(() => {
         if (!['#modules tbody tr', '#workers tbody tr', '#flows .graph'].every(there)) return;
         clearInterval(timer);

@@ -16,6 +16,7 @@ import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.core.views import RunsWanted
 from pgflow_starter.errors import MissingRightsError
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.first_messages import set_headers
@@ -108,6 +109,7 @@ def live(conninfo: str, strategy: str) -> None:
             assert len(client.recent_runs()) >= 7
             assert client.workers_alive(flow) == 1
             list_runs(client, failing)
+            look_as_a_page_does(starter, failing)
             client.delete(failing.id)
             client.enqueue(slow, 1)
             assert begun.wait(WAIT)
@@ -123,6 +125,22 @@ def list_runs(client: Any, run: pgflow.Run) -> None:
             client.runs(status="failed", flow=run.flow_slug, since=since, after=after)
     for payloads in (False, True):
         assert client.details(run.id, payloads=payloads).tasks
+
+
+def look_as_a_page_does(starter: Any, run: pgflow.Run) -> None:
+    """At everything, and at runs by everything."""
+    views, status = starter.views, frozenset({run.status})
+    for wanted in (RunsWanted(), RunsWanted(status, run.flow_slug), RunsWanted(id=run.id), RunsWanted(status)):
+        views.runs(wanted, patience=WAIT)
+    for payloads in (False, True):
+        assert views.run(run.id, payloads=payloads, patience=WAIT).tasks
+    waiting = starter.client.enqueue("echo_0", 1, delay=500)
+    assert views.run(waiting.id, payloads=False, patience=WAIT).tasks[0].visible_at
+    starter.client.cancel(waiting.id)
+    assert views.queues(patience=WAIT)
+    assert views.done_before([run.flow_slug], every=15, slots=240, patience=WAIT)[0].counts
+    assert views.workers(patience=WAIT)
+    assert views.failing(patience=WAIT).failures
 
 
 def use_adapters(conninfo: str, admin: Admin) -> None:

@@ -54,6 +54,20 @@ def get(url: str, path: str = "", method: str = "GET", *, host: str | None = Non
         connection.close()
 
 
+def post(url: str, path: str, body: bytes, **headers: str | None) -> Answer:
+    """The answer to a POST, of JSON unless told otherwise; a header that is None is not sent."""
+    where = urlsplit(url)
+    told = {"Content_Type": "application/json", **headers}
+    connection = HTTPConnection(where.hostname or "", where.port, timeout=TIMEOUT)
+    try:
+        sent = {name.replace("_", "-"): value for name, value in told.items() if value is not None}
+        connection.request("POST", where.path + path, body, headers=sent)
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
 @dataclass
 class Reader:
     """One open stream of events."""

@@ -17,6 +17,7 @@ from pgflow_starter import (
     ModuleStatus,
     Outage,
     PgflowError,
+    RunNotFoundError,
     RunSummary,
     ScheduleResult,
     ScheduleState,
@@ -29,8 +30,40 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.core.state import ErrorClass, ModuleType
+from pgflow_starter.core.views import DoneBefore, Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class StageViews:
+    """What the stage's database says; where its runs are an error, that of all that it is asked."""
+
+    stage: Stage
+
+    def runs(self, wanted: RunsWanted, *, patience: float) -> RunsPage:
+        runs = self.stage.answer(patience)
+        return self.stage.pages.get(wanted) or RunsPage(runs[: wanted.limit])
+
+    def run(self, run_id: UUID, *, payloads: bool, patience: float) -> RunView | None:
+        self.stage.answer(patience)
+        return self.stage.run_views.get(run_id)
+
+    def queues(self, *, patience: float) -> Sequence[QueueDepth]:
+        self.stage.answer(patience)
+        return self.stage.queues
+
+    def done_before(self, queues: Sequence[str], *, every: int, slots: int, patience: float) -> Sequence[DoneBefore]:
+        self.stage.answer(patience)
+        return ()
+
+    def workers(self, *, patience: float) -> Sequence[WorkerRow]:
+        self.stage.answer(patience)
+        return self.stage.worker_rows
+
+    def failing(self, *, patience: float) -> Failing:
+        self.stage.answer(patience)
+        return self.stage.failing
 
 
 @dataclass(eq=False)
@@ -45,20 +78,47 @@ class Stage:
     fast_lane: FastLaneState | None = None
     schedules: tuple[ScheduleState, ...] = ()
     runs: tuple[RunSummary, ...] | PgflowError = ()
+    pages: dict[RunsWanted, RunsPage] = field(default_factory=dict)
+    run_views: dict[UUID, RunView] = field(default_factory=dict)
+    queues: tuple[QueueDepth, ...] = ()
+    worker_rows: tuple[WorkerRow, ...] = ()
+    failing: Failing = field(default_factory=Failing)
     end: PgflowError | None = None
     started_at: datetime = STARTED
     asked: list[float] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+
+    @property
+    def views(self) -> StageViews:
+        self._check()
+        return StageViews(self)
+
+    def answer(self, patience: float) -> tuple[RunSummary, ...]:
+        """Of its database, to any question."""
+        self.asked.append(patience)
+        if isinstance(self.runs, PgflowError):
+            raise self.runs
+        return self.runs
 
     @property
     def client(self) -> Stage:
         self._check()
         return self
 
-    def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> Sequence[RunSummary]:
-        self.asked.append(patience)
-        if isinstance(self.runs, PgflowError):
-            raise self.runs
-        return self.runs[:limit]
+    def cancel(self, run_id: UUID, reason: str) -> RunSummary:
+        self.done.append(f"cancel {run_id}: {reason}")
+        return self._run(run_id)
+
+    def rerun(self, run_id: UUID) -> RunSummary:
+        self.done.append(f"rerun {run_id}")
+        return self._run(run_id)
+
+    def module_status(self, module: str) -> ModuleState | None:
+        self._check()
+        return next((m for m in self.modules if m.module == module), None)
+
+    def retry_now(self, module: str) -> None:
+        self.done.append(f"retry {module}")
 
     def status(self) -> StarterStatus:
         self._check()
@@ -92,6 +152,13 @@ class Stage:
     def definitions(self) -> tuple[FlowDefinition, ...]:
         self._check()
         return self.flows
+
+    def _run(self, run_id: UUID) -> RunSummary:
+        runs = () if isinstance(self.runs, PgflowError) else self.runs
+        for run in runs:
+            if run.id == run_id:
+                return run
+        raise RunNotFoundError(f"there is no run {run_id}")
 
     def _check(self) -> None:
         if self.end is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,7 @@ from pgflow_starter.testing import ManualClock
 from pgflow_starter.web import Application
 from tests.web.client import get
 from tests.web.stage import STARTED, Stage, flow, module, run, schedule, tree, worker
-from tests.web.test_http import asked
+from tests.web.test_http import SCHEMAS, asked
 
 TROUBLE = Trouble(TroubleKind.CLAIMS_REFUSED, "no", STARTED, "42501", TroubleScope.ALL)
 
@@ -99,14 +99,14 @@ def test_each_property_of_the_schemas_is_required_so_that_none_is_there_by_chanc
             for part in schema:
                 yield from objects(part)
 
-    for path in ("/status/schema", "/runs/schema"):
+    for path in SCHEMAS:
         for each in objects(get(url, path).data):
-            assert sorted(each["required"]) == sorted(each["properties"])
+            assert sorted(each["required"]) == sorted(each["properties"].keys() - {"payloads"})
             assert each["additionalProperties"] is False
 
 
 def test_runs_are_told_as_their_schema_says(stage: Stage, url: str) -> None:
-    assert checked(url, "/runs") == {**checked(url, "/runs"), "error": None, "runs": []}
+    assert checked(url, "/runs") == {**checked(url, "/runs"), "error": None, "runs": [], "next": None}
 
 
 def test_a_run_says_where_its_steps_stand() -> None:
@@ -158,7 +158,7 @@ def test_what_was_known_is_told_with_the_reason_when_the_database_fails() -> Non
 def test_a_database_that_is_known_to_be_away_is_not_asked() -> None:
     stage = Stage(outage=Outage(STARTED, "refused"))
     told = runs_of(Application(stage, ManualClock()))
-    assert told == {"as_of": None, "error": "the database is away: refused", "runs": []}
+    assert told == {"as_of": None, "error": "the database is away: refused", "runs": [], "next": None}
     assert stage.asked == []
 
 
@@ -169,10 +169,10 @@ class Slow(Stage):
     def __post_init__(self) -> None:
         self.begun, self.go = threading.Event(), threading.Event()
 
-    def recent_runs(self, limit: int = 20, *, patience: float = 1.0) -> Sequence[RunSummary]:
+    def answer(self, patience: float) -> tuple[RunSummary, ...]:
         self.begun.set()
         assert self.go.wait(20)
-        return super().recent_runs(limit, patience=patience)
+        return super().answer(patience)
 
 
 def test_while_one_waits_for_the_database_nobody_else_does() -> None:
@@ -184,7 +184,7 @@ def test_while_one_waits_for_the_database_nobody_else_does() -> None:
         try:
             assert stage.begun.wait(10)
             for _ in range(20):
-                assert get(server.url, "/runs").data == {"as_of": None, "error": None, "runs": []}
+                assert get(server.url, "/runs").data == {"as_of": None, "error": None, "runs": [], "next": None}
                 assert get(server.url, "/readyz").status == get(server.url, "/status").status == 200
             assert stage.asked == []
         finally:

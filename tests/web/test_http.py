@@ -16,17 +16,20 @@ from pgflow_starter.web import Application
 from tests.web.client import get
 from tests.web.stage import Stage, module
 
-PATHS = ("/", "/livez", "/readyz", "/healthz", "/status", "/status/schema", "/runs", "/runs/schema", "/events")
+SCHEMAS = tuple(f"/{name}/schema" for name in ("status", "problems", "runs", "run", "queues", "workers"))
+DATA = ("/status", "/problems", "/runs", "/queues", "/workers")
+PATHS = ("/", "/livez", "/readyz", "/healthz", "/events", *DATA, *SCHEMAS)
 FILES = ("/page.css", "/page.js", "/icon.svg")
 
 
 def asked(app: Any, path: str, method: str = "GET", prefix: str = "") -> tuple[str, dict[str, str], bytes]:
     """One request, through the checker of the WSGI rules; of a stream its first part."""
+    path, _, query = path.partition("?")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": method,
         "PATH_INFO": path,
         "SCRIPT_NAME": prefix,
-        "QUERY_STRING": "",
+        "QUERY_STRING": query,
         "wsgi.multithread": True,
     }
     setup_testing_defaults(environ)
@@ -52,7 +55,7 @@ def test_every_answer_keeps_the_rules_of_wsgi(method: str) -> None:
         stage.end = end
         for path in PATHS:
             status, headers, body = asked(app, path, method)
-            standing = expected if path not in ("/", "/status/schema", "/runs/schema") else "200 OK"
+            standing = expected if path not in ("/", *SCHEMAS) else "200 OK"
             assert status == standing, path
             assert headers["cache-control"] == "no-store"
             assert (body == b"") == (method == "HEAD"), path

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import pgflow_starter as pgflow
 from tests.support.programs import finished, read_until, running
 from tests.support.waiting import eventually
-from tests.web.client import get, stream
+from tests.web.client import get, post, stream
 
 PROGRAM = ("-m", "pgflow_starter", "run")
 SHOP = """
@@ -33,8 +34,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_program_serves_until_its_tasks_have_ended(database: str, folder: Path) -> None:
-    import pgflow_starter as pgflow
-
     env = {"PGFLOW_DSN": database, "PGFLOW_HTTP": ":0"}
     with running(*PROGRAM, "shop:press", "--notify", env=env, cwd=folder) as program:
         found = re.search(r"serving .* at (http://127\.0\.0\.1:\d+)", read_until(program.stderr, "serving the page"))
@@ -54,6 +53,28 @@ def test_the_program_serves_until_its_tasks_have_ended(database: str, folder: Pa
             assert client.run(run.id).result == "pressed"
     assert program.returncode == 0
     assert log.splitlines()[-1].endswith("stopped")
+
+
+def test_the_program_acts_where_it_is_told_to_and_leads_to_traces(database: str, folder: Path) -> None:
+    options = ("--http", ":0", "--actions", "--trace-url", "/traces/{run_id}")
+    with running(*PROGRAM, "shop:press", *options, env={"PGFLOW_DSN": database}, cwd=folder) as program:
+        found = re.search(r"serving .* at (http://127\.0\.0\.1:\d+)", read_until(program.stderr, "serving the page"))
+        assert found is not None
+        url = found[1]
+        eventually(lambda: get(url, "/readyz").status == 200)
+        assert get(url, "/actions").data["actions"] is True
+        with pgflow.PgflowClient(database) as client:
+            run = client.enqueue("press", 1, delay=500)
+        assert get(url, f"/runs/{run.id}").data["run"]["trace_url"] == f"/traces/{run.id}"
+        token = get(url, "/actions").data["token"]
+        body = f'{{"run": "{run.id}"}}'.encode()
+        assert post(url, "/actions/cancel", body, X_Pgflow_Token=token).data["status"] == "failed"
+
+
+def test_a_link_to_traces_that_leads_nowhere_is_bad_usage(folder: Path) -> None:
+    done = finished(*PROGRAM, "shop:press", "--trace-url", "traces", cwd=folder)
+    assert done.returncode == 2
+    assert "trace_url must begin with http://, https:// or /" in done.stderr
 
 
 def test_an_address_that_is_none_is_bad_usage(folder: Path) -> None:

@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 from tests.web.client import get
 from tests.web.test_data import checked
 
-PATHS = ("/livez", "/readyz", "/healthz", "/status", "/runs")
+PATHS = ("/livez", "/readyz", "/healthz", "/status", "/runs", "/queues", "/workers")
 SECRET = "hunter2-never-shown"
 
 

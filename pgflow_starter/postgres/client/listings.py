@@ -97,10 +97,11 @@ def _read(conn: Connection, query: str, values: dict[str, Any], after: UUID | No
     if not rows and after is not None and not conn.execute(STATUSES, ([str(after)],)).fetchall():
         msg = f"there is no run {after} to go on from: give the last run itself, which has its time"
         raise RunNotFoundError(msg)
-    return tuple(map(_summary, rows))
+    return tuple(map(summary_of, rows))
 
 
-def _summary(row: Any) -> RunSummary:
+def summary_of(row: Any) -> RunSummary:
+    """A row of a listing."""
     run_id, slug, status, started_at, ended_at, steps = row
     notes: list[str] = []
     began, ended = moment(started_at, "started_at", notes), moment(ended_at, "ended_at", notes)

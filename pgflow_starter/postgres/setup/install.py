@@ -25,6 +25,7 @@ from pgflow_starter.postgres.setup.laying_down import (
 )
 from pgflow_starter.postgres.setup.migrations import Source
 from pgflow_starter.postgres.setup.pgmq_package import pgmq_sql
+from pgflow_starter.postgres.setup.runs_index import index_runs
 
 __all__ = ["Installed", "Inventory", "check", "install"]
 
@@ -109,6 +110,7 @@ def _fill_in(connection: Connection, core: Source | None, accept: bool) -> list[
     migrations = [adapt(migration, there) for migration in core.migrations]
     apply(connection, migrations)
     harden(connection, "pgflow")
+    index_runs(connection)
     applied.note(connection, core.last)
     entries = book.entries(connection, core)
     book.write(connection, entries.migrations)

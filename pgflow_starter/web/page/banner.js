@@ -21,6 +21,16 @@ export function banner(section) {
   const stale = el("p", { class: "stale-note", hidden: "" });
   section.append(mark, announced, stale, facts);
   let status = null;
+  let known = null; // the problems, once they were asked for
+
+  function judge() {
+    const [tone, text, why] = judged(status);
+    if (tone !== "good" || known === null) return overall(tone, text, why);
+    if (known.length === 0) return overall(tone, text, `${why} Nothing is known to be wrong.`);
+    const bad = known.filter((problem) => problem.severity === "bad").length;
+    const counted = [[bad, "problem"], [known.length - bad, "warning"]].filter(([count]) => count).map(([count, word]) => plural(count, word));
+    overall(bad ? "bad" : "warn", `Ready, with ${counted.join(" and ")}`, `${why} What is wrong is below, the worst first.`);
+  }
 
   function overall(tone, text, why) {
     if (section.dataset.tone !== tone) {
@@ -29,15 +39,13 @@ export function banner(section) {
     }
     say(headline, text);
     say(sentence, why);
-    const title = `${text} · pgflow starter`;
-    if (document.title !== title) document.title = title;
   }
 
   return {
     set(given) {
       status = given;
       show(facts, true);
-      overall(...judged(status));
+      judge();
       const [lost, stuck] = [lostWorkers(status).length, stuckWorkers(status).length];
       say(ready, status.ready ? "yes" : "no");
       ready.title = status.ready_at ? `first ready at ${whole(status.ready_at)}` : "never yet";
@@ -48,6 +56,11 @@ export function banner(section) {
       }
       this.tick();
     },
+    problems(told) {
+      known = told.problems;
+      if (status !== null) judge();
+    },
+    headline: () => headline.textContent,
     ended(told) {
       status = null;
       show(facts, false);

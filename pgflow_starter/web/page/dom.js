@@ -38,8 +38,12 @@ export function show(node, shown) {
 }
 
 export function icon(tone) {
-  const paths = SHAPES[tone].map((d) => svg("path", { d }));
-  return svg("svg", { viewBox: "0 0 16 16", class: "icon", "aria-hidden": "true" }, ...paths);
+  return svg("svg", { viewBox: "0 0 16 16", class: "icon", "aria-hidden": "true" }, ...shapeOf(tone));
+}
+
+// A tone's lines, in a square of 16.
+export function shapeOf(tone) {
+  return SHAPES[tone].map((d) => svg("path", { d }));
 }
 
 // A word with a colour and a shape that mean the same.
@@ -56,6 +60,24 @@ export function pill() {
       say(word, text);
     },
   };
+}
+
+export function button(words, pressed, attributes = {}) {
+  const node = el("button", { type: "button", class: "button", ...attributes }, words);
+  node.addEventListener("click", pressed);
+  return node;
+}
+
+// [table, body]; the roles are said, for the style sheet lays the rows out as it likes.
+export function table(className, labelledBy, columns) {
+  const names = columns.map((column) => el("th", { scope: "col", role: "columnheader" }, column));
+  const body = el("tbody", { role: "rowgroup" });
+  const head = el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...names));
+  return [el("table", { class: className, role: "table", "aria-labelledby": labelledBy }, head, body), body];
+}
+
+export function cell(className = null) {
+  return el("td", { role: "cell", class: className });
 }
 
 const rowsOf = new WeakMap();

@@ -1,6 +1,6 @@
 // A flow's steps in layers from left to right, each right of all that it depends on.
 
-import { svg } from "./dom.js";
+import { attr, el, shapeOf, svg } from "./dom.js";
 
 const LETTER = 7.3; // of the monospaced font at 12 px, rounded up
 const NODE_HEIGHT = 40;
@@ -9,27 +9,41 @@ const GAP_Y = 16;
 const PAD = 5;
 const SWEEPS = 4;
 
-export function drawn(flow) {
+// A graph that is wider than its place is scrolled, with the keyboard too.
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) attr(target, "tabindex", target.scrollWidth > target.clientWidth ? "0" : null);
+});
+
+// Where a graph is put.
+export function easel(name) {
+  const node = el("div", { class: "canvas", role: "group", "aria-label": name });
+  widths.observe(node);
+  return node;
+}
+
+// `states` of a run's steps by their slugs: {tone, words}. Without any it is the flow's shape alone.
+export function drawn(flow, states = new Map()) {
   const layers = layered(flow.steps);
-  const places = placed(layers);
+  const places = placed(layers, states);
   const [width, height] = extent(places);
   const edges = [];
   for (const item of layers.flat()) {
     for (const name of item.after) edges.push(edge(places.get(name), places.get(item.name), item.step !== null));
   }
-  const nodes = flow.steps.map((step) => node(step, places.get(step.slug)));
+  const nodes = flow.steps.map((step) => node(step, places.get(step.slug), states.get(step.slug)));
   return svg(
     "svg",
-    { class: "graph", role: "img", "aria-label": inWords(flow), viewBox: `0 0 ${width} ${height}`, width, height },
+    { class: "graph", role: "img", "aria-label": inWords(flow, states), viewBox: `0 0 ${width} ${height}`, width, height },
     ...edges,
     ...nodes,
   );
 }
 
-export function inWords(flow) {
+function inWords(flow, states) {
   const told = flow.steps.map((step) => {
     const what = step.kind === "map" ? `${step.slug} (one task for each element)` : step.slug;
-    return step.depends_on.length ? `${what} after ${step.depends_on.join(" and ")}` : what;
+    const state = states.has(step.slug) ? `, ${states.get(step.slug).words}` : "";
+    return step.depends_on.length ? `${what} after ${step.depends_on.join(" and ")}${state}` : `${what}${state}`;
   });
   return `Steps of ${flow.slug}: ${told.join("; ")}`;
 }
@@ -80,13 +94,13 @@ function uncross(layers) {
   }
 }
 
-function placed(layers) {
+function placed(layers, states) {
   const places = new Map();
   const heights = layers.map((layer) => layer.reduce((sum, item) => sum + heightOf(item) + GAP_Y, -GAP_Y));
   const tallest = Math.max(...heights);
   let x = PAD;
   layers.forEach((layer, index) => {
-    const width = Math.max(...layer.map(widthOf));
+    const width = Math.max(...layer.map((item) => widthOf(item, states.get(item.name))));
     let y = PAD + (tallest - heights[index]) / 2;
     for (const item of layer) {
       places.set(item.name, { x, y, width, height: heightOf(item), passage: item.step === null });
@@ -101,8 +115,10 @@ function heightOf(item) {
   return item.step === null ? 2 : NODE_HEIGHT;
 }
 
-function widthOf({ step }) {
-  return step === null ? 0 : Math.ceil(step.slug.length * LETTER) + (step.kind === "map" ? 58 : 28);
+function widthOf({ step }, state) {
+  if (step === null) return 0;
+  const name = Math.ceil(step.slug.length * LETTER) + (step.kind === "map" ? 58 : 28);
+  return state === undefined ? name : Math.max(name, Math.ceil(state.words.length * LETTER) + 46);
 }
 
 function extent(places) {
@@ -110,14 +126,19 @@ function extent(places) {
   return [Math.max(...all.map((p) => p.x + p.width)) + PAD, Math.max(...all.map((p) => p.y + p.height)) + PAD];
 }
 
-function node(step, { x, y, width }) {
+function node(step, { x, y, width }, state) {
   const middle = y + NODE_HEIGHT / 2;
-  const group = svg("g", { class: `node ${step.kind}` });
+  const line = state === undefined ? middle : middle - 8;
+  const group = svg("g", { class: `node ${step.kind}`, "data-tone": state?.tone ?? null });
   if (step.kind === "map") group.append(svg("rect", { class: "behind", x: x + 3, y: y + 3, width, height: NODE_HEIGHT, rx: 8 }));
   group.append(svg("rect", { x, y, width, height: NODE_HEIGHT, rx: 8 }));
-  group.append(svg("text", { x: x + 14, y: middle, "dominant-baseline": "central" }, step.slug));
+  group.append(svg("text", { x: x + 14, y: line, "dominant-baseline": "central" }, step.slug));
   if (step.kind === "map") {
-    group.append(svg("text", { class: "kind", x: x + width - 12, y: middle, "text-anchor": "end", "dominant-baseline": "central" }, "map"));
+    group.append(svg("text", { class: "kind", x: x + width - 12, y: line, "text-anchor": "end", "dominant-baseline": "central" }, "map"));
+  }
+  if (state !== undefined) {
+    group.append(svg("g", { class: "icon", transform: `translate(${x + 13} ${middle + 3}) scale(.75)` }, ...shapeOf(state.tone)));
+    group.append(svg("text", { class: "state-word", x: x + 30, y: middle + 9, "dominant-baseline": "central" }, state.words));
   }
   return group;
 }

@@ -1,7 +1,11 @@
 // The modules, those that need somebody first.
 
-import { attr, el, fill, heading, pill, say, show } from "./dom.js";
-import { plural, secondsUntil, span, timeOfDay, whole } from "./times.js";
+import { allowed } from "./actions.js";
+import { attr, button, cell, el, fill, heading, pill, say, show, table } from "./dom.js";
+import { matches, noneOf } from "./find.js";
+import { shortened } from "./long.js";
+import { tryNow } from "./problems.js";
+import { number, plural, secondsUntil, span, timeOfDay, whole } from "./times.js";
 import { MODULE, MODULE_ORDER } from "./tones.js";
 
 const SQLSTATE = /^(?=.*[0-9])[0-9A-Z]{5}$/;
@@ -10,21 +14,29 @@ const COLUMNS = ["Module", "Status", "Attempts", "Phase", "Next attempt", "Last 
 
 export function modules(section) {
   const count = heading(section, "modules", "Modules");
-  const head = el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...COLUMNS.map((c) => el("th", { scope: "col", role: "columnheader" }, c))));
-  const body = el("tbody", { role: "rowgroup" });
-  const table = el("table", { class: "modules", role: "table", "aria-labelledby": "modules-title" }, head, body);
-  const none = el("p", { class: "none", hidden: "" }, "No modules.");
-  section.append(table, none);
+  const [node, body] = table("modules", "modules-title", COLUMNS);
+  const none = el("p", { class: "none", hidden: "" });
+  const long = shortened(draw);
+  section.append(node, none, long.node);
   let rows = new Map();
+  let all = [];
+
+  function draw() {
+    const items = all.map((module, index) => ({ module, index })).filter(({ module: m }) => matches(m.module, m.slug));
+    items.sort((a, b) => rank(a.module) - rank(b.module) || a.index - b.index);
+    rows = fill(body, long.cut(items), (item) => item.index, row);
+    say(count, number(all.length));
+    say(none, noneOf("No modules."));
+    show(node, items.length > 0);
+    show(none, items.length === 0);
+  }
+
   return {
     count,
+    again: draw,
     set(status) {
-      const items = status.modules.map((module, index) => ({ module, index }));
-      items.sort((a, b) => rank(a.module) - rank(b.module) || a.index - b.index);
-      rows = fill(body, items, (item) => item.index, row);
-      say(count, status.modules.length);
-      show(table, items.length > 0);
-      show(none, items.length === 0);
+      all = status.modules;
+      draw();
     },
     tick() {
       for (const each of rows.values()) each.tick();
@@ -43,7 +55,9 @@ function row() {
   const [attempts, phase, next] = [cell("number"), cell(), cell("number")];
   const reason = el("p", { class: "reason" });
   const facts = el("p", { class: "muted" });
-  const error = el("td", { class: "error", role: "cell" }, reason, facts);
+  const said = el("span", { class: "muted", role: "status" });
+  const retry = el("div", { class: "buttons" }, button("Try now", () => tryNow(module.module, said)), said);
+  const error = el("td", { class: "error", role: "cell" }, reason, facts, retry);
   const node = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, name, " ", kind), el("td", { role: "cell", class: "status" }, status.node), attempts, phase, next, error);
   let module = null;
   return {
@@ -59,6 +73,7 @@ function row() {
       say(attempts, plural(module.attempts, "attempt"));
       say(phase, module.phase ? `in phase ${PHASES[module.phase] ?? module.phase}` : "");
       show(error, module.last_error !== null);
+      say(said, null);
       if (module.last_error) {
         const { reason: why, error_type: type, error_class: kindOfError, phase: where, at } = module.last_error;
         say(reason, why);
@@ -70,6 +85,7 @@ function row() {
     tick() {
       if (module === null) return;
       say(next, nextOf(module));
+      show(retry, allowed() && (module.status === "retrying" || module.status === "failed_permanent"));
     },
   };
 }
@@ -83,8 +99,4 @@ function nextOf(module) {
 
 function same(a, b) {
   return a.updated_at === b.updated_at && JSON.stringify(a) === JSON.stringify(b);
-}
-
-function cell(className = null) {
-  return el("td", { role: "cell", class: className });
 }

@@ -1,6 +1,6 @@
 // The schedules: what each does next, and what became of its last tick. Nothing where there are none.
 
-import { attr, el, fill, heading, pill, say, show } from "./dom.js";
+import { attr, cell, el, fill, heading, pill, say, show, table } from "./dom.js";
 import { ago, secondsUntil, span, whole } from "./times.js";
 
 const COLUMNS = ["Schedule", "State", "Next", "Last", "Problem"];
@@ -8,9 +8,8 @@ const STATES = { started: ["good", "started"], "there already": ["good", "there 
 
 export function schedules(section) {
   const count = heading(section, "schedules", "Schedules");
-  const head = el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...COLUMNS.map((c) => el("th", { scope: "col", role: "columnheader" }, c))));
-  const body = el("tbody", { role: "rowgroup" });
-  section.append(el("table", { class: "schedules", role: "table", "aria-labelledby": "schedules-title" }, head, body));
+  const [node, body] = table("schedules", "schedules-title", COLUMNS);
+  section.append(node);
   let rows = new Map();
   return {
     count,
@@ -29,7 +28,7 @@ function row() {
   const name = el("span", { class: "name" });
   const cron = el("span", { class: "muted cron" });
   const state = pill();
-  const [next, last, problem] = ["next", "last", "notes"].map((c) => el("td", { role: "cell", class: c }));
+  const [next, last, problem] = ["next", "last", "notes"].map(cell);
   const node = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, name, " ", cron), el("td", { role: "cell", class: "status" }, state.node), next, last, problem);
   let schedule = null;
   return {

@@ -36,7 +36,11 @@ export function ago(iso) {
 }
 
 export function took(from, to) {
-  const ms = Date.parse(to) - Date.parse(from);
+  return lasted(Date.parse(from), Date.parse(to));
+}
+
+export function lasted(from, to) {
+  const ms = Math.round(to - from);
   return ms < 1000 ? `${Math.max(0, ms)} ms` : ms < 60000 ? `${(ms / 1000).toFixed(1)} s` : span(ms / 1000);
 }
 

@@ -13,7 +13,19 @@ const PGFLOW = {
   completed: "good",
   failed: "bad",
   skipped: "idle",
+  queued: "idle",
+  cancelled: "idle",
 };
+
+const SKIPPED = {
+  condition_unmet: "its condition was not met",
+  handler_failed: "its handler failed, and the step says to skip it then",
+  dependency_skipped: "a step that it depends on was skipped",
+};
+
+export function whySkipped(reason) {
+  return SKIPPED[reason] ?? reason.replaceAll("_", " ");
+}
 
 export function toneOf(status) {
   return PGFLOW[status] ?? "idle";

@@ -1,7 +1,7 @@
 // The supervision tree, as nested lists; long branches begin closed.
 
 import { attr, el, fill, heading, icon, say, show } from "./dom.js";
-import { plural } from "./times.js";
+import { number, plural } from "./times.js";
 
 const LONG = 12;
 
@@ -13,7 +13,7 @@ export function tree(section) {
     count,
     set(status) {
       fill(list, nested(status.children), (item) => item.child.id, branch);
-      say(count, status.children.length);
+      say(count, number(status.children.length));
     },
   };
 }

@@ -1,25 +1,35 @@
 // The workers: what they run, and what they have done.
 
-import { attr, el, fill, heading, pill, say, show } from "./dom.js";
+import { attr, el, fill, heading, pill, say, show, table } from "./dom.js";
+import { matches, noneOf } from "./find.js";
+import { shortened } from "./long.js";
 import { number, timeOfDay } from "./times.js";
 
 const COLUMNS = ["Worker", "State", "Tasks running", "Tasks done", "Failed attempts", "Notes"];
 
 export function workers(section) {
   const count = heading(section, "workers", "Workers");
-  const head = el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...COLUMNS.map((c) => el("th", { scope: "col", role: "columnheader" }, c))));
-  const body = el("tbody", { role: "rowgroup" });
-  const table = el("table", { class: "workers", role: "table", "aria-labelledby": "workers-title" }, head, body);
-  const none = el("p", { class: "none" }, "None yet: a worker starts when its module registers.");
-  section.append(table, none);
+  const [node, body] = table("workers", "workers-title", COLUMNS);
+  const none = el("p", { class: "none", hidden: "" });
+  const long = shortened(draw);
+  section.append(node, none, long.node);
+  let all = [];
+
+  function draw() {
+    const items = all.filter((worker) => matches(worker.slug)).sort((a, b) => gravity(b) - gravity(a));
+    fill(body, long.cut(items), (worker) => worker.slug, row);
+    say(count, number(all.length));
+    say(none, noneOf("None yet: a worker starts when its module registers."));
+    show(node, items.length > 0);
+    show(none, items.length === 0);
+  }
+
   return {
     count,
+    again: draw,
     set(status) {
-      const items = [...status.workers].sort((a, b) => gravity(b) - gravity(a));
-      fill(body, items, (worker) => worker.slug, row);
-      say(count, items.length);
-      show(table, items.length > 0);
-      show(none, items.length === 0);
+      all = status.workers;
+      draw();
     },
   };
 }

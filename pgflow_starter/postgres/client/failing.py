@@ -1,0 +1,105 @@
+"""What fails: steps by which runs failed within the hour, and steps that are tried again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pgflow_starter.core.runs import RunSummary
+from pgflow_starter.core.views import Ended, Failing, RunsWanted, StepFailures, StepRetries
+from pgflow_starter.postgres.client.pages import page_of
+from pgflow_starter.postgres.client.steps import moment
+from pgflow_starter.postgres.client.told_errors import ToldErrors
+from pgflow_starter.postgres.connections.connection import Connection
+
+HOUR = timedelta(hours=1)
+LONGEST_RUN = timedelta(days=1)
+"""Of runs that began before it is not told that they failed within the hour."""
+
+FAILED = 100
+"""Failed runs that are looked at, and of those that go on twice as many."""
+
+NEWEST = 2_000
+"""Runs of which it is counted how many ended."""
+
+MANY = 50_000
+"""Runs from which on a look without an index is slow."""
+
+_NOW = "select extract(epoch from now())::float8"
+_ENDED = """
+select r.flow_slug, pg_catalog.count(*), pg_catalog.count(*) filter (where r.status = 'failed') from (
+    select n.flow_slug, n.status from pgflow.runs n where n.started_at > now() - interval '1 hour'
+    order by n.started_at desc, n.run_id desc limit %(newest)s) r
+where r.status <> 'started' group by r.flow_slug order by r.flow_slug
+"""
+_ERRORS = """
+select t.run_id, t.step_slug, pg_catalog.left(min(t.error_message), 1000) from pgflow.step_tasks t
+where t.run_id = any(%(runs)s::uuid[]) and t.status = 'failed' group by t.run_id, t.step_slug
+"""
+# Of runs that go on: of the newest, and of those that pgflow's index of statuses finds first, mostly old ones.
+_RETRIED = """
+with newest as materialized (
+    select n.run_id, n.status from pgflow.runs n order by n.started_at desc, n.run_id desc limit %(newest)s
+), living as materialized (
+    (select l.run_id from newest l where l.status = 'started' limit %(living)s)
+    union
+    (select o.run_id from pgflow.runs o where o.status = 'started' limit %(living)s)
+)
+select t.flow_slug, t.step_slug, pg_catalog.count(*), extract(epoch from min(t.queued_at))::float8,
+       (pg_catalog.array_agg(t.run_id order by t.attempts_count desc, t.queued_at))[1]::text,
+       (pg_catalog.array_agg(t.error_message order by t.attempts_count desc, t.queued_at))[1]
+from living join pgflow.step_tasks t on t.run_id = living.run_id and t.status = 'queued'
+where t.attempts_count > 0 and t.error_message is not null
+group by t.flow_slug, t.step_slug order by t.flow_slug, t.step_slug
+"""
+_INDEXED = """
+select exists (
+    select from pg_catalog.pg_index i
+    join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = 'pgflow.runs'::regclass::oid and i.indisvalid and a.attname = 'started_at')
+    or (select c.reltuples::bigint from pg_catalog.pg_class c where c.oid = 'pgflow.runs'::regclass::oid)
+       < %(many)s::bigint
+"""
+_Key = tuple[str, str | None]
+
+_BY_A_PERSON = "cancelled"
+"""What the reason of a cancelled run begins with, unless somebody gave another."""
+
+
+def failing(conn: Connection, told: ToldErrors) -> Failing:
+    """As it is now. Raises psycopg's errors."""
+    now: Any = conn.execute(_NOW).fetchone()
+    at = datetime.fromtimestamp(now[0], UTC)
+    wanted = RunsWanted(frozenset({"failed"}), since=at - LONGEST_RUN, limit=FAILED)
+    failed = [run for run in page_of(conn, wanted).runs if run.ended_at is not None and run.ended_at > at - HOUR]
+    errors: list[Any] = conn.execute(_ERRORS, {"runs": [run.id for run in failed]}).fetchall()
+    ended: list[Any] = conn.execute(_ENDED, {"newest": NEWEST}).fetchall()
+    retried: list[Any] = conn.execute(_RETRIED, {"newest": NEWEST, "living": FAILED}).fetchall()
+    indexed: Any = conn.execute(_INDEXED, {"many": MANY}).fetchone()
+    return Failing(
+        _by_step(failed, {(run, step): error for run, step, error in errors}, told),
+        tuple(
+            StepRetries(flow, step, tasks, moment(since, "", []), UUID(run), told(error).error)
+            for flow, step, tasks, since, run, error in retried
+        ),
+        tuple(Ended(*row) for row in ended),
+        indexed[0],
+    )
+
+
+def _by_step(
+    failed: list[RunSummary], errors: dict[tuple[UUID, str | None], str], told: ToldErrors
+) -> tuple[StepFailures, ...]:
+    """Of the newest run first; those that somebody cancelled are no failures."""
+    found: dict[_Key, StepFailures] = {}
+    for run in failed:
+        step = next((step.slug for step in run.steps if step.status == "failed"), None)
+        error = errors.get((run.id, step)) or ""
+        if error.startswith(_BY_A_PERSON):
+            continue
+        key = (run.flow_slug, step)
+        known = found.get(key) or StepFailures(*key, 0, None, run.id, told(error).error)
+        found[key] = replace(known, failed=known.failed + 1, since=run.ended_at)
+    return tuple(found.values())

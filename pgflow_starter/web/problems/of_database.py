@@ -1,0 +1,107 @@
+"""What the database says: steps that fail, steps that are tried again, queues that do not move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+from pgflow_starter.core.views import Ended, Failing, StepFailures, StepRetries
+from pgflow_starter.web.problems.problem import DOCS, Problem, Seen, lasting
+
+WAITS = 60.0
+"""Seconds from which on a message that nobody takes is a problem: polls are 5 s apart, notified ones 30 s at most."""
+
+WAITS_LONG = 300.0
+"""Seconds from which on it is a bad one, although a worker lives."""
+
+OFTEN = 3
+"""Failed runs of an hour that are no accident any more."""
+
+ENOUGH = 20
+"""Runs of which a share is told."""
+
+
+def failures(failing: Failing) -> Iterator[Problem]:
+    """Steps by which runs failed."""
+    ended = {each.flow_slug: each for each in failing.ended}
+    for each in sorted(failing.failures, key=lambda failures: -failures.failed):
+        what = f"Step {each.step} of {each.flow_slug} fails" if each.step else f"Runs of {each.flow_slug} fail"
+        yield Problem(
+            "step_failing",
+            "bad" if each.failed >= OFTEN else "warn",
+            f"{what}: {_share(each, ended.get(each.flow_slug))}",
+            each.error or "",
+            each.since,
+            "Open the last one for its traceback; once it is mended, `pgflow-starter runs rerun --since 1h --flow "
+            f"{each.flow_slug}` does them again.",
+            {"run": str(each.last)},
+            f"{DOCS}some-runs-fail",
+        )
+
+
+def _share(each: StepFailures, ended: Ended | None) -> str:
+    """How many, and of how many, where these are enough for a share of them to say something."""
+    runs = f"{each.failed} run{'s' if each.failed > 1 else ''} in the last hour"
+    if ended is None or ended.ended < ENOUGH or not ended.failed:
+        return runs
+    return f"{runs}; of the flow's last {ended.ended:,} runs {ended.failed / ended.ended:.1%} failed"
+
+
+def stuck(seen: Seen) -> Iterator[Problem]:
+    """Queues whose oldest message waits for long, those without a worker first."""
+    if seen.status.outage is not None:
+        return
+    alive = {row.flow_slug for row in seen.rows if row.alive}
+    waiting = [queue for queue in seen.queues if (queue.oldest_age or 0.0) >= WAITS]
+    for queue in sorted(waiting, key=lambda q: (q.flow_slug in alive, -(q.oldest_age or 0.0))):
+        age, served = queue.oldest_age or 0.0, queue.flow_slug in alive
+        busy = next((w for w in seen.workers if w.slug == queue.flow_slug and 0 < w.slots <= w.running), None)
+        if not served:
+            then = "No worker of it lives: start a process that has it, or see above why its module failed."
+        elif busy is not None:
+            then = f"All {busy.slots} slots of its worker here are taken: raise `max_concurrency`, or start processes."
+        else:
+            then = "Its workers live: see whether they have a trouble, or too few slots for so many messages."
+        yield Problem(
+            "queue_stuck",
+            "bad" if not served or age >= WAITS_LONG else "warn",
+            f"{queue.waiting:,} message{'s' if queue.waiting > 1 else ''} wait{'' if queue.waiting > 1 else 's'} in"
+            f" queue {queue.queue}, the oldest for {lasting(age)}",
+            "" if served else "No worker takes them.",
+            seen.now - timedelta(seconds=age),
+            then,
+            {"queue": queue.queue},
+            f"{DOCS}a-queue-does-not-move",
+        )
+
+
+def retries(retries: Iterable[StepRetries]) -> Iterator[Problem]:
+    """Steps that are tried again."""
+    for each in sorted(retries, key=lambda retried: -retried.tasks):
+        yield Problem(
+            "step_retrying",
+            "warn",
+            f"{each.tasks} task{'s' if each.tasks > 1 else ''} of step {each.step} of {each.flow_slug}"
+            f" {'are' if each.tasks > 1 else 'is'} to be tried again",
+            each.error or "",
+            each.since,
+            "Nothing is lost: each goes on by itself until its attempts are used up; open the run for the error.",
+            {"run": str(each.run)},
+            f"{DOCS}some-runs-fail",
+        )
+
+
+def slow(failing: Failing) -> Iterator[Problem]:
+    """That an index is missing."""
+    if not failing.indexed:
+        yield Problem(
+            "no_index",
+            "warn",
+            "Runs are found slowly",
+            "There are many, and no index on when they began.",
+            None,
+            "As the owner of the tables: CREATE INDEX CONCURRENTLY runs_newest_first"
+            " ON pgflow.runs (started_at DESC, run_id DESC).",
+            None,
+            "docs/how-to/runs.md",
+        )

@@ -1,0 +1,158 @@
+"""What this process says of itself: the database, modules, troubles, workers that died, schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+from pgflow_starter.core.state import (
+    ModuleState,
+    ModuleStatus,
+    ScheduleResult,
+    ScheduleState,
+    StarterStatus,
+    WorkerState,
+)
+from pgflow_starter.core.text import one_line
+from pgflow_starter.core.trouble import Trouble, TroubleScope
+from pgflow_starter.web.problems.problem import DENIED, DOCS, Problem, Seen, Severity, lasting, named
+
+GRANT = "Grant what `pgflow-starter db grant ROLE` prints, `db check` names what is missing"
+
+LATE = 60.0
+"""Seconds after its time at which a tick is late: timers are armed anew each minute."""
+
+
+def database(seen: Seen) -> Iterator[Problem]:
+    """The database, where it is away or says nothing to the page."""
+    outage = seen.status.outage
+    if outage is not None:
+        yield Problem(
+            "database_away",
+            "bad",
+            "The database is away",
+            one_line(outage.reason),
+            outage.since,
+            "See that the server runs and that the connection string leads to it; all goes on once it answers.",
+            None,
+            f"{DOCS}database-away",
+        )
+    elif seen.unseen is not None:
+        denied = "permission denied" in seen.unseen
+        yield Problem(
+            "missing_grant" if denied else "not_seen",
+            "bad" if denied else "warn",
+            "The page cannot look into the database",
+            one_line(seen.unseen),
+            None,
+            f"{GRANT}."
+            if denied
+            else "It is asked again each second; where this lasts, see what the server is busy with.",
+            None,
+            f"{DOCS}{'missing-rights' if denied else 'took-too-long'}",
+        )
+
+
+def modules(status: StarterStatus) -> Iterator[Problem]:
+    """Those that have failed with the same error are one problem. Nothing of those that wait for the database."""
+    alike: dict[tuple[ModuleStatus, str], list[ModuleState]] = {}
+    for module in status.modules:
+        error = module.last_error
+        failed = module.status is ModuleStatus.FAILED_PERMANENT
+        if error is not None and (failed or (module.status is ModuleStatus.RETRYING and status.outage is None)):
+            alike.setdefault((module.status, error.error_type), []).append(module)
+    for (state, error_type), those in sorted(alike.items(), key=lambda item: not _is_for_good(item[0][0])):
+        error = those[0].last_error
+        assert error is not None
+        for_good, denied = _is_for_good(state), error_type in DENIED
+        if denied:
+            then = f"{GRANT}, then retry now."
+        elif for_good:
+            then = "Mend what the text names, then restart the process, or retry now; until then it runs nothing here."
+        else:
+            then = "It is tried again by itself; mend what the text names, and retry now for an attempt at once."
+        yield Problem(
+            "missing_grant" if denied else "module_failed" if for_good else "module_retrying",
+            "bad" if for_good or denied else "warn",
+            f"{named('Module', [m.module for m in those])} {'failed for good' if for_good else 'cannot register yet'}",
+            one_line(error.reason),
+            min(m.last_error.at for m in those if m.last_error is not None),
+            then,
+            {"module": those[0].module},
+            f"{DOCS}missing-rights" if denied else None,
+        )
+
+
+def _is_for_good(status: ModuleStatus) -> bool:
+    return status is ModuleStatus.FAILED_PERMANENT
+
+
+def troubles(workers: Iterable[WorkerState]) -> Iterator[Problem]:
+    """What keeps workers from their work; what is alike is one problem."""
+    alike: dict[tuple[str, str, TroubleScope], list[tuple[str, Trouble]]] = {}
+    for worker in workers:
+        trouble = worker.trouble
+        if trouble is not None:
+            alike.setdefault((trouble.kind, trouble.error_type, trouble.scope), []).append((worker.slug, trouble))
+    for (kind, error_type, scope), those in sorted(alike.items(), key=lambda item: item[0][2] is not TroubleScope.ALL):
+        slug, trouble = those[0]
+        denied, whole = error_type in DENIED, scope is TroubleScope.ALL
+        yield Problem(
+            "missing_grant" if denied else "trouble",
+            "bad" if denied or whole else "warn",
+            f"{named('Worker of', [s for s, _ in those])}: {'no' if whole else 'not all'} work can be done ({kind})",
+            one_line(trouble.reason),
+            min(t.since for _, t in those),
+            f"{GRANT}; work goes on by itself."
+            if denied
+            else "Do what the text says; the trouble ends by itself when its cause is gone.",
+            {"module": slug},
+            f"{DOCS}{'missing-rights' if denied else str(kind).replace('_', '-')}",
+        )
+
+
+def lost(seen: Seen) -> Iterator[Problem]:
+    """Workers that died."""
+    gone = [worker.slug for worker in seen.workers if not worker.alive and not worker.draining]
+    if gone and seen.status.outage is None:
+        yield Problem(
+            "worker_lost",
+            "bad",
+            f"{named('Worker of', gone)} died",
+            "Its module registers it again.",
+            None,
+            "Look into the log for why it died; where it does not come back, restart the process.",
+            {"module": gone[0]},
+            f"{DOCS}worker-lost",
+        )
+
+
+def schedules(schedules: Iterable[ScheduleState], now: datetime) -> Iterator[Problem]:
+    """Ticks that failed, or are late."""
+    for each in schedules:
+        overdue = 0.0 if each.next_at is None else (now - each.next_at).total_seconds()
+        kind, since = "schedule_late", each.last_tick
+        severity: Severity = "bad"
+        if each.last_result is ScheduleResult.FAILED:
+            kind, title = "schedule_failed", "could not start its run"
+            detail = each.last_error or ""
+            then = "Mend what the text names; a tick that may still be started is tried again."
+        elif overdue >= LATE:
+            title, detail, since = "is late", f"It was due {lasting(overdue)} ago.", each.next_at
+            then = "See that the database answers and the process has CPU to run on, else restart it."
+        elif (each.last_late or 0.0) >= LATE:
+            severity, title = "warn", "was late"
+            detail = f"It was started {lasting(each.last_late or 0.0)} after its time."
+            then = "See whether the process was away, or short of CPU, at that time; the run has begun since."
+        else:
+            continue
+        yield Problem(
+            kind,
+            severity,
+            f"Schedule {each.name} {title}",
+            one_line(detail),
+            since,
+            then,
+            {"flow": each.slug},
+            f"{DOCS}a-schedule-is-late",
+        )

@@ -1,0 +1,201 @@
+"""What is found wrong in what was seen: a table, and the order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from pgflow_starter import Outage, StarterStatus, Trouble, TroubleKind, TroubleScope
+from pgflow_starter.core.views import Ended, Failing, QueueDepth, StepFailures, StepRetries, WorkerRow
+from pgflow_starter.web.problems.found import problems
+from pgflow_starter.web.problems.problem import Seen
+from tests.web.stage import STARTED, module, schedule, worker
+
+NOW = STARTED + timedelta(hours=1)
+RUN = UUID(int=5)
+WELL = StarterStatus(True, True, STARTED, STARTED, (module("order"),))
+SEEN = Seen(NOW, WELL, (worker("order"),))
+
+
+def seen_with(**status: object) -> Seen:
+    """As `SEEN`, with another status."""
+    return SEEN._replace(status=replace(WELL, **status))  # type: ignore[arg-type]
+
+
+def waiting(age: float | None, count: int = 12) -> tuple[QueueDepth, ...]:
+    return (QueueDepth("order", "order", count, 0, age, 0),)
+
+
+def living(slug: str = "order", *, alive: bool = True) -> tuple[WorkerRow, ...]:
+    return (WorkerRow(UUID(int=7), slug, slug, None, NOW, None, alive),)
+
+
+def troubled(scope: TroubleScope, code: str = "55P03") -> Seen:
+    trouble = Trouble(TroubleKind.CLAIMS_REFUSED, "somebody holds a lock", STARTED, code, scope)
+    return SEEN._replace(workers=(worker("order", trouble=trouble),))
+
+
+FAILURES = StepFailures("order", "charge", 12, STARTED, RUN, "ValueError: no")
+RETRIES = StepRetries("order", "charge", 3, STARTED, RUN, "ValueError: no")
+ALL, SOME = TroubleScope.ALL, TroubleScope.SOME
+
+TABLE = {
+    "all is well": (SEEN, None, "", ""),
+    "a queue that is worked on": (SEEN._replace(queues=waiting(59), rows=living()), None, "", ""),
+    "a dead database": (seen_with(outage=Outage(STARTED, "refused")), "database_away bad", "away", "server runs"),
+    "a role that may not look": (
+        SEEN._replace(unseen="permission denied for table runs"),
+        "missing_grant bad",
+        "cannot look",
+        "db grant",
+    ),
+    "a slow database": (SEEN._replace(unseen="it took too long"), "not_seen warn", "cannot look", "asked again"),
+    "a module without a right": (
+        seen_with(modules=(module("order", "failed_permanent", reason="permission denied", code="42501"),)),
+        "missing_grant bad",
+        "Module order failed for good",
+        "db grant",
+    ),
+    "one that ours refuses": (
+        seen_with(modules=(module("order", "failed_permanent", reason="it lacks", code="MissingRightsError"),)),
+        "missing_grant bad",
+        "Module order failed for good",
+        "db grant",
+    ),
+    "a module that failed": (
+        seen_with(modules=(module("order", "failed_permanent", reason="no such name", code="DefinitionError"),)),
+        "module_failed bad",
+        "Module order failed for good",
+        "Mend",
+    ),
+    "many that failed alike": (
+        seen_with(modules=tuple(module(f"m{n}", "failed_permanent", reason="no") for n in range(9))),
+        "module_failed bad",
+        "Module m0, m1, m2 and 6 more failed",
+        "Mend",
+    ),
+    "a module that is tried again": (
+        seen_with(modules=(module("order", "retrying", reason="locked"),)),
+        "module_retrying warn",
+        "cannot register yet",
+        "tried again by itself",
+    ),
+    "a worker that can do nothing": (troubled(ALL), "trouble bad", "no work", "the text"),
+    "a worker that can do some": (troubled(SOME), "trouble warn", "not all work", "the text"),
+    "a worker without a right": (troubled(SOME, "42501"), "missing_grant bad", "not all work", "db grant"),
+    "a worker that died": (SEEN._replace(workers=(worker("order", alive=False),)), "worker_lost bad", "died", "log"),
+    "one that was told to stop": (SEEN._replace(workers=(worker("order", alive=False, draining=True),)), None, "", ""),
+    "a step that fails": (
+        SEEN._replace(failing=Failing((FAILURES,), ended=(Ended("order", 240, 12),))),
+        "step_failing bad",
+        "Step charge of order fails: 12 runs in the last hour; of the flow's last 240 runs 5.0% failed",
+        "runs rerun",
+    ),
+    "a run that failed": (
+        SEEN._replace(failing=Failing((replace(FAILURES, failed=1, step=None),), ended=(Ended("order", 3, 1),))),
+        "step_failing warn",
+        "Runs of order fail: 1 run in the last hour",
+        "runs rerun",
+    ),
+    "a step that is tried again": (
+        SEEN._replace(failing=Failing(retries=(RETRIES,))),
+        "step_retrying warn",
+        "3 tasks of step charge of order are to be tried again",
+        "by itself",
+    ),
+    "a queue without a worker": (
+        SEEN._replace(queues=waiting(61), rows=living(alive=False)),
+        "queue_stuck bad",
+        "12 messages wait in queue order, the oldest for 61 s",
+        "start a process",
+    ),
+    "a queue whose worker is full": (
+        SEEN._replace(queues=waiting(61, 1), rows=living(), workers=(worker("order", running=10),)),
+        "queue_stuck warn",
+        "1 message waits in queue order",
+        "max_concurrency",
+    ),
+    "a queue that waits for long": (
+        SEEN._replace(queues=waiting(600), rows=living()),
+        "queue_stuck bad",
+        "the oldest for 10 min",
+        "Its workers live",
+    ),
+    "a schedule that failed": (
+        seen_with(schedules=(schedule("nightly", error="not in the database"),)),
+        "schedule_failed bad",
+        "could not start",
+        "Mend",
+    ),
+    "a schedule that is due": (
+        seen_with(schedules=(schedule("nightly", next_at=NOW - timedelta(seconds=150)),)),
+        "schedule_late bad",
+        "Schedule nightly is late",
+        "process",
+    ),
+    "a schedule that was late": (
+        seen_with(schedules=(schedule("nightly", last_late=61.0),)),
+        "schedule_late warn",
+        "was late",
+        "away",
+    ),
+    "many runs without an index": (
+        SEEN._replace(failing=Failing(indexed=False)),
+        "no_index warn",
+        "slowly",
+        "CREATE INDEX CONCURRENTLY",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_each_thing_that_is_wrong_is_told_with_what_to_do(case: str) -> None:
+    seen, kind, title, then = TABLE[case]
+    found = problems(seen)
+    assert [f"{problem.kind} {problem.severity}" for problem in found] == ([] if kind is None else [kind])
+    for problem in found:
+        assert title in problem.title
+        assert then in problem.next
+        assert problem.next.endswith(".")
+        assert (problem.more or "docs/").startswith("docs/")
+
+
+def test_the_worst_comes_first() -> None:
+    seen = SEEN._replace(
+        status=replace(
+            WELL,
+            modules=(module("mail", "retrying", reason="locked"), module("gone", "failed_permanent", reason="no")),
+            schedules=(schedule("nightly", last_late=61.0),),
+        ),
+        queues=waiting(61),
+        failing=Failing((FAILURES,), (RETRIES,)),
+    )
+    assert [f"{p.severity} {p.kind}" for p in problems(seen)] == [
+        "bad module_failed",
+        "bad step_failing",
+        "bad queue_stuck",
+        "warn module_retrying",
+        "warn schedule_late",
+        "warn step_retrying",
+    ]
+
+
+def test_while_the_database_is_away_nothing_is_told_that_only_waits_for_it() -> None:
+    seen = SEEN._replace(
+        status=replace(
+            WELL,
+            outage=Outage(STARTED, "refused"),
+            modules=(module("mail", "retrying", reason="refused", code="OperationalError"),),
+        ),
+        workers=(worker("mail", alive=False),),
+        queues=waiting(600),
+    )
+    assert [problem.kind for problem in problems(seen)] == ["database_away"]
+
+
+def test_no_more_are_told_than_anybody_reads() -> None:
+    retries = tuple(replace(RETRIES, step=f"s{n}") for n in range(80))
+    assert len(problems(SEEN._replace(failing=Failing(retries=retries)))) == 50
