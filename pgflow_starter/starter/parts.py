@@ -87,7 +87,9 @@ class Parts:
             pace=pace,
             reserved_for_urgent=1,  # for heartbeats
         )
-        self._task_store = PostgresTaskStore(self.database, fast_lane=settings.fast_lane is FastLaneUse.AUTO)
+        self._task_store = PostgresTaskStore(
+            self.database, fast_lane=settings.fast_lane is FastLaneUse.AUTO, carried=self._messages.carried
+        )
         phases = phases_of(settings.signal_strategy)
         self.schedules = self._make_schedules()
         self.board = Board(

@@ -7,12 +7,13 @@ SPAN_READY = "pgflow.starter ready"
 SPAN_RESTART = "pgflow.actor restart"
 SPAN_RECONNECT = "pgflow.notify reconnect"
 
-# Each to be formatted with the module, the phase or the queue that it is of.
+# Each to be formatted with the module, the phase, the queue or the flow that it is of.
 SPAN_REGISTER = "register {}"
 SPAN_PHASE = "phase {}"
 SPAN_SEND = "send {}"
 SPAN_RECEIVE = "receive {}"
 SPAN_PROCESS = "process {}"
+SPAN_RUN = "run {}"
 
 EVENT_ATTEMPT = "pgflow.starter.module.attempt"
 EVENT_SUCCESS = "pgflow.starter.module.success"
@@ -56,11 +57,14 @@ TROUBLE_SCOPE = "pgflow.worker.trouble.scope"
 SCHEDULE_NAME = "pgflow.schedule.name"
 
 RUN_ID = "pgflow.run.id"
+RUN_STATUS = "pgflow.run.status"
+FLOW = "pgflow.flow"
 RERUN_OF = "pgflow.rerun_of"
 STEP = "pgflow.step"
 TASK_INDEX = "pgflow.task.index"
 TASK_ATTEMPT = "pgflow.task.attempt"
 TASK_OUTCOME = "pgflow.task.outcome"
+TASK_WAIT = "pgflow.task.wait"
 
 METRIC_READY = "pgflow.starter.ready"
 METRIC_MODULES = "pgflow.starter.module.count"

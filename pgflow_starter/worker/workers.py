@@ -10,11 +10,13 @@ from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import CancelScope, FlowStore, TaskStore
 from pgflow_starter.supervision.specs import ChildSpec
 from pgflow_starter.supervision.tree import Tree
+from pgflow_starter.threads.cache import run_patiently
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.worker_actor import WorkerActor
@@ -48,6 +50,11 @@ class Workers:
     def store(self) -> TaskStore:
         """What the database holds of them."""
         return self._world.store
+
+    def runs_over(self, runs: Sequence[EndedRun]) -> None:
+        """Told to who watches, on a thread that may take its time. Does not wait."""
+        if runs:
+            run_patiently(self._world.threads, self._world.timers, partial(self._world.messages.ended, runs))
 
     def ensure(self, module: str, definition: FlowDefinition, scope: CancelScope) -> None:
         """Register the worker of that module's flow in the database and start it; one that runs is left as it is.

@@ -54,7 +54,7 @@ def test_who_starts_and_who_asks_for_an_attempt_are_linked_and_no_parents(
     ours = [s for s in heard.spans() if s.name not in ("main", "click")]
     sent = {s.context.span_id for s in ours if s.name == "send echo"}
     below_main = [s.name for s in ours if s.context.trace_id == main.get_span_context().trace_id]
-    assert sorted(below_main) == ["process echo", "send echo"]
+    assert sorted(below_main) == ["process echo", "run echo", "send echo"]
     assert all(s.parent is None or s.parent.span_id in sent for s in ours if s.name == "process echo")
 
 

@@ -19,6 +19,7 @@ from pgflow_starter.postgres.client.callers_transaction import callers_transacti
 from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.first_messages import at_once, hide, set_headers
 from pgflow_starter.postgres.client.run import COLUMNS, FOUND, Run, RunReader, run_of
+from pgflow_starter.postgres.client.traced_runs import tell_over_at_once
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.flows import compile_flow
@@ -98,9 +99,13 @@ class Starts:
                 client, slug, list(first.values()), list(first), headers, callers, due, places, keyed, rerun_of, set()
             )
             if connection is None:
-                return self._calls.off_main(partial(self._pooled, given, definition))
-            with callers_transaction(connection) as conn:
-                return self._in_transaction(conn, given, definition)
+                runs = self._calls.off_main(partial(self._pooled, given, definition))
+            else:
+                with callers_transaction(connection) as conn:
+                    runs = self._in_transaction(conn, given, definition)
+            if trace is not None:
+                tell_over_at_once(self._observer, runs, trace)
+            return runs
 
     def _in_transaction(self, conn: Connection, given: _Given, definition: FlowDefinition | None) -> list[Run]:
         try:
