@@ -190,10 +190,11 @@ class Starts:
         plain = given.headers is None and given.due is None
         by_itself = idle and plain and len(given.run_ids) == 1
         one = not (given.callers or given.rerun_of) and len(given.run_ids) == 1 and given.slug not in self._by_steps
+        tried: dict[UUID, Any] = {}
         if one and not plain:
-            rows = self._start_at_once(conn, given, parameters)
-            if any(row[2] != "failed" for row in rows.values()):
-                return rows
+            tried = self._start_at_once(conn, given, parameters)
+            if any(row[2] != "failed" for row in tried.values()):
+                return tried
         # In a transaction of the caller's: a savepoint, for a run_id that is taken must not end it.
         with nullcontext() if by_itself else conn.transaction():
             rows, failed = self._start_fast(conn, parameters, nullcontext() if by_itself else conn.transaction())
@@ -218,7 +219,7 @@ class Starts:
             again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
             inputs = dict(zip(given.run_ids, given.inputs, strict=True))
             found = _found(conn, given.slug, [(run_id, inputs[run_id]) for run_id in again]) if again else []
-            given.found.update(run_id for run_id in again if run_id not in rows)
+            given.found.update(run_id for run_id in again if run_id not in rows and run_id not in tried)
             return rows | dict(zip(again, found, strict=True))
 
     def _start_fast(

@@ -39,7 +39,7 @@ def tell_cancelled(calls: Calls, observer: MessageObserver, row: Any) -> None:
         logger.debug("run %s: nobody says who started it: %s", row[0], error)
         return
     if headers is not None and (carried := observer.carried(headers)) is not None:
-        observer.ended([EndedRun(*row, carried)])
+        observer.ended([EndedRun._make((*row, carried))])
 
 
 def tell_over_at_once(observer: MessageObserver, runs: Iterable[Run], headers: str) -> None:

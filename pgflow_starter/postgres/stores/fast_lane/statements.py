@@ -29,7 +29,7 @@ def _written(dialect: Dialect) -> Statements:
         return statement.format(columns="{columns}", queue="{queue}", **dialect._asdict(), **sent)
 
     texts = (START, START_JOB, COMPLETE, COMPLETE_JOBS, FAIL)
-    return Statements(*(text(statement, SENT) for statement in texts), text(COMPLETE, SENT_ON))
+    return Statements._make([*(text(statement, SENT) for statement in texts), text(COMPLETE, SENT_ON)])
 
 
 STATEMENTS = {dialect: _written(dialect) for dialect in DIALECTS}
