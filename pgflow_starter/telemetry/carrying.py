@@ -22,10 +22,7 @@ def headers_of(span: Span) -> str | None:
 def carried_of(headers: str) -> str | None:
     """Those of the headers with which the span is found, and no other; None where there are none."""
     fields = propagate.get_global_textmap().fields
-    found = _strings(headers)
-    carried = {name: value for name, value in found.items() if name in fields}
-    if len(carried) == len(found):
-        return headers if carried else None
+    carried = {name: value for name, value in _strings(headers).items() if name in fields}
     return json.dumps(carried) if carried else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import psycopg
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanKind
 
 import pgflow_starter as pgflow
@@ -229,6 +230,28 @@ def test_where_nobody_traces_nothing_is_written_and_nothing_is_asked(database: s
     with psycopg.connect(database) as admin:
         assert admin.execute("select count(headers) from pgmq.a_shop").fetchone() == (0,)
     assert [s.where for s in statements if "carr" in s.text or " headers = " in s.text] == []
+
+
+def test_an_exporter_that_hangs_on_the_end_of_one_keeps_no_other_waiting(
+    database: str, release: threading.Event
+) -> None:
+    hung = threading.Event()
+
+    class Hangs(SpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            if any(span.name == "run echo" for span in spans):
+                hung.set()
+                release.wait()
+            return SpanExportResult.SUCCESS
+
+    provider, job = TracerProvider(shutdown_on_exit=False), echo_job()
+    provider.add_span_processor(SimpleSpanProcessor(Hangs()))
+    with running(database, jobs=[job], tracer_provider=provider) as starter:
+        assert starter.client.enqueue(job, 1).wait(WAIT).result == 1
+        assert hung.wait(WAIT)
+        assert [run.wait(WAIT).result for run in starter.client.enqueue_many(job, range(3))] == [0, 1, 2]
+        eventually(lambda: starter.workers()[0].completed == 4)
+        release.set()
 
 
 def test_outcomes_of_a_traced_flow_that_was_deleted_with_its_queue_are_ignored(database: str) -> None:

@@ -55,6 +55,7 @@ class Rig:
         self.told: list[Outcome] = []
         self.failed: list[Outcome] = []
         self.ended: list[EndedRun] = []
+        self.when_ended: Callable[[], object] = lambda: None
         self.away = False
         self.stuck = 0
         self.pauses: list[float] = []
@@ -68,7 +69,7 @@ class Rig:
             LOG,
             self.troubles,
             failed=self.failed.append,
-            ended=self.ended.extend,
+            ended=self._ended,
             away=lambda: self.away,
         )
 
@@ -76,6 +77,10 @@ class Rig:
         """As a task's thread does."""
         self.outbox.add(outcome)
         self.outbox.flush()
+
+    def _ended(self, runs: Sequence[EndedRun]) -> None:
+        self.when_ended()
+        self.ended += runs
 
     def _again(self, seconds: float | None) -> None:
         if seconds is None:
