@@ -37,11 +37,12 @@ from pgflow_starter.telemetry.incidents import OtelIncidents
 from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
-from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.cache import ThreadCache, run_patiently
 from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.threads.event_loop import EventLoop
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.timers import TimerThread
+from pgflow_starter.worker.ended_runs import EndedRuns
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.poll_intervals import PollPolicy
 from pgflow_starter.worker.workers import Workers
@@ -272,6 +273,7 @@ class Parts:
             s.batch_size,
             self.shutdown,
             self._may_have_ended,
+            EndedRuns(self._messages.ended, partial(run_patiently, self.threads, self.timers)).add,
             self._worker_troubled,
             self._flow_store.differences,
             Failures(s.log_errors is LogErrors.FULL, self.redact),

@@ -66,8 +66,8 @@ class Outbox:
 
     `settled(outcomes)` is called with those that are written, as `IGNORED` with those that pgflow ignored;
     `again(seconds)` has somebody flush then, for some could not be, None: when the worker thinks fit. `failed(outcome)`
-    is called with one that was completed and cannot be stored; `ended` with the runs of a `Settled`, and may take its
-    time; `away` tells an outage.
+    is called with one that was completed and cannot be stored, `ended` with the runs of a `Settled`; `away` tells an
+    outage.
     """
 
     def __init__(

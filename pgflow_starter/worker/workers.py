@@ -16,7 +16,6 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import CancelScope, FlowStore, TaskStore
 from pgflow_starter.supervision.specs import ChildSpec
 from pgflow_starter.supervision.tree import Tree
-from pgflow_starter.threads.cache import run_patiently
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.worker_actor import WorkerActor
@@ -51,10 +50,9 @@ class Workers:
         """What the database holds of them."""
         return self._world.store
 
-    def runs_over(self, runs: Sequence[EndedRun]) -> None:
-        """Told to who watches, on a thread that may take its time. Does not wait."""
-        if runs:
-            run_patiently(self._world.threads, self._world.timers, partial(self._world.messages.ended, runs))
+    def tell_ended(self, runs: Sequence[EndedRun]) -> None:
+        """These runs have ended. Does not wait."""
+        self._world.ended(runs)
 
     def ensure(self, module: str, definition: FlowDefinition, scope: CancelScope) -> None:
         """Register the worker of that module's flow in the database and start it; one that runs is left as it is.
