@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # loaded with the first worker
     from pgflow_starter.core.evidence import Evidence, MessageKey, TaskKey
     from pgflow_starter.core.failure import RecordOutcome
     from pgflow_starter.core.readings import PoolUse, QueueDepth
+    from pgflow_starter.core.runs import EndedRun
     from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
@@ -130,6 +131,16 @@ class MessageObserver(Protocol):
     def processing(self, task: Task, received: object | None) -> HandlerObserver:
         """Around a task's handler."""
 
+    def carried(self, headers: str) -> str | None:
+        """Of a message's headers those that each later message of its run shall have; None where there are none."""
+
+    @property
+    def traces(self) -> bool:
+        """Whether it is of use to tell of runs that have `ended`."""
+
+    def ended(self, runs: Sequence[EndedRun]) -> None:
+        """These runs have ended by what was written here, and that is committed. May take its time."""
+
 
 class TallyObserver(Protocol):
     """Is told what is counted of tasks and runs. Must be quick and never raise by itself; called from many threads."""
@@ -227,8 +238,8 @@ class TaskStore(Protocol):
     def settle(self, outcomes: Sequence[Outcome], answers: float, careful: bool = False) -> Sequence[Outcome]:
         """Write what became of tasks, within `answers` times the usual limit; those whose run somebody has locked.
 
-        These are not written, all others are; a `Settled` tells which of them pgflow ignored. A `careful` call waits
-        for no row that is locked. Doing it again after a lost connection is no harm.
+        These are not written, all others are; a `Settled` tells which of them pgflow ignored, and which runs ended. A
+        `careful` call waits for no row that is locked. Doing it again after a lost connection is no harm.
         """
 
     def give_back(self, worker_id: UUID, tasks: Sequence[Task]) -> set[tuple[UUID, str, int]]:
@@ -240,11 +251,18 @@ class TaskStore(Protocol):
     def started_by(self, workers: Sequence[UUID]) -> Sequence[tuple[UUID, Task]]:
         """What the database holds as started by these workers, with the worker's id."""
 
-    def recover_stalled(self, slugs: Sequence[str], own: Sequence[UUID], stale_threshold: float) -> int:
+    def recover_stalled(
+        self,
+        slugs: Sequence[str],
+        own: Sequence[UUID],
+        stale_threshold: float,
+        ended: Callable[[Sequence[EndedRun]], object],
+    ) -> int:
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
         Of another runtime's worker those only that are older than their step's timeout and half a minute. Not those of
-        the workers in `own`. A thousand at most; how many it were is returned.
+        the workers in `own`. A thousand at most; how many it were is returned. `ended` is told of the runs of which
+        `settle` would tell.
         """
 
     def evidence(

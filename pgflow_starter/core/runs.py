@@ -1,10 +1,10 @@
-"""`RunSummary`: a run as the list of the latest ones tells it."""
+"""`RunSummary`: a run as the list of the latest ones tells it; `EndedRun`: one that has just ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias, get_args
 from uuid import UUID
 
 EndedStatus: TypeAlias = Literal["completed", "failed"]
@@ -15,6 +15,20 @@ SkipReason: TypeAlias = Literal["condition_unmet", "handler_failed", "dependency
 
 FINISHED: tuple[EndedStatus, ...] = get_args(EndedStatus)
 RUN_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
+
+
+class EndedRun(NamedTuple):
+    """A run that has just ended. Times are seconds since 1970, by the server's clock.
+
+    `headers` are what its messages carried, a JSON object, in which the trace context of who started it is.
+    """
+
+    id: UUID
+    flow_slug: str
+    status: EndedStatus
+    started_at: float
+    ended_at: float
+    headers: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgflow_starter.core.evidence import MessageKey, TaskKey
+from pgflow_starter.core.runs import EndedRun
 
 
 class Lazy:
@@ -47,7 +48,8 @@ class Task(NamedTuple):
     Nothing in it is another task's, for handlers may change what they are given. `flow_input` is data or `LazyJson`.
     `unreadable` says why the input cannot be had in Python, where that is so: PostgreSQL stores JSON that is nested
     deeper, and integers that are longer, than Python's parser takes. `headers` are the message's, as JSON text.
-    `step_queue`: that of its step, where each step of its flow has one.
+    `step_queue`: that of its step, where each step of its flow has one. `waited`: for how many seconds the message was
+    visible until it was claimed, None where it has no headers.
     """
 
     run_id: UUID
@@ -61,6 +63,7 @@ class Task(NamedTuple):
     unreadable: str | None = None
     headers: str | None = None
     step_queue: str | None = None
+    waited: float | None = None
 
     @property
     def queue(self) -> str:
@@ -186,9 +189,20 @@ class Outcome(NamedTuple):
 class Settled(list[Outcome]):
     """What settling came to: the outcomes that are not written, for somebody has locked their run.
 
-    `ignored` are those among the others that pgflow ignored, each with why.
+    `ignored` are those among the others that pgflow ignored, each with why. `ended` are the runs that ended by what was
+    written, of those whose messages carry a trace context.
     """
 
-    def __init__(self, locked: Iterable[Outcome] | None, ignored: Sequence[tuple[Outcome, Ignored]] = ()) -> None:
+    def __init__(
+        self,
+        locked: Iterable[Outcome] | None,
+        ignored: Sequence[tuple[Outcome, Ignored]] = (),
+        ended: Sequence[EndedRun] = (),
+    ) -> None:
         super().__init__(locked or ())
         self.ignored = ignored
+        self.ended = ended
+
+    def and_of(self, other: Settled) -> Settled:
+        """Both."""
+        return Settled([*self, *other], [*self.ignored, *other.ignored], [*self.ended, *other.ended])

@@ -41,11 +41,12 @@ from pgflow_starter.telemetry.messages import OtelMessages
 from pgflow_starter.telemetry.observer import OtelObserver
 from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.telemetry.tally import OtelTally
-from pgflow_starter.threads.cache import ThreadCache
+from pgflow_starter.threads.cache import ThreadCache, run_patiently
 from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.threads.event_loop import EventLoop
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.threads.timers import TimerThread
+from pgflow_starter.worker.ended_runs import EndedRuns
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.poll_intervals import PollPolicy
 from pgflow_starter.worker.queue_watch import QueueWatch
@@ -94,7 +95,9 @@ class Parts:
             pace=pace,
             reserved_for_urgent=1,  # for heartbeats
         )
-        self._task_store = PostgresTaskStore(self.database, fast_lane=settings.fast_lane is FastLaneUse.AUTO)
+        self._task_store = PostgresTaskStore(
+            self.database, fast_lane=settings.fast_lane is FastLaneUse.AUTO, carried=self._messages.carried
+        )
         phases = phases_of(settings.signal_strategy)
         self.schedules = self._make_schedules()
         self.board = Board(
@@ -315,6 +318,7 @@ class Parts:
             s.batch_size,
             self.shutdown,
             self._may_have_ended,
+            EndedRuns(self._messages.ended, partial(run_patiently, self.threads, self.timers)).add,
             self._worker_troubled,
             self._flow_store.differences,
             Failures(s.log_errors is LogErrors.FULL, self.redact),

@@ -3,32 +3,35 @@
     send <queue>        PRODUCER, below what its caller has current
     receive <queue>     CLIENT, a claim that got messages, linked to their senders
     process <queue>     CONSUMER, below the sender, linked to the claim
+    run <flow>          INTERNAL, below the sender, made when the run has ended
 
-A message of a run's first steps carries the context of the run's sender. pgflow itself sends those of the steps that
-follow: they carry none, and what ties their spans to the run is its id.
+Each message of a run carries the context of the run's sender: those of its first steps are given it by who starts the
+run, those of the steps that follow by whoever did the steps before.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from uuid import UUID
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, Span, SpanKind
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import error_type
 from pgflow_starter.core.failure import Failure, RecordOutcome
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.task import Claimed, Outcome, Task
 from pgflow_starter.ports import HandlerObserver
 from pgflow_starter.telemetry import names
+from pgflow_starter.telemetry.carrying import carried_of, headers_of, sender_of
 from pgflow_starter.telemetry.events import NANOSECONDS, nanoseconds
-from pgflow_starter.telemetry.processing import Processing, Received, facts, failed, sender_of
+from pgflow_starter.telemetry.processing import Processing, Received, facts, failed
 from pgflow_starter.telemetry.providers import Providers
+from pgflow_starter.telemetry.runs import tell_ended
 
 _no_headers: AbstractContextManager[None] = nullcontext()
 _UNHEARD = object()
@@ -92,6 +95,23 @@ class OtelMessages:
         heard = received is not _UNHEARD and (self._providers.traces or self._providers.metrics)
         return Processing(self._providers, self._clock, task, received) if heard else _unheard
 
+    def carried(self, headers: str) -> str | None:
+        """Those with which a trace context travels: whether somebody traces here or not, others may."""
+        with self._providers.guard:
+            return carried_of(headers)
+        return None
+
+    @property
+    def traces(self) -> bool:
+        """Whether anybody traces."""
+        return bool(self._providers.traces)
+
+    def ended(self, runs: Sequence[EndedRun]) -> None:
+        """A span for each, which may hang in its exporter."""
+        if runs and self._providers.traces:
+            for run in runs:
+                tell_ended(self._providers, run)
+
     @contextmanager
     def _sending(self, queue: str, run_ids: Sequence[UUID], rerun_of: Sequence[UUID]) -> Iterator[str | None]:
         span: Span = trace.INVALID_SPAN
@@ -102,7 +122,7 @@ class OtelMessages:
             )
             if len(rerun_of) == 1:
                 span.set_attribute(names.RERUN_OF, str(rerun_of[0]))
-            headers = _headers_of(span)
+            headers = headers_of(span)
         token = attach(trace.set_span_in_context(span)) if headers is not None else None
         try:
             yield headers
@@ -133,14 +153,6 @@ class OtelMessages:
             span.end(end)
             return Received(span.get_span_context(), senders, queue)
         return None
-
-
-def _headers_of(span: Span) -> str | None:
-    """The headers, a JSON object, with which others find the span; None where it is in no trace."""
-    carried: dict[str, str] = {}
-    if span.get_span_context().is_valid:
-        propagate.inject(carried, trace.set_span_in_context(span))
-    return json.dumps(carried) if carried else None
 
 
 def _runs(run_ids: Sequence[UUID]) -> dict[str, Any]:

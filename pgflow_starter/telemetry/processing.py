@@ -5,11 +5,9 @@ What all tasks of a claim have in common is made once, by `Received`.
 
 from __future__ import annotations
 
-import json
-from contextlib import suppress
 from typing import Any
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
@@ -18,6 +16,7 @@ from pgflow_starter.core.failure import Failure, RecordOutcome
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.core.text import one_line
 from pgflow_starter.telemetry import names
+from pgflow_starter.telemetry.carrying import sender_of
 from pgflow_starter.telemetry.events import failure as failure_attributes
 from pgflow_starter.telemetry.events import nanoseconds
 from pgflow_starter.telemetry.providers import Providers
@@ -121,15 +120,6 @@ class Processing:
             self._providers.events.exception(attributes, span, at=self._at or nanoseconds(self._clock))
 
 
-def sender_of(headers: str | None) -> Context:
-    """The sender's context; an empty one where there is none."""
-    with suppress(ValueError, RecursionError):  # somebody else's, who may put there what they like
-        found = None if headers is None else json.loads(headers)
-        if isinstance(found, dict):
-            return propagate.extract({k: v for k, v in found.items() if isinstance(v, str)}, Context())
-    return Context()
-
-
 def failed(span: Span, kind: str, description: str | None = None) -> None:
     """Say so in the span."""
     span.set_attributes(failure_attributes(kind))
@@ -147,7 +137,9 @@ def facts(queue: str, operation: str) -> dict[str, Any]:
 
 
 def _task(task: Task) -> dict[str, Any]:
+    waited = {} if task.waited is None else {names.TASK_WAIT: max(0.0, task.waited)}
     return {
+        **waited,
         names.MESSAGING_DESTINATION: task.queue,
         names.MESSAGING_MESSAGE_ID: str(task.msg_id),
         names.RUN_ID: str(task.run_id),

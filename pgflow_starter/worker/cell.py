@@ -58,6 +58,7 @@ class WorkerCell:
             self.log,
             self.troubles,
             failed=failing.log,
+            ended=world.ended,
             away=world.away,
         )
         ahead = Ahead(slots, world.batch_size)

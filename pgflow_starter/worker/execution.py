@@ -100,7 +100,7 @@ def unreadable(task: Task) -> Outcome:
 
 def context_of(task: Task, deadline: float, cancelled: threading.Event | Lazy) -> TaskContext:
     """What the task's handler learns beside its input."""
-    run_id, flow_slug, step_slug, task_index, msg_id, attempt, _, flow_input, _, _, _ = task
+    run_id, flow_slug, step_slug, task_index, msg_id, attempt, _, flow_input, *_ = task
     logger: Any = Lazy(partial(handler_log, run_id, flow_slug, step_slug, task_index, attempt))
     ends: Any = cancelled  # each made when the handler looks at it: most do not
     return TaskContext(run_id, flow_slug, step_slug, task_index, attempt, msg_id, flow_input, deadline, ends, logger)

@@ -163,7 +163,7 @@ class HousekeeperActor(RhythmicActor):
             return
         slugs = [cell.definition.slug for cell in cells]
         own = [worker_id for cell in cells for worker_id in cell.worker_ids]
-        recovered = self._workers.store.recover_stalled(slugs, own, self._rhythm.stale)
+        recovered = self._workers.store.recover_stalled(slugs, own, self._rhythm.stale, self._workers.tell_ended)
         if recovered:
             logger.warning("%d tasks of workers that died were recovered", recovered)
             self._workers.database_back()

@@ -19,6 +19,7 @@ from math import inf
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.evidence import TaskKey
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.said_once import Breaks, SaidOnce
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.errors import DatabaseError
@@ -52,12 +53,21 @@ class _Line:
         self.answers = 1.0
 
 
+class _Written(list[Outcome]):
+    """The outcomes that are, and the runs that have `ended` by them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[EndedRun] = []
+
+
 class Outbox:
     """Outcomes of one worker. Thread-safe.
 
     `settled(outcomes)` is called with those that are written, as `IGNORED` with those that pgflow ignored;
     `again(seconds)` has somebody flush then, for some could not be, None: when the worker thinks fit. `failed(outcome)`
-    is called with one that was completed and cannot be stored; `away` tells an outage.
+    is called with one that was completed and cannot be stored, `ended` with the runs of a `Settled`; `away` tells an
+    outage.
     """
 
     def __init__(
@@ -70,6 +80,7 @@ class Outbox:
         troubles: Troubles,
         *,
         failed: Callable[[Outcome], object],
+        ended: Callable[[Sequence[EndedRun]], object],
         away: Callable[[], bool],
     ) -> None:
         self._store = store
@@ -79,6 +90,7 @@ class Outbox:
         self._log = log
         self._troubles = OutcomeTroubles(troubles, clock)
         self._failed = failed
+        self._ended = ended
         self._stalled, self._breaks = SaidOnce(), Breaks()
         self._away = away
         self._lock = threading.Lock()  # around the next two lines'
@@ -141,7 +153,7 @@ class Outbox:
         # Checked again after each release: an outcome put in while its writer was leaving must not wait for the next.
         tries, all_of_it = 2, wait
         while self._next_batch(line, all_of_it) and line.writing.acquire(blocking=wait):
-            complete, written = False, list[Outcome]()
+            complete, written = False, _Written()
             try:
                 self._write(line, self._next_batch(line, all_of_it), written)
                 complete = True
@@ -155,6 +167,8 @@ class Outbox:
                     if self._stalled.clear():
                         self._log.info("outcomes are written again")
                     self._settled(written)
+                if written.ended:
+                    self._ended(written.ended)
             if not complete:
                 self._again(None)
                 return False
@@ -173,7 +187,7 @@ class Outbox:
                 batch = (o for o in self._waiting if o.task.run_id in due)
             return list(islice(batch, line.size))
 
-    def _write(self, line: _Line, batch: list[Outcome], written: list[Outcome]) -> None:
+    def _write(self, line: _Line, batch: list[Outcome], written: _Written) -> None:
         """Write these, and say what of it is `written`. Raises Unwritten."""
         if not batch:
             return
@@ -191,7 +205,7 @@ class Outbox:
         else:
             self._sort_out(batch, locked, written)
 
-    def _write_singly(self, line: _Line, batch: Sequence[Outcome], written: list[Outcome]) -> None:
+    def _write_singly(self, line: _Line, batch: Sequence[Outcome], written: _Written) -> None:
         for outcome in batch:
             try:
                 locked = self._settle(line, [outcome])
@@ -202,7 +216,7 @@ class Outbox:
             else:
                 self._sort_out([outcome], locked, written)
 
-    def _sort_out(self, batch: Sequence[Outcome], locked: Settled, written: list[Outcome]) -> None:
+    def _sort_out(self, batch: Sequence[Outcome], locked: Settled, written: _Written) -> None:
         """All of the batch are written, but those that somebody's lock kept from it: their runs are parked."""
         kept = {id(outcome) for outcome in locked}
         done = [outcome for outcome in batch if id(outcome) not in kept]
@@ -216,6 +230,7 @@ class Outbox:
         self._judge()
         ignored = self._mark_ignored(locked.ignored)
         written += [ignored.get(id(outcome), outcome) for outcome in done]
+        written.ended += locked.ended
 
     def came_again(self, tasks: Collection[TaskKey]) -> None:
         """These tasks were held as started once more, although their outcomes were written."""

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.ports import CancelScope, FlowStore, TaskStore
@@ -48,6 +49,10 @@ class Workers:
     def store(self) -> TaskStore:
         """What the database holds of them."""
         return self._world.store
+
+    def tell_ended(self, runs: Sequence[EndedRun]) -> None:
+        """These runs have ended. Does not wait."""
+        self._world.ended(runs)
 
     def ensure(self, module: str, definition: FlowDefinition, scope: CancelScope) -> None:
         """Register the worker of that module's flow in the database and start it; one that runs is left as it is.

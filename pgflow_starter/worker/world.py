@@ -10,6 +10,7 @@ from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.middleware import Middleware
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.task import Outcome
 from pgflow_starter.ports import MessageObserver, TaskStore
 from pgflow_starter.shutdown import Shutdown
@@ -24,6 +25,7 @@ from pgflow_starter.worker.poll_intervals import PollPolicy
 class WorkerWorld(NamedTuple):
     """What the workers of a starter share. `lane` bounds how many polls and registrations are in the database.
 
+    `ended` is told of runs that have ended and whose messages carry a trace context; it does not wait.
     `troubled(slug)` is called when a worker's trouble has lasted, or is over. `differences` says how a stored flow's
     shape differs from the code's; it blocks on I/O and raises DatabaseError. `away` tells an outage. `tally` is told
     which of a flow's outcomes were written. `middleware` is entered around every handler's call, outermost first.
@@ -42,6 +44,7 @@ class WorkerWorld(NamedTuple):
     batch_size: int
     shutdown: Shutdown
     may_have_ended: Callable[[Sequence[UUID]], object]
+    ended: Callable[[Sequence[EndedRun]], object]
     troubled: Callable[[str], object]
     differences: Callable[[FlowDefinition], Sequence[str]]
     failures: Failures

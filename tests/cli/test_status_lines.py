@@ -61,7 +61,10 @@ def schedule(state: ScheduleState) -> bytes:
         ),
         (
             [worker(), worker(trouble=TROUBLE), worker()],
-            [["worker of order: a lock is held; see docs/troubleshooting.md#locked"], ["worker of order: its trouble is over"]],
+            [
+                ["worker of order: a lock is held; see docs/troubleshooting.md#locked"],
+                ["worker of order: its trouble is over"],
+            ],
         ),
         (
             [schedule(STARTED), schedule(FAILED), schedule(FAILED), schedule(LATER), schedule(STARTED)],

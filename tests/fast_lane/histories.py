@@ -14,7 +14,9 @@ import psycopg
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, StepKind
 from pgflow_starter.core.task import LazyJson, Outcome, OutcomeKind, Task
+from pgflow_starter.postgres.stores.carrying import ENDED, Carried, carry, parameters
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
+from pgflow_starter.postgres.stores.features import detect
 from pgflow_starter.postgres.stores.free_runs import columns
 from tests.fast_lane.flows import INPUTS, VALUES, Step, flow
 from tests.fast_lane.rows import differences, rows
@@ -85,6 +87,8 @@ class History:
         self.definition = FlowDefinition(self.slug, tuple(map(_definition, self.steps.values())), timeout=60)
         self.lane = FastLane(SystemClock())
         self.worker = UUID(int=7)
+        traced = {UUID(int=1): '{"traceparent": "of one"}', UUID(int=3): '{"traceparent": "of another"}'}
+        self.carried: Carried = traced if seed % 2 else {}
         self.by_lane = self.by_core = 0
         self.disturbed = False
 
@@ -198,9 +202,9 @@ class History:
         crashes = self.rarely()
         written: set[int] = set()
         with suppress(Crash), self.fast.conn.transaction():
-            found = self.lane.settle(self.fast.conn, outcomes)
+            found = self.lane.settle(self.fast.conn, outcomes, self.carried)
             assert found is not None, "the fast lane is off"
-            written = found[1]
+            written, ended = found[1], [row[:3] for row in found[2]]
             if crashes:
                 raise Crash
         common = [o for o in outcomes if id(o) in written]
@@ -208,6 +212,10 @@ class History:
             for kind, function in _BY_FUNCTIONS.items():
                 if part := [o for o in common if o.kind is kind]:
                     self.core.conn.execute(f"select count(t.*) from {_GIVEN}, lateral {function} t", columns(part))
+            if self.carried:
+                carry(self.core.conn, self.carried, [self.slug], detect(self.core.conn))
+                rows = self.core.conn.execute(ENDED, parameters(self.carried)).fetchall()
+                assert sorted(ended) == sorted(row[:3] for row in rows)
             if crashes:
                 raise Crash
         if crashes:
@@ -258,4 +266,4 @@ def _definition(step: Step) -> StepDefinition:
 def _as_data(task: Task) -> Task:
     """With JSON for what handlers are given, so that tasks can be sorted, and 1 is not true."""
     flow_input = task.flow_input.data() if isinstance(task.flow_input, LazyJson) else task.flow_input
-    return task._replace(input=json.dumps(task.input), flow_input=json.dumps(flow_input))
+    return task._replace(input=json.dumps(task.input), flow_input=json.dumps(flow_input), waited=None)

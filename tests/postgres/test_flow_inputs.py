@@ -50,7 +50,7 @@ def element(version: str | None, index: int = 0, run: UUID = RUN) -> tuple[Any, 
 
 def claimed(inputs: FlowInputs, runs: Runs, *rows: Any) -> list[Any]:
     conn: Any = runs
-    return list(inputs.tasks(conn, "shop", STEPS, list(rows)))
+    return list(inputs.tasks(conn, "shop", STEPS, [(*row, None) for row in rows]))
 
 
 def test_the_input_of_a_run_is_read_once_and_decoded_for_each_task_that_looks(runs: Runs) -> None:

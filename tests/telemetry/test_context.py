@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +55,7 @@ def test_who_starts_and_who_asks_for_an_attempt_are_linked_and_no_parents(
     ours = [s for s in heard.spans() if s.name not in ("main", "click")]
     sent = {s.context.span_id for s in ours if s.name == "send echo"}
     below_main = [s.name for s in ours if s.context.trace_id == main.get_span_context().trace_id]
-    assert sorted(below_main) == ["process echo", "send echo"]
+    assert sorted(below_main) == ["process echo", "run echo", "send echo"]
     assert all(s.parent is None or s.parent.span_id in sent for s in ours if s.name == "process echo")
 
 
@@ -135,6 +136,17 @@ def test_what_somebody_else_put_into_the_headers_harms_nobody(database: str, hea
         with messages.processing(task, None) as told:
             told(Outcome(task, OutcomeKind.COMPLETED), None)
     assert [s.parent for s in heard.spans("process shop")] == [None] * 6
+
+
+def test_of_headers_only_those_go_on_with_which_a_trace_travels(heard: Heard) -> None:
+    messages = OtelMessages(Providers(SystemClock(), **heard.settings), SystemClock())
+    traced = {"traceparent": "00-1", "tracestate": "a=b", "baggage": "c=d"}
+    carried = messages.carried(json.dumps({**traced, "x-pgmq-group": "shop", "pgflow_rerun_of": "1", "number": 1}))
+    assert carried is not None
+    assert json.loads(carried) == traced
+    assert [messages.carried(text) for text in ('{"x-pgmq-group": "shop"}', '{"traceparent": 1}', "[1]", "{")] == [
+        None
+    ] * 4
 
 
 def test_an_attempt_that_a_stop_cuts_short_is_told_all_the_same(database: str, heard: Heard) -> None:

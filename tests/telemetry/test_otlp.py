@@ -72,6 +72,7 @@ def _check_spans(receiver: Receiver) -> None:
         "send echo",
         "receive echo",
         "process echo",
+        "run echo",
     }
     failed, process = by_name["register object"], by_name["process echo"]
     assert failed.parent_span_id == by_name["pgflow.starter start"].span_id

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
@@ -204,14 +205,30 @@ def use_adapters(conninfo: str, admin: Admin) -> None:
         end_backends(database)
 
 
+def carry_on(conninfo: str) -> None:
+    """What outcomes of traced runs bring about, by the fast lane and by the core's functions."""
+    flow, scope, worker = order(), NoScope(), uuid4()
+    with opened(conninfo) as database, pgflow.PgflowClient(conninfo) as client:
+        flows = PostgresFlowStore(database, SystemClock())
+        tasks = PostgresTaskStore(database, carried=lambda headers: headers)
+        definition = flows.compile(definition_of(flow), scope).definition
+        flows.register_workers([(worker, flow.slug)], scope)
+        client.start_flows(flow, [{"lines": [1]}] * 3)
+        claimed = [t._replace(headers="{}") for t in tasks.claim(definition, worker, 3, scope).tasks]
+        for some in (claimed[:2], claimed[2:]):
+            tasks.settle([Outcome(task, OutcomeKind.COMPLETED, "[1]") for task in some])
+
+
 def end_and_do_again(conninfo: str, admin: Admin) -> None:
     """A run with a task that is open, and one without."""
-    with pgflow.PgflowClient(conninfo) as client:
+    provider = TracerProvider(shutdown_on_exit=False)
+    with pgflow.PgflowClient(conninfo, tracer_provider=provider) as client:
         for left in ("false", "true"):
             run = client.enqueue(echo_job("ended"), 1)
             admin.execute(f"delete from pgflow.step_tasks where run_id = %s and {left}".encode(), (run.id,))
             assert client.cancel(run.id).status == "failed"
         assert client.rerun(run.id).status == "started"
+    provider.shutdown()
 
 
 def forget(conninfo: str, admin: Admin) -> None:
@@ -299,6 +316,7 @@ def test_nothing_that_our_statements_name_can_be_anybody_elses(
         for strategy in STRATEGIES:
             live(database, strategy)
         use_adapters(database, admin)
+        carry_on(database)
         forget(database, admin)
         compile_conditions(database, admin)
         end_and_do_again(database, admin)
@@ -313,6 +331,7 @@ def test_a_life_in_a_schema_full_of_look_alikes_calls_none(database: str, admin:
     for strategy in STRATEGIES:
         live(database, strategy)
     use_adapters(database, admin)
+    carry_on(database)
     forget(database, admin)
     compile_conditions(database, admin)
     end_and_do_again(database, admin)

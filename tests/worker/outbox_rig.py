@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from pgflow_starter import DatabaseError
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.testing import ManualClock, ManualTimers
@@ -53,6 +54,8 @@ class Rig:
         self.store: Any = Store()
         self.told: list[Outcome] = []
         self.failed: list[Outcome] = []
+        self.ended: list[EndedRun] = []
+        self.when_ended: Callable[[], object] = lambda: None
         self.away = False
         self.stuck = 0
         self.pauses: list[float] = []
@@ -66,6 +69,7 @@ class Rig:
             LOG,
             self.troubles,
             failed=self.failed.append,
+            ended=self._ended,
             away=lambda: self.away,
         )
 
@@ -73,6 +77,10 @@ class Rig:
         """As a task's thread does."""
         self.outbox.add(outcome)
         self.outbox.flush()
+
+    def _ended(self, runs: Sequence[EndedRun]) -> None:
+        self.when_ended()
+        self.ended += runs
 
     def _again(self, seconds: float | None) -> None:
         if seconds is None:

@@ -1,4 +1,4 @@
-"""A trace goes on where a message is processed: its context travels with the messages of a run's first steps."""
+"""A trace goes on where a message is processed: its context travels with the messages of a run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def two_steps() -> pgflow.Flow:
     return flow
 
 
-def test_the_first_step_is_a_child_of_whoever_started_the_run(database: str) -> None:
+def test_each_step_is_a_child_of_whoever_started_the_run(database: str) -> None:
     traced = Traced()
     flow = two_steps()
     with running(database, flows=[flow], tracer_provider=traced.provider) as starter:
@@ -62,7 +62,7 @@ def test_the_first_step_is_a_child_of_whoever_started_the_run(database: str) -> 
     assert first.parent is not None
     assert (first.parent.trace_id, first.parent.span_id) == (send.context.trace_id, send.context.span_id)
     assert ended.result == first.context.span_id  # current in the handler
-    assert second.parent is None
+    assert second.parent == first.parent
     for span in (send, first, second):
         assert span.attributes is not None
         assert span.attributes["pgflow.run.id"] == str(run.id)

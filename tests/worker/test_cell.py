@@ -74,6 +74,7 @@ def cell_with(store: Any, calls: Any, handled: list[Any]) -> WorkerCell:
         batch_size=1,
         shutdown=Shutdown(),
         may_have_ended=lambda runs: None,
+        ended=lambda runs: None,
         troubled=lambda slug: None,
         differences=lambda definition: (),
         failures=Failures(full=True, redact=str),

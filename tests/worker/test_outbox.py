@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from pgflow_starter import DatabaseError
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
 from pgflow_starter.worker.outbox import BATCH
 from pgflow_starter.worker.parked_runs import FIRST_PAUSE
@@ -38,6 +39,21 @@ def test_an_outcome_is_written_at_once_and_told() -> None:
     rig.put(completed(1))
     assert rig.store.settled == rig.told == [completed(1)]
     assert (len(rig.outbox), rig.stuck, rig.outbox.flush()) == (0, 0, True)
+
+
+def test_runs_that_have_ended_are_told_when_their_outcomes_are_and_others_may_be_written() -> None:
+    rig = Rig()
+    run = EndedRun(RUN, "shop", "completed", 1.0, 2.0, "{}")
+    settled = iter([Settled((), (), [run]), Settled(())])
+    rig.store.settle = lambda outcomes, answers: next(settled)
+
+    def put_another() -> None:
+        rig.outbox.add(completed(2))
+        assert rig.outbox.flush(wait=True)
+
+    rig.when_ended = put_another
+    rig.put(completed(1))
+    assert (rig.told, rig.ended) == ([completed(1), completed(2)], [run])
 
 
 def test_one_that_was_ignored_is_told_as_such_once_and_waits_no_more(caplog: pytest.LogCaptureFixture) -> None:

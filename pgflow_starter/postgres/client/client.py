@@ -75,7 +75,7 @@ class Client(Life):
         there already it is returned as it is, and its `input_differs` says whether its input is another. The first
         tasks begin after `delay` seconds, by the server's clock, or `at` an aware datetime. `connection` (psycopg's, or
         SQLAlchemy's or Django's above it) starts it inside the caller's transaction, to be seen and run when that
-        commits. A current trace context travels with the messages of its first steps. Raises TypeError for another
+        commits. A current trace context travels with all messages of the run. Raises TypeError for another
         connection, ValueError for an input that is no JSON and for bad values, PayloadError, which is one too, for an
         input that does not fit a first handler's annotation (of a slug that is not known here nothing is checked),
         UnknownFlowError for a slug that is not in the database, MissingRightsError where the role may not delay, and

@@ -84,7 +84,7 @@ class Life:
         self._waits = Waits(clock)
         self._endings = Endings(calls, self._waits, clock)
         self._reruns = Reruns(calls, self._starts)
-        self._cancelling = Cancelling(calls, runs_ended)
+        self._cancelling = Cancelling(calls, runs_ended, observer)
         self._coroutines = Coroutines(calls, self._waits, self._endings, clock)
 
     def __enter__(self) -> Self:

@@ -19,6 +19,7 @@ from pgflow_starter.postgres.client.callers_transaction import callers_transacti
 from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.first_messages import at_once, hide, set_headers
 from pgflow_starter.postgres.client.run import COLUMNS, FOUND, Run, RunReader, run_of
+from pgflow_starter.postgres.client.traced_runs import tell_over_at_once
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.flows import compile_flow
@@ -98,9 +99,13 @@ class Starts:
                 client, slug, list(first.values()), list(first), headers, callers, due, places, keyed, rerun_of, set()
             )
             if connection is None:
-                return self._calls.off_main(partial(self._pooled, given, definition))
-            with callers_transaction(connection) as conn:
-                return self._in_transaction(conn, given, definition)
+                runs = self._calls.off_main(partial(self._pooled, given, definition))
+            else:
+                with callers_transaction(connection) as conn:
+                    runs = self._in_transaction(conn, given, definition)
+            if trace is not None:
+                tell_over_at_once(self._observer, runs, trace)
+            return runs
 
     def _in_transaction(self, conn: Connection, given: _Given, definition: FlowDefinition | None) -> list[Run]:
         try:
@@ -185,10 +190,11 @@ class Starts:
         plain = given.headers is None and given.due is None
         by_itself = idle and plain and len(given.run_ids) == 1
         one = not (given.callers or given.rerun_of) and len(given.run_ids) == 1 and given.slug not in self._by_steps
+        tried: dict[UUID, Any] = {}
         if one and not plain:
-            rows = self._start_at_once(conn, given, parameters)
-            if any(row[2] != "failed" for row in rows.values()):
-                return rows
+            tried = self._start_at_once(conn, given, parameters)
+            if any(row[2] != "failed" for row in tried.values()):
+                return tried
         # In a transaction of the caller's: a savepoint, for a run_id that is taken must not end it.
         with nullcontext() if by_itself else conn.transaction():
             rows, failed = self._start_fast(conn, parameters, nullcontext() if by_itself else conn.transaction())
@@ -213,7 +219,7 @@ class Starts:
             again = [run_id for run_id in given.run_ids if run_id not in rows or rows[run_id][2] == "failed"]
             inputs = dict(zip(given.run_ids, given.inputs, strict=True))
             found = _found(conn, given.slug, [(run_id, inputs[run_id]) for run_id in again]) if again else []
-            given.found.update(run_id for run_id in again if run_id not in rows)
+            given.found.update(run_id for run_id in again if run_id not in rows and run_id not in tried)
             return rows | dict(zip(again, found, strict=True))
 
     def _start_fast(

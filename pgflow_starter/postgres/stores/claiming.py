@@ -44,6 +44,7 @@ VEILED_VT = 20
 # locked first, in the order of their messages: what a lock gives is the row as it is then, be it changed since the
 # statement began, by whom the task was given back. One row at least, for what was read. The run's version only where
 # the outer query sees the very task: else the run that it sees may be one that was deleted and started anew since.
+# Of a message with headers it sees until when that was hidden before it was read.
 _CLAIM = """
 with {known}messages as materialized (
     {messages}
@@ -66,7 +67,10 @@ select m.n,
        nullif((m.headers -> s.msg_id::text)::text, 'null'),
        (select {version} from pgflow.step_tasks t join pgflow.runs r on r.run_id = t.run_id
         where t.run_id = s.run_id and t.step_slug = s.step_slug and t.task_index = s.task_index
-          and t.message_id = s.msg_id)
+          and t.message_id = s.msg_id),
+       case when m.headers -> s.msg_id::text is not null
+            then (select (extract(epoch from clock_timestamp()) - extract(epoch from q.vt))::float8
+                  from pgmq.{queue} q where q.msg_id = s.msg_id) end
 from messages m left join started s on true
 """
 _READ = """
@@ -216,6 +220,7 @@ def _claim_statement(
             startable=sql.SQL(startable),
             claimed_of=sql.SQL(claimed_of + ", %(step)s::text" * of_step),
             visible_in=visible_in(queue),
+            queue=sql.Identifier(f"q_{queue}"),
             flow_input=sql.SQL("s.flow_input::text" if features.flow_input else "null"),
             version=sql.SQL(VERSION),
             wired=sql.SQL(WIRED.format(worker="%(worker)s", flow="%(flow)s", queue="%(queue)s")),

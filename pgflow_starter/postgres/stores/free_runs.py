@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pgflow_starter.core.task import Outcome, OutcomeKind
 
@@ -34,15 +34,20 @@ def columns(outcomes: Sequence[Outcome], prefix: str = "") -> dict[str, str]:
     texts = [o.output_json if o.kind is OutcomeKind.COMPLETED else o.error for o in outcomes]
     return {
         f"{prefix}runs": runs(outcomes),
-        f"{prefix}steps": f"{{{','.join([_quoted(t.step_slug) for t in tasks])}}}",
+        f"{prefix}steps": text_array([t.step_slug for t in tasks]),
         f"{prefix}indexes": f"{{{','.join([str(t.task_index) for t in tasks])}}}",
-        f"{prefix}texts": f"{{{','.join([_quoted(text) for text in texts])}}}",
+        f"{prefix}texts": text_array(texts),
     }
 
 
 def runs(outcomes: Sequence[Outcome]) -> str:
     """The `runs` among their columns."""
     return f"{{{','.join([o.task.run_id.hex for o in outcomes])}}}"
+
+
+def text_array(texts: Iterable[str]) -> str:
+    """As PostgreSQL writes it."""
+    return f"{{{','.join([_quoted(text) for text in texts])}}}"
 
 
 def _quoted(text: str) -> str:

@@ -56,8 +56,8 @@ class FlowInputs:
         """The rows of a claim in the one shape that handlers see. Blocks on I/O; raises psycopg's errors.
 
         A row is run_id, step_slug, task_index, msg_id, input, the flow's input where the core hands it over, attempt,
-        headers, and the run's VERSION, None where the claim did not see the run. Where the flow's input is, each row
-        tells: a core may be upgraded under us.
+        headers, the run's VERSION, None where the claim did not see the run, and for how many seconds the message was
+        visible. Where the flow's input is, each row tells: a core may be upgraded under us.
         """
         given = [_decoded(r[4]) for r in rows]
         handed = [_handed(steps.get(r[1]), g, r[5]) for r, g in zip(rows, given, strict=True)]
@@ -113,17 +113,19 @@ def _task_of(
     slug: str, step_queue: str | None, step: StepDefinition | None, row: Any, given: Any, flow_input: Any
 ) -> Task:
     """The flow's input, `{dependency: output}`, or the element."""
-    run_id, step_slug, task_index, msg_id, _, _, attempt, headers, _ = row
+    run_id, step_slug, task_index, msg_id, _, _, attempt, headers, _, waited = row
     why = next((part.why for part in (given, flow_input) if isinstance(part, _Unreadable)), None)
     if step is None or why is not None:
-        return Task(run_id, slug, step_slug, task_index, msg_id, attempt, None, None, why, headers, step_queue)
+        return Task(run_id, slug, step_slug, task_index, msg_id, attempt, None, None, why, headers, step_queue, waited)
     if step.kind == StepKind.MAP:
         value = given
     elif step.depends_on:
         value = {k: v for k, v in given.items() if k in step.depends_on}
     else:
         value = flow_input = flow_input.data() if isinstance(flow_input, LazyJson) else flow_input
-    return Task(run_id, slug, step_slug, task_index, msg_id, attempt, value, flow_input, None, headers, step_queue)
+    return Task(
+        run_id, slug, step_slug, task_index, msg_id, attempt, value, flow_input, None, headers, step_queue, waited
+    )
 
 
 def _lazy(text: _Text) -> LazyJson | _Unreadable:

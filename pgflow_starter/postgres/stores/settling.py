@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.connections.database import QUERY_CANCELED
+from pgflow_starter.postgres.stores.carrying import ENDED, Carried, carried_by, carry, ended, parameters
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.features import StorePart, on_queue
 from pgflow_starter.postgres.stores.free_runs import FREE, IS_FREE, columns
@@ -94,6 +96,7 @@ _EXHAUST_FREE = f"{EXHAUST} and {IS_FREE}"
 
 
 _NO_TABLE = "42P01"
+_DENIED_OR_GONE = "42"  # a class: a queue's table, its column, the right to it
 
 FEW = 2
 """Outcomes from which on the fast lane is quicker than the core's functions."""
@@ -103,6 +106,7 @@ class Settling(StorePart):
     """Writes outcomes. Blocks on I/O; thread-safe."""
 
     _fast_lane: FastLane
+    _carried: Callable[[str], str | None]
 
     def settle(self, outcomes: Sequence[Outcome], answers: float = 1.0, careful: bool = False) -> Settled:
         """As `TaskStore.settle`, in one transaction and one round trip: all that are not locked or nothing.
@@ -127,11 +131,12 @@ class Settling(StorePart):
 
     def _settle_fast(self, outcomes: Sequence[Outcome], conn: Session) -> tuple[Settled, list[Outcome]] | None:
         """By the fast lane: what came of it, and the outcomes that it left; None where it is off."""
-        found = self._fast_lane.settle(conn, outcomes)
+        carried = carried_by(outcomes, self._carried)
+        found = self._fast_lane.settle(conn, outcomes, carried)
         if found is None:
             return None
-        row, written = found
-        settled = _settled(outcomes, row, [])
+        row, written, rows = found
+        settled = _settled(outcomes, row, [], ended(rows, carried))
         done = written.union(map(id, settled), (id(outcome) for outcome, _ in settled.ignored))
         return settled, [outcome for outcome in outcomes if id(outcome) not in done]
 
@@ -140,23 +145,29 @@ class Settling(StorePart):
 
         What snoozes is written together: no function of the core's is called for it.
         """
-        locked, ignored = list(settled), list(settled.ignored)
-        ended = [o for o in rest if o.kind is not OutcomeKind.SNOOZED]
-        parts = [list(run) for _, run in groupby(ended, key=lambda outcome: outcome.task.run_id)]
+        done = [o for o in rest if o.kind is not OutcomeKind.SNOOZED]
+        parts = [list(run) for _, run in groupby(done, key=lambda outcome: outcome.task.run_id)]
         for outcomes in filter(None, ([o for o in rest if o.kind is OutcomeKind.SNOOZED], *parts)):
             try:
                 part = self._settle_by_core(outcomes, answers, careful=False)
             except DatabaseError:  # to be raised when it is tried again by itself
-                locked += outcomes
-            else:
-                locked += part
-                ignored += part.ignored
-        return Settled(locked, ignored)
+                part = Settled(outcomes)
+            settled = settled.and_of(part)
+        return settled
 
     def _settle_by_core(self, ordered: Sequence[Outcome], answers: float, careful: bool) -> Settled:
+        carried = carried_by(ordered, self._carried)
+        try:
+            return self._settle_carrying(ordered, carried, answers, careful)
+        except DatabaseError as error:
+            if not carried or not (error.sqlstate or "").startswith(_DENIED_OR_GONE):
+                raise
+        return self._settle_carrying(ordered, {}, answers, careful)  # rather without a trace than not at all
+
+    def _settle_carrying(self, ordered: Sequence[Outcome], carried: Carried, answers: float, careful: bool) -> Settled:
         if not careful:
             try:
-                return self._database.call(partial(self._settle, ordered), answers=answers)
+                return self._database.call(partial(self._settle, ordered, carried), answers=answers)
             except DatabaseError as error:
                 if not error.locked:
                     raise
@@ -164,29 +175,29 @@ class Settling(StorePart):
         by_queue: dict[str, list[Outcome]] = {}
         for outcome in ordered:
             by_queue.setdefault(outcome.task.queue, []).append(outcome)
-        locked: list[Outcome] = []
-        ignored: list[tuple[Outcome, Ignored]] = []
+        together = Settled(())
         for queue, outcomes in by_queue.items():
             find = on_queue(_ALL_FREE, queue)
             try:
-                settled = self._database.call(partial(self._settle_found, outcomes, find), answers=answers)
+                settled = self._database.call(partial(self._settle_found, outcomes, find, carried), answers=answers)
             except DatabaseError as error:
                 if error.sqlstate != _NO_TABLE:
                     raise
                 # The queue is gone, with its messages; with its flow, perhaps, and then the runs are.
-                settled = self._database.call(partial(self._settle_found, outcomes, FREE), answers=answers)
-            locked += settled
-            ignored += settled.ignored
-        return Settled(locked, ignored)
+                settled = self._database.call(partial(self._settle_found, outcomes, FREE, {}), answers=answers)
+            together = together.and_of(settled)
+        return together
 
-    def _settle(self, outcomes: Sequence[Outcome], conn: Connection) -> Settled:
-        if any(o.kind is not OutcomeKind.COMPLETED for o in outcomes):
-            return self._settle_found(outcomes, FREE, conn)
+    def _settle(self, outcomes: Sequence[Outcome], carried: Carried, conn: Connection) -> Settled:
+        if carried or any(o.kind is not OutcomeKind.COMPLETED for o in outcomes):
+            return self._settle_found(outcomes, FREE, carried, conn)
         row: Any = conn.execute(_COMPLETE, columns(outcomes)).fetchone()
         return _settled(outcomes, row, [(outcomes, row[2])])
 
-    def _settle_found(self, outcomes: Sequence[Outcome], find: str, conn: Connection) -> Settled:
+    def _settle_found(self, outcomes: Sequence[Outcome], find: str, carried: Carried, conn: Connection) -> Settled:
         """Those whose runs `find` finds free."""
+        slug = outcomes[0].task.flow_slug
+        queues = [queue.name for queue in self._queues_of(conn, [slug])[slug]] if carried else []
         completed = [o for o in outcomes if o.kind is OutcomeKind.COMPLETED]
         snoozed = [o for o in outcomes if o.kind is OutcomeKind.SNOOZED]
         failed = [o for o in outcomes if o.kind not in (OutcomeKind.COMPLETED, OutcomeKind.SNOOZED)]
@@ -204,8 +215,12 @@ class Settling(StorePart):
             row: Any = found.fetchone() if snoozed else None
             if row is not None and row[1]:
                 told = snooze(conn, snoozed, set(row[1].split(",")), self._database.clock.monotonic())
+            if carried:
+                carry(conn, carried, queues, self._detected(conn))
+                runs = conn.execute(ENDED, parameters(carried))
         told += [(part, cursor.fetchone()[0]) for part, cursor in written]
-        return _settled(outcomes, row or found.fetchone(), told)
+        over = ended(runs.fetchall(), carried) if carried else ()
+        return _settled(outcomes, row or found.fetchone(), told, over)
 
 
 def _order(outcome: Outcome) -> tuple[int, str, int]:
@@ -213,11 +228,16 @@ def _order(outcome: Outcome) -> tuple[int, str, int]:
     return task.run_id.int, task.step_slug, task.task_index  # whose order is that of the UUIDs, and quicker
 
 
-def _settled(outcomes: Sequence[Outcome], row: Any, ignored: Sequence[tuple[Sequence[Outcome], Any]]) -> Settled:
+def _settled(
+    outcomes: Sequence[Outcome],
+    row: Any,
+    ignored: Sequence[tuple[Sequence[Outcome], Any]],
+    ended: Sequence[EndedRun] = (),
+) -> Settled:
     """From the runs that were locked and those that were free, and of each part of the outcomes what was ignored."""
     locked = {run_id.int for run_id in row[0]}
     there = locked.union(UUID(run_id).int for run_id in (row[1] or "").split(",") if run_id)
     left = [o for o in outcomes if o.task.run_id.int in locked]
     told = [(part[n - 1], Ignored(task, run)) for part, found in ignored for n, task, run in found or ()]
     told += [(o, Ignored(None, None)) for o in outcomes if o.task.run_id.int not in there]
-    return Settled(left, told)
+    return Settled(left, told, ended)

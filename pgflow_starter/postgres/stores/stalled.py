@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.evidence import MessageKey
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
+from pgflow_starter.postgres.stores.carrying import ENDED, carry, ended, parameters
 from pgflow_starter.postgres.stores.features import StorePart, on_queue, queue_column
 from pgflow_starter.postgres.stores.pgmq import channel
 from pgflow_starter.postgres.stores.settling import EXHAUST
@@ -109,13 +111,16 @@ for update of t, r skip locked
 """  # noqa: S608 - constants
 # Of one queue: the messages that are there, and those of them that nobody has locked, which are visible then.
 _SHOW = """
-with there as materialized (select msg_id from pgmq.{queue} where msg_id = any(%(ids)s::bigint[])),
+with there as materialized (
+    select q.msg_id, pg_catalog.to_jsonb(q) ->> 'headers'::text as headers from pgmq.{queue} q
+    where q.msg_id = any(%(ids)s::bigint[])
+),
 free as materialized (
     select msg_id from pgmq.{queue} where msg_id in (select msg_id from there) for update skip locked
 ), shown as (
     update pgmq.{queue} q set vt = clock_timestamp() from free where q.msg_id = free.msg_id
 )
-select msg_id, msg_id in (select msg_id from free) from there
+select msg_id, msg_id in (select msg_id from free), headers from there
 """
 _REQUEUE = """
 update pgflow.step_tasks t set status = 'queued', started_at = null
@@ -130,8 +135,20 @@ from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[]) as o(ru
 _STALLED_TEXT = "the worker that ran the task died, and the task has no attempt left"
 
 
+class _Recovered(NamedTuple):
+    """How many there were, how many of them get their next attempt, those that have failed, each with its flow; and the
+    traced runs that have `ended` by that."""
+
+    found: int
+    again: int
+    lost: Sequence[Any]
+    ended: Sequence[EndedRun]
+
+
 class Stalled(StorePart):
     """Gives such tasks back. Blocks on I/O; thread-safe."""
+
+    _carried: Callable[[str], str | None]
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -155,7 +172,13 @@ class Stalled(StorePart):
             for worker, run, slug, step, index, msg, queue in rows
         ]
 
-    def recover_stalled(self, slugs: Collection[str], own: Collection[UUID], stale_threshold: float) -> int:
+    def recover_stalled(
+        self,
+        slugs: Collection[str],
+        own: Collection[UUID],
+        stale_threshold: float,
+        ended: Callable[[Sequence[EndedRun]], object] = lambda _: None,
+    ) -> int:
         """As `TaskStore.recover_stalled`.
 
         Of a worker whose row is gone as of another runtime's. It begins with no more after five seconds.
@@ -164,16 +187,18 @@ class Stalled(StorePart):
         until = self._database.clock.monotonic() + LONGEST
         recovered = 0
         while True:
-            found, done = self._recover_batch(given, until)
+            found, done = self._recover_batch(given, until, ended)
             recovered += done
             if found < AT_ONCE or not done or self._database.clock.monotonic() >= until:
                 return recovered
 
-    def _recover_batch(self, given: dict[str, Any], until: float) -> tuple[int, int]:
+    def _recover_batch(
+        self, given: dict[str, Any], until: float, ended: Callable[[Sequence[EndedRun]], object]
+    ) -> tuple[int, int]:
         """How many were found, and how many of them recovered."""
         seen: list[_Key] = []
         try:
-            return self._recover_these(given, AT_ONCE, seen)
+            return self._recover_these(given, AT_ONCE, seen, ended)
         except DatabaseError as error:
             if error.connection_lost or not seen:
                 raise
@@ -184,7 +209,7 @@ class Stalled(StorePart):
                 break
             this = {**given, "run": run, "step": step, "index": index}
             try:
-                recovered += self._recover_these(this, 1, [])[1]
+                recovered += self._recover_these(this, 1, [], ended)[1]
             except DatabaseError as error:
                 if error.connection_lost:
                     raise
@@ -192,16 +217,19 @@ class Stalled(StorePart):
                 logger.log(level, "step %s of run %s cannot be recovered: %s", step, run, reason_for_logs(error))
         return len(seen), recovered
 
-    def _recover_these(self, given: dict[str, Any], most: int, seen: list[_Key]) -> tuple[int, int]:
+    def _recover_these(
+        self, given: dict[str, Any], most: int, seen: list[_Key], ended: Callable[[Sequence[EndedRun]], object]
+    ) -> tuple[int, int]:
         """In one transaction; how many there were and how many are recovered, and says what was `seen`."""
 
-        def recover(conn: Connection) -> tuple[int, int, list[Any]]:
+        def recover(conn: Connection) -> _Recovered:
             with conn.transaction():
                 rows = self._of_queues(conn, _STALLED, {**given, "most": most})
                 seen.extend((run, step, index) for run, step, index, *_ in rows)
-                return _recover(rows, conn) if rows else (0, 0, [])
+                return self._recover(rows, conn) if rows else _Recovered(0, 0, (), ())
 
-        found, again, lost = self._database.call(recover, lock=SHORT_LOCK)
+        found, again, lost, over = self._database.call(recover, lock=SHORT_LOCK)
+        ended(over)
         for run, step, index, slug in lost:
             fields = {"pgflow_run_id": str(run), "pgflow_slug": slug, "pgflow_step": step, "pgflow_task_index": index}
             logger.error("%s: step %s of run %s failed for good: %s", slug, step, run, _STALLED_TEXT, extra=fields)
@@ -210,24 +238,28 @@ class Stalled(StorePart):
     def _of_queues(self, conn: Connection, statement: str, parameters: dict[str, Any]) -> list[Any]:
         return conn.execute(statement.format(queue=queue_column(self._detected(conn))), parameters).fetchall()
 
+    def _recover(self, rows: list[Any], conn: Connection) -> _Recovered:
+        shown = _shown(conn, rows)
+        # Without a message the core's own requeue_stalled_tasks has given the task up.
+        over = [r for r in rows if r[5] or (r[7], r[4]) not in shown]
+        again = [r[:3] for r in rows if not r[5] and shown.get((r[7], r[4]), (False,))[0]]
+        lost = [r[:4] for r in over]
+        headers = {r[0]: (r[7], shown[r[7], r[4]][1]) for r in over if (r[7], r[4]) in shown}
+        carried = {run: kept for run, (_, text) in headers.items() if text and (kept := self._carried(text))}
+        with conn.pipeline():
+            if again:
+                conn.execute(_REQUEUE, _columns(again))
+            if lost:
+                conn.execute(EXHAUST, _columns(lost))
+                conn.execute(_FAIL, {**_columns(lost), "text": _STALLED_TEXT})
+            if carried:  # where failing means that a step is skipped, others begin
+                carry(conn, carried, {headers[run][0] for run in carried}, self._detected(conn))
+                runs = conn.execute(ENDED, parameters(carried))
+        return _Recovered(len(rows), len(again), lost, ended(runs.fetchall(), carried) if carried else ())
 
-def _recover(rows: list[Any], conn: Connection) -> tuple[int, int, list[Any]]:
-    """How many there were, how many of them get their next attempt, and those that have failed, each with its flow."""
-    free = _shown(conn, rows)
-    # Without a message the core's own requeue_stalled_tasks has given the task up.
-    lost = [r[:4] for r in rows if r[5] or free.get((r[7], r[4])) is None]
-    again = [r[:3] for r in rows if not r[5] and free.get((r[7], r[4]))]
-    with conn.pipeline():
-        if again:
-            conn.execute(_REQUEUE, _columns(again))
-        if lost:
-            conn.execute(EXHAUST, _columns(lost))
-            conn.execute(_FAIL, {**_columns(lost), "text": _STALLED_TEXT})
-    return len(rows), len(again), lost
 
-
-def _shown(conn: Connection, rows: Iterable[Any]) -> dict[MessageKey, bool]:
-    """The messages that are there, and whether each is visible now: nobody has it locked."""
+def _shown(conn: Connection, rows: Iterable[Any]) -> dict[MessageKey, tuple[bool, str | None]]:
+    """The messages that are there, whether each is visible now: nobody has it locked; and its headers."""
     by_queue: dict[str, list[int]] = {}
     for *_, message, _exhausted, there, queue in rows:
         if there and message is not None:
@@ -236,7 +268,7 @@ def _shown(conn: Connection, rows: Iterable[Any]) -> dict[MessageKey, bool]:
     with conn.pipeline():
         for queue, ids in by_queue.items():
             cursors[queue] = conn.execute(on_queue(_SHOW, queue), {"ids": ids})
-    return {(queue, row[0]): bool(row[1]) for queue, cursor in cursors.items() for row in cursor.fetchall()}
+    return {(queue, row[0]): (row[1], row[2]) for queue, cursor in cursors.items() for row in cursor.fetchall()}
 
 
 def _columns(keys: Sequence[Any]) -> dict[str, Any]:

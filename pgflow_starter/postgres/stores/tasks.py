@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple
@@ -49,8 +49,12 @@ class _Whose(NamedTuple):
 class PostgresTaskStore(WorkerRows, Stalled, Settling, Looks):
     """`ports.TaskStore` on a Database. Blocks on I/O; thread-safe."""
 
-    def __init__(self, database: Database, *, fast_lane: bool = True) -> None:
+    def __init__(
+        self, database: Database, *, fast_lane: bool = True, carried: Callable[[str], str | None] = lambda _: None
+    ) -> None:
+        """`carried` is `MessageObserver`'s: of a message's headers those that the later ones of its run have, too."""
         super().__init__(database)
+        self._carried = carried
         self._fast_lane = FastLane(database.clock, wanted=fast_lane)
         self._known_only: dict[str, float] = {}
         self._inputs = FlowInputs()

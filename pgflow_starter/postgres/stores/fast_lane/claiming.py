@@ -34,13 +34,13 @@ CLAIM = """
 with unchanged as materialized (
     select {guard} as yes
 ), free as materialized (
-    select q.msg_id, q.message, {headers} as headers from pgmq.{queue} q
+    select q.msg_id, q.message, q.vt, {headers} as headers from pgmq.{queue} q
     where (select yes from unchanged) and q.vt <= clock_timestamp()
     order by q.msg_id limit %(quantity)s::integer for update skip locked
 ), task as materialized (
-    select m.msg_id, m.headers, t.tid, t.run_id, t.step_slug, t.task_index, p.step_type, p.deps_count, r.input,
+    select m.msg_id, m.headers, m.vt, t.tid, t.run_id, t.step_slug, t.task_index, p.step_type, p.deps_count, r.input,
            r.version
-    from (select msg_id, headers, message ->> 'step_slug'::text as step_slug,
+    from (select msg_id, headers, vt, message ->> 'step_slug'::text as step_slug,
                  (case when message ->> 'run_id'::text ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'::text
                        then message ->> 'run_id'::text end)::uuid as run_id,
                  (case when message ->> 'task_index'::text ~ '^[0-9]+$'::text
@@ -77,7 +77,9 @@ select (select yes from unchanged), m.n,
             then coalesce((select pg_catalog.jsonb_object_agg(msg_id, headers) filter (where headers is not null)
                            from free), '{{}}')::text else '{{}}' end,
        s.run_id, s.step_slug, s.task_index, s.msg_id, {input}, {flow_input}, s.attempts_count, s.headers::text,
-       s.version
+       s.version,
+       case when s.headers is not null
+            then (extract(epoch from clock_timestamp()) - extract(epoch from s.vt))::float8 end
 from (select count(*) as n, pg_catalog.array_agg(msg_id) as ids from free) m
 left join started s on true{given}
 order by s.msg_id

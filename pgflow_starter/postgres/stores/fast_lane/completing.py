@@ -134,13 +134,13 @@ with outcome as materialized (
                  case when (select pg_catalog.count(distinct delay) from started) > 1
                       then pg_catalog.dense_rank() over (order by s.n, s.step_slug) else 0 end as batch
           from started s, generate_series(0, s.tasks - 1) task_index) t
-), sent as materialized (
+), {{carried}}sent as materialized (
     select b.batch, m.i, m.msg_id
     from (select batch, flow_slug, delay, pg_catalog.array_agg(pg_catalog.jsonb_build_object(
               'flow_slug', flow_slug, 'run_id', run_id, 'step_slug', step_slug, 'task_index', task_index)
-              order by i) as messages
-          from new group by batch, flow_slug, delay order by batch) b,
-         lateral pgmq.send_batch(b.flow_slug, b.messages, b.delay) with ordinality as m(msg_id, i)
+              order by i) as messages{{headers}}
+          from new{{by_run}} group by batch, flow_slug, delay order by batch) b,
+         lateral pgmq.send_batch(b.flow_slug, b.messages, {{with_headers}}b.delay) with ordinality as m(msg_id, i)
 ), new_task as (
     insert into pgflow.step_tasks (flow_slug, run_id, step_slug, task_index, message_id)
     select n.flow_slug, n.run_id, n.step_slug, n.task_index, s.msg_id from new n join sent s using (batch, i)
@@ -182,5 +182,20 @@ select (select pg_catalog.array_agg(run_id) from common), (select yes from uncha
 """  # noqa: S608 - constants
 """The runs that it completed tasks of, all of their outcomes here; those that are not among them are left as they were.
 
-To be put into a `Dialect`. Raises psycopg's DataError where a row has changed in spite of the lock on its run.
+To be put into a `Dialect`, and into how it is `SENT`. Raises psycopg's DataError where a row has changed in spite of
+the lock on its run.
 """
+
+SENT = {"carried": "", "headers": "", "by_run": "", "with_headers": ""}
+"""How messages are sent that carry nothing."""
+
+SENT_ON = {
+    "carried": """carried as materialized (
+    select c.run_id, c.headers::jsonb as headers
+    from unnest(%(carried_runs)s::uuid[], %(carried)s::text[]) as c(run_id, headers)
+), """,
+    "headers": ",\n              pg_catalog.array_agg(headers order by i) as headers",
+    "by_run": " left join carried using (run_id)",
+    "with_headers": "b.headers, ",
+}
+"""The same of those that carry what their run has, where it has something."""

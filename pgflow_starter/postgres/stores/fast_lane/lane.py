@@ -12,6 +12,7 @@ from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.state import FastLaneState
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.postgres.connections.connection import Connection, Session
+from pgflow_starter.postgres.stores.carrying import ENDED, Carried, parameters
 from pgflow_starter.postgres.stores.fast_lane.claiming import Shape, claim_of
 from pgflow_starter.postgres.stores.fast_lane.jobs import IS_JOB
 from pgflow_starter.postgres.stores.fast_lane.known_cores import UNCHANGED, Core, look
@@ -149,17 +150,22 @@ class FastLane:
         self.forget()
         return None
 
-    def settle(self, conn: Session, outcomes: Sequence[Outcome]) -> tuple[Any, set[int]] | None:
+    def settle(
+        self, conn: Session, outcomes: Sequence[Outcome], carried: Carried
+    ) -> tuple[Any, set[int], list[Any]] | None:
         """Write those of the outcomes that are common, in one transaction and one round trip; None where it is off.
 
-        The answer of `FREE` and the `id` of each outcome that is written. Raises psycopg's errors, with nothing done.
+        The answer of `FREE`, the `id` of each outcome that is written, and the rows of `ENDED` for the runs that are
+        `carried`, as what is sent for them carries that. Raises psycopg's errors, with nothing done.
         """
         core = self.core(conn)
         if core is None:
             return None
         queue = outcomes[0].task.flow_slug
         statements = STATEMENTS[core.dialect]
-        complete = statements.complete_jobs if self._is_job(conn, queue) else statements.complete
+        several = statements.complete_carrying if carried else statements.complete
+        complete = statements.complete_jobs if self._is_job(conn, queue) else several
+        sent_on = parameters(carried) if carried else {}
         kinds = {complete: OutcomeKind.COMPLETED, statements.fail: OutcomeKind.FAILED}
         parts = {statement: [o for o in outcomes if o.kind is kind] for statement, kind in kinds.items()}
         with conn.pipeline(), conn.transaction():
@@ -167,10 +173,11 @@ class FastLane:
                 conn.execute(PLANS)
             free = conn.execute(FREE, {"all_runs": runs(outcomes)})
             answers = {
-                statement: execute(conn, statement, {**columns(part), **core.guard, "queue": queue})
+                statement: execute(conn, statement, {**columns(part), **core.guard, **sent_on, "queue": queue})
                 for statement, part in parts.items()
                 if part
             }
+            ended = execute(conn, ENDED, sent_on) if carried else None
         written = set[int]()
         for statement, answer in answers.items():
             row: Any = answer.fetchone()
@@ -180,4 +187,4 @@ class FastLane:
                 self.forget()
             common = set(row[0] or ())
             written.update(id(o) for o in parts[statement] if o.task.run_id in common)
-        return free.fetchone(), written
+        return free.fetchone(), written, [] if ended is None else ended.fetchall()

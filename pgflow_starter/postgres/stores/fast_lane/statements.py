@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE
+from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE, SENT, SENT_ON
 from pgflow_starter.postgres.stores.fast_lane.dialects import DIALECTS, Dialect
 from pgflow_starter.postgres.stores.fast_lane.failing import FAIL
 from pgflow_starter.postgres.stores.fast_lane.jobs import COMPLETE_JOBS, START_JOB
@@ -19,11 +20,16 @@ class Statements(NamedTuple):
     complete: str
     complete_jobs: str
     fail: str
+    complete_carrying: str
+    """As `complete`; what is sent carries what is `carried`."""
 
 
 def _written(dialect: Dialect) -> Statements:
+    def text(statement: str, sent: Mapping[str, str]) -> str:
+        return statement.format(columns="{columns}", queue="{queue}", **dialect._asdict(), **sent)
+
     texts = (START, START_JOB, COMPLETE, COMPLETE_JOBS, FAIL)
-    return Statements(*(text.format(columns="{columns}", queue="{queue}", **dialect._asdict()) for text in texts))
+    return Statements._make([*(text(statement, SENT) for statement in texts), text(COMPLETE, SENT_ON)])
 
 
 STATEMENTS = {dialect: _written(dialect) for dialect in DIALECTS}
