@@ -19,9 +19,8 @@ from pgflow_starter.postgres.stores.features import on_queue
 logger = logging.getLogger("pgflow_starter.client")
 
 # pgflow sends messages without headers. Those of a run that was just started get theirs, with which a trace context
-# travels, in the same transaction; whoever settles a step gives it on to the messages of those that follow. pgmq before
-# 1.5 knows no headers. Of the flow's queues, of each root step's where each step has one, those whose messages know
-# some.
+# travels, in the same transaction; who settles a step gives it to the messages of those that follow. pgmq before 1.5
+# knows no headers. Of the flow's queues, of each root step's where each step has one, those whose messages know some.
 _HAVE_HEADERS = """
 select q.name, q.of_step
 from (select distinct case when given.of_step then pg_catalog.to_jsonb(s) ->> 'queue_name'::text
