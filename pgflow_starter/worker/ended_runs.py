@@ -25,14 +25,18 @@ class EndedRuns:
         self._run = run
         self._waiting: deque[EndedRun] = deque(maxlen=MOST)
         self._telling = threading.Lock()
+        self._called = False
 
     def add(self, runs: Sequence[EndedRun]) -> None:
         """These have ended. Does not wait."""
         self._waiting.extend(runs)
-        if runs and not self._telling.locked():
+        # Who is called may be long in coming: each call that found no thread is made again and again.
+        if runs and not (self._called or self._telling.locked()):
+            self._called = True
             self._run(self._come)
 
     def _come(self) -> None:
+        self._called = False
         # Looked at again after each release: runs put in while somebody was leaving must not wait for the next.
         while self._waiting and self._telling.acquire(blocking=False):
             try:

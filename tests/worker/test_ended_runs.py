@@ -40,6 +40,18 @@ def test_what_has_ended_is_told_by_who_is_called_for_it() -> None:
     assert rig.told == [run(1), run(2)]
 
 
+def test_nobody_else_is_called_while_one_is_on_the_way() -> None:
+    rig = Rig()
+    for number in range(3):
+        rig.ended.add([run(number)])
+    (called,) = rig.called
+    called()
+    assert rig.told == [run(0), run(1), run(2)]
+    rig.ended.add([run(3)])
+    rig.called.pop()()
+    assert rig.told[3:] == [run(3)]
+
+
 def test_who_tells_tells_what_ends_meanwhile_as_well_and_nobody_else_is_called() -> None:
     rig = Rig()
     rig.ended.add([run(1)])
