@@ -28,7 +28,7 @@ INTERVAL = 2.0
 """Seconds after which it is asked, while tasks end; and until it is asked again where that failed."""
 
 BATCH = 2000
-"""Tasks that are asked for at a time."""
+"""Tasks that are asked for at a time, and those of the last one's run that are left."""
 
 ENDS = ("completed", "failed")
 
@@ -75,17 +75,27 @@ class Tally:
 
     def _ask(self) -> None:
         with self._lock:
-            tasks, self._armed = list(self._tasks), False
+            tasks, self._armed = sorted(self._tasks), False
             self._tasks.clear()
-        for first in range(0, len(tasks), BATCH):
+        while tasks:
+            some = _whole_runs(tasks)
             try:
-                found = self._store.ended_by(tasks[first : first + BATCH])
+                found = self._store.ended_by(some)
             except PgflowError as error:
                 logger.debug("how runs ended could not be looked up: %s", reason_for_logs(error))
-                return self._keep(tasks[first:])
+                return self._keep(tasks)
+            del tasks[: len(some)]
             for (flow_slug, status), count in found.items():
                 self._observer.runs_ended(flow_slug, status, count)
         return None
+
+
+def _whole_runs(tasks: Sequence[TaskKey]) -> Sequence[TaskKey]:
+    """The first of these, in order of their runs: of one that ended with several of them it is counted once."""
+    end = BATCH
+    while end < len(tasks) and tasks[end][0] == tasks[end - 1][0]:
+        end += 1
+    return tasks[:end]
 
 
 def retries(definition: FlowDefinition, outcome: Outcome) -> bool:

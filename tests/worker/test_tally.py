@@ -129,6 +129,17 @@ def test_what_could_not_be_asked_for_is_asked_for_again_with_what_came_meanwhile
     assert len(told.asked) == 3
 
 
+def test_the_tasks_of_a_run_are_asked_for_together_for_it_may_have_ended_with_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tally, "BATCH", 2)
+    told = Told()
+    counting, timers = made(told)
+    counting.note(FLOW, [outcome("last", run=n) for n in (1, 2, 2, 2, 3, 1)])
+    timers.advance(tally.INTERVAL)
+    assert [[run.int for run, *_ in keys] for keys in told.asked] == [[1, 1], [2, 2, 2], [3]]
+
+
 def test_where_nobody_listens_nothing_is_kept() -> None:
     told = Told(heard=False)
     counting, timers = made(told)
