@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping
@@ -138,7 +139,7 @@ def of_this_site(environ: Mapping[str, Any]) -> bool:
 
 def _body(environ: Mapping[str, Any]) -> Any:
     length = environ.get("CONTENT_LENGTH") or "0"
-    if not length.isascii() or not length.isdigit() or int(length) > LONGEST_BODY:
+    if not re.fullmatch("[0-9]{1,9}", length) or int(length) > LONGEST_BODY:
         raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body must be of {LONGEST_BODY} bytes at most")
     try:
         return json.loads(environ["wsgi.input"].read(int(length)))

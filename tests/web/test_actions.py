@@ -10,6 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from pgflow_starter import StarterStopped, web
+from pgflow_starter.testing import ManualClock
+from pgflow_starter.web.application import Application
+from pgflow_starter.web.looks import Shown
 from tests.support.starters import echo_job, running
 from tests.web.client import Answer, get, post
 from tests.web.stage import Stage, module, run
@@ -128,6 +131,16 @@ def test_a_body_that_asks_for_nothing_does_nothing(stage: Stage, url: str, body:
 
 def test_a_body_that_is_too_long_is_not_read(stage: Stage, url: str) -> None:
     assert acted(url, "retry-now", {"module": "x" * 5000}).status == 413
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "+1", "1_0", "\xb2"])
+def test_a_length_that_is_none_is_refused_by_any_server(stage: Stage, length: str) -> None:
+    app = Application(stage, ManualClock(), shown=Shown(actions=True))
+    said: list[str] = []
+    told = json.loads(b"".join(app({"REQUEST_METHOD": "GET", "PATH_INFO": "/actions"}, lambda *_: said.append)))
+    environ = {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": length, "HTTP_X_PGFLOW_TOKEN": told["token"]}
+    list(app({"REQUEST_METHOD": "POST", "PATH_INFO": ACTIONS[0], **environ}, lambda status, _: said.append(status)))
+    assert [status[:3] for status in said] == ["413"]
 
 
 def test_what_is_not_there_is_404(stage: Stage, url: str) -> None:
