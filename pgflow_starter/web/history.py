@@ -59,8 +59,11 @@ class History:
                 if ring["done"][at] != _UNKNOWN:
                     ring["done"][at] += done
                 ring["failed"][at] += failures
-        self._totals = totals
-        self._rings = {name: ring for name, ring in self._rings.items() if name in totals}
+        # One that is not told of may be locked for a moment: it is kept until it has nothing to show.
+        self._rings = {name: ring for name, ring in self._rings.items() if name in totals or _shows(ring)}
+        for missing in self._rings.keys() - totals.keys():
+            self._rings[missing]["waiting"][at] = _UNKNOWN
+        self._totals = {name: total for name, total in self._totals.items() if name in self._rings} | totals
         return counted
 
     def recall(self, queues: Iterable[DoneBefore]) -> None:
@@ -75,7 +78,7 @@ class History:
     def of(self, queue: str) -> dict[str, list[Any]]:
         """By the last look, the oldest slot first, None where nothing is known; empty of a queue with nothing."""
         ring = self._rings.get(queue)
-        if ring is None or max(map(max, ring.values())) <= 0:
+        if ring is None or not _shows(ring):
             return {what: [] for what in _WHAT}
         slots = range(self._slot - SLOTS + 1, self._slot + 1)
         seen = {"waiting": self._looked_in, "failed": self._counted_in}
@@ -98,3 +101,7 @@ class History:
                 "failed": array("q", [0] * SLOTS),
             }
         return self._rings[queue]
+
+
+def _shows(ring: Mapping[str, array[int]]) -> bool:
+    return max(map(max, ring.values())) > 0

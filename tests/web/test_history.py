@@ -86,8 +86,22 @@ def test_counts_that_begin_anew_are_no_negative_ones() -> None:
     assert [values[-1] for values in history.of("order").values()] == [0, 0, 0]
 
 
-def test_a_queue_that_is_gone_is_forgotten() -> None:
+def test_a_queue_that_nothing_is_told_of_for_a_moment_keeps_its_history() -> None:
+    history = History()
+    look(history, 0, waiting=1, archived=100)
+    look(history, 1, waiting=2, archived=110)
+    history.note([], {}, 2 * EVERY)
+    look(history, 3, waiting=4, archived=115)
+    assert [values[-4:] for values in history.of("order").values()] == [
+        [1, 2, None, 4],
+        [None, 10, 0, 5],
+        [None, 0, 0, 0],
+    ]
+
+
+def test_a_queue_that_is_gone_is_forgotten_in_an_hour() -> None:
     history = History()
     look(history, 0, waiting=1)
-    history.note([], {}, EVERY)
+    for at in range(1, SLOTS + 1):
+        history.note([], {}, at * EVERY)
     assert history.of("order") == NOTHING
