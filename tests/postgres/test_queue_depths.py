@@ -10,6 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores import queue_depths
 from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
@@ -94,6 +95,24 @@ def test_a_queue_that_is_not_ours_to_read_keeps_nobody_from_counting_the_others(
     finally:
         admin.execute("drop owned by counts")
         admin.execute("drop role counts")
+
+
+def test_a_locked_queue_keeps_nobody_from_counting_the_others_and_many_fail_the_reading(
+    database: str, db: Database, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_depths, "MOST_LOCKED", 1)
+    queues = [f"q{n}" for n in range(4)]
+    for queue in queues:
+        fill(admin, queue, waiting=1)
+    store = PostgresQueueDepths(db)
+    with psycopg.connect(database) as somebody:
+        somebody.execute("lock table pgmq.q_q1 in access exclusive mode")
+        assert [depth.queue for depth in store.depths(queues)] == ["q0", "q2", "q3"]
+        somebody.execute("lock table pgmq.q_q2 in access exclusive mode")
+        with pytest.raises(DatabaseError) as failed:
+            store.depths(queues)
+        assert failed.value.locked
+    assert [depth.queue for depth in store.depths(queues)] == queues
 
 
 def test_more_queues_than_a_statement_takes_are_all_counted(
