@@ -24,6 +24,9 @@ COUNTED_AT_ONCE = 10
 MOST = 2_000
 """Queues that are looked into at all."""
 
+MOST_LOCKED = 8
+"""Locked queues that are waited for and left out: with more of them the look fails, for each would take its time."""
+
 # The server counts what was ever put into a table, and what is in it, a second late at most: asked for all at once.
 _QUEUES = """
 select q.flow_slug, q.name, coalesce(pg_stat_get_tuples_inserted(q.archive), 0), pg_stat_get_live_tuples(q.waiting)
@@ -59,7 +62,7 @@ class _Known(NamedTuple):
 
 
 def depths(conn: Connection) -> tuple[QueueDepth, ...]:
-    """Of all queues that the role may read, those that somebody has locked apart. Raises psycopg's errors."""
+    """Of all queues that the role may read, but for a few that somebody has locked. Raises psycopg's errors."""
     rows: list[Any] = conn.execute(_QUEUES, {"most": MOST}).fetchall()
     known = [_Known(*row) for row in rows]
     found: dict[_Known, Any] = dict.fromkeys(known, (0, 0, None))
@@ -73,6 +76,7 @@ def _asked(
 ) -> dict[_Known, Any]:
     """What is said of each of them; those that cannot be looked into are left out of `all_` from now on."""
     told: dict[_Known, Any] = {}
+    locked = 0
     for some in (queues[n : n + at_once] for n in range(0, len(queues), at_once)):
         try:
             told |= _of(conn, statement, some)
@@ -80,7 +84,12 @@ def _asked(
             for queue in some:
                 try:
                     told |= _of(conn, statement, [queue])
-                except _UNSEEN:
+                except psycopg.errors.UndefinedTable:
+                    all_.pop(queue, None)
+                except psycopg.errors.LockNotAvailable:
+                    locked += 1
+                    if locked > MOST_LOCKED:
+                        raise
                     all_.pop(queue, None)
     return told
 
