@@ -14,6 +14,8 @@ import pytest
 
 from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.core.views import Place, RunsWanted
+from pgflow_starter.errors import DatabaseError
+from pgflow_starter.postgres.client import queue_depths
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.told_errors import ToldErrors
 from pgflow_starter.postgres.client.views import Views
@@ -57,6 +59,25 @@ select now() - n * interval '1 s', '{}' from generate_series(-50000, 50000) n
 _ARCHIVED = """
 insert into pgmq.a_many (msg_id, vt, message, archived_at)
 select n, now(), '{}', now() - n * interval '0.03 s' from generate_series(1, 100000) n
+"""
+
+FEW_PAGES = 1_000
+# A thousand tasks, each with an error of some pages.
+_ONE_RUN = """
+insert into pgflow.runs (run_id, flow_slug, status, input, remaining_steps, started_at, failed_at)
+values (%(run)s, 'many', %(status)s, '1', 1, now(), case when %(status)s = 'failed' then now() end)
+"""
+_ITS_STATE = """
+insert into pgflow.step_states
+    (flow_slug, run_id, step_slug, status, remaining_tasks, initial_tasks, created_at, started_at, failed_at)
+select flow_slug, run_id, flow_slug, status, 1000, 1000, started_at, started_at, failed_at from pgflow.runs
+"""
+_LONG_ERRORS = """
+insert into pgflow.step_tasks
+    (flow_slug, run_id, step_slug, task_index, message_id, status, attempts_count, queued_at, failed_at, error_message)
+select r.flow_slug, r.run_id, r.flow_slug, n, n, %(of_task)s, 1, r.started_at, r.failed_at, 'OSError: ' || long
+from pgflow.runs r, generate_series(1, 1000) n,
+     lateral (select string_agg(md5(n || ' ' || x), '') as long from generate_series(1, 300) x) of_task
 """
 
 
@@ -153,6 +174,40 @@ def test_nothing_that_a_page_asks_reads_a_table_of_100_000_runs(database: str, a
         admin.execute("drop index pgflow.runs_newest_first")
         assert asked.runs(RunsWanted(limit=100), patience=PATIENCE).runs[-1] == middle
         assert not asked.failing(patience=PATIENCE).indexed
+
+
+@pytest.mark.parametrize("status", ["failed", "queued"])
+def test_of_thousands_of_tasks_that_fail_with_long_errors_few_errors_are_read(
+    database: str, admin: Admin, status: str
+) -> None:
+    compiled(admin, echo_job("many"))
+    admin.execute("set session_replication_role = replica")
+    run_status = "failed" if status == "failed" else "started"
+    for made in (_ONE_RUN, _ITS_STATE, _LONG_ERRORS):
+        admin.execute(made, {"run": UUID(int=1), "status": run_status, "of_task": status})
+    admin.execute("reset session_replication_role; analyze")
+    with views(database) as asked:
+        found = asked.failing(patience=PATIENCE)
+        error = found.failures[0].error if status == "failed" else found.retries[0].error
+        assert error is not None
+        assert error.startswith("OSError: ")
+        assert len(error) <= 500
+        for text, plan in explained(admin, lambda: asked.failing(patience=PATIENCE)).items():
+            assert pages(plan) < FEW_PAGES, text
+
+
+def test_locked_queues_are_waited_for_a_few_times_only(
+    database: str, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_depths, "MOST_LOCKED", 1)
+    compiled(admin, *(echo_job(f"q{n}") for n in range(4)))
+    with views(database) as asked, psycopg.connect(database) as somebody:
+        somebody.execute("lock table pgmq.q_q1")
+        assert [queue.queue for queue in asked.queues(patience=1)] == ["q0", "q2", "q3"]
+        somebody.execute("lock table pgmq.q_q2")
+        with pytest.raises(DatabaseError) as failed:
+            asked.queues(patience=1)
+        assert failed.value.locked
 
 
 def turned_over(views: Views, wanted: RunsWanted) -> list[UUID]:

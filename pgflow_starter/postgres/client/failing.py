@@ -35,10 +35,13 @@ select r.flow_slug, pg_catalog.count(*), pg_catalog.count(*) filter (where r.sta
 where r.status <> 'started' group by r.flow_slug order by r.flow_slug
 """
 _ERRORS = """
-select t.run_id, t.step_slug, pg_catalog.left(min(t.error_message), 1000) from pgflow.step_tasks t
-where t.run_id = any(%(runs)s::uuid[]) and t.status = 'failed' group by t.run_id, t.step_slug
+select s.run_id, s.step_slug,
+       (select pg_catalog.left(t.error_message, 1000) from pgflow.step_tasks t
+        where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed' limit 1)
+from pgflow.step_states s where s.run_id = any(%(runs)s::uuid[]) and s.status = 'failed'
 """
-# Of runs that go on: of the newest, and of those that pgflow's index of statuses finds first, mostly old ones.
+# Of runs that go on: of the newest, and of those that pgflow's index of statuses finds first, mostly old ones. Of the
+# errors, which may be long and of thousands of tasks, only those that are told are read.
 _RETRIED = """
 with newest as materialized (
     select n.run_id, n.status from pgflow.runs n order by n.started_at desc, n.run_id desc limit %(newest)s
@@ -46,13 +49,19 @@ with newest as materialized (
     (select l.run_id from newest l where l.status = 'started' limit %(living)s)
     union
     (select o.run_id from pgflow.runs o where o.status = 'started' limit %(living)s)
+), retried as materialized (
+    select t.flow_slug, t.step_slug, pg_catalog.count(*) as tasks, min(t.queued_at) as since,
+           (pg_catalog.array_agg(t.run_id order by t.attempts_count desc, t.queued_at, t.task_index))[1] as run_id,
+           (pg_catalog.array_agg(t.task_index order by t.attempts_count desc, t.queued_at, t.task_index))[1] as task
+    from living join pgflow.step_tasks t on t.run_id = living.run_id and t.status = 'queued'
+    where t.attempts_count > 0 and t.error_message is not null
+    group by t.flow_slug, t.step_slug
 )
-select t.flow_slug, t.step_slug, pg_catalog.count(*), extract(epoch from min(t.queued_at))::float8,
-       (pg_catalog.array_agg(t.run_id order by t.attempts_count desc, t.queued_at))[1]::text,
-       (pg_catalog.array_agg(t.error_message order by t.attempts_count desc, t.queued_at))[1]
-from living join pgflow.step_tasks t on t.run_id = living.run_id and t.status = 'queued'
-where t.attempts_count > 0 and t.error_message is not null
-group by t.flow_slug, t.step_slug order by t.flow_slug, t.step_slug
+select r.flow_slug, r.step_slug, r.tasks, extract(epoch from r.since)::float8, r.run_id::text,
+       pg_catalog.left(t.error_message, 1000)
+from retried r
+join pgflow.step_tasks t on t.run_id = r.run_id and t.step_slug = r.step_slug and t.task_index = r.task
+order by r.flow_slug, r.step_slug
 """
 _INDEXED = """
 select exists (
@@ -90,7 +99,7 @@ def failing(conn: Connection, told: ToldErrors) -> Failing:
 
 
 def _by_step(
-    failed: list[RunSummary], errors: dict[tuple[UUID, str | None], str], told: ToldErrors
+    failed: list[RunSummary], errors: dict[tuple[UUID, str | None], str | None], told: ToldErrors
 ) -> tuple[StepFailures, ...]:
     """Of the newest run first; those that somebody cancelled are no failures."""
     found: dict[_Key, StepFailures] = {}

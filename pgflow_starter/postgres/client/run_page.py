@@ -29,7 +29,8 @@ select s.step_slug, d.step_type,
 from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
 where s.run_id = %(run)s order by d.step_index
 """
-# Those that failed, by pgflow's index of them, and the first of each step, the same share for each.
+# Those that failed, by pgflow's index of them, and the first of each step, the same share for each. Of an error, which
+# may be long, what is told of it.
 _TASKS = """
 with shares as materialized (
     select s.step_slug,
@@ -45,11 +46,14 @@ with shares as materialized (
 )
 select t.step_slug, t.task_index, t.status, t.attempts_count, extract(epoch from t.queued_at)::float8,
        extract(epoch from t.started_at)::float8, extract(epoch from coalesce(t.completed_at, t.failed_at))::float8,
-       t.last_worker_id::text, t.error_message, t.message_id,
+       t.last_worker_id::text,
+       pg_catalog.left(t.error_message, case when row_number() over shown_first <= %(whole)s then 20000 else 1000 end),
+       t.message_id,
        coalesce(to_jsonb(t) ->> 'queue_name'::text, t.flow_slug), d.deps_count
 from shown join pgflow.step_tasks t on t.run_id = %(run)s and t.step_slug = shown.step_slug
                                    and t.task_index = shown.task_index
 join pgflow.steps d on d.flow_slug = t.flow_slug and d.step_slug = t.step_slug
+window shown_first as (order by (t.status = 'failed') desc, d.step_index, t.task_index)
 order by (t.status = 'failed') desc, d.step_index, t.task_index limit %(most)s
 """
 _VISIBLE = (
@@ -75,7 +79,7 @@ _UNSEEN = (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege, 
 
 def run_view(conn: Connection, run_id: UUID, told: ToldErrors, *, payloads: bool) -> RunView | None:
     """The run; None where there is none. Raises psycopg's errors, PgflowError for JSON that goes beyond Python."""
-    of: dict[str, Any] = {"run": run_id, "most": MOST_TASKS}
+    of: dict[str, Any] = {"run": run_id, "most": MOST_TASKS, "whole": _TRACEBACKS}
     row: Any = conn.execute(FIND if payloads else FIND_BARE, ([str(run_id)],)).fetchone()
     if row is None:
         return None
