@@ -232,6 +232,19 @@ def test_where_nobody_traces_nothing_is_written_and_nothing_is_asked(database: s
     assert [s.where for s in statements if "carr" in s.text or " headers = " in s.text] == []
 
 
+def test_a_trace_that_cannot_be_carried_on_costs_no_outcome(database: str, heard: Heard) -> None:
+    flow = shop()
+    with pgflow.PgflowClient(database, tracer_provider=heard.tracer_provider) as client:
+        run = client.start_flow(flow, [1, 2])
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("create function public.no() returns trigger language plpgsql as 'begin raise ''no''; end'")
+            admin.execute(
+                "create trigger no before update of headers on pgmq.q_shop for each row execute function public.no()"
+            )
+        with running(database, flows=[flow], fast_lane="off"):
+            assert run.wait(WAIT).result == 6
+
+
 def test_an_exporter_that_hangs_on_the_end_of_one_keeps_no_other_waiting(
     database: str, release: threading.Event
 ) -> None:

@@ -96,7 +96,7 @@ _EXHAUST_FREE = f"{EXHAUST} and {IS_FREE}"
 
 
 _NO_TABLE = "42P01"
-_DENIED_OR_GONE = "42"  # a class: a queue's table, its column, the right to it
+_PASSING = ("40", "53", "55", "57")  # classes: a deadlock, a full server, a lock, an operator
 
 FEW = 2
 """Outcomes from which on the fast lane is quicker than the core's functions."""
@@ -160,7 +160,8 @@ class Settling(StorePart):
         try:
             return self._settle_carrying(ordered, carried, answers, careful)
         except DatabaseError as error:
-            if not carried or not (error.sqlstate or "").startswith(_DENIED_OR_GONE):
+            refused = error.sqlstate is not None and not error.sqlstate.startswith(_PASSING)
+            if not (carried and refused) or error.connection_lost or error.timed_out:
                 raise
         return self._settle_carrying(ordered, {}, answers, careful)  # rather without a trace than not at all
 
