@@ -108,3 +108,23 @@ def test_what_begins_when_a_worker_died_for_the_last_time_is_in_it(newer_databas
         with running(newer_database, flows=[flow], tracer_provider=heard.tracer_provider, **QUICK):
             assert run.wait(WAIT).status == "completed"
             assert trace_of(heard, run) == {"then": 1, "run lenient": 1}
+
+
+def test_a_dead_workers_task_is_recovered_where_its_trace_cannot_be_carried_on(
+    newer_database: str, heard: Heard
+) -> None:
+    flow = pgflow.Flow("lenient", max_attempts=1, timeout=600)
+    flow.step(slug="first", when_exhausted="skip")(lambda given, ctx: given)
+    flow.step(slug="then", depends_on=["first"])(lambda deps, ctx: sorted(deps))
+    with (
+        psycopg.connect(newer_database, autocommit=True) as admin,
+        pgflow.PgflowClient(newer_database, tracer_provider=heard.tracer_provider) as client,
+    ):
+        run = client.start_flow(flow)
+        claim_and_die(admin, "lenient")
+        admin.execute("create function public.no() returns trigger language plpgsql as 'begin raise ''no''; end'")
+        admin.execute(
+            "create trigger no before update of headers on pgmq.q_lenient for each row execute function public.no()"
+        )
+        with running(newer_database, flows=[flow], **QUICK):
+            assert run.wait(WAIT).status == "completed"

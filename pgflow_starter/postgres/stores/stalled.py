@@ -198,18 +198,19 @@ class Stalled(StorePart):
         """How many were found, and how many of them recovered."""
         seen: list[_Key] = []
         try:
-            return self._recover_these(given, AT_ONCE, seen, ended)
+            return self._recover_these(given, AT_ONCE, seen, ended, carrying=True)
         except DatabaseError as error:
             if error.connection_lost or not seen:
                 raise
-        # One of them is to blame, or they are too many: each by itself.
+        # One of them is to blame, or they are too many, or what keeps a trace from being carried on: each by itself,
+        # and rather without a trace than not at all.
         recovered = 0
         for run, step, index in dict.fromkeys(seen):
             if self._database.clock.monotonic() >= until:
                 break
             this = {**given, "run": run, "step": step, "index": index}
             try:
-                recovered += self._recover_these(this, 1, [], ended)[1]
+                recovered += self._recover_these(this, 1, [], ended, carrying=False)[1]
             except DatabaseError as error:
                 if error.connection_lost:
                     raise
@@ -218,7 +219,13 @@ class Stalled(StorePart):
         return len(seen), recovered
 
     def _recover_these(
-        self, given: dict[str, Any], most: int, seen: list[_Key], ended: Callable[[Sequence[EndedRun]], object]
+        self,
+        given: dict[str, Any],
+        most: int,
+        seen: list[_Key],
+        ended: Callable[[Sequence[EndedRun]], object],
+        *,
+        carrying: bool,
     ) -> tuple[int, int]:
         """In one transaction; how many there were and how many are recovered, and says what was `seen`."""
 
@@ -226,7 +233,7 @@ class Stalled(StorePart):
             with conn.transaction():
                 rows = self._of_queues(conn, _STALLED, {**given, "most": most})
                 seen.extend((run, step, index) for run, step, index, *_ in rows)
-                return self._recover(rows, conn) if rows else _Recovered(0, 0, (), ())
+                return self._recover(rows, carrying, conn) if rows else _Recovered(0, 0, (), ())
 
         found, again, lost, over = self._database.call(recover, lock=SHORT_LOCK)
         ended(over)
@@ -238,14 +245,15 @@ class Stalled(StorePart):
     def _of_queues(self, conn: Connection, statement: str, parameters: dict[str, Any]) -> list[Any]:
         return conn.execute(statement.format(queue=queue_column(self._detected(conn))), parameters).fetchall()
 
-    def _recover(self, rows: list[Any], conn: Connection) -> _Recovered:
+    def _recover(self, rows: list[Any], carrying: bool, conn: Connection) -> _Recovered:
         shown = _shown(conn, rows)
         # Without a message the core's own requeue_stalled_tasks has given the task up.
         over = [r for r in rows if r[5] or (r[7], r[4]) not in shown]
         again = [r[:3] for r in rows if not r[5] and shown.get((r[7], r[4]), (False,))[0]]
         lost = [r[:4] for r in over]
         headers = {r[0]: (r[7], shown[r[7], r[4]][1]) for r in over if (r[7], r[4]) in shown}
-        carried = {run: kept for run, (_, text) in headers.items() if text and (kept := self._carried(text))}
+        texts = {run: text for run, (_, text) in headers.items() if carrying and text}
+        carried = {run: kept for run, text in texts.items() if (kept := self._carried(text))}
         with conn.pipeline():
             if again:
                 conn.execute(_REQUEUE, _columns(again))
