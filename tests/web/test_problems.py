@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
-from pgflow_starter import Outage, StarterStatus, Trouble, TroubleKind, TroubleScope
+from pgflow_starter import Outage, Phase, StarterStatus, Trouble, TroubleKind, TroubleScope
+from pgflow_starter.core.symptoms import PAGE, Symptom
 from pgflow_starter.core.views import Ended, Failing, QueueDepth, StepFailures, StepRetries, WorkerRow
 from pgflow_starter.web.problems.found import problems
 from pgflow_starter.web.problems.problem import Seen
+from tests.support.programs import ROOT
 from tests.web.stage import STARTED, module, schedule, worker
 
 NOW = STARTED + timedelta(hours=1)
@@ -41,6 +44,9 @@ def troubled(scope: TroubleScope, code: str = "55P03") -> Seen:
 FAILURES = StepFailures("order", "charge", 12, STARTED, RUN, "ValueError: no")
 RETRIES = StepRetries("order", "charge", 3, STARTED, RUN, "ValueError: no")
 ALL, SOME = TroubleScope.ALL, TroubleScope.SOME
+
+_HEADINGS = re.findall(r"^##+ (.+)$", (ROOT / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
+SECTIONS = {Symptom(title, "", ()).place for title in _HEADINGS}
 
 TABLE = {
     "all is well": (SEEN, None, "", ""),
@@ -86,6 +92,14 @@ TABLE = {
     "a worker that can do nothing": (troubled(ALL), "trouble bad", "no work", "the text"),
     "a worker that can do some": (troubled(SOME), "trouble warn", "not all work", "the text"),
     "a worker without a right": (troubled(SOME, "42501"), "missing_grant bad", "not all work", "db grant"),
+    "a worker that can do nothing, and its module": (
+        troubled(ALL)._replace(
+            status=replace(WELL, modules=(module("order", "retrying", reason="lock", phase=Phase.WORKER),))
+        ),
+        "trouble bad",
+        "no work",
+        "the text",
+    ),
     "a worker that died": (SEEN._replace(workers=(worker("order", alive=False),)), "worker_lost bad", "died", "log"),
     "one that was told to stop": (SEEN._replace(workers=(worker("order", alive=False, draining=True),)), None, "", ""),
     "a step that fails": (
@@ -160,7 +174,18 @@ def test_each_thing_that_is_wrong_is_told_with_what_to_do(case: str) -> None:
         assert title in problem.title
         assert then in problem.next
         assert problem.next.endswith(".")
-        assert (problem.more or "docs/").startswith("docs/")
+        assert problem.more is not None
+        assert problem.more in SECTIONS or problem.kind == "no_index"
+
+
+def test_a_module_fails_since_its_first_attempt_not_since_the_last() -> None:
+    mail = module("mail", "retrying", reason="locked", failing_since=STARTED)
+    assert [problem.since for problem in problems(seen_with(modules=(mail,)))] == [STARTED]
+
+
+def test_the_section_of_a_module_is_that_of_its_error() -> None:
+    mail = module("mail", "failed_permanent", reason="other steps", code="ShapeMismatchError")
+    assert [problem.more for problem in problems(seen_with(modules=(mail,)))] == [f"{PAGE}#another-shape"]
 
 
 def test_the_worst_comes_first() -> None:

@@ -14,7 +14,7 @@ def problems(seen: Seen) -> tuple[Problem, ...]:
     """The worst first: those that stop more before those that stop less, and of one kind the one that lasts longest."""
     found = [
         *database(seen),
-        *modules(seen.status),
+        *modules(seen),
         *troubles(seen.workers),
         *lost(seen),
         *failures(seen.failing),

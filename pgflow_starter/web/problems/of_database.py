@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
+from pgflow_starter.core.symptoms import QUEUE_STILL, RUNS_FAIL
 from pgflow_starter.core.views import Ended, Failing, StepFailures, StepRetries
-from pgflow_starter.web.problems.problem import DOCS, Problem, Seen, lasting
+from pgflow_starter.web.problems.problem import Problem, Seen, lasting
 
 WAITS = 60.0
 """Seconds from which on a message that nobody takes is a problem: polls are 5 s apart, notified ones 30 s at most."""
@@ -35,7 +36,7 @@ def failures(failing: Failing) -> Iterator[Problem]:
             "Open the last one for its traceback; once it is mended, `pgflow-starter runs rerun --since 1h --flow "
             f"{each.flow_slug}` does them again.",
             {"run": str(each.last)},
-            f"{DOCS}some-runs-fail",
+            RUNS_FAIL.place,
         )
 
 
@@ -71,7 +72,7 @@ def stuck(seen: Seen) -> Iterator[Problem]:
             seen.now - timedelta(seconds=age),
             then,
             {"queue": queue.queue},
-            f"{DOCS}a-queue-does-not-move",
+            QUEUE_STILL.place,
         )
 
 
@@ -87,7 +88,7 @@ def retries(retries: Iterable[StepRetries]) -> Iterator[Problem]:
             each.since,
             "Nothing is lost: each goes on by itself until its attempts are used up; open the run for the error.",
             {"run": str(each.run)},
-            f"{DOCS}some-runs-fail",
+            RUNS_FAIL.place,
         )
 
 

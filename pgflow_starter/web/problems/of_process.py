@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import (
     ModuleState,
     ModuleStatus,
     ScheduleResult,
     ScheduleState,
-    StarterStatus,
     WorkerState,
 )
+from pgflow_starter.core.symptoms import SCHEDULE_LATE, symptom_of, symptom_of_error
 from pgflow_starter.core.text import one_line
 from pgflow_starter.core.trouble import Trouble, TroubleScope
-from pgflow_starter.web.problems.problem import DENIED, DOCS, Problem, Seen, Severity, lasting, named
+from pgflow_starter.web.problems.problem import DENIED, Problem, Seen, Severity, lasting, named
 
 GRANT = "Grant what `pgflow-starter db grant ROLE` prints, `db check` names what is missing"
 
@@ -35,7 +36,7 @@ def database(seen: Seen) -> Iterator[Problem]:
             outage.since,
             "See that the server runs and that the connection string leads to it; all goes on once it answers.",
             None,
-            f"{DOCS}database-away",
+            symptom_of("OperationalError").place,
         )
     elif seen.unseen is not None:
         denied = "permission denied" in seen.unseen
@@ -49,22 +50,25 @@ def database(seen: Seen) -> Iterator[Problem]:
             if denied
             else "It is asked again each second; where this lasts, see what the server is busy with.",
             None,
-            f"{DOCS}{'missing-rights' if denied else 'took-too-long'}",
+            (DENIED if denied else symptom_of("PhaseTimeoutError")).place,
         )
 
 
-def modules(status: StarterStatus) -> Iterator[Problem]:
-    """Those that have failed with the same error are one problem. Nothing of those that wait for the database."""
+def modules(seen: Seen) -> Iterator[Problem]:
+    """Those that have failed with the same error are one problem. Nothing of those that wait for the database, nor of
+    those that retry for nothing but the trouble of their worker: `troubles` tells it."""
+    stuck = {w.slug for w in seen.workers if w.trouble is not None and w.trouble.scope is TroubleScope.ALL}
     alike: dict[tuple[ModuleStatus, str], list[ModuleState]] = {}
-    for module in status.modules:
-        error = module.last_error
-        failed = module.status is ModuleStatus.FAILED_PERMANENT
-        if error is not None and (failed or (module.status is ModuleStatus.RETRYING and status.outage is None)):
+    for module in seen.status.modules:
+        error, failed = module.last_error, module.status is ModuleStatus.FAILED_PERMANENT
+        told = seen.status.outage is not None or (module.phase is Phase.WORKER and module.slug in stuck)
+        if error is not None and (failed or (module.status is ModuleStatus.RETRYING and not told)):
             alike.setdefault((module.status, error.error_type), []).append(module)
-    for (state, error_type), those in sorted(alike.items(), key=lambda item: not _is_for_good(item[0][0])):
+    for (state, _), those in sorted(alike.items(), key=lambda item: not _is_for_good(item[0][0])):
         error = those[0].last_error
         assert error is not None
-        for_good, denied = _is_for_good(state), error_type in DENIED
+        about = symptom_of_error(error)
+        for_good, denied = _is_for_good(state), about is DENIED
         if denied:
             then = f"{GRANT}, then retry now."
         elif for_good:
@@ -76,10 +80,10 @@ def modules(status: StarterStatus) -> Iterator[Problem]:
             "bad" if for_good or denied else "warn",
             f"{named('Module', [m.module for m in those])} {'failed for good' if for_good else 'cannot register yet'}",
             one_line(error.reason),
-            min(m.last_error.at for m in those if m.last_error is not None),
+            min((m.failing_since for m in those if m.failing_since is not None), default=error.at),
             then,
             {"module": those[0].module},
-            f"{DOCS}missing-rights" if denied else None,
+            about.place,
         )
 
 
@@ -96,18 +100,18 @@ def troubles(workers: Iterable[WorkerState]) -> Iterator[Problem]:
             alike.setdefault((trouble.kind, trouble.error_type, trouble.scope), []).append((worker.slug, trouble))
     for (kind, error_type, scope), those in sorted(alike.items(), key=lambda item: item[0][2] is not TroubleScope.ALL):
         slug, trouble = those[0]
-        denied, whole = error_type in DENIED, scope is TroubleScope.ALL
+        about, whole = DENIED if symptom_of(error_type) is DENIED else symptom_of(kind), scope is TroubleScope.ALL
         yield Problem(
-            "missing_grant" if denied else "trouble",
-            "bad" if denied or whole else "warn",
+            "missing_grant" if about is DENIED else "trouble",
+            "bad" if about is DENIED or whole else "warn",
             f"{named('Worker of', [s for s, _ in those])}: {'no' if whole else 'not all'} work can be done ({kind})",
             one_line(trouble.reason),
             min(t.since for _, t in those),
             f"{GRANT}; work goes on by itself."
-            if denied
+            if about is DENIED
             else "Do what the text says; the trouble ends by itself when its cause is gone.",
             {"module": slug},
-            f"{DOCS}{'missing-rights' if denied else str(kind).replace('_', '-')}",
+            about.place,
         )
 
 
@@ -123,7 +127,7 @@ def lost(seen: Seen) -> Iterator[Problem]:
             None,
             "Look into the log for why it died; where it does not come back, restart the process.",
             {"module": gone[0]},
-            f"{DOCS}worker-lost",
+            symptom_of("WorkerLost").place,
         )
 
 
@@ -154,5 +158,5 @@ def schedules(schedules: Iterable[ScheduleState], now: datetime) -> Iterator[Pro
             since,
             then,
             {"flow": each.slug},
-            f"{DOCS}a-schedule-is-late",
+            SCHEDULE_LATE.place,
         )

@@ -9,16 +9,15 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from pgflow_starter.core.json_ready import JsonReady
 from pgflow_starter.core.state import StarterStatus, WorkerState
+from pgflow_starter.core.symptoms import symptom_of
 from pgflow_starter.core.text import one_line
 from pgflow_starter.core.views import Failing, QueueDepth, WorkerRow
 
 NAMED = 3
 """Modules that are named, of many with the same problem."""
 
-DENIED = ("42501", "MissingRightsError")
-"""What an error is of that says that the role may not."""
-
-DOCS = "docs/troubleshooting.md#"
+DENIED = symptom_of("42501")
+"""What an error is about that says that the role may not."""
 
 Severity: TypeAlias = Literal["bad", "warn"]
 
