@@ -55,20 +55,20 @@ TABLE = {
     "a role that may not look": (
         SEEN._replace(unseen="permission denied for table runs"),
         "missing_grant bad",
-        "cannot look",
+        "A right is missing: this page cannot look",
         "db grant",
     ),
     "a slow database": (SEEN._replace(unseen="it took too long"), "not_seen warn", "cannot look", "asked again"),
     "a module without a right": (
         seen_with(modules=(module("order", "failed_permanent", reason="permission denied", code="42501"),)),
         "missing_grant bad",
-        "Module order failed for good",
+        "A right is missing: module order failed for good",
         "db grant",
     ),
     "one that ours refuses": (
         seen_with(modules=(module("order", "failed_permanent", reason="it lacks", code="MissingRightsError"),)),
         "missing_grant bad",
-        "Module order failed for good",
+        "A right is missing: module order failed for good",
         "db grant",
     ),
     "a module that failed": (
@@ -90,8 +90,13 @@ TABLE = {
         "tried again by itself",
     ),
     "a worker that can do nothing": (troubled(ALL), "trouble bad", "no work", "the text"),
-    "a worker that can do some": (troubled(SOME), "trouble warn", "not all work", "the text"),
-    "a worker without a right": (troubled(SOME, "42501"), "missing_grant bad", "not all work", "db grant"),
+    "a worker that can do some": (troubled(SOME), "trouble warn", "not all of its work", "the text"),
+    "a worker without a right": (
+        troubled(SOME, "42501"),
+        "missing_grant bad",
+        "A right is missing: worker of order",
+        "db grant",
+    ),
     "a worker that can do nothing, and its module": (
         troubled(ALL)._replace(
             status=replace(WELL, modules=(module("order", "retrying", reason="lock", phase=Phase.WORKER),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgflow_starter.web.problems.of_database import failures, retries, slow, stuck
-from pgflow_starter.web.problems.of_process import database, lost, modules, schedules, troubles
+from pgflow_starter.web.problems.of_process import database, lost, modules, schedules, troubles, unseen
 from pgflow_starter.web.problems.problem import Problem, Seen
 
 MOST = 50
@@ -17,6 +17,7 @@ def problems(seen: Seen) -> tuple[Problem, ...]:
         *modules(seen),
         *troubles(seen.workers),
         *lost(seen),
+        *unseen(seen),
         *failures(seen.failing),
         *stuck(seen),
         *schedules(seen.status.schedules, seen.now),

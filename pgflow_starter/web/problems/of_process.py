@@ -18,14 +18,14 @@ from pgflow_starter.core.text import one_line
 from pgflow_starter.core.trouble import Trouble, TroubleScope
 from pgflow_starter.web.problems.problem import DENIED, Problem, Seen, Severity, lasting, named
 
-GRANT = "Grant what `pgflow-starter db grant ROLE` prints, `db check` names what is missing"
+GRANT = "As the owner of the database: `pgflow-starter db grant ROLE --apply`, with this process's role"
 
 LATE = 60.0
 """Seconds after its time at which a tick is late: timers are armed anew each minute."""
 
 
 def database(seen: Seen) -> Iterator[Problem]:
-    """The database, where it is away or says nothing to the page."""
+    """The database, where it is away."""
     outage = seen.status.outage
     if outage is not None:
         yield Problem(
@@ -38,14 +38,20 @@ def database(seen: Seen) -> Iterator[Problem]:
             None,
             symptom_of("OperationalError").place,
         )
-    elif seen.unseen is not None:
+
+
+def unseen(seen: Seen) -> Iterator[Problem]:
+    """That the database is there, and says nothing to the page."""
+    if seen.unseen is not None and seen.status.outage is None:
         denied = "permission denied" in seen.unseen
         yield Problem(
             "missing_grant" if denied else "not_seen",
             "bad" if denied else "warn",
-            "The page cannot look into the database",
-            one_line(seen.unseen),
-            None,
+            "A right is missing: this page cannot look into the database"
+            if denied
+            else "This page cannot look into the database",
+            f"{one_line(seen.unseen)}. Failing runs and waiting messages are not told meanwhile.",
+            seen.unseen_since,
             f"{GRANT}."
             if denied
             else "It is asked again each second; where this lasts, see what the server is busy with.",
@@ -78,7 +84,8 @@ def modules(seen: Seen) -> Iterator[Problem]:
         yield Problem(
             "missing_grant" if denied else "module_failed" if for_good else "module_retrying",
             "bad" if for_good or denied else "warn",
-            f"{named('Module', [m.module for m in those])} {'failed for good' if for_good else 'cannot register yet'}",
+            f"{'A right is missing: module' if denied else 'Module'} {named([m.module for m in those])}"
+            f" {'failed for good' if for_good else 'cannot register yet'}",
             one_line(error.reason),
             min((m.failing_since for m in those if m.failing_since is not None), default=error.at),
             then,
@@ -104,7 +111,8 @@ def troubles(workers: Iterable[WorkerState]) -> Iterator[Problem]:
         yield Problem(
             "missing_grant" if about is DENIED else "trouble",
             "bad" if about is DENIED or whole else "warn",
-            f"{named('Worker of', [s for s, _ in those])}: {'no' if whole else 'not all'} work can be done ({kind})",
+            f"{'A right is missing: worker' if about is DENIED else 'Worker'} of {named([s for s, _ in those])}"
+            f" can do {'no work' if whole else 'not all of its work'} ({kind})",
             one_line(trouble.reason),
             min(t.since for _, t in those),
             f"{GRANT}; work goes on by itself."
@@ -122,7 +130,7 @@ def lost(seen: Seen) -> Iterator[Problem]:
         yield Problem(
             "worker_lost",
             "bad",
-            f"{named('Worker of', gone)} died",
+            f"Worker of {named(gone)} died",
             "Its module registers it again.",
             None,
             "Look into the log for why it died; where it does not come back, restart the process.",

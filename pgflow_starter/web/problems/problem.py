@@ -38,8 +38,8 @@ class Problem(JsonReady):
 
 
 class Seen(NamedTuple):
-    """What the problems are found in. `unseen`: why the database could not be looked into; what it last told is not
-    counted then."""
+    """What the problems are found in. `unseen`: why the database could not be looked into; what it last told, at
+    `unseen_since`, is not counted then."""
 
     now: datetime
     status: StarterStatus
@@ -48,13 +48,14 @@ class Seen(NamedTuple):
     rows: Sequence[WorkerRow] = ()
     failing: Failing = Failing()
     unseen: str | None = None
+    unseen_since: datetime | None = None
 
 
-def named(what: str, names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
     """The first of them, and how many more there are."""
     more = len(names) - NAMED
     shown = ", ".join(one_line(name, 60) for name in names[:NAMED])
-    return f"{what} {shown}" + (f" and {more} more" if more > 0 else "")
+    return shown + (f" and {more} more" if more > 0 else "")
 
 
 def lasting(seconds: float) -> str:
