@@ -119,6 +119,12 @@ TABLE = {
         "Runs of order fail: 1 run in the last hour",
         "runs rerun",
     ),
+    "a step that fails so often that not all is looked at": (
+        SEEN._replace(failing=Failing((replace(FAILURES, since=NOW - timedelta(minutes=6)),), more=True)),
+        "step_failing bad",
+        "Step charge of order fails: 12 runs in the last 6 min",
+        "runs rerun",
+    ),
     "a step that is tried again": (
         SEEN._replace(failing=Failing(retries=(RETRIES,))),
         "step_retrying warn",
@@ -186,6 +192,12 @@ def test_each_thing_that_is_wrong_is_told_with_what_to_do(case: str) -> None:
 def test_a_module_fails_since_its_first_attempt_not_since_the_last() -> None:
     mail = module("mail", "retrying", reason="locked", failing_since=STARTED)
     assert [problem.since for problem in problems(seen_with(modules=(mail,)))] == [STARTED]
+
+
+def test_since_when_a_step_fails_is_not_told_where_nobody_looked_so_far_back() -> None:
+    for more, since in ((False, STARTED), (True, None)):
+        found = problems(SEEN._replace(failing=Failing((FAILURES,), more=more)))
+        assert [problem.since for problem in found] == [since]
 
 
 def test_the_section_of_a_module_is_that_of_its_error() -> None:

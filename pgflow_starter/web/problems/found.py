@@ -18,7 +18,7 @@ def problems(seen: Seen) -> tuple[Problem, ...]:
         *troubles(seen.workers),
         *lost(seen),
         *unseen(seen),
-        *failures(seen.failing),
+        *failures(seen),
         *stuck(seen),
         *schedules(seen.status.schedules, seen.now),
         *retries(seen.failing.retries),

@@ -22,17 +22,20 @@ ENOUGH = 20
 """Runs of which a share is told."""
 
 
-def failures(failing: Failing) -> Iterator[Problem]:
-    """Steps by which runs failed."""
+def failures(seen: Seen) -> Iterator[Problem]:
+    """Steps by which runs failed. Where only the last failures were looked at, nobody knows since when: how many there
+    were in which time tells how bad it is."""
+    failing = seen.failing
     ended = {each.flow_slug: each for each in failing.ended}
     for each in sorted(failing.failures, key=lambda failures: -failures.failed):
         what = f"Step {each.step} of {each.flow_slug} fails" if each.step else f"Runs of {each.flow_slug} fail"
+        within = lasting((seen.now - each.since).total_seconds()) if failing.more and each.since else "hour"
         yield Problem(
             "step_failing",
             "bad" if each.failed >= OFTEN else "warn",
-            f"{what}: {_share(each, ended.get(each.flow_slug))}",
+            f"{what}: {_share(each, ended.get(each.flow_slug), within)}",
             each.error or "",
-            each.since,
+            None if failing.more else each.since,
             "Open the last one for its traceback; once it is mended, `pgflow-starter runs rerun --since 1h --flow "
             f"{each.flow_slug}` does them again.",
             {"run": str(each.last)},
@@ -40,9 +43,9 @@ def failures(failing: Failing) -> Iterator[Problem]:
         )
 
 
-def _share(each: StepFailures, ended: Ended | None) -> str:
+def _share(each: StepFailures, ended: Ended | None, within: str) -> str:
     """How many, and of how many, where these are enough for a share of them to say something."""
-    runs = f"{each.failed} run{'s' if each.failed > 1 else ''} in the last hour"
+    runs = f"{each.failed} run{'s' if each.failed > 1 else ''} in the last {within}"
     if ended is None or ended.ended < ENOUGH or not ended.failed:
         return runs
     return f"{runs}; of the flow's last {ended.ended:,} runs {ended.failed / ended.ended:.1%} failed"
