@@ -105,6 +105,14 @@ TABLE = {
         "no work",
         "the text",
     ),
+    "a worker whose messages somebody has locked": (
+        SEEN._replace(
+            workers=(worker("order", trouble=Trouble(TroubleKind.LOCKED, "locked", STARTED, "", TroubleScope.ALL)),)
+        ),
+        "trouble bad",
+        "Worker of order can do no work (locked)",
+        "End the session that holds the lock",
+    ),
     "a worker that died": (SEEN._replace(workers=(worker("order", alive=False),)), "worker_lost bad", "died", "log"),
     "one that was told to stop": (SEEN._replace(workers=(worker("order", alive=False, draining=True),)), None, "", ""),
     "a step that fails": (
@@ -135,7 +143,14 @@ TABLE = {
         SEEN._replace(queues=waiting(61), rows=living(alive=False)),
         "queue_stuck bad",
         "12 messages wait in queue order, the oldest for 61 s",
-        "start a process",
+        "Start a process",
+    ),
+    "a queue whose worker was stopped just now": (SEEN._replace(queues=waiting(19)), None, "", ""),
+    "a queue whose worker was stopped": (
+        SEEN._replace(queues=waiting(21)),
+        "queue_stuck bad",
+        "12 messages wait in queue order, the oldest for 21 s",
+        "Start a process that has order",
     ),
     "a queue whose worker is full": (
         SEEN._replace(queues=waiting(61, 1), rows=living(), workers=(worker("order", running=10),)),

@@ -12,6 +12,9 @@ from pgflow_starter.web.problems.problem import Problem, Seen, lasting
 WAITS = 60.0
 """Seconds from which on a message that nobody takes is a problem: polls are 5 s apart, notified ones 30 s at most."""
 
+WAITS_ALONE = 20.0
+"""The same, where no worker lives: as long as a process takes that is started anew."""
+
 WAITS_LONG = 300.0
 """Seconds from which on it is a bad one, although a worker lives."""
 
@@ -56,12 +59,16 @@ def stuck(seen: Seen) -> Iterator[Problem]:
     if seen.status.outage is not None:
         return
     alive = {row.flow_slug for row in seen.rows if row.alive}
-    waiting = [queue for queue in seen.queues if (queue.oldest_age or 0.0) >= WAITS]
+    waiting = [
+        queue
+        for queue in seen.queues
+        if (queue.oldest_age or 0.0) >= (WAITS if queue.flow_slug in alive else WAITS_ALONE)
+    ]
     for queue in sorted(waiting, key=lambda q: (q.flow_slug in alive, -(q.oldest_age or 0.0))):
         age, served = queue.oldest_age or 0.0, queue.flow_slug in alive
         busy = next((w for w in seen.workers if w.slug == queue.flow_slug and 0 < w.slots <= w.running), None)
         if not served:
-            then = "No worker of it lives: start a process that has it, or see above why its module failed."
+            then = f"Start a process that has {queue.flow_slug}, or see above why its module failed."
         elif busy is not None:
             then = f"All {busy.slots} slots of its worker here are taken: raise `max_concurrency`, or start processes."
         else:
@@ -71,8 +78,8 @@ def stuck(seen: Seen) -> Iterator[Problem]:
             "bad" if not served or age >= WAITS_LONG else "warn",
             f"{queue.waiting:,} message{'s' if queue.waiting > 1 else ''} wait{'' if queue.waiting > 1 else 's'} in"
             f" queue {queue.queue}, the oldest for {lasting(age)}",
-            "" if served else "No worker takes them.",
-            seen.now - timedelta(seconds=age),
+            "" if served else "No worker of it lives, in any process.",
+            (seen.queues_at or seen.now) - timedelta(seconds=age),
             then,
             {"queue": queue.queue},
             QUEUE_STILL.place,

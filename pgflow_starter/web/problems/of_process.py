@@ -15,10 +15,16 @@ from pgflow_starter.core.state import (
 )
 from pgflow_starter.core.symptoms import SCHEDULE_LATE, symptom_of, symptom_of_error
 from pgflow_starter.core.text import one_line
-from pgflow_starter.core.trouble import Trouble, TroubleScope
+from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
 from pgflow_starter.web.problems.problem import DENIED, Problem, Seen, Severity, lasting, named
 
 GRANT = "As the owner of the database: `pgflow-starter db grant ROLE --apply`, with this process's role"
+
+_AFTER: dict[str, str] = {
+    TroubleKind.LOCKED: "End the session that holds the lock, or wait for it: the documentation has the query that"
+    " finds it. Work goes on by itself.",
+}
+"""What to do where the text of a trouble does not name it."""
 
 LATE = 60.0
 """Seconds after its time at which a tick is late: timers are armed anew each minute."""
@@ -117,7 +123,7 @@ def troubles(workers: Iterable[WorkerState]) -> Iterator[Problem]:
             min(t.since for _, t in those),
             f"{GRANT}; work goes on by itself."
             if about is DENIED
-            else "Do what the text says; the trouble ends by itself when its cause is gone.",
+            else _AFTER.get(kind, "Do what the text says; the trouble ends by itself when its cause is gone."),
             {"module": slug},
             about.place,
         )
