@@ -142,7 +142,7 @@ TABLE = {
     "a queue without a worker": (
         SEEN._replace(queues=waiting(61), rows=living(alive=False)),
         "queue_stuck bad",
-        "12 messages wait in queue order, the oldest for 61 s",
+        "Nobody works: 12 messages wait in queue order, the oldest for 61 s",
         "Start a process",
     ),
     "a queue whose worker was stopped just now": (SEEN._replace(queues=waiting(19)), None, "", ""),
@@ -207,6 +207,12 @@ def test_each_thing_that_is_wrong_is_told_with_what_to_do(case: str) -> None:
 def test_a_module_fails_since_its_first_attempt_not_since_the_last() -> None:
     mail = module("mail", "retrying", reason="locked", failing_since=STARTED)
     assert [problem.since for problem in problems(seen_with(modules=(mail,)))] == [STARTED]
+
+
+def test_a_queue_waits_since_its_message_came_however_long_ago_it_was_looked_at() -> None:
+    looked = NOW - timedelta(seconds=20)
+    found = problems(SEEN._replace(queues=waiting(60), queues_at=looked))
+    assert [problem.since for problem in found] == [looked - timedelta(seconds=60)]
 
 
 def test_since_when_a_step_fails_is_not_told_where_nobody_looked_so_far_back() -> None:

@@ -76,14 +76,18 @@ def stuck(seen: Seen) -> Iterator[Problem]:
         yield Problem(
             "queue_stuck",
             "bad" if not served or age >= WAITS_LONG else "warn",
-            f"{queue.waiting:,} message{'s' if queue.waiting > 1 else ''} wait{'' if queue.waiting > 1 else 's'} in"
-            f" queue {queue.queue}, the oldest for {lasting(age)}",
+            f"{'' if served else 'Nobody works: '}{queue.waiting:,} {_waits(queue.waiting)} in queue {queue.queue},"
+            f" the oldest for {lasting(age)}",
             "" if served else "No worker of it lives, in any process.",
             (seen.queues_at or seen.now) - timedelta(seconds=age),
             then,
             {"queue": queue.queue},
             QUEUE_STILL.place,
         )
+
+
+def _waits(count: int) -> str:
+    return "message waits" if count == 1 else "messages wait"
 
 
 def retries(retries: Iterable[StepRetries]) -> Iterator[Problem]:

@@ -39,7 +39,7 @@ class Problem(JsonReady):
 
 class Seen(NamedTuple):
     """What the problems are found in. `unseen`: why the database could not be looked into; what it last told, at
-    `unseen_since`, is not counted then."""
+    `unseen_since`, is not counted then. `queues_at`: when the queues were looked at."""
 
     now: datetime
     status: StarterStatus
@@ -49,6 +49,7 @@ class Seen(NamedTuple):
     failing: Failing = Failing()
     unseen: str | None = None
     unseen_since: datetime | None = None
+    queues_at: datetime | None = None
 
 
 def named(names: Sequence[str]) -> str:
