@@ -120,6 +120,7 @@ def _module(data: dict[str, Any]) -> ModuleState:
         last_error=None if error is None else _error(error),
         next_attempt_at=_moment(data["next_attempt_at"]),
         updated_at=_moment(data["updated_at"]) or _NEVER,
+        failing_since=_moment(data.get("failing_since")),  # a starter of an older version does not say
     )
 
 

@@ -64,7 +64,10 @@ class ModuleError(JsonReady):
 
 @dataclass(frozen=True, slots=True)
 class ModuleState(JsonReady):
-    """One module at one moment. `attempts` counts attempts begun; times are UTC."""
+    """One module at one moment. `attempts` counts attempts begun; times are UTC.
+
+    `failing_since`: when the first of the failures was that no success came after; `last_error` tells of the last.
+    """
 
     module: str
     slug: str | None
@@ -75,6 +78,7 @@ class ModuleState(JsonReady):
     last_error: ModuleError | None
     next_attempt_at: datetime | None
     updated_at: datetime
+    failing_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,11 @@ class Symptom(NamedTuple):
         """The section's, as Sphinx and GitHub make it of the title."""
         return self.title.lower().replace(" ", "-")
 
+    @property
+    def place(self) -> str:
+        """The page and the section."""
+        return f"{PAGE}#{self.anchor}"
+
 
 UNEXPECTED = Symptom("Unexpected error", "No other section is about this error: a bug of yours or ours, perhaps.", ())
 
@@ -113,6 +118,11 @@ SYMPTOMS = (
     UNEXPECTED,
 )
 
+# What no word tells, but who looks at many runs, queues or ticks.
+RUNS_FAIL = Symptom("Some runs fail", "The database and the workers are well, and a handler raises.", ())
+QUEUE_STILL = Symptom("A queue does not move", "Messages wait, and nobody takes them.", ())
+SCHEDULE_LATE = Symptom("A schedule is late", "A tick was not started, or not at its time.", ())
+
 _BY_WORD = {word: symptom for symptom in SYMPTOMS for word in symptom.words}
 _SQLSTATE = re.compile("[0-9A-Z]{5}")
 
@@ -125,7 +135,7 @@ def symptom_of(word: str) -> Symptom:
 
 def see(word: str) -> str:
     """Where to read on about a kind of trouble or an error's type, as the end of a line."""
-    return f"; see {PAGE}#{symptom_of(word).anchor}"
+    return f"; see {symptom_of(word).place}"
 
 
 def see_outage() -> str:
@@ -134,6 +144,11 @@ def see_outage() -> str:
 
 
 def see_error(error: ModuleError) -> str:
-    """The same of what a module failed with. In the registry phase anything may be raised: it is the user's code."""
-    known = symptom_of(error.error_type) is not UNEXPECTED
-    return see(error.error_type if known or error.phase is not Phase.REGISTRY else DEFINITION.words[0])
+    """The same of what a module failed with."""
+    return f"; see {symptom_of_error(error).place}"
+
+
+def symptom_of_error(error: ModuleError) -> Symptom:
+    """That of what a module failed with. In the registry phase anything may be raised: it is the user's code."""
+    known = symptom_of(error.error_type)
+    return DEFINITION if known is UNEXPECTED and error.phase is Phase.REGISTRY else known

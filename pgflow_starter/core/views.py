@@ -164,13 +164,15 @@ class Ended(NamedTuple):
 class Failing:
     """What fails in the database, the newest runs alone being looked at: a hundred that failed, two thousand of all.
 
-    `indexed`: an index tells which runs are the newest, or there are few of them.
+    `indexed`: an index tells which runs are the newest, or there are few of them. `more`: so many failed within the
+    hour that not all were looked at.
     """
 
     failures: tuple[StepFailures, ...] = ()
     retries: tuple[StepRetries, ...] = ()
     ended: tuple[Ended, ...] = ()
     indexed: bool = True
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

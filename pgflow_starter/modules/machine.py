@@ -118,7 +118,7 @@ def phase_done(m: Machine, token: int, identity: Identity | None, now: datetime)
         phase = m.phases[position]
         state = replace(m.state, phase=phase, updated_at=now)
         return m._replace(state=state), (RunPhase(phase, token),)
-    state = replace(m.state, status=ModuleStatus.SUCCEEDED, phase=None, last_error=None, updated_at=now)
+    state = _well(m.state, now)
     succeeded = m._replace(state=state, failures=0, busy=False, rewiring=False)
     return _once_more(succeeded, (AttemptEnded(state),), now)
 
@@ -162,7 +162,7 @@ def worker_lost(m: Machine, error: ModuleError, now: datetime) -> Step:
         return m._replace(another_asked=True, rewiring=m.rewiring or succeeded), ()
     if not succeeded:
         return m, ()
-    lost = replace(m.state, status=ModuleStatus.RETRYING, last_error=error, updated_at=now)
+    lost = replace(_failing(m.state, error, now), status=ModuleStatus.RETRYING)
     return begin(m._replace(state=lost, rewiring=True), now, first=Phase.WORKER)
 
 
@@ -171,7 +171,7 @@ def worker_retired(m: Machine, error: ModuleError, now: datetime) -> Step:
     m, _ = untroubled(m, now)
     if m.state.status is not ModuleStatus.SUCCEEDED or m.state.phase is not None:
         return m, ()  # an attempt under way starts another worker
-    ended = replace(m.state, status=ModuleStatus.FAILED_PERMANENT, last_error=error, updated_at=now)
+    ended = replace(_failing(m.state, error, now), status=ModuleStatus.FAILED_PERMANENT)
     return m._replace(state=ended), ()
 
 
@@ -181,7 +181,7 @@ def troubled(m: Machine, error: ModuleError, now: datetime) -> Step:
         return m, ()  # an attempt under way has its own result first
     if m.troubled and m.state.last_error == error:
         return m, ()
-    state = replace(m.state, status=ModuleStatus.RETRYING, phase=Phase.WORKER, last_error=error, updated_at=now)
+    state = replace(_failing(m.state, error, now), status=ModuleStatus.RETRYING, phase=Phase.WORKER)
     return m._replace(state=state, troubled=True), ()
 
 
@@ -189,14 +189,14 @@ def untroubled(m: Machine, now: datetime) -> Step:
     """What the worker tried went through."""
     if not m.troubled:
         return m, ()
-    state = replace(m.state, status=ModuleStatus.SUCCEEDED, phase=None, last_error=None, updated_at=now)
+    state = _well(m.state, now)
     return m._replace(state=state, troubled=False), ()
 
 
 def _fail(m: Machine, error: ModuleError, backoff: Backoff, unit: float, now: datetime) -> Step:
     if m.rewiring:
         error = replace(error, error_class=ErrorClass.TRANSIENT)
-    failed = replace(m.state, phase=None, last_error=error, updated_at=now)
+    failed = replace(_failing(m.state, error, now), phase=None)
     if error.error_class is ErrorClass.PERMANENT:
         failed = replace(failed, status=ModuleStatus.FAILED_PERMANENT)
         return _once_more(m._replace(state=failed, failures=0), (AttemptEnded(failed),), now)
@@ -206,6 +206,16 @@ def _fail(m: Machine, error: ModuleError, backoff: Backoff, unit: float, now: da
     if m.another_asked:
         return _once_more(ended, (AttemptEnded(failed, 0.0),), now)
     return ended, (AttemptEnded(failed, delay), Schedule(delay, m.token))
+
+
+def _well(state: ModuleState, now: datetime) -> ModuleState:
+    succeeded = ModuleStatus.SUCCEEDED
+    return replace(state, status=succeeded, phase=None, last_error=None, failing_since=None, updated_at=now)
+
+
+def _failing(state: ModuleState, error: ModuleError, now: datetime) -> ModuleState:
+    """With an error more, of those that no success came between."""
+    return replace(state, last_error=error, failing_since=state.failing_since or error.at, updated_at=now)
 
 
 def _once_more(m: Machine, effects: tuple[Effect, ...], now: datetime) -> Step:

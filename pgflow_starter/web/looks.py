@@ -128,6 +128,8 @@ class Looks:
             living or (),
             _known(failing) or Failing(),
             None if error == BUSY else error,
+            failing.as_of or status.started_at,
+            queues.as_of,
         )
         return {**replace(failing, error=error).head(), "problems": json_ready(problems(seen))}
 

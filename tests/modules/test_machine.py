@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from pgflow_starter.core.state import ErrorClass, ModuleStatus, ModuleType
 from pgflow_starter.modules import machine
 from pgflow_starter.modules.machine import AttemptBegan, AttemptEnded, CancelPhase, Machine, RunPhase, Schedule, Step
 from tests.modules.machine_rig import (
+    BACKOFF,
     BY_TOKEN,
     FIRST,
     MESSAGES,
@@ -232,3 +234,20 @@ def test_the_state_of_a_troubled_module_says_why_and_since_when_and_takes_no_att
     changed, _ = machine.troubled(STATES["troubled"], error(reason="stuck still"), NOW)
     assert changed.state.last_error == error(reason="stuck still")
     assert after("retry", "done", "done", "troubled", "over").state.last_error is None
+
+
+@pytest.mark.parametrize("first", ["transient", "lost"])
+def test_a_module_fails_since_the_first_failure_that_no_success_came_after(first: str) -> None:
+    later = NOW + timedelta(minutes=1)
+    m = after("retry", "transient") if first == "transient" else after("retry", "done", "done", "lost")
+    again, _ = machine.begin(m, later)
+    failed, _ = machine.phase_failed(again, again.token, replace(error(), at=later), BACKOFF, 0.5, later)
+    assert failed.state.last_error == replace(error(), at=later)
+    assert failed.state.failing_since == NOW
+
+
+def test_a_module_that_succeeded_fails_since_nothing() -> None:
+    for state in ("succeeded", "pending"):
+        assert STATES[state].state.failing_since is None
+    over, _ = machine.untroubled(STATES["troubled"], NOW)
+    assert (STATES["troubled"].state.failing_since, over.state.failing_since) == (NOW, None)

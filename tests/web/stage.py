@@ -171,6 +171,7 @@ def module(name: str, status: str = "succeeded", *, reason: str = "", code: str 
     kind = ErrorClass.PERMANENT if status == "failed_permanent" else ErrorClass.TRANSIENT
     error = ModuleError(kind, Phase.WORKER, reason, code, now) if reason else None
     state = ModuleState(name, name, ModuleType.FLOW, ModuleStatus(status), 1, None, error, None, now)
+    state = replace(state, failing_since=now if reason else None)
     if status == "retrying":
         state = replace(state, attempts=7, next_attempt_at=now + timedelta(seconds=20))
     return replace(state, **more)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
-from pgflow_starter import Outage, StarterStatus, Trouble, TroubleKind, TroubleScope
+from pgflow_starter import Outage, Phase, StarterStatus, Trouble, TroubleKind, TroubleScope
+from pgflow_starter.core.symptoms import PAGE, Symptom
 from pgflow_starter.core.views import Ended, Failing, QueueDepth, StepFailures, StepRetries, WorkerRow
 from pgflow_starter.web.problems.found import problems
 from pgflow_starter.web.problems.problem import Seen
+from tests.support.programs import ROOT
 from tests.web.stage import STARTED, module, schedule, worker
 
 NOW = STARTED + timedelta(hours=1)
@@ -42,6 +45,9 @@ FAILURES = StepFailures("order", "charge", 12, STARTED, RUN, "ValueError: no")
 RETRIES = StepRetries("order", "charge", 3, STARTED, RUN, "ValueError: no")
 ALL, SOME = TroubleScope.ALL, TroubleScope.SOME
 
+_HEADINGS = re.findall(r"^##+ (.+)$", (ROOT / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
+SECTIONS = {Symptom(title, "", ()).place for title in _HEADINGS}
+
 TABLE = {
     "all is well": (SEEN, None, "", ""),
     "a queue that is worked on": (SEEN._replace(queues=waiting(59), rows=living()), None, "", ""),
@@ -49,20 +55,20 @@ TABLE = {
     "a role that may not look": (
         SEEN._replace(unseen="permission denied for table runs"),
         "missing_grant bad",
-        "cannot look",
+        "A right is missing: this page cannot look",
         "db grant",
     ),
     "a slow database": (SEEN._replace(unseen="it took too long"), "not_seen warn", "cannot look", "asked again"),
     "a module without a right": (
         seen_with(modules=(module("order", "failed_permanent", reason="permission denied", code="42501"),)),
         "missing_grant bad",
-        "Module order failed for good",
+        "A right is missing: module order failed for good",
         "db grant",
     ),
     "one that ours refuses": (
         seen_with(modules=(module("order", "failed_permanent", reason="it lacks", code="MissingRightsError"),)),
         "missing_grant bad",
-        "Module order failed for good",
+        "A right is missing: module order failed for good",
         "db grant",
     ),
     "a module that failed": (
@@ -84,8 +90,29 @@ TABLE = {
         "tried again by itself",
     ),
     "a worker that can do nothing": (troubled(ALL), "trouble bad", "no work", "the text"),
-    "a worker that can do some": (troubled(SOME), "trouble warn", "not all work", "the text"),
-    "a worker without a right": (troubled(SOME, "42501"), "missing_grant bad", "not all work", "db grant"),
+    "a worker that can do some": (troubled(SOME), "trouble warn", "not all of its work", "the text"),
+    "a worker without a right": (
+        troubled(SOME, "42501"),
+        "missing_grant bad",
+        "A right is missing: worker of order",
+        "db grant",
+    ),
+    "a worker that can do nothing, and its module": (
+        troubled(ALL)._replace(
+            status=replace(WELL, modules=(module("order", "retrying", reason="lock", phase=Phase.WORKER),))
+        ),
+        "trouble bad",
+        "no work",
+        "the text",
+    ),
+    "a worker whose messages somebody has locked": (
+        SEEN._replace(
+            workers=(worker("order", trouble=Trouble(TroubleKind.LOCKED, "locked", STARTED, "", TroubleScope.ALL)),)
+        ),
+        "trouble bad",
+        "Worker of order can do no work (locked)",
+        "End the session that holds the lock",
+    ),
     "a worker that died": (SEEN._replace(workers=(worker("order", alive=False),)), "worker_lost bad", "died", "log"),
     "one that was told to stop": (SEEN._replace(workers=(worker("order", alive=False, draining=True),)), None, "", ""),
     "a step that fails": (
@@ -100,6 +127,12 @@ TABLE = {
         "Runs of order fail: 1 run in the last hour",
         "runs rerun",
     ),
+    "a step that fails so often that not all is looked at": (
+        SEEN._replace(failing=Failing((replace(FAILURES, since=NOW - timedelta(minutes=6)),), more=True)),
+        "step_failing bad",
+        "Step charge of order fails: 12 runs in the last 6 min",
+        "runs rerun",
+    ),
     "a step that is tried again": (
         SEEN._replace(failing=Failing(retries=(RETRIES,))),
         "step_retrying warn",
@@ -109,8 +142,15 @@ TABLE = {
     "a queue without a worker": (
         SEEN._replace(queues=waiting(61), rows=living(alive=False)),
         "queue_stuck bad",
-        "12 messages wait in queue order, the oldest for 61 s",
-        "start a process",
+        "Nobody works: 12 messages wait in queue order, the oldest for 61 s",
+        "Start a process",
+    ),
+    "a queue whose worker was stopped just now": (SEEN._replace(queues=waiting(19)), None, "", ""),
+    "a queue whose worker was stopped": (
+        SEEN._replace(queues=waiting(21)),
+        "queue_stuck bad",
+        "12 messages wait in queue order, the oldest for 21 s",
+        "Start a process that has order",
     ),
     "a queue whose worker is full": (
         SEEN._replace(queues=waiting(61, 1), rows=living(), workers=(worker("order", running=10),)),
@@ -160,7 +200,30 @@ def test_each_thing_that_is_wrong_is_told_with_what_to_do(case: str) -> None:
         assert title in problem.title
         assert then in problem.next
         assert problem.next.endswith(".")
-        assert (problem.more or "docs/").startswith("docs/")
+        assert problem.more is not None
+        assert problem.more in SECTIONS or problem.kind == "no_index"
+
+
+def test_a_module_fails_since_its_first_attempt_not_since_the_last() -> None:
+    mail = module("mail", "retrying", reason="locked", failing_since=STARTED)
+    assert [problem.since for problem in problems(seen_with(modules=(mail,)))] == [STARTED]
+
+
+def test_a_queue_waits_since_its_message_came_however_long_ago_it_was_looked_at() -> None:
+    looked = NOW - timedelta(seconds=20)
+    found = problems(SEEN._replace(queues=waiting(60), queues_at=looked))
+    assert [problem.since for problem in found] == [looked - timedelta(seconds=60)]
+
+
+def test_since_when_a_step_fails_is_not_told_where_nobody_looked_so_far_back() -> None:
+    for more, since in ((False, STARTED), (True, None)):
+        found = problems(SEEN._replace(failing=Failing((FAILURES,), more=more)))
+        assert [problem.since for problem in found] == [since]
+
+
+def test_the_section_of_a_module_is_that_of_its_error() -> None:
+    mail = module("mail", "failed_permanent", reason="other steps", code="ShapeMismatchError")
+    assert [problem.more for problem in problems(seen_with(modules=(mail,)))] == [f"{PAGE}#another-shape"]
 
 
 def test_the_worst_comes_first() -> None:

@@ -95,6 +95,7 @@ def failing(conn: Connection, told: ToldErrors) -> Failing:
         ),
         tuple(Ended(*row) for row in ended),
         indexed[0],
+        more=len(failed) == FAILED,
     )
 
 

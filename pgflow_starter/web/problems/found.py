@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgflow_starter.web.problems.of_database import failures, retries, slow, stuck
-from pgflow_starter.web.problems.of_process import database, lost, modules, schedules, troubles
+from pgflow_starter.web.problems.of_process import database, lost, modules, schedules, troubles, unseen
 from pgflow_starter.web.problems.problem import Problem, Seen
 
 MOST = 50
@@ -14,10 +14,11 @@ def problems(seen: Seen) -> tuple[Problem, ...]:
     """The worst first: those that stop more before those that stop less, and of one kind the one that lasts longest."""
     found = [
         *database(seen),
-        *modules(seen.status),
+        *modules(seen),
         *troubles(seen.workers),
         *lost(seen),
-        *failures(seen.failing),
+        *unseen(seen),
+        *failures(seen),
         *stuck(seen),
         *schedules(seen.status.schedules, seen.now),
         *retries(seen.failing.retries),

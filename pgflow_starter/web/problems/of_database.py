@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
+from pgflow_starter.core.symptoms import QUEUE_STILL, RUNS_FAIL
 from pgflow_starter.core.views import Ended, Failing, StepFailures, StepRetries
-from pgflow_starter.web.problems.problem import DOCS, Problem, Seen, lasting
+from pgflow_starter.web.problems.problem import Problem, Seen, lasting
 
 WAITS = 60.0
 """Seconds from which on a message that nobody takes is a problem: polls are 5 s apart, notified ones 30 s at most."""
+
+WAITS_ALONE = 20.0
+"""The same, where no worker lives: as long as a process takes that is started anew."""
 
 WAITS_LONG = 300.0
 """Seconds from which on it is a bad one, although a worker lives."""
@@ -21,27 +25,30 @@ ENOUGH = 20
 """Runs of which a share is told."""
 
 
-def failures(failing: Failing) -> Iterator[Problem]:
-    """Steps by which runs failed."""
+def failures(seen: Seen) -> Iterator[Problem]:
+    """Steps by which runs failed. Where only the last failures were looked at, nobody knows since when: how many there
+    were in which time tells how bad it is."""
+    failing = seen.failing
     ended = {each.flow_slug: each for each in failing.ended}
     for each in sorted(failing.failures, key=lambda failures: -failures.failed):
         what = f"Step {each.step} of {each.flow_slug} fails" if each.step else f"Runs of {each.flow_slug} fail"
+        within = lasting((seen.now - each.since).total_seconds()) if failing.more and each.since else "hour"
         yield Problem(
             "step_failing",
             "bad" if each.failed >= OFTEN else "warn",
-            f"{what}: {_share(each, ended.get(each.flow_slug))}",
+            f"{what}: {_share(each, ended.get(each.flow_slug), within)}",
             each.error or "",
-            each.since,
+            None if failing.more else each.since,
             "Open the last one for its traceback; once it is mended, `pgflow-starter runs rerun --since 1h --flow "
             f"{each.flow_slug}` does them again.",
             {"run": str(each.last)},
-            f"{DOCS}some-runs-fail",
+            RUNS_FAIL.place,
         )
 
 
-def _share(each: StepFailures, ended: Ended | None) -> str:
+def _share(each: StepFailures, ended: Ended | None, within: str) -> str:
     """How many, and of how many, where these are enough for a share of them to say something."""
-    runs = f"{each.failed} run{'s' if each.failed > 1 else ''} in the last hour"
+    runs = f"{each.failed} run{'s' if each.failed > 1 else ''} in the last {within}"
     if ended is None or ended.ended < ENOUGH or not ended.failed:
         return runs
     return f"{runs}; of the flow's last {ended.ended:,} runs {ended.failed / ended.ended:.1%} failed"
@@ -52,12 +59,16 @@ def stuck(seen: Seen) -> Iterator[Problem]:
     if seen.status.outage is not None:
         return
     alive = {row.flow_slug for row in seen.rows if row.alive}
-    waiting = [queue for queue in seen.queues if (queue.oldest_age or 0.0) >= WAITS]
+    waiting = [
+        queue
+        for queue in seen.queues
+        if (queue.oldest_age or 0.0) >= (WAITS if queue.flow_slug in alive else WAITS_ALONE)
+    ]
     for queue in sorted(waiting, key=lambda q: (q.flow_slug in alive, -(q.oldest_age or 0.0))):
         age, served = queue.oldest_age or 0.0, queue.flow_slug in alive
         busy = next((w for w in seen.workers if w.slug == queue.flow_slug and 0 < w.slots <= w.running), None)
         if not served:
-            then = "No worker of it lives: start a process that has it, or see above why its module failed."
+            then = f"Start a process that has {queue.flow_slug}, or see above why its module failed."
         elif busy is not None:
             then = f"All {busy.slots} slots of its worker here are taken: raise `max_concurrency`, or start processes."
         else:
@@ -65,14 +76,18 @@ def stuck(seen: Seen) -> Iterator[Problem]:
         yield Problem(
             "queue_stuck",
             "bad" if not served or age >= WAITS_LONG else "warn",
-            f"{queue.waiting:,} message{'s' if queue.waiting > 1 else ''} wait{'' if queue.waiting > 1 else 's'} in"
-            f" queue {queue.queue}, the oldest for {lasting(age)}",
-            "" if served else "No worker takes them.",
-            seen.now - timedelta(seconds=age),
+            f"{'' if served else 'Nobody works: '}{queue.waiting:,} {_waits(queue.waiting)} in queue {queue.queue},"
+            f" the oldest for {lasting(age)}",
+            "" if served else "No worker of it lives, in any process.",
+            (seen.queues_at or seen.now) - timedelta(seconds=age),
             then,
             {"queue": queue.queue},
-            f"{DOCS}a-queue-does-not-move",
+            QUEUE_STILL.place,
         )
+
+
+def _waits(count: int) -> str:
+    return "message waits" if count == 1 else "messages wait"
 
 
 def retries(retries: Iterable[StepRetries]) -> Iterator[Problem]:
@@ -87,7 +102,7 @@ def retries(retries: Iterable[StepRetries]) -> Iterator[Problem]:
             each.since,
             "Nothing is lost: each goes on by itself until its attempts are used up; open the run for the error.",
             {"run": str(each.run)},
-            f"{DOCS}some-runs-fail",
+            RUNS_FAIL.place,
         )
 
 

@@ -5,26 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import (
     ModuleState,
     ModuleStatus,
     ScheduleResult,
     ScheduleState,
-    StarterStatus,
     WorkerState,
 )
+from pgflow_starter.core.symptoms import SCHEDULE_LATE, symptom_of, symptom_of_error
 from pgflow_starter.core.text import one_line
-from pgflow_starter.core.trouble import Trouble, TroubleScope
-from pgflow_starter.web.problems.problem import DENIED, DOCS, Problem, Seen, Severity, lasting, named
+from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
+from pgflow_starter.web.problems.problem import DENIED, Problem, Seen, Severity, lasting, named
 
-GRANT = "Grant what `pgflow-starter db grant ROLE` prints, `db check` names what is missing"
+GRANT = "As the owner of the database: `pgflow-starter db grant ROLE --apply`, with this process's role"
+
+_AFTER: dict[str, str] = {
+    TroubleKind.LOCKED: "End the session that holds the lock, or wait for it: the documentation has the query that"
+    " finds it. Work goes on by itself.",
+}
+"""What to do where the text of a trouble does not name it."""
 
 LATE = 60.0
 """Seconds after its time at which a tick is late: timers are armed anew each minute."""
 
 
 def database(seen: Seen) -> Iterator[Problem]:
-    """The database, where it is away or says nothing to the page."""
+    """The database, where it is away."""
     outage = seen.status.outage
     if outage is not None:
         yield Problem(
@@ -35,36 +42,45 @@ def database(seen: Seen) -> Iterator[Problem]:
             outage.since,
             "See that the server runs and that the connection string leads to it; all goes on once it answers.",
             None,
-            f"{DOCS}database-away",
+            symptom_of("OperationalError").place,
         )
-    elif seen.unseen is not None:
+
+
+def unseen(seen: Seen) -> Iterator[Problem]:
+    """That the database is there, and says nothing to the page."""
+    if seen.unseen is not None and seen.status.outage is None:
         denied = "permission denied" in seen.unseen
         yield Problem(
             "missing_grant" if denied else "not_seen",
             "bad" if denied else "warn",
-            "The page cannot look into the database",
-            one_line(seen.unseen),
-            None,
+            "A right is missing: this page cannot look into the database"
+            if denied
+            else "This page cannot look into the database",
+            f"{one_line(seen.unseen)}. Failing runs and waiting messages are not told meanwhile.",
+            seen.unseen_since,
             f"{GRANT}."
             if denied
             else "It is asked again each second; where this lasts, see what the server is busy with.",
             None,
-            f"{DOCS}{'missing-rights' if denied else 'took-too-long'}",
+            (DENIED if denied else symptom_of("PhaseTimeoutError")).place,
         )
 
 
-def modules(status: StarterStatus) -> Iterator[Problem]:
-    """Those that have failed with the same error are one problem. Nothing of those that wait for the database."""
+def modules(seen: Seen) -> Iterator[Problem]:
+    """Those that have failed with the same error are one problem. Nothing of those that wait for the database, nor of
+    those that retry for nothing but the trouble of their worker: `troubles` tells it."""
+    stuck = {w.slug for w in seen.workers if w.trouble is not None and w.trouble.scope is TroubleScope.ALL}
     alike: dict[tuple[ModuleStatus, str], list[ModuleState]] = {}
-    for module in status.modules:
-        error = module.last_error
-        failed = module.status is ModuleStatus.FAILED_PERMANENT
-        if error is not None and (failed or (module.status is ModuleStatus.RETRYING and status.outage is None)):
+    for module in seen.status.modules:
+        error, failed = module.last_error, module.status is ModuleStatus.FAILED_PERMANENT
+        told = seen.status.outage is not None or (module.phase is Phase.WORKER and module.slug in stuck)
+        if error is not None and (failed or (module.status is ModuleStatus.RETRYING and not told)):
             alike.setdefault((module.status, error.error_type), []).append(module)
-    for (state, error_type), those in sorted(alike.items(), key=lambda item: not _is_for_good(item[0][0])):
+    for (state, _), those in sorted(alike.items(), key=lambda item: not _is_for_good(item[0][0])):
         error = those[0].last_error
         assert error is not None
-        for_good, denied = _is_for_good(state), error_type in DENIED
+        about = symptom_of_error(error)
+        for_good, denied = _is_for_good(state), about is DENIED
         if denied:
             then = f"{GRANT}, then retry now."
         elif for_good:
@@ -74,12 +90,13 @@ def modules(status: StarterStatus) -> Iterator[Problem]:
         yield Problem(
             "missing_grant" if denied else "module_failed" if for_good else "module_retrying",
             "bad" if for_good or denied else "warn",
-            f"{named('Module', [m.module for m in those])} {'failed for good' if for_good else 'cannot register yet'}",
+            f"{'A right is missing: module' if denied else 'Module'} {named([m.module for m in those])}"
+            f" {'failed for good' if for_good else 'cannot register yet'}",
             one_line(error.reason),
-            min(m.last_error.at for m in those if m.last_error is not None),
+            min((m.failing_since for m in those if m.failing_since is not None), default=error.at),
             then,
             {"module": those[0].module},
-            f"{DOCS}missing-rights" if denied else None,
+            about.place,
         )
 
 
@@ -96,18 +113,19 @@ def troubles(workers: Iterable[WorkerState]) -> Iterator[Problem]:
             alike.setdefault((trouble.kind, trouble.error_type, trouble.scope), []).append((worker.slug, trouble))
     for (kind, error_type, scope), those in sorted(alike.items(), key=lambda item: item[0][2] is not TroubleScope.ALL):
         slug, trouble = those[0]
-        denied, whole = error_type in DENIED, scope is TroubleScope.ALL
+        about, whole = DENIED if symptom_of(error_type) is DENIED else symptom_of(kind), scope is TroubleScope.ALL
         yield Problem(
-            "missing_grant" if denied else "trouble",
-            "bad" if denied or whole else "warn",
-            f"{named('Worker of', [s for s, _ in those])}: {'no' if whole else 'not all'} work can be done ({kind})",
+            "missing_grant" if about is DENIED else "trouble",
+            "bad" if about is DENIED or whole else "warn",
+            f"{'A right is missing: worker' if about is DENIED else 'Worker'} of {named([s for s, _ in those])}"
+            f" can do {'no work' if whole else 'not all of its work'} ({kind})",
             one_line(trouble.reason),
             min(t.since for _, t in those),
             f"{GRANT}; work goes on by itself."
-            if denied
-            else "Do what the text says; the trouble ends by itself when its cause is gone.",
+            if about is DENIED
+            else _AFTER.get(kind, "Do what the text says; the trouble ends by itself when its cause is gone."),
             {"module": slug},
-            f"{DOCS}{'missing-rights' if denied else str(kind).replace('_', '-')}",
+            about.place,
         )
 
 
@@ -118,12 +136,12 @@ def lost(seen: Seen) -> Iterator[Problem]:
         yield Problem(
             "worker_lost",
             "bad",
-            f"{named('Worker of', gone)} died",
+            f"Worker of {named(gone)} died",
             "Its module registers it again.",
             None,
             "Look into the log for why it died; where it does not come back, restart the process.",
             {"module": gone[0]},
-            f"{DOCS}worker-lost",
+            symptom_of("WorkerLost").place,
         )
 
 
@@ -154,5 +172,5 @@ def schedules(schedules: Iterable[ScheduleState], now: datetime) -> Iterator[Pro
             since,
             then,
             {"flow": each.slug},
-            f"{DOCS}a-schedule-is-late",
+            SCHEDULE_LATE.place,
         )

@@ -9,16 +9,15 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from pgflow_starter.core.json_ready import JsonReady
 from pgflow_starter.core.state import StarterStatus, WorkerState
+from pgflow_starter.core.symptoms import symptom_of
 from pgflow_starter.core.text import one_line
 from pgflow_starter.core.views import Failing, QueueDepth, WorkerRow
 
 NAMED = 3
 """Modules that are named, of many with the same problem."""
 
-DENIED = ("42501", "MissingRightsError")
-"""What an error is of that says that the role may not."""
-
-DOCS = "docs/troubleshooting.md#"
+DENIED = symptom_of("42501")
+"""What an error is about that says that the role may not."""
 
 Severity: TypeAlias = Literal["bad", "warn"]
 
@@ -39,8 +38,8 @@ class Problem(JsonReady):
 
 
 class Seen(NamedTuple):
-    """What the problems are found in. `unseen`: why the database could not be looked into; what it last told is not
-    counted then."""
+    """What the problems are found in. `unseen`: why the database could not be looked into; what it last told, at
+    `unseen_since`, is not counted then. `queues_at`: when the queues were looked at."""
 
     now: datetime
     status: StarterStatus
@@ -49,13 +48,15 @@ class Seen(NamedTuple):
     rows: Sequence[WorkerRow] = ()
     failing: Failing = Failing()
     unseen: str | None = None
+    unseen_since: datetime | None = None
+    queues_at: datetime | None = None
 
 
-def named(what: str, names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
     """The first of them, and how many more there are."""
     more = len(names) - NAMED
     shown = ", ".join(one_line(name, 60) for name in names[:NAMED])
-    return f"{what} {shown}" + (f" and {more} more" if more > 0 else "")
+    return shown + (f" and {more} more" if more > 0 else "")
 
 
 def lasting(seconds: float) -> str:
