@@ -159,11 +159,9 @@ def test_a_run_that_is_cancelled_while_it_is_watched_is_told_to_be(database: str
             client.cancel(run_id, "ordered twice")
         told, _ = program.communicate()
     assert program.returncode == 1
-    assert said(told) == [
-        "left: failed, 0 of 1 tasks done",
-        "left: failed: ordered twice",
-        f"run {run_id} of left: failed, ordered twice",
-    ]
+    *parts, last = said(told)
+    assert set(parts) == {"left: failed, 0 of 1 tasks done", "left: failed: ordered twice"}  # as a look met them
+    assert last == f"run {run_id} of left: failed, ordered twice"
 
 
 @pytest.mark.parametrize("command", [("runs", "show"), ("flow", "start", "left", "1", "--wait", "--run-id")])

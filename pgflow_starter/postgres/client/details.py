@@ -22,7 +22,6 @@ select t.step_slug, t.task_index, t.status, t.attempts_count, t.error_message, t
 from pgflow.step_tasks t join pgflow.steps d using (flow_slug, step_slug)
 where t.run_id = any(%s::uuid[]) order by d.step_index, t.task_index
 """
-_AS_OF_ONE_MOMENT = "set transaction isolation level repeatable read, read only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ def details_of(conn: Connection, run_id: UUID, client: RunReader, *, payloads: b
     """Of that run. Raises RunNotFoundError, PgflowError, psycopg's errors."""
     of = ([str(run_id)],)
     with conn.pipeline(), conn.transaction():
-        conn.execute(_AS_OF_ONE_MOMENT)
+        # The run first: where it is finished, so is all that is read after it.
         found: Any = conn.execute(FIND if payloads else FIND_BARE, of)
         steps: Any = conn.execute(STEPS if payloads else BARE_STEPS, of)
         tasks: Any = conn.execute(_TASKS, of)
