@@ -8,19 +8,20 @@ from typing import NamedTuple
 class QueueDepth(NamedTuple):
     """One queue at one moment.
 
-    `waiting` messages can be read; `hidden` ones not yet, for somebody has read them or they are for later. Both are
-    counted up to `MOST_COUNTED`. `oldest`: for how many seconds the one that has waited longest could have been read; 0
-    where none waits.
+    `waiting` messages can be read; `hidden` ones not yet, for somebody has read them or they are for later. Above
+    `MOST_COUNTED` each is about so many. `oldest_age`: for how many seconds the one that has waited longest could have
+    been read; None where none waits.
     """
 
     queue: str
     waiting: int
     hidden: int
-    oldest: float
+    oldest_age: float | None
 
 
-MOST_COUNTED = 50_000
-"""Messages of a queue, waiting or hidden: counting more of them would take the server longer than 20 ms."""
+MOST_COUNTED = 20_000
+"""Messages of a queue that are counted one by one, of those that wait and of those that are hidden: it takes the server
+10 ms or less. Above it the server's own count of what it has in the table tells about how many."""
 
 
 class PoolUse(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from pgflow_starter.core.json_ready import JsonReady
+from pgflow_starter.core.readings import QueueDepth
 from pgflow_starter.core.runs import RunStatus, RunSummary, SkipReason, StepStatus, TaskStatus
 
 MOST_TASKS = 500
@@ -100,16 +101,11 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueDepth:
-    """One queue. `waiting` may be claimed now, the oldest of them for `oldest_age` seconds; `hidden` may not yet, being
-    worked on, delayed, or to be tried again. Above a thousand each is about so many. `archived` counts the messages
-    that were ever done with, by whomever."""
+class FlowQueue:
+    """A queue of a flow. `archived` counts the messages that were ever done with, by whomever."""
 
-    queue: str
     flow_slug: str
-    waiting: int
-    hidden: int
-    oldest_age: float | None
+    depth: QueueDepth
     archived: int
 
 

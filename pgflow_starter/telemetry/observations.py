@@ -79,7 +79,7 @@ def depth(sources: Sources) -> Iterable[Observation]:
 def oldest(sources: Sources) -> Iterable[Observation]:
     """Each queue that was read."""
     for queue in _queues(sources):
-        yield Observation(queue.oldest, {names.MESSAGING_DESTINATION: queue.queue})
+        yield Observation(queue.oldest_age or 0.0, {names.MESSAGING_DESTINATION: queue.queue})
 
 
 def _queues(sources: Sources) -> Iterable[QueueDepth]:
@@ -122,7 +122,7 @@ ALL = (
     Observed(names.METRIC_FAILING, "{starter}", "Starters that could not start the schedule's last tick.", failing),
     Observed(names.METRIC_AWAY, "{starter}", "Starters that cannot reach their database.", away),
     Observed(names.METRIC_FAST_LANE, "{starter}", "Starters by whether their fast lane is on.", fast_lane),
-    Observed(names.METRIC_DEPTH, "{message}", "Messages in the queue, up to 50,000 of each state.", depth),
+    Observed(names.METRIC_DEPTH, "{message}", "Messages in the queue, above 20,000 of a state about so many.", depth),
     Observed(names.METRIC_OLDEST, "s", "For how long the queue's oldest message has been waiting to be read.", oldest),
     Observed(names.METRIC_POOL, "{connection}", "Connections of the pool.", pool, adds_up=True),
     Observed(names.METRIC_POOL_MAX, "{connection}", "Connections that the pool may have.", pool_max, adds_up=True),

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pgflow_starter.core.views import DoneBefore, QueueDepth
+from pgflow_starter.core.views import DoneBefore, FlowQueue
 
 EVERY = 15
 """Seconds of a slot."""
@@ -32,7 +32,7 @@ class History:
         self._totals: dict[str, tuple[int, int]] = {}
         self._rings: dict[str, dict[str, array[int]]] = {}
 
-    def note(self, queues: Iterable[QueueDepth], failed: Mapping[str, int], now: float) -> bool:
+    def note(self, queues: Iterable[FlowQueue], failed: Mapping[str, int], now: float) -> bool:
         """How the queues stand at `now`, seconds; `failed` attempts that this process has counted, by flow.
 
         Whether it follows upon another look: else `recall` has something to tell.
@@ -50,12 +50,13 @@ class History:
             self._counted_in[at] = slot
         totals = {}
         for queue in queues:
-            total = totals[queue.queue] = (queue.archived, failed.get(queue.flow_slug, 0))
-            known = self._totals.get(queue.queue, total)
+            name, waiting = queue.depth.queue, queue.depth.waiting
+            total = totals[name] = (queue.archived, failed.get(queue.flow_slug, 0))
+            known = self._totals.get(name, total)
             done, failures = (max(0, n - m) if counted else 0 for n, m in zip(total, known, strict=True))
-            if queue.queue in self._rings or queue.waiting or done or failures:
-                ring = self._ring(queue.queue)
-                ring["waiting"][at] = queue.waiting
+            if name in self._rings or waiting or done or failures:
+                ring = self._ring(name)
+                ring["waiting"][at] = waiting
                 if ring["done"][at] != _UNKNOWN:
                     ring["done"][at] += done
                 ring["failed"][at] += failures

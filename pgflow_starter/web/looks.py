@@ -12,7 +12,7 @@ from uuid import UUID
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.runs import FINISHED
-from pgflow_starter.core.views import DoneBefore, Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import DoneBefore, Failing, FlowQueue, RunsPage, RunsWanted, RunView, WorkerRow
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.web.answers import BUSY, PATIENCE, Answer, Answers
 from pgflow_starter.web.history import EVERY, SLOTS, History
@@ -78,7 +78,7 @@ class Looks:
             lambda run_id: source.views.run(run_id, payloads=shown.payloads, patience=PATIENCE),
             kept=RUNS_KEPT,
         )
-        self._queues: Answers[None, tuple[list[dict[str, Any]], Sequence[QueueDepth]]] = Answers(
+        self._queues: Answers[None, tuple[list[dict[str, Any]], Sequence[FlowQueue]]] = Answers(
             source, clock, turn, lambda _: self._look_at_queues()
         )
         self._workers: Answers[None, Sequence[WorkerRow]] = Answers(
@@ -151,7 +151,7 @@ class Looks:
         }
         return {**told, "payloads": {"input": run.input, "output": run.output}} if shown.payloads else told
 
-    def _look_at_queues(self) -> tuple[list[dict[str, Any]], Sequence[QueueDepth]]:
+    def _look_at_queues(self) -> tuple[list[dict[str, Any]], Sequence[FlowQueue]]:
         """One at a time: who asks has the turn."""
         found = self._source.views.queues(patience=PATIENCE)
         failed: Counter[str] = Counter()
@@ -159,23 +159,20 @@ class Looks:
             failed[worker.slug] += worker.failed
         if not self._history.note(found, failed, self._clock.monotonic()):
             self._history.recall(self._done_before(found))
-        oldest_first = sorted(found, key=lambda queue: (-(queue.oldest_age or 0), queue.queue))
+        oldest_first = sorted(found, key=lambda queue: (-(queue.depth.oldest_age or 0), queue.depth.queue))
         return [
             {
-                "queue": queue.queue,
+                **queue.depth._asdict(),
                 "flow_slug": queue.flow_slug,
-                "waiting": queue.waiting,
-                "hidden": queue.hidden,
-                "oldest_age": queue.oldest_age,
-                "history": self._history.of(queue.queue),
+                "history": self._history.of(queue.depth.queue),
             }
             for queue in oldest_first
         ], found
 
-    def _done_before(self, queues: Sequence[QueueDepth]) -> Sequence[DoneBefore]:
+    def _done_before(self, queues: Sequence[FlowQueue]) -> Sequence[DoneBefore]:
         """Of the busiest; nothing where that cannot be seen."""
         busiest = sorted((queue for queue in queues if queue.archived), key=lambda queue: -queue.archived)
-        names = [queue.queue for queue in busiest]
+        names = [queue.depth.queue for queue in busiest]
         try:
             return self._source.views.done_before(names, every=EVERY, slots=SLOTS, patience=PATIENCE) if names else ()
         except PgflowError:

@@ -9,7 +9,7 @@ from uuid import UUID
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus, WorkerState
-from pgflow_starter.core.views import DoneBefore, Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import DoneBefore, Failing, FlowQueue, RunsPage, RunsWanted, RunView, WorkerRow
 
 
 class Views(Protocol):
@@ -22,7 +22,7 @@ class Views(Protocol):
 
     def run(self, run_id: UUID, *, payloads: bool, patience: float) -> RunView | None: ...
 
-    def queues(self, *, patience: float) -> Sequence[QueueDepth]: ...
+    def queues(self, *, patience: float) -> Sequence[FlowQueue]: ...
 
     def done_before(
         self, queues: Sequence[str], *, every: int, slots: int, patience: float

@@ -14,8 +14,11 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores import queue_depths
 from pgflow_starter.postgres.stores.fast_lane.lane import PLANS
-from pgflow_starter.postgres.stores.queue_depths import PostgresQueueDepths, depth_of
+from pgflow_starter.postgres.stores.queue_depths import AT_ONCE, DEPTH, HAS_ONE, PostgresQueueDepths, united
+from tests.postgres.test_views import views
 from tests.support.database import opened
+from tests.support.statements import recorded
+from tests.support.waiting import eventually
 
 MANY = 100_000
 PAGES = 5000
@@ -67,8 +70,33 @@ def test_what_waits_what_is_hidden_and_how_long_the_oldest_has_waited(
         "Mails": (0, 1),
         "empty": (0, 0),
     }
-    assert 100 <= found["orders"].oldest < 200
-    assert (found["Mails"].oldest, found["empty"].oldest) == (0, 0)
+    oldest = found["orders"].oldest_age
+    assert oldest is not None
+    assert 100 <= oldest < 200
+    assert (found["Mails"].oldest_age, found["empty"].oldest_age) == (None, None)
+
+
+def test_messages_of_infinite_times_are_counted_and_the_oldest_is_one_of_the_others(
+    db: Database, admin: psycopg.Connection[Any]
+) -> None:
+    fill(admin, "orders", waiting=3, age=100)
+    fill(admin, "ever", waiting=1)
+    for queue, message, time in (("orders", 2, "infinity"), ("orders", 3, "-infinity"), ("ever", 1, "-infinity")):
+        admin.execute(f"update pgmq.q_{queue} set vt = %s::timestamptz where msg_id = %s".encode(), (time, message))
+    orders, ever = PostgresQueueDepths(db).depths(["orders", "ever"])
+    assert (orders.waiting, orders.hidden, int(orders.oldest_age or 0) // 100) == (2, 1, 1)
+    assert (ever.waiting, ever.hidden, ever.oldest_age) == (1, 0, None)
+
+
+def test_the_page_is_told_the_same_as_the_metrics(database: str, db: Database, admin: psycopg.Connection[Any]) -> None:
+    for flow in ("Orders", "mails"):
+        admin.execute("select pgflow.create_flow(%s)", (flow,))
+    fill(admin, "Orders", waiting=3, hidden=2)
+    with views(database) as page:
+        told = [(queue.flow_slug, queue.depth._replace(oldest_age=None)) for queue in page.queues(patience=10)]
+    measured = PostgresQueueDepths(db).depths(["Orders", "mails"])
+    assert sorted(told) == sorted((depth.queue, depth._replace(oldest_age=None)) for depth in measured)
+    assert [(depth.waiting, depth.hidden) for depth in measured] == [(3, 2), (0, 0)]
 
 
 def test_a_queue_that_is_gone_keeps_nobody_from_counting_the_others(
@@ -119,34 +147,55 @@ def test_more_queues_than_a_statement_takes_are_all_counted(
     db: Database, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_depths, "AT_ONCE", 2)
-    queues = [f"q{n}" for n in range(5)]
+    monkeypatch.setattr(queue_depths, "COUNTED_AT_ONCE", 2)
+    monkeypatch.setattr(queue_depths, "FULL", 2)
+    queues = {f"q{n}": n % 4 for n in range(9)}
+    for queue, waiting in queues.items():
+        fill(admin, queue, waiting=waiting)
+    admin.execute("analyze")
+    assert {depth.queue: depth.waiting for depth in PostgresQueueDepths(db).depths(list(queues))} == queues
+
+
+def test_a_statement_locks_the_tables_of_a_few_queues_only(db: Database, admin: psycopg.Connection[Any]) -> None:
+    queues = [f"q{n}" for n in range(2 * AT_ONCE)]
     for queue in queues:
         fill(admin, queue, waiting=1)
-    assert {depth.queue: depth.waiting for depth in PostgresQueueDepths(db).depths(queues)} == dict.fromkeys(queues, 1)
+    with recorded() as statements:
+        PostgresQueueDepths(db).depths(queues)
+    asked = [statement.text.count("union all") + 1 for statement in statements if "from pgmq." in statement.text]
+    assert len(asked) >= 4
+    assert max(asked) <= AT_ONCE
 
 
-def test_no_more_are_counted_than_are_to_be(
+def test_above_what_is_counted_the_servers_own_count_tells(
     db: Database, admin: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue_depths, "MOST_COUNTED", 3)
-    fill(admin, "orders", waiting=5, hidden=4)
-    (depth,) = PostgresQueueDepths(db).depths(["orders"])
-    assert (depth.waiting, depth.hidden) == (3, 3)
+    fill(admin, "orders", waiting=5, hidden=1)
+    fill(admin, "later", waiting=1, hidden=5)
+    admin.execute("analyze")
+
+    def counted() -> list[tuple[int, int]]:
+        return [(depth.waiting, depth.hidden) for depth in PostgresQueueDepths(db).depths(["orders", "later"])]
+
+    eventually(lambda: counted() == [(5, 1), (1, 5)])
 
 
+@pytest.mark.parametrize("part", [HAS_ONE, DEPTH], ids=["whether it has one", "how many"])
 @pytest.mark.parametrize("vacuumed", [False, True], ids=["as it was filled", "vacuumed"])
 def test_a_hundred_thousand_messages_are_counted_by_the_index_of_their_visibility(
-    admin: psycopg.Connection[Any], vacuumed: bool
+    admin: psycopg.Connection[Any], vacuumed: bool, part: str
 ) -> None:
     fill(admin, "full", waiting=MANY * 9 // 10, hidden=MANY // 10)
     if vacuumed:
         admin.execute("vacuum analyze pgmq.q_full")
     with admin.transaction():
         admin.execute(PLANS)
-        explain = sql.SQL("explain (analyze, buffers, timing off, format json) ") + depth_of(["full"])
+        explain = sql.SQL("explain (analyze, buffers, timing off, format json) ") + united(part, ["full"])
         row: Any = admin.execute(explain).fetchone()
     plan = row[0][0]["Plan"]
     scans = [node for node in nodes(plan) if "Scan" in node["Node Type"]]
-    assert {node.get("Index Name", "q_full_vt_idx") for node in scans} == {"q_full_vt_idx"}
+    index = "q_full_vt_idx" if part == DEPTH else "q_full_pkey"
+    assert {node.get("Index Name", index) for node in scans} == {index}
     assert all("Seq" not in node["Node Type"] for node in scans)
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < (PAGES // 10 if vacuumed else PAGES)

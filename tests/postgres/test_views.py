@@ -15,10 +15,10 @@ import pytest
 from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.core.views import Place, RunsWanted
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.postgres.client import queue_depths
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.told_errors import ToldErrors
 from pgflow_starter.postgres.client.views import Views
+from pgflow_starter.postgres.stores import queue_depths
 from tests.postgres.rights_rig import Admin, compiled
 from tests.support.database import opened
 from tests.support.starters import echo_job
@@ -96,9 +96,11 @@ def explained(admin: Admin, ask: Callable[[], object]) -> dict[str, Any]:
 
     def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
         result = genuine(self, query, params, **options)
-        limits, _, statement = self._query.query.decode().partition(";")  # each is sent with its own limits
-        if "statement_timeout" in limits and statement:
-            texts.append(statement)
+        text = self._query.query.decode()
+        # Each is sent with its own limits, or in a transaction that has them.
+        text = text.partition(";")[2] if "statement_timeout" in text else text
+        if text.lstrip().startswith(("select", "with")) and "set_config" not in text:
+            texts.append(text)
         return result
 
     with pytest.MonkeyPatch.context() as patched:
@@ -203,7 +205,7 @@ def test_locked_queues_are_waited_for_a_few_times_only(
     compiled(admin, *(echo_job(f"q{n}") for n in range(4)))
     with views(database) as asked, psycopg.connect(database) as somebody:
         somebody.execute("lock table pgmq.q_q1")
-        assert [queue.queue for queue in asked.queues(patience=1)] == ["q0", "q2", "q3"]
+        assert [queue.depth.queue for queue in asked.queues(patience=1)] == ["q0", "q2", "q3"]
         somebody.execute("lock table pgmq.q_q2")
         with pytest.raises(DatabaseError) as failed:
             asked.queues(patience=1)

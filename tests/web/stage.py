@@ -30,7 +30,7 @@ from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.runs import RunStatus
 from pgflow_starter.core.state import ErrorClass, ModuleType
-from pgflow_starter.core.views import DoneBefore, Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import DoneBefore, Failing, FlowQueue, RunsPage, RunsWanted, RunView, WorkerRow
 
 STARTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ class StageViews:
         self.stage.answer(patience)
         return self.stage.run_views.get(run_id)
 
-    def queues(self, *, patience: float) -> Sequence[QueueDepth]:
+    def queues(self, *, patience: float) -> Sequence[FlowQueue]:
         self.stage.answer(patience)
         return self.stage.queues
 
@@ -80,7 +80,7 @@ class Stage:
     runs: tuple[RunSummary, ...] | PgflowError = ()
     pages: dict[RunsWanted, RunsPage] = field(default_factory=dict)
     run_views: dict[UUID, RunView] = field(default_factory=dict)
-    queues: tuple[QueueDepth, ...] = ()
+    queues: tuple[FlowQueue, ...] = ()
     worker_rows: tuple[WorkerRow, ...] = ()
     failing: Failing = field(default_factory=Failing)
     end: PgflowError | None = None

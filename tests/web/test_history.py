@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pgflow_starter.core.views import DoneBefore, QueueDepth
+from pgflow_starter.core.readings import QueueDepth
+from pgflow_starter.core.views import DoneBefore, FlowQueue
 from pgflow_starter.web.history import EVERY, SLOTS, History
 
 NOTHING: dict[str, list[int | None]] = {"waiting": [], "done": [], "failed": []}
@@ -10,7 +11,8 @@ NOTHING: dict[str, list[int | None]] = {"waiting": [], "done": [], "failed": []}
 
 def look(history: History, at: float, waiting: int = 0, archived: int = 0, failed: int = 0) -> None:
     """At slot number `at`."""
-    history.note([QueueDepth("order", "order", waiting, 0, None, archived)], {"order": failed}, at * EVERY)
+    queue = FlowQueue("order", QueueDepth("order", waiting, 0, None), archived)
+    history.note([queue], {"order": failed}, at * EVERY)
 
 
 def test_a_queue_in_which_nothing_goes_on_has_no_history() -> None:

@@ -10,8 +10,9 @@ from uuid import UUID
 import pytest
 
 from pgflow_starter import Outage, Phase, StarterStatus, Trouble, TroubleKind, TroubleScope
+from pgflow_starter.core.readings import QueueDepth
 from pgflow_starter.core.symptoms import PAGE, Symptom
-from pgflow_starter.core.views import Ended, Failing, QueueDepth, StepFailures, StepRetries, WorkerRow
+from pgflow_starter.core.views import Ended, Failing, FlowQueue, StepFailures, StepRetries, WorkerRow
 from pgflow_starter.web.problems.found import problems
 from pgflow_starter.web.problems.problem import Seen
 from tests.support.programs import ROOT
@@ -28,8 +29,8 @@ def seen_with(**status: object) -> Seen:
     return SEEN._replace(status=replace(WELL, **status))  # type: ignore[arg-type]
 
 
-def waiting(age: float | None, count: int = 12) -> tuple[QueueDepth, ...]:
-    return (QueueDepth("order", "order", count, 0, age, 0),)
+def waiting(age: float | None, count: int = 12) -> tuple[FlowQueue, ...]:
+    return (FlowQueue("order", QueueDepth("order", count, 0, age), 0),)
 
 
 def living(slug: str = "order", *, alive: bool = True) -> tuple[WorkerRow, ...]:

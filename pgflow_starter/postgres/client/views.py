@@ -7,13 +7,13 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
-from pgflow_starter.core.views import DoneBefore, Failing, QueueDepth, RunsPage, RunsWanted, RunView, WorkerRow
+from pgflow_starter.core.views import DoneBefore, Failing, FlowQueue, RunsPage, RunsWanted, RunView, WorkerRow
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.done_before import done_before
 from pgflow_starter.postgres.client.failing import failing
 from pgflow_starter.postgres.client.pages import page_of
-from pgflow_starter.postgres.client.queue_depths import depths
+from pgflow_starter.postgres.client.queue_listing import queues_listed
 from pgflow_starter.postgres.client.run_page import run_view
 from pgflow_starter.postgres.client.told_errors import ToldErrors
 from pgflow_starter.postgres.client.worker_listing import workers_listed
@@ -38,9 +38,9 @@ class Views:
         """The run of that id, None where there is none; its input and output with `payloads` alone."""
         return self._asked(partial(run_view, run_id=run_id, told=self._told, payloads=payloads), patience)
 
-    def queues(self, *, patience: float) -> tuple[QueueDepth, ...]:
+    def queues(self, *, patience: float) -> tuple[FlowQueue, ...]:
         """All queues that the role may read, by flow and name."""
-        return self._asked(depths, patience)
+        return self._asked(queues_listed, patience)
 
     def done_before(self, queues: Sequence[str], *, every: int, slots: int, patience: float) -> tuple[DoneBefore, ...]:
         """What was done with in the queues, the first 200 of these, in so many slots of `every` seconds until now."""

@@ -62,10 +62,11 @@ def stuck(seen: Seen) -> Iterator[Problem]:
     waiting = [
         queue
         for queue in seen.queues
-        if (queue.oldest_age or 0.0) >= (WAITS if queue.flow_slug in alive else WAITS_ALONE)
+        if (queue.depth.oldest_age or 0.0) >= (WAITS if queue.flow_slug in alive else WAITS_ALONE)
     ]
-    for queue in sorted(waiting, key=lambda q: (q.flow_slug in alive, -(q.oldest_age or 0.0))):
-        age, served = queue.oldest_age or 0.0, queue.flow_slug in alive
+    for queue in sorted(waiting, key=lambda q: (q.flow_slug in alive, -(q.depth.oldest_age or 0.0))):
+        depth, served = queue.depth, queue.flow_slug in alive
+        age = depth.oldest_age or 0.0
         busy = next((w for w in seen.workers if w.slug == queue.flow_slug and 0 < w.slots <= w.running), None)
         if not served:
             then = f"Start a process that has {queue.flow_slug}, or see above why its module failed."
@@ -76,12 +77,12 @@ def stuck(seen: Seen) -> Iterator[Problem]:
         yield Problem(
             "queue_stuck",
             "bad" if not served or age >= WAITS_LONG else "warn",
-            f"{'' if served else 'Nobody works: '}{queue.waiting:,} {_waits(queue.waiting)} in queue {queue.queue},"
+            f"{'' if served else 'Nobody works: '}{depth.waiting:,} {_waits(depth.waiting)} in queue {depth.queue},"
             f" the oldest for {lasting(age)}",
             "" if served else "No worker of it lives, in any process.",
             (seen.queues_at or seen.now) - timedelta(seconds=age),
             then,
-            {"queue": queue.queue},
+            {"queue": depth.queue},
             QUEUE_STILL.place,
         )
 

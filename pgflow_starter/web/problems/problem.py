@@ -11,7 +11,7 @@ from pgflow_starter.core.json_ready import JsonReady
 from pgflow_starter.core.state import StarterStatus, WorkerState
 from pgflow_starter.core.symptoms import symptom_of
 from pgflow_starter.core.text import one_line
-from pgflow_starter.core.views import Failing, QueueDepth, WorkerRow
+from pgflow_starter.core.views import Failing, FlowQueue, WorkerRow
 
 NAMED = 3
 """Modules that are named, of many with the same problem."""
@@ -44,7 +44,7 @@ class Seen(NamedTuple):
     now: datetime
     status: StarterStatus
     workers: Sequence[WorkerState] = ()
-    queues: Sequence[QueueDepth] = ()
+    queues: Sequence[FlowQueue] = ()
     rows: Sequence[WorkerRow] = ()
     failing: Failing = Failing()
     unseen: str | None = None
