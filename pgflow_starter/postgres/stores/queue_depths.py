@@ -22,7 +22,7 @@ AT_ONCE = 25
 COUNTED_AT_ONCE = 10
 """Queues in which one statement counts."""
 
-FULL = 1_000
+FULL = 200
 """Messages: a queue that is said to have more of them is counted by a statement of its own."""
 
 MOST_LOCKED = 8
