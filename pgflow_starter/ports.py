@@ -168,6 +168,9 @@ class GaugeSource(Protocol):
     def pool_use(self) -> PoolUse:
         """The connections."""
 
+    def database_name(self) -> str:
+        """The database's, empty before it was seen."""
+
     def queue_depths(self) -> Sequence[QueueDepth]:
         """What was last read of the queues of its workers; none where that failed, or before. Has it read anew."""
 

@@ -193,6 +193,10 @@ class Parts:
         """The connections, the listener's apart. Never waits."""
         return PoolUse(self.settings.pool_size, *self.database.counts())
 
+    def database_name(self) -> str:
+        """As it is connected to. Never waits."""
+        return self.database.name
+
     def queue_depths(self) -> Sequence[QueueDepth]:
         """What was last read of the queues; has them read while somebody asks. Never waits."""
         return self._queue_watch.depths()

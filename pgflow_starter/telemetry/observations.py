@@ -71,20 +71,22 @@ def fast_lane(sources: Sources) -> Iterable[Observation]:
 
 def depth(sources: Sources) -> Iterable[Observation]:
     """Each queue that was read, by whether its messages can be."""
-    for queue in _queues(sources):
+    for which, queue in _queues(sources):
         for state, count in (("waiting", queue.waiting), ("hidden", queue.hidden)):
-            yield Observation(count, {names.MESSAGING_DESTINATION: queue.queue, names.QUEUE_STATE: state})
+            yield Observation(count, {**which, names.QUEUE_STATE: state})
 
 
 def oldest(sources: Sources) -> Iterable[Observation]:
     """Each queue that was read."""
-    for queue in _queues(sources):
-        yield Observation(queue.oldest_age or 0.0, {names.MESSAGING_DESTINATION: queue.queue})
+    for which, queue in _queues(sources):
+        yield Observation(queue.oldest_age or 0.0, which)
 
 
-def _queues(sources: Sources) -> Iterable[QueueDepth]:
-    """Each once: starters of one database read the same."""
-    return {queue.queue: queue for source in sources for queue in source.queue_depths()}.values()
+def _queues(sources: Sources) -> Iterable[tuple[dict[str, str], QueueDepth]]:
+    """Each of a database once, with which it is: starters of one database read the same."""
+    found = {(source.database_name(), queue.queue): queue for source in sources for queue in source.queue_depths()}
+    for (database, name), queue in found.items():
+        yield {names.DATABASE: database, names.MESSAGING_DESTINATION: name}, queue
 
 
 def pool(sources: Sources) -> Iterable[Observation]:

@@ -181,6 +181,9 @@ class Told:
     def pool_use(self) -> PoolUse:
         return PoolUse(10)
 
+    def database_name(self) -> str:
+        return ""
+
     def queue_depths(self) -> tuple[QueueDepth, ...]:
         return ()
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 import pgflow_starter as pgflow
+from pgflow_starter.testing import EmbeddedPostgres
 from pgflow_starter.worker import queue_watch, tally
+from tests.support.databases import fresh_database
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 from tests.telemetry.heard import Heard
@@ -70,6 +73,26 @@ def test_messages_are_counted_by_queue_and_by_whether_they_can_be_read(
         eventually(lambda: ages(heard)["slow"] >= 100)
         assert ages(heard)["echo"] == 0
         release.set()
+
+
+def test_queues_of_one_name_are_told_apart_by_their_databases(
+    server: EmbeddedPostgres, template: str, database: str, heard: Heard
+) -> None:
+    def told() -> dict[Any, Any]:
+        hidden = by(heard, "pgflow.queue.depth", "db.namespace", "pgflow.queue.state")
+        return {name: count for (name, state), count in hidden.items() if state == "hidden"}
+
+    job = echo_job()
+    with (
+        fresh_database(server, template) as elsewhere,
+        running(database, jobs=[job], **heard.settings) as one,
+        running(database, jobs=[job], **heard.settings),
+        running(elsewhere, jobs=[job], **heard.settings) as other,
+    ):
+        one.client.enqueue_many(job, [1, 2], delay=3600)
+        other.client.enqueue(job, 1, delay=3600)
+        expected = {conninfo_to_dict(database)["dbname"]: 2, conninfo_to_dict(elsewhere)["dbname"]: 1}
+        eventually(lambda: told() == expected)
 
 
 def test_nothing_is_said_of_queues_that_cannot_be_counted(database: str, heard: Heard) -> None:

@@ -91,6 +91,11 @@ class Database:
         return self._prober.outage
 
     @property
+    def name(self) -> str:
+        """As it was last connected to, empty before it was. Never waits."""
+        return self._server.database_name
+
+    @property
     def foreign(self) -> bool:
         """Whether the connections are those of a process that forked into this one: hands off."""
         return self._owner not in (None, os.getpid())

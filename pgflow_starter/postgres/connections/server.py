@@ -48,6 +48,8 @@ class Server:
 
     may_prepare = True
     """False since it turned out that statements do not stay prepared."""
+    database_name = ""
+    """As the last look found it."""
 
     def __init__(
         self,
@@ -114,6 +116,7 @@ class Server:
             ):
                 conn.limit_by(server_limits(CONNECT_TIMEOUT))
                 read_only, pid = conn.execute(_PROBE).fetchone() or (None, None)
+                self.database_name = conn.info.dbname
                 # A pooler makes the pid up. Prepared statements are session state, which it may not keep.
                 self._direct = pid == conn.info.backend_pid
                 self._prepare_threshold = PREPARE_AFTER if self._direct and self.may_prepare else None
