@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -160,7 +161,7 @@ class WorkerState:
     `slots` are taken; `completed` and `failed` count the outcomes that were written since its module was first
     registered here, failed attempts each; `unwritten` ones wait for the database. `abandoned`: threads of tasks that
     were given up and have not ended. `draining`: pgflow wants it to stop. `trouble` is what keeps it from claiming or
-    recording, the gravest where there are several.
+    recording, the gravest where there are several. `failed_by_step`: the failed attempts, of each step that has any.
     """
 
     slug: str
@@ -174,3 +175,4 @@ class WorkerState:
     abandoned: int
     draining: bool
     trouble: Trouble | None = None
+    failed_by_step: Mapping[str, int] = field(default_factory=dict, hash=False)

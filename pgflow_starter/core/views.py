@@ -102,9 +102,11 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class FlowQueue:
-    """A queue of a flow. `archived` counts the messages that were ever done with, by whomever."""
+    """A queue of a flow, or of the one `step` whose tasks it has. `archived` counts the messages that were ever done
+    with, by whomever."""
 
     flow_slug: str
+    step: str | None
     depth: QueueDepth
     archived: int
 

@@ -32,8 +32,8 @@ class History:
         self._totals: dict[str, tuple[int, int]] = {}
         self._rings: dict[str, dict[str, array[int]]] = {}
 
-    def note(self, queues: Iterable[FlowQueue], failed: Mapping[str, int], now: float) -> bool:
-        """How the queues stand at `now`, seconds; `failed` attempts that this process has counted, by flow.
+    def note(self, queues: Iterable[FlowQueue], failed: Mapping[tuple[str, str | None], int], now: float) -> bool:
+        """How the queues stand at `now`, seconds; `failed` attempts that this process has counted, by flow and step.
 
         Whether it follows upon another look: else `recall` has something to tell.
         """
@@ -51,7 +51,7 @@ class History:
         totals = {}
         for queue in queues:
             name, waiting = queue.depth.queue, queue.depth.waiting
-            total = totals[name] = (queue.archived, failed.get(queue.flow_slug, 0))
+            total = totals[name] = (queue.archived, failed.get((queue.flow_slug, queue.step), 0))
             known = self._totals.get(name, total)
             done, failures = (max(0, n - m) if counted else 0 for n, m in zip(total, known, strict=True))
             if name in self._rings or waiting or done or failures:

@@ -154,9 +154,10 @@ class Looks:
     def _look_at_queues(self) -> tuple[list[dict[str, Any]], Sequence[FlowQueue]]:
         """One at a time: who asks has the turn."""
         found = self._source.views.queues(patience=PATIENCE)
-        failed: Counter[str] = Counter()
+        failed: Counter[tuple[str, str | None]] = Counter()
         for worker in self._source.workers():
-            failed[worker.slug] += worker.failed
+            failed.update({(worker.slug, step): n for step, n in worker.failed_by_step.items()})
+            failed[worker.slug, None] += worker.failed
         if not self._history.note(found, failed, self._clock.monotonic()):
             self._history.recall(self._done_before(found))
         oldest_first = sorted(found, key=lambda queue: (-(queue.depth.oldest_age or 0), queue.depth.queue))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
@@ -34,6 +35,8 @@ from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.world import WorkerWorld
 
 logger = logging.getLogger("pgflow_starter.workers")
+
+NO_FAILURE = (OutcomeKind.COMPLETED, OutcomeKind.IGNORED, OutcomeKind.SNOOZED)
 
 
 class WorkerCell:
@@ -111,7 +114,7 @@ class WorkerCell:
         self.leaving: list[UUID] = []
         self._counting = threading.Lock()
         self._completed = 0
-        self._failed = 0
+        self._failed: Counter[str] = Counter()  # by step; never changed, for it is handed out
         self._trailing: Timer | None = None
         self._root_delays = root_delays(definition)
         self._world = world
@@ -135,11 +138,12 @@ class WorkerCell:
             slots=self.slots.count,
             running=self.flights.running,
             completed=self._completed,
-            failed=self._failed,
+            failed=self._failed.total(),
             unwritten=len(self.outbox),
             abandoned=self.flights.abandoned,
             draining=self.draining,
             trouble=self.troubles.current,
+            failed_by_step=self._failed,
         )
 
     def tell(self, message: object) -> None:
@@ -254,10 +258,10 @@ class WorkerCell:
         delays: set[float] = set()
         last: list[UUID] = []
         completed = sum(outcome.kind is OutcomeKind.COMPLETED for outcome in outcomes)
-        neither = sum(outcome.kind in (OutcomeKind.IGNORED, OutcomeKind.SNOOZED) for outcome in outcomes)
+        failed = Counter(outcome.task.step_slug for outcome in outcomes if outcome.kind not in NO_FAILURE)
         with self._counting:
             self._completed += completed
-            self._failed += len(outcomes) - completed - neither
+            self._failed = self._failed + failed
         for outcome in outcomes:
             follow = self._what_follows(outcome)
             delays |= follow

@@ -18,7 +18,7 @@ from pgflow_starter.core.task import Claimed, Outcome, OutcomeKind
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore, compile_flow
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.worker.claim_troubles import ClaimTroubles
-from tests.cores.by_steps import QUEUES, SLUG, compiled, shop, waiting
+from tests.cores.by_steps import QUEUES, SLUG, STEPS, compiled, shop, waiting
 from tests.cores.stand_in import Admin, attempts, claim_and_die, cron, start_tasks
 from tests.support.database import NoScope, opened
 from tests.support.starters import STRATEGIES, echo_job, running
@@ -40,7 +40,10 @@ def test_it_is_registered_and_runs_with_retries_and_is_verified_as_it_was(
         runs = [starter.client.start_flow(flow, [1, 2, n]) for n in range(3, 8)]
         assert [run.wait(WAIT).result for run in runs] == [6 + 2 * n for n in range(3, 8)]
         eventually(lambda: waiting(by_steps) == [0, 0, 0])
+        eventually(lambda: [(w.failed, w.failed_by_step) for w in starter.workers()] == [(5, {"price": 5})])
         assert [w.trouble for w in starter.workers()] == [None]
+        told = [(queue.flow_slug, queue.step, queue.depth.queue) for queue in starter.views.queues(patience=WAIT)]
+        assert told == [(SLUG, step, queue) for step, queue in zip(STEPS, QUEUES, strict=True)]
     assert calls == {"lines": 5, "price": 20, "total": 5}
     assert by_steps.execute("select queue_name from pgmq.meta order by 1").fetchall() == [(q,) for q in QUEUES]
     assert compiled(by_steps) == "verified"

@@ -11,8 +11,8 @@ NOTHING: dict[str, list[int | None]] = {"waiting": [], "done": [], "failed": []}
 
 def look(history: History, at: float, waiting: int = 0, archived: int = 0, failed: int = 0) -> None:
     """At slot number `at`."""
-    queue = FlowQueue("order", QueueDepth("order", waiting, 0, None), archived)
-    history.note([queue], {"order": failed}, at * EVERY)
+    queue = FlowQueue("order", None, QueueDepth("order", waiting, 0, None), archived)
+    history.note([queue], {("order", None): failed}, at * EVERY)
 
 
 def test_a_queue_in_which_nothing_goes_on_has_no_history() -> None:
@@ -20,6 +20,15 @@ def test_a_queue_in_which_nothing_goes_on_has_no_history() -> None:
     for at in range(5):
         look(history, at, archived=1000, failed=7)
     assert history.of("order") == history.of("nobodys") == NOTHING
+
+
+def test_a_queue_of_one_step_has_its_failures_only() -> None:
+    history = History()
+    queues = [FlowQueue("order", step, QueueDepth(f"order__{step}", 1, 0, None), 0) for step in ("pay", "send")]
+    for at, of_pay in enumerate((2, 5)):
+        failed = {("order", None): of_pay + 1, ("order", "pay"): of_pay, ("order", "send"): 1}
+        history.note(queues, failed, at * EVERY)
+    assert [history.of(f"order__{step}")["failed"][-1] for step in ("pay", "send")] == [3, 0]
 
 
 def test_what_was_done_between_two_looks_is_the_later_ones() -> None:

@@ -30,7 +30,7 @@ def seen_with(**status: object) -> Seen:
 
 
 def waiting(age: float | None, count: int = 12) -> tuple[FlowQueue, ...]:
-    return (FlowQueue("order", QueueDepth("order", count, 0, age), 0),)
+    return (FlowQueue("order", None, QueueDepth("order", count, 0, age), 0),)
 
 
 def living(slug: str = "order", *, alive: bool = True) -> tuple[WorkerRow, ...]:
