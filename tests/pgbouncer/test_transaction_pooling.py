@@ -176,6 +176,9 @@ def test_no_session_keeps_anything_of_ours(database: str, pooled: str) -> None:
         starter.await_ready(30)
         for run in [starter.client.enqueue("echo", i) for i in range(10)]:
             run.wait(10)
+        starter.client.enqueue("echo", 1, delay=500)
+        counted = {queue.depth.queue: queue.depth.hidden for queue in starter.views.queues(patience=10)}
+        assert counted == {"echo": 1, "order": 0}
         with (
             psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as first,
             psycopg.connect(pooled, autocommit=True, prepare_threshold=None) as second,
