@@ -30,7 +30,6 @@ from pgflow_starter.postgres.connections.conninfo import Redactor
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.pace import Pace
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
-from pgflow_starter.postgres.stores.queue_depths import PostgresQueueDepths
 from pgflow_starter.postgres.stores.run_ends import PostgresRunEnds
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.shutdown import Shutdown
@@ -49,16 +48,16 @@ from pgflow_starter.threads.timers import TimerThread
 from pgflow_starter.worker.ended_runs import EndedRuns
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.poll_intervals import PollPolicy
-from pgflow_starter.worker.queue_watch import QueueWatch
 from pgflow_starter.worker.tally import Tally
 from pgflow_starter.worker.workers import Workers
 from pgflow_starter.worker.world import WorkerWorld
 
-if TYPE_CHECKING:  # a fifth of all: loaded with the first call for the client, under notify, and with schedules
+if TYPE_CHECKING:  # a fifth of all: loaded when they are first asked for, under notify, and with schedules
     from pgflow_starter.postgres.client.views import Views
     from pgflow_starter.postgres.listening.listener import Listener
     from pgflow_starter.scheduling.board import ScheduleBoard
     from pgflow_starter.starter.client import PgflowClient
+    from pgflow_starter.worker.queue_watch import QueueWatch
 
 
 class Parts:
@@ -113,7 +112,8 @@ class Parts:
         self.gauges = Gauges(settings.meter_provider, self)
         self._client: PgflowClient | None = None
         self._views: Views | None = None
-        self._making_client = threading.RLock()  # a signal handler may ask on top of the one that makes it
+        self._queue_watch: QueueWatch | None = None
+        self._making = threading.RLock()  # a signal handler may ask on top of the one that makes one
         self.timers = TimerThread(self.clock)
         self.threads = ThreadCache("pgflow-thread")
         self.event_loop = EventLoop(self.clock, self.timers, self.threads)
@@ -124,14 +124,6 @@ class Parts:
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self.workers = Workers(
             self.tree, self._flow_store, self._make_worker_world(), settings.max_concurrency, settings.phase_timeout
-        )
-        self._queue_watch = QueueWatch(
-            PostgresQueueDepths(self.database),
-            self.workers.queues,
-            self.clock,
-            self.timers,
-            self.threads,
-            self._database_away,
         )
         self.pruning = None if settings.retention is None else partial(self._pruning, settings.retention)
         """Begins to delete what is older than it is kept."""
@@ -147,7 +139,7 @@ class Parts:
         if self._client is None:
             from pgflow_starter.starter.client import PgflowClient
 
-            with self._making_client:
+            with self._making:
                 self._client = self._client or PgflowClient.on_database(
                     self.database,
                     self._messages,
@@ -169,7 +161,7 @@ class Parts:
             from pgflow_starter.postgres.client.views import Views
 
             told = ToldErrors(self.settings.log_errors is LogErrors.FULL, self.redact)
-            with self._making_client:
+            with self._making:
                 self._views = self._views or Views(Calls(self.database, self._error_at_end), told)
         return self._views
 
@@ -195,6 +187,19 @@ class Parts:
 
     def queue_depths(self) -> Sequence[QueueDepth]:
         """What was last read of the queues; has them read while somebody asks. Never waits."""
+        if self._queue_watch is None:
+            from pgflow_starter.postgres.stores.queue_depths import PostgresQueueDepths
+            from pgflow_starter.worker.queue_watch import QueueWatch
+
+            with self._making:
+                self._queue_watch = self._queue_watch or QueueWatch(
+                    PostgresQueueDepths(self.database),
+                    self.workers.queues,
+                    self.clock,
+                    self.timers,
+                    self.threads,
+                    self._database_away,
+                )
         return self._queue_watch.depths()
 
     # --- what one part is told of another ---------------------------------------------------------------------------

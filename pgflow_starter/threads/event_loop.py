@@ -15,9 +15,7 @@ from typing import Any, TypeVar
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, ThreadCache, call_logged
-from pgflow_starter.threads.executor import CacheExecutor
 from pgflow_starter.threads.lane import Lane
-from pgflow_starter.threads.loop_watch import LoopWatch, WatchedLoop
 from pgflow_starter.threads.own_thread import Died, OwnThread
 
 T = TypeVar("T")
@@ -101,7 +99,6 @@ class EventLoop:
     def _run(self) -> None:
         if (loop := self._new_loop()) is None:
             return
-        loop.set_default_executor(CacheExecutor(Lane(self._threads, THREAD_CALLS)))
         try:
             loop.call_soon(self._make_calls, loop, context=self._context)
             self._loop = loop
@@ -116,12 +113,17 @@ class EventLoop:
             self._loop = None
             call_logged(partial(end, loop), logger, "ending the event loop")
 
-    def _new_loop(self) -> WatchedLoop | None:
+    def _new_loop(self) -> asyncio.AbstractEventLoop | None:
         """As soon as there can be one; None when closed before."""
         said = SaidOnce()
         while not self._closed.is_set():
             try:
-                return WatchedLoop(LoopWatch(self._clock, self._timers, self._threads))
+                from pgflow_starter.threads.executor import CacheExecutor
+                from pgflow_starter.threads.loop_watch import LoopWatch, WatchedLoop
+
+                loop = WatchedLoop(LoopWatch(self._clock, self._timers, self._threads))
+                loop.set_default_executor(CacheExecutor(Lane(self._threads, THREAD_CALLS)))
+                return loop
             except OSError as error:  # no more files may be open
                 if said.note(str(error)):
                     logger.error("there is no event loop for async handlers yet: %s", error)
