@@ -15,7 +15,6 @@ from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import SignalStrategy, phases_of
 from pgflow_starter.core.readings import PoolUse, QueueDepth
-from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.state import FastLaneState, ModuleStatus, StarterStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
@@ -25,7 +24,6 @@ from pgflow_starter.modules.phase_batches import PhaseBatches
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.modules.world import ModuleWorld
-from pgflow_starter.ports import Pruning
 from pgflow_starter.postgres.connections.conninfo import Redactor
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.pace import Pace
@@ -52,7 +50,9 @@ from pgflow_starter.worker.tally import Tally
 from pgflow_starter.worker.workers import Workers
 from pgflow_starter.worker.world import WorkerWorld
 
-if TYPE_CHECKING:  # a fifth of all: loaded when they are first asked for, under notify, and with schedules
+if TYPE_CHECKING:  # a fifth of all: loaded when they are first asked for, under notify, with schedules
+    from pgflow_starter.core.retention import Retention
+    from pgflow_starter.ports import Pruning
     from pgflow_starter.postgres.client.views import Views
     from pgflow_starter.postgres.listening.listener import Listener
     from pgflow_starter.scheduling.board import ScheduleBoard
