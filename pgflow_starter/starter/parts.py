@@ -14,7 +14,6 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import SignalStrategy, phases_of
-from pgflow_starter.core.readings import PoolUse, QueueDepth
 from pgflow_starter.core.state import FastLaneState, ModuleStatus, StarterStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
@@ -51,6 +50,7 @@ from pgflow_starter.worker.workers import Workers
 from pgflow_starter.worker.world import WorkerWorld
 
 if TYPE_CHECKING:  # a fifth of all: loaded when they are first asked for, under notify, with schedules
+    from pgflow_starter.core.readings import PoolUse, QueueDepth
     from pgflow_starter.core.retention import Retention
     from pgflow_starter.ports import Pruning
     from pgflow_starter.postgres.client.views import Views
@@ -183,6 +183,8 @@ class Parts:
 
     def pool_use(self) -> PoolUse:
         """The connections, the listener's apart. Never waits."""
+        from pgflow_starter.core.readings import PoolUse
+
         return PoolUse(self.settings.pool_size, *self.database.counts())
 
     def queue_depths(self) -> Sequence[QueueDepth]:

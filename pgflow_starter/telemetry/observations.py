@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from opentelemetry.metrics import Observation
 
-from pgflow_starter.core.readings import QueueDepth
 from pgflow_starter.core.state import ModuleStatus
 from pgflow_starter.core.trouble import TroubleScope
 from pgflow_starter.telemetry import names
 
 if TYPE_CHECKING:
+    from pgflow_starter.core.readings import QueueDepth
     from pgflow_starter.ports import GaugeSource
 
 POOL = {names.POOL_NAME: "pgflow"}
