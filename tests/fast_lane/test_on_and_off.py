@@ -270,12 +270,12 @@ def test_while_it_is_off_it_is_looked_at_now_and_then(database: str, admin: Admi
     fast_lane = FastLane(clock)
     with Connection.connect(database, autocommit=True) as conn:
         admin.execute(done)
-        assert fast_lane.wording(conn) is None
+        assert fast_lane.core(conn) is None
         admin.execute(undone)
         clock.advance(LOOK_AGAIN / 2)
-        assert fast_lane.wording(conn) is None
+        assert fast_lane.core(conn) is None
         clock.advance(LOOK_AGAIN / 2)
-        assert fast_lane.wording(conn)
+        assert fast_lane.core(conn)
 
 
 def test_by_the_setting_it_is_off(database: str) -> None:

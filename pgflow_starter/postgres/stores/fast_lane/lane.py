@@ -56,7 +56,7 @@ class FastLane:
 
             self._wording_for, self._look_at, self.state = wording_for, -inf, None
 
-    def wording(self, conn: Connection) -> Wording | None:
+    def core(self, conn: Connection) -> Wording | None:
         """What is said to the core that it stands in for, None where it is off. Raises psycopg's errors."""
         if self._clock.monotonic() >= self._look_at:
             seen = self._wording_for(conn)
@@ -111,7 +111,7 @@ class FastLane:
         self, conn: Connection, slug: str, run_ids: Sequence[str], inputs: Sequence[str], columns: str
     ) -> tuple[str, dict[str, Any]] | None:
         """The statement that does it, with its parameters; None where it is off."""
-        wording = self.wording(conn)
+        wording = self.core(conn)
         return None if wording is None else wording.starting(conn, slug, run_ids, inputs, columns)
 
     def claim(self, conn: Session, features: Features, shape: Shape, parameters: dict[str, Any]) -> list[Any] | None:
@@ -119,7 +119,7 @@ class FastLane:
 
         The rows of `CLAIM` but for the first column. Raises psycopg's errors, with nothing done.
         """
-        wording = self.wording(conn)
+        wording = self.core(conn)
         if wording is None:
             return None
         claim = wording.claiming(features, shape, parameters)
@@ -143,7 +143,7 @@ class FastLane:
         The answer of `FREE`, the `id` of each outcome that is written, and the rows of `ENDED` for the runs that are
         `carried`, as what is sent for them carries that. Raises psycopg's errors, with nothing done.
         """
-        wording = self.wording(conn)
+        wording = self.core(conn)
         if wording is None:
             return None
         parts = wording.settling(conn, outcomes, carried)
