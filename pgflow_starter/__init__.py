@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pgflow_starter.core.modules import FlowModule
     from pgflow_starter.core.phases import Phase, SignalStrategy
     from pgflow_starter.core.retention import Retention
-    from pgflow_starter.core.runs import RunSummary, StepSummary
+    from pgflow_starter.core.run_summary import RunSummary, StepSummary
     from pgflow_starter.core.schedule import CatchUp, Schedule
     from pgflow_starter.core.snooze import Snooze
     from pgflow_starter.core.state import (
@@ -161,14 +161,15 @@ _BY_THEMSELVES = {
     "FlowModule": "core.modules",
     "JsonFormatter": "telemetry.json_formatter",
     "PgflowClient": "starter.client",
+    "Retention": "core.retention",
     "Run": "postgres.client.run",
     "RunDetails": "postgres.client.details",
-    "RunSummary": "core.runs",
+    "RunSummary": "core.run_summary",
     "Schedule": "core.schedule",
     "Snooze": "core.snooze",
     "StartSettings": "starter.settings",
     "StepRun": "postgres.client.steps",
-    "StepSummary": "core.runs",
+    "StepSummary": "core.run_summary",
     "TaskRun": "postgres.client.details",
     "run_id_of": "core.keys",
 }
@@ -181,7 +182,6 @@ _HOMES = (
     "core.state",
     "core.trouble",
     "core.backoff",
-    "core.retention",
     "postgres.connections.connection",
     "starter.start",
     "starter.handle",

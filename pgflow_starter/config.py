@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.middleware import Middleware, middleware_problems
 from pgflow_starter.core.phases import SignalStrategy
-from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.rules import is_number
 from pgflow_starter.errors import StarterTerminated
 
 if TYPE_CHECKING:  # loaded where there are some
+    from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.schedule import Schedule
 
 
@@ -188,15 +188,20 @@ def _problems(conninfo: object, given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _retention_problems(retention: object, pool_size: object) -> Iterator[str]:
-    if not isinstance(retention, Retention | None):
+    if retention is None:
+        return
+    from pgflow_starter.core.retention import Retention
+
+    if not isinstance(retention, Retention):
         yield f"retention must be a Retention or None, got {retention!r}"
-    elif retention is not None and pool_size == 1:
+    elif pool_size == 1:
         yield "pool_size must be at least 2 with a retention, which has one connection while it prunes, got 1"
 
 
 def _schedules_problems(given: object, retention: object) -> Iterator[str]:
     if given == ():
         return
+    from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.schedule import retention_problems, schedules_problems
 
     problems = list(schedules_problems(given))

@@ -1,23 +1,26 @@
-"""What the actors and workers ask of the world, as protocols; adapters in other rooms fulfil them."""
+"""What the actors and workers ask of the world, as protocols; adapters in other rooms fulfil them.
+
+For type checkers: where it is only named in annotations, nobody loads it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
+from pgflow_starter.core.compiled import Compiled
 from pgflow_starter.core.definition import FlowDefinition
+from pgflow_starter.core.evidence import Evidence, MessageKey, TaskKey
+from pgflow_starter.core.failure import RecordOutcome
+from pgflow_starter.core.heard import Heard
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import Phase
+from pgflow_starter.core.readings import PoolUse, QueueDepth
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.state import ModuleState, Outage, StarterStatus, WorkerState
-
-if TYPE_CHECKING:  # loaded with the first worker
-    from pgflow_starter.core.evidence import Evidence, MessageKey, TaskKey
-    from pgflow_starter.core.failure import RecordOutcome
-    from pgflow_starter.core.readings import PoolUse, QueueDepth
-    from pgflow_starter.core.runs import EndedRun
-    from pgflow_starter.core.task import Claimed, Outcome, Task
+from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
 class CancelScope(Protocol):
@@ -175,20 +178,6 @@ class GaugeSource(Protocol):
         """What was last read of the queues of its workers; none where that failed, or before. Has it read anew."""
 
 
-class Compiled(NamedTuple):
-    """What compiling found: the definition in force, with the stored options, and where the stored flow differs from
-    the code; whether `options_differ`, which `flow sync` mends.
-
-    `queues`: those of its steps, where each has one; none where the flow has one of its own name.
-    """
-
-    created: bool
-    definition: FlowDefinition
-    differences: tuple[str, ...] = ()
-    options_differ: bool = False
-    queues: tuple[str, ...] = ()
-
-
 class FlowStore(Protocol):
     """Flows and workers in the database; for phases. Blocks on I/O; thread-safe."""
 
@@ -211,13 +200,6 @@ class FlowStore(Protocol):
 
     def enable_notify(self, queue: str, throttle_ms: int, scope: CancelScope) -> None:
         """Let inserts into the queue notify, at most every `throttle_ms` milliseconds (0: every one)."""
-
-
-class Heard(NamedTuple):
-    """What a heartbeat heard: the workers that pgflow wants to stop, and the runs that have ended or are gone."""
-
-    deprecated: Collection[UUID] = ()
-    ended: Collection[UUID] = ()
 
 
 class TaskStore(Protocol):

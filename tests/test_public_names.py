@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 import pgflow_starter as pgflow
@@ -56,3 +58,35 @@ def test_an_import_alone_loads_neither_driver_nor_actors() -> None:
         " 'django' in sys.modules)",
     )
     assert told.stdout == "set()\nTrue True False False\n"
+
+
+ONLY_WITH = {
+    "a client, or a page that asks the database": (
+        "postgres.client",
+        "core.run_summary",
+        "core.keys",
+        "starter.client",
+    ),
+    "a proxy": ("starter.proxy",),
+    "a schedule": ("scheduling", "core.schedule", "core.cron", "starter.schedules", "postgres.stores.schedules"),
+    "a retention": ("core.retention", "worker.pruner_actor", "postgres.stores.forgetting"),
+    "signal_strategy='notify'": ("postgres.listening",),
+    "the fast lane": ("postgres.stores.fast_lane.wording", "postgres.stores.fast_lane.known_cores"),
+    "a handler that is async": ("worker.coroutines", "threads.loop_watch", "threads.loop_end", "threads.executor"),
+    "a handler with a type for its input": ("core.payloads.by_msgspec", "core.payloads.by_pydantic"),
+    "telemetry that somebody hears": ("telemetry.attempt", "worker.queue_watch", "postgres.stores.queue_depths"),
+    "a starter in a tree of the user's own": ("starter.child",),
+    "a type checker": ("ports",),
+    "another program": ("cli", "django", "postgres.embedded", "postgres.setup", "testing", "web", "pytest_plugin"),
+}
+"""What a program that only names `start` does not load, by who does: it took one megabyte in five when all did."""
+
+
+def test_what_only_some_starters_need_is_not_loaded_by_the_name_of_start() -> None:
+    told = finished("-c", "import sys, pgflow_starter; pgflow_starter.start; print(*sys.modules)")
+    loaded = [name.removeprefix("pgflow_starter.") for name in told.stdout.split()]
+    assert "starter.start" in loaded, told.stderr
+    for what, rooms in ONLY_WITH.items():
+        for room in rooms:
+            assert find_spec(f"pgflow_starter.{room}"), what
+            assert [name for name in loaded if name == room or name.startswith(f"{room}.")] == [], what

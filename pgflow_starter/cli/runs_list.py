@@ -24,7 +24,8 @@ from pgflow_starter.cli.telling import RUN_COLOURS, lasting, visible
 from pgflow_starter.cli.watching import Telling
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.json_ready import json_ready
-from pgflow_starter.core.runs import RUN_STATUSES, RunStatus, RunSummary
+from pgflow_starter.core.run_summary import RunSummary
+from pgflow_starter.core.runs import RUN_STATUSES, RunStatus
 from pgflow_starter.postgres.client.listings import MOST
 
 Page = Sequence[RunSummary]

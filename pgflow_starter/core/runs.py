@@ -1,9 +1,7 @@
-"""`RunSummary`: a run as the list of the latest ones tells it; `EndedRun`: one that has just ended."""
+"""The words for where runs, steps and tasks stand; `EndedRun`: a run that has just ended."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, NamedTuple, TypeAlias, get_args
 from uuid import UUID
 
@@ -29,27 +27,3 @@ class EndedRun(NamedTuple):
     started_at: float
     ended_at: float
     headers: str
-
-
-@dataclass(frozen=True, slots=True)
-class StepSummary:
-    """One step of a run; `tasks` and how many of them are open, None while that is not known; why it was skipped."""
-
-    slug: str
-    status: StepStatus
-    tasks: int | None
-    remaining: int | None
-    reason: SkipReason | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """A run and where its steps stand, in the flow's order; no inputs, no outputs. Times and notes are as a `Run`'s."""
-
-    id: UUID
-    flow_slug: str
-    status: RunStatus
-    started_at: datetime | None
-    ended_at: datetime | None
-    steps: tuple[StepSummary, ...]
-    notes: tuple[str, ...] = ()

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from pgflow_starter.core.json_ready import JsonReady
 from pgflow_starter.core.readings import QueueDepth
-from pgflow_starter.core.runs import RunStatus, RunSummary, SkipReason, StepStatus, TaskStatus
+from pgflow_starter.core.run_summary import RunSummary
+from pgflow_starter.core.runs import RunStatus, SkipReason, StepStatus, TaskStatus
 
 MOST_TASKS = 500
 """Tasks of one run that are shown."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from pgflow_starter.clock import Clock, one_wait
 from pgflow_starter.core.modules import ModuleSpec, module_identity
@@ -19,7 +20,9 @@ from pgflow_starter.errors import NotReadyError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.machine import Machine
 from pgflow_starter.modules.messages import CellChanged
-from pgflow_starter.ports import Reachability
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import Reachability
 
 
 class Board:

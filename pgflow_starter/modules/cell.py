@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pykka
 
@@ -11,8 +11,10 @@ from pgflow_starter.core.said_once import Breaks
 from pgflow_starter.core.state import ModuleStatus
 from pgflow_starter.modules.machine import Machine
 from pgflow_starter.modules.messages import ModuleMessage
-from pgflow_starter.ports import AttemptObserver
 from pgflow_starter.supervision.actor import tell
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import AttemptObserver
 
 
 class ModuleCell:

@@ -14,7 +14,7 @@ succeeded can claim or record nothing: it is `retrying` in phase `worker` then, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -30,8 +30,7 @@ class RunPhase(NamedTuple):
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelPhase:
+class CancelPhase(NamedTuple):
     """Effect: interrupt the running phase; it took too long."""
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pgflow_starter.clock import Timer, Timers
 from pgflow_starter.core.phases import Phase
@@ -14,10 +15,12 @@ from pgflow_starter.errors import TransientError
 from pgflow_starter.modules.cell import ModuleCell
 from pgflow_starter.modules.messages import PhaseOverdue, PhaseReported
 from pgflow_starter.modules.phase_plan import Here, InLane, Listen, OnOwnThread, OnThread, Phases, Plan, Together
-from pgflow_starter.ports import PhaseObserver
 from pgflow_starter.threads.cache import ThreadCache, doing
 from pgflow_starter.threads.interrupt_scope import InterruptScope
 from pgflow_starter.threads.lane import Lane, Turn
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import PhaseObserver
 
 
 class PhaseJob:

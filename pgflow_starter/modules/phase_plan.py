@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import Identity
-from pgflow_starter.ports import CancelScope
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import CancelScope
 
 
 class Here(NamedTuple):

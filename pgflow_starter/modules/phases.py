@@ -6,7 +6,9 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
+from pgflow_starter.core.compiled import Compiled
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.flow import Flow, Job
 from pgflow_starter.core.modules import ModuleSpec, definition_of, path_of
@@ -16,8 +18,10 @@ from pgflow_starter.errors import DatabaseError
 from pgflow_starter.module_log import ModuleLog
 from pgflow_starter.modules.phase_plan import Here, InLane, Listen, OnOwnThread, Plan, Together
 from pgflow_starter.modules.registry import FlowRegistry
-from pgflow_starter.ports import CancelScope, Compiled, FlowStore, QueueListener
 from pgflow_starter.worker.workers import Workers
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import CancelScope, FlowStore, QueueListener
 
 logger = logging.getLogger("pgflow_starter.registration")
 

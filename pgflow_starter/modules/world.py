@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.backoff import Backoff
@@ -11,11 +11,13 @@ from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.modules.board import Board
 from pgflow_starter.modules.phase_batches import PhaseBatches
 from pgflow_starter.modules.phase_plan import Phases
-from pgflow_starter.ports import Observer, Redact
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
 from pgflow_starter.threads.lane import Lane
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import Observer, Redact
 
 
 class ModuleWorld(NamedTuple):

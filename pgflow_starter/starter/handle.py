@@ -1,4 +1,4 @@
-"""`Starter`: the handle that callers hold, and `StarterProxy`, the same calls as futures."""
+"""`Starter`: the handle that callers hold."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import FlowModule
 from pgflow_starter.core.state import ChildInfo, ModuleState, StarterStatus, WorkerState
 from pgflow_starter.starter.per_process import RuntimeFinder
-from pgflow_starter.starter.proxy import StarterProxy
 from pgflow_starter.starter.runtime import Runtime
 
 if TYPE_CHECKING:
     from pgflow_starter.postgres.client.views import Views
     from pgflow_starter.starter.client import PgflowClient
+    from pgflow_starter.starter.proxy import StarterProxy
 
 
 class Starter:
@@ -94,6 +94,8 @@ class Starter:
 
     def proxy(self) -> StarterProxy:
         """The same calls, answered by the StarterActor as pykka futures."""
+        from pgflow_starter.starter.proxy import StarterProxy
+
         self._checked()
         return StarterProxy(self._runtimes, self._checked)
 

@@ -14,8 +14,6 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import SignalStrategy, phases_of
-from pgflow_starter.core.readings import PoolUse, QueueDepth
-from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.state import FastLaneState, ModuleStatus, StarterStatus, WorkerState
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.modules.board import Board
@@ -25,12 +23,10 @@ from pgflow_starter.modules.phase_batches import PhaseBatches
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
 from pgflow_starter.modules.world import ModuleWorld
-from pgflow_starter.ports import Pruning
 from pgflow_starter.postgres.connections.conninfo import Redactor
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.connections.pace import Pace
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
-from pgflow_starter.postgres.stores.queue_depths import PostgresQueueDepths
 from pgflow_starter.postgres.stores.run_ends import PostgresRunEnds
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.shutdown import Shutdown
@@ -49,16 +45,19 @@ from pgflow_starter.threads.timers import TimerThread
 from pgflow_starter.worker.ended_runs import EndedRuns
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.poll_intervals import PollPolicy
-from pgflow_starter.worker.queue_watch import QueueWatch
 from pgflow_starter.worker.tally import Tally
 from pgflow_starter.worker.workers import Workers
 from pgflow_starter.worker.world import WorkerWorld
 
-if TYPE_CHECKING:  # a fifth of all: loaded with the first call for the client, under notify, and with schedules
+if TYPE_CHECKING:  # a fifth of all: loaded when they are first asked for, under notify, with schedules
+    from pgflow_starter.core.readings import PoolUse, QueueDepth
+    from pgflow_starter.core.retention import Retention
+    from pgflow_starter.ports import Pruning
     from pgflow_starter.postgres.client.views import Views
     from pgflow_starter.postgres.listening.listener import Listener
     from pgflow_starter.scheduling.board import ScheduleBoard
     from pgflow_starter.starter.client import PgflowClient
+    from pgflow_starter.worker.queue_watch import QueueWatch
 
 
 class Parts:
@@ -113,7 +112,8 @@ class Parts:
         self.gauges = Gauges(settings.meter_provider, self)
         self._client: PgflowClient | None = None
         self._views: Views | None = None
-        self._making_client = threading.RLock()  # a signal handler may ask on top of the one that makes it
+        self._queue_watch: QueueWatch | None = None
+        self._making = threading.RLock()  # a signal handler may ask on top of the one that makes one
         self.timers = TimerThread(self.clock)
         self.threads = ThreadCache("pgflow-thread")
         self.event_loop = EventLoop(self.clock, self.timers, self.threads)
@@ -124,14 +124,6 @@ class Parts:
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self.workers = Workers(
             self.tree, self._flow_store, self._make_worker_world(), settings.max_concurrency, settings.phase_timeout
-        )
-        self._queue_watch = QueueWatch(
-            PostgresQueueDepths(self.database),
-            self.workers.queues,
-            self.clock,
-            self.timers,
-            self.threads,
-            self._database_away,
         )
         self.pruning = None if settings.retention is None else partial(self._pruning, settings.retention)
         """Begins to delete what is older than it is kept."""
@@ -147,7 +139,7 @@ class Parts:
         if self._client is None:
             from pgflow_starter.starter.client import PgflowClient
 
-            with self._making_client:
+            with self._making:
                 self._client = self._client or PgflowClient.on_database(
                     self.database,
                     self._messages,
@@ -169,7 +161,7 @@ class Parts:
             from pgflow_starter.postgres.client.views import Views
 
             told = ToldErrors(self.settings.log_errors is LogErrors.FULL, self.redact)
-            with self._making_client:
+            with self._making:
                 self._views = self._views or Views(Calls(self.database, self._error_at_end), told)
         return self._views
 
@@ -191,6 +183,8 @@ class Parts:
 
     def pool_use(self) -> PoolUse:
         """The connections, the listener's apart. Never waits."""
+        from pgflow_starter.core.readings import PoolUse
+
         return PoolUse(self.settings.pool_size, *self.database.counts())
 
     def database_name(self) -> str:
@@ -199,6 +193,19 @@ class Parts:
 
     def queue_depths(self) -> Sequence[QueueDepth]:
         """What was last read of the queues; has them read while somebody asks. Never waits."""
+        if self._queue_watch is None:
+            from pgflow_starter.postgres.stores.queue_depths import PostgresQueueDepths
+            from pgflow_starter.worker.queue_watch import QueueWatch
+
+            with self._making:
+                self._queue_watch = self._queue_watch or QueueWatch(
+                    PostgresQueueDepths(self.database),
+                    self.workers.queues,
+                    self.clock,
+                    self.timers,
+                    self.threads,
+                    self._database_away,
+                )
         return self._queue_watch.depths()
 
     # --- what one part is told of another ---------------------------------------------------------------------------

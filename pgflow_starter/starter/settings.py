@@ -9,10 +9,10 @@ from pgflow_starter.config import FastLaneUse, LogErrors
 from pgflow_starter.core.backoff import Backoff
 from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.phases import SignalStrategy
-from pgflow_starter.core.retention import Retention
 from pgflow_starter.errors import StarterTerminated
 
 if TYPE_CHECKING:  # loaded where there are some
+    from pgflow_starter.core.retention import Retention
     from pgflow_starter.core.schedule import Schedule
 
 

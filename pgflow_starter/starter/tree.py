@@ -23,7 +23,6 @@ from pgflow_starter.supervision.supervisor import DynamicSupervisorActor, Superv
 from pgflow_starter.threads.own_thread import Threaded
 from pgflow_starter.worker.heartbeat import HeartbeatActor, Pulse
 from pgflow_starter.worker.housekeeper_actor import HousekeeperActor, Rhythm
-from pgflow_starter.worker.pruner_actor import PrunerActor
 from pgflow_starter.worker.workers import SUPERVISOR_ID as WORKERS_ID
 from pgflow_starter.worker.workers_supervisor import WorkersSupervisorActor
 
@@ -74,17 +73,7 @@ def root_children(parts: Parts, which_children: Callable[[], tuple[ChildInfo, ..
             partial(HousekeeperActor.start, *of_housekeepers, rhythm, pulse, parts.shutdown),
             shutdown=HOUSEKEEPER_SHUTDOWN,
         ),
-        *(
-            []
-            if parts.pruning is None
-            else [
-                ChildSpec(
-                    "pruner",
-                    partial(PrunerActor.start, parts.pruning, parts.clock, parts.timers, parts.shutdown),
-                    shutdown=HOUSEKEEPER_SHUTDOWN,
-                )
-            ]
-        ),
+        *_pruner(parts),
         # One WorkerActor a module, from the phase in which it is wired on: see `Workers.specs`.
         _supervisor(
             WORKERS_ID,
@@ -99,6 +88,16 @@ def root_children(parts: Parts, which_children: Callable[[], tuple[ChildInfo, ..
         *_scheduler(parts),
         ChildSpec(STARTER_ID, partial(StarterActor.start, parts.board, parts.tree, which_children)),
     ]
+
+
+def _pruner(parts: Parts) -> list[ChildSpec]:
+    """If there is a retention."""
+    if parts.pruning is None:
+        return []
+    from pgflow_starter.worker.pruner_actor import PrunerActor
+
+    start = partial(PrunerActor.start, parts.pruning, parts.clock, parts.timers, parts.shutdown)
+    return [ChildSpec("pruner", start, shutdown=HOUSEKEEPER_SHUTDOWN)]
 
 
 def _scheduler(parts: Parts) -> list[ChildSpec]:

@@ -8,12 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pykka
 
 from pgflow_starter.clock import Clock, SystemClock
-from pgflow_starter.ports import ActorObserver
 from pgflow_starter.supervision.actor import Actor, described, tell
 from pgflow_starter.supervision.children import Child, Children
 from pgflow_starter.supervision.errors import ChildStartError, RestartIntensityExceededError
@@ -21,6 +20,9 @@ from pgflow_starter.supervision.link import Link
 from pgflow_starter.supervision.specs import ChildSpec, Restart, RestartWindow, SupervisorFlags, restarted_with
 from pgflow_starter.supervision.tree import Tree
 from pgflow_starter.threads.cache import call_logged
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import ActorObserver
 
 logger = logging.getLogger("pgflow_starter.supervision")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber
@@ -15,10 +15,12 @@ from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import classify, error_type, reason
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, ModuleStatus
-from pgflow_starter.ports import Redact
 from pgflow_starter.telemetry import events, names
 from pgflow_starter.telemetry.events import failure, nanoseconds
 from pgflow_starter.telemetry.providers import Providers
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import Redact
 
 _ENDINGS = {
     ModuleStatus.SUCCEEDED: names.EVENT_SUCCESS,
@@ -27,16 +29,6 @@ _ENDINGS = {
 }
 CUT_SHORT = "StarterStopped"
 """The error type of an attempt that was under way when its starter stopped."""
-
-
-class Unheard:
-    """`ports.AttemptObserver` where nobody listens."""
-
-    def phase(self, phase: Phase) -> None: ...
-
-    def ended(self, state: ModuleState, delay: float | None) -> None: ...
-
-    def cut_short(self) -> None: ...
 
 
 class OtelAttempt:

@@ -10,14 +10,16 @@ import os
 import weakref
 from collections.abc import Callable, Iterable
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from pgflow_starter.ports import GaugeSource
 from pgflow_starter.telemetry import names, observations
 from pgflow_starter.telemetry.observations import Sources
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import GaugeSource
 
 _live: dict[int, weakref.ref[Gauges]] = {}
 """Those of all starters that are told of. For the process, as its meter providers are; held weakly, so that it keeps

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from opentelemetry import trace
@@ -25,13 +25,15 @@ from pgflow_starter.core.classify import error_type
 from pgflow_starter.core.failure import Failure, RecordOutcome
 from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.task import Claimed, Outcome, Task
-from pgflow_starter.ports import HandlerObserver
 from pgflow_starter.telemetry import names
 from pgflow_starter.telemetry.carrying import carried_of, headers_of, sender_of
 from pgflow_starter.telemetry.events import NANOSECONDS, nanoseconds
 from pgflow_starter.telemetry.processing import Processing, Received, facts, failed
 from pgflow_starter.telemetry.providers import Providers
 from pgflow_starter.telemetry.runs import tell_ended
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import HandlerObserver
 
 _no_headers: AbstractContextManager[None] = nullcontext()
 _UNHEARD = object()

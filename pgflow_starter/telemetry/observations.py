@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from opentelemetry.metrics import Observation
 
-from pgflow_starter.core.readings import QueueDepth
 from pgflow_starter.core.state import ModuleStatus
 from pgflow_starter.core.trouble import TroubleScope
-from pgflow_starter.ports import GaugeSource
 from pgflow_starter.telemetry import names
+
+if TYPE_CHECKING:
+    from pgflow_starter.core.readings import QueueDepth
+    from pgflow_starter.ports import GaugeSource
 
 POOL = {names.POOL_NAME: "pgflow"}
 
-Sources: TypeAlias = Sequence[GaugeSource]
+Sources: TypeAlias = "Sequence[GaugeSource]"
 
 
 def modules(sources: Sources) -> Iterable[Observation]:

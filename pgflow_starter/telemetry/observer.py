@@ -13,7 +13,7 @@ a starter outlives the code that started it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -21,15 +21,29 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.modules import ModuleSpec
+from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import ModuleState, ModuleStatus
-from pgflow_starter.ports import AttemptObserver, Redact
 from pgflow_starter.telemetry import names
-from pgflow_starter.telemetry.attempt import OtelAttempt, Unheard, facts
 from pgflow_starter.telemetry.events import NANOSECONDS, nanoseconds
 from pgflow_starter.telemetry.providers import Providers
 
+if TYPE_CHECKING:
+    from pgflow_starter.ports import AttemptObserver, Redact
+
 ATTEMPTS_IN_ONE_TRACE = 16
-_UNHEARD = Unheard()
+
+
+class _Unheard:
+    """`ports.AttemptObserver` where nobody listens."""
+
+    def phase(self, phase: Phase) -> None: ...
+
+    def ended(self, state: ModuleState, delay: float | None) -> None: ...
+
+    def cut_short(self) -> None: ...
+
+
+_UNHEARD = _Unheard()
 
 
 class OtelObserver:
@@ -77,6 +91,8 @@ class OtelObserver:
         providers = self._providers
         if not providers.heard:
             return _UNHEARD
+        from pgflow_starter.telemetry.attempt import OtelAttempt, facts
+
         span: Span = trace.INVALID_SPAN
         with providers.guard:
             parent = self._root if state.attempts <= ATTEMPTS_IN_ONE_TRACE else Context()

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
-from pgflow_starter.threads.event_loop import end, finish
+from pgflow_starter.threads.loop_end import end, finish
 
 T = TypeVar("T")
 

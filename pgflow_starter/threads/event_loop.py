@@ -6,35 +6,27 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.threads.cache import AGAIN_INTERVAL, ThreadCache, call_logged
-from pgflow_starter.threads.executor import CacheExecutor
 from pgflow_starter.threads.lane import Lane
-from pgflow_starter.threads.loop_watch import LoopWatch, WatchedLoop
 from pgflow_starter.threads.own_thread import Died, OwnThread
 
-T = TypeVar("T")
+if TYPE_CHECKING:  # loaded with the first call
+    from pgflow_starter.threads.loop_watch import WatchedLoop
 
 logger = logging.getLogger("pgflow_starter.threads")
 
 THREAD_CALLS = 32
 """Calls of `asyncio.to_thread` at a time."""
 
-LAST_WORDS = 0.25
-"""Seconds that what runs on the loop gets when it is cancelled at the loop's end, and asynchronous generators then."""
-
-CLOSES = 3
-"""Times that what does not end all the same is closed: each of its `finally` may await once more."""
-
-CLOSE_TIMEOUT = 3 * LAST_WORDS
-"""Seconds that the loop's thread gets to end: it may be blocked."""
+CLOSE_TIMEOUT = 0.75
+"""Seconds that the loop's thread gets to end, three times `loop_end.LAST_WORDS`: it may be blocked."""
 
 
 class EventLoop:
@@ -101,7 +93,6 @@ class EventLoop:
     def _run(self) -> None:
         if (loop := self._new_loop()) is None:
             return
-        loop.set_default_executor(CacheExecutor(Lane(self._threads, THREAD_CALLS)))
         try:
             loop.call_soon(self._make_calls, loop, context=self._context)
             self._loop = loop
@@ -114,14 +105,19 @@ class EventLoop:
             raise
         finally:
             self._loop = None
-            call_logged(partial(end, loop), logger, "ending the event loop")
+            call_logged(loop.end, logger, "ending the event loop")
 
     def _new_loop(self) -> WatchedLoop | None:
         """As soon as there can be one; None when closed before."""
         said = SaidOnce()
         while not self._closed.is_set():
             try:
-                return WatchedLoop(LoopWatch(self._clock, self._timers, self._threads))
+                from pgflow_starter.threads.executor import CacheExecutor
+                from pgflow_starter.threads.loop_watch import LoopWatch, WatchedLoop
+
+                loop = WatchedLoop(LoopWatch(self._clock, self._timers, self._threads))
+                loop.set_default_executor(CacheExecutor(Lane(self._threads, THREAD_CALLS)))
+                return loop
             except OSError as error:  # no more files may be open
                 if said.note(str(error)):
                     logger.error("there is no event loop for async handlers yet: %s", error)
@@ -135,69 +131,3 @@ def _go_on(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_forever()
     except (SystemExit, KeyboardInterrupt) as error:  # of all that a task raises asyncio lets these two through
         logger.error("a task on the event loop raised %s, and the loop goes on", type(error).__name__)
-
-
-def end(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what is left, see it end, and close the loop; what does not end in time is closed where it stands."""
-    loop.set_task_factory(None)
-    try:
-        finish(loop, _cancel_all())
-        finish(loop, asyncio.wait_for(loop.shutdown_asyncgens(), LAST_WORDS))
-    finally:
-        loop.set_exception_handler(_after_the_end)
-        _close_all(loop)
-        loop.close()
-
-
-def _close_all(loop: asyncio.AbstractEventLoop) -> None:
-    # As if it ran: who swallows everything and awaits again is left there. Without it, that would raise at once, and
-    # be swallowed, for ever.
-    asyncio._set_running_loop(loop)  # noqa: SLF001 - made for whoever is an event loop
-    try:
-        for task in asyncio.all_tasks(loop):
-            if not _close(task.get_coro()):
-                _keep_for_ever(task.get_coro())
-    finally:
-        asyncio._set_running_loop(None)  # noqa: SLF001
-
-
-def _close(coroutine: Any) -> bool:
-    """Whether it has ended by that."""
-    for _ in range(CLOSES):
-        with suppress(BaseException):
-            coroutine.close()
-            return True
-    return False
-
-
-def _keep_for_ever(coroutine: object) -> None:
-    """So that nobody ever closes it again: Python does when the last reference goes, on whatever thread that is."""
-    with suppress(ImportError, AttributeError):  # a Python without it, or no CPython
-        import ctypes
-
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(coroutine))
-
-
-async def _cancel_all() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=LAST_WORDS)
-
-
-def finish(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run it to its end on the loop, on this thread, whoever stops it: what it returns or raises."""
-    task = asyncio.Task(coroutine, loop=loop)  # not by a task factory that somebody has set
-    task.add_done_callback(lambda _: loop.stop())
-    while not task.done():
-        with suppress(SystemExit):  # another task's, or its own, which it keeps
-            loop.run_forever()
-    return task.result()
-
-
-def _after_the_end(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What asyncio has to say of what was left; that it was left, the workers have said."""
-    task = context.get("task")
-    if task is None or task.done():
-        loop.default_exception_handler(context)

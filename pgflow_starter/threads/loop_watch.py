@@ -16,6 +16,7 @@ from typing import Any
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.threads.cache import ThreadCache, run_patiently
+from pgflow_starter.threads.loop_end import end
 
 logger = logging.getLogger("pgflow_starter.threads")
 
@@ -47,6 +48,10 @@ class WatchedLoop(asyncio.SelectorEventLoop):
         if kwargs.get("name") is None and (name := on_behalf_of.get(None)):
             task.set_name(name)
         return task
+
+    def end(self) -> None:
+        """As `loop_end.end`."""
+        end(self)
 
 
 class LoopWatch(selectors.DefaultSelector):

@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pgflow_starter.core.definition import StepDefinition
 from pgflow_starter.core.failure import RecordOutcome
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
-from pgflow_starter.ports import HandlerObserver
 from pgflow_starter.threads.cache import call_logged, run_patiently
 from pgflow_starter.threads.loop_watch import on_behalf_of
 from pgflow_starter.worker.execution import execute_async
@@ -30,6 +29,9 @@ from pgflow_starter.worker.held_tasks import HeldTasks
 from pgflow_starter.worker.landings import Landings
 from pgflow_starter.worker.outbox import Outbox
 from pgflow_starter.worker.world import WorkerWorld
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import HandlerObserver
 
 logger = logging.getLogger("pgflow_starter.workers")
 

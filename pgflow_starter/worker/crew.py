@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextvars import Context
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition
@@ -27,7 +28,6 @@ from pgflow_starter.core.task import Task
 from pgflow_starter.threads.cache import doing, run_patiently
 from pgflow_starter.worker.ahead import Ahead
 from pgflow_starter.worker.alarm import Alarm
-from pgflow_starter.worker.coroutines import Coroutines
 from pgflow_starter.worker.execution import execute, failed
 from pgflow_starter.worker.failure_log import FailureLog
 from pgflow_starter.worker.flights import Flight, Flights
@@ -35,6 +35,9 @@ from pgflow_starter.worker.held_tasks import HeldTasks
 from pgflow_starter.worker.landings import Landings
 from pgflow_starter.worker.outbox import Outbox
 from pgflow_starter.worker.world import WorkerWorld
+
+if TYPE_CHECKING:  # loaded with the first async handler
+    from pgflow_starter.worker.coroutines import Coroutines
 
 PATIENCE = 0.5
 """Seconds that a claimed task waits for a slot until it is given back. Less than any timeout."""
@@ -80,6 +83,8 @@ class Crew:
         self._landed = landed
         self._coroutines: Coroutines | None = None
         if any(on_loop for _, _, _, on_loop in self._steps.values()):
+            from pgflow_starter.worker.coroutines import Coroutines
+
             self._coroutines = Coroutines(
                 {slug: (step, name) for slug, (step, _, name, _) in self._steps.items()},
                 slots,

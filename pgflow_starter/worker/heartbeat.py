@@ -8,10 +8,10 @@ from typing import Any
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import error_type, reason_for_logs
+from pgflow_starter.core.heard import Heard
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.trouble import TroubleKind, with_remedy
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import Heard
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.rhythmic import RhythmicActor

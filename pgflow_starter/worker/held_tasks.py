@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
@@ -10,9 +11,11 @@ from pgflow_starter.core.evidence import TaskKey
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.task import Task
 from pgflow_starter.module_log import ModuleLog
-from pgflow_starter.ports import TaskStore
 from pgflow_starter.worker.flights import Flights
 from pgflow_starter.worker.outbox import Outbox
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import TaskStore
 
 
 class HeldTasks:

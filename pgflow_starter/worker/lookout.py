@@ -10,14 +10,16 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from pgflow_starter.clock import Timers
-from pgflow_starter.ports import TaskStore
 from pgflow_starter.threads.cache import call_logged
 from pgflow_starter.threads.gatherer import Batch, Gatherer
 from pgflow_starter.threads.lane import Lane, Turn
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import TaskStore
 
 logger = logging.getLogger("pgflow_starter.workers")
 

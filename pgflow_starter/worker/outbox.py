@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from itertools import islice
 from math import inf
+from typing import TYPE_CHECKING
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.classify import reason_for_logs
@@ -24,11 +25,13 @@ from pgflow_starter.core.said_once import Breaks, SaidOnce
 from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.module_log import ModuleLog
-from pgflow_starter.ports import TaskStore
 from pgflow_starter.worker.execution import storable_instead
 from pgflow_starter.worker.outcome_troubles import OutcomeTroubles
 from pgflow_starter.worker.parked_runs import ParkedRuns
 from pgflow_starter.worker.troubles import Troubles
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import TaskStore
 
 BATCH = 100
 

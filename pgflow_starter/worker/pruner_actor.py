@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import reason
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.errors import DatabaseError, PgflowError
-from pgflow_starter.ports import Pruning
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.worker.rhythmic import RhythmicActor
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import Pruning
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
 

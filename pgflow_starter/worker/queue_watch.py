@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pgflow_starter.clock import Clock, Timers
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.readings import QueueDepth
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.errors import PgflowError
-from pgflow_starter.ports import QueueDepthStore
 from pgflow_starter.threads.cache import ThreadCache, run_patiently
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import QueueDepthStore
 
 logger = logging.getLogger("pgflow_starter.housekeeping")
 

@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pgflow_starter.clock import Timers
 from pgflow_starter.core.classify import reason_for_logs
@@ -18,9 +19,11 @@ from pgflow_starter.core.definition import FlowDefinition, StepKind, conditions_
 from pgflow_starter.core.evidence import TaskKey
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import PgflowError
-from pgflow_starter.ports import RunEndStore, TallyObserver
 from pgflow_starter.threads.cache import ThreadCache, run_patiently
 from pgflow_starter.worker.poll_intervals import retry_delay
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import RunEndStore, TallyObserver
 
 logger = logging.getLogger("pgflow_starter.workers")
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from pgflow_starter.core.classify import reason_for_logs
@@ -13,13 +14,15 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.trouble import Trouble
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import CancelScope, FlowStore, TaskStore
 from pgflow_starter.supervision.specs import ChildSpec
 from pgflow_starter.supervision.tree import Tree
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.troubles import Troubles
 from pgflow_starter.worker.worker_actor import WorkerActor
 from pgflow_starter.worker.world import WorkerWorld
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import CancelScope, FlowStore, TaskStore
 
 logger = logging.getLogger("pgflow_starter.workers")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from pgflow_starter.clock import Clock, Timers
@@ -12,7 +12,6 @@ from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.task import Outcome
-from pgflow_starter.ports import MessageObserver, TaskStore
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
@@ -20,6 +19,9 @@ from pgflow_starter.threads.event_loop import EventLoop
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.poll_intervals import PollPolicy
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import MessageObserver, TaskStore
 
 
 class WorkerWorld(NamedTuple):

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
-from pgflow_starter.ports import Compiled
+from pgflow_starter.core.compiled import Compiled
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from tests.cores.stand_in import Admin
 from tests.support.database import NoScope, opened

@@ -17,10 +17,10 @@ from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.fast_lane import known_cores, lane
+from pgflow_starter.postgres.stores.fast_lane import known_cores, lane, wording
 from pgflow_starter.postgres.stores.fast_lane.dialects import Dialect
 from pgflow_starter.postgres.stores.fast_lane.lane import LOOK_AGAIN, FastLane
-from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS, Statements
+from pgflow_starter.postgres.stores.fast_lane.statements import Statements, statements_in
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore, compile_flow
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.testing.manual import ManualClock
@@ -160,9 +160,9 @@ class Work:
         return state.on
 
 
-def with_broken(**texts: str) -> dict[Dialect, Statements]:
+def with_broken(**texts: str) -> Callable[[Dialect], Statements]:
     """The statements, these of them replaced in each dialect."""
-    return {dialect: statements._replace(**texts) for dialect, statements in STATEMENTS.items()}
+    return lambda dialect: statements_in(dialect)._replace(**texts)
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_a_statement_of_its_own_that_fails_is_told_once_and_the_cores_functions_
     told = "a statement of its own failed with 22012, the core's functions did it"
     monkeypatch.setattr(lane, "LOOK_AGAIN", 0.0)
     with monkeypatch.context() as patched:
-        patched.setattr(lane, "STATEMENTS", with_broken(complete_jobs=BROKEN))
+        patched.setattr(wording, "statements_in", with_broken(complete_jobs=BROKEN))
         for _ in range(3):
             work.complete(work.claim(4))
             assert work.tasks.fast_lane.state == pgflow.FastLaneState(on=False, reason=told)
@@ -197,7 +197,7 @@ def test_a_statement_of_its_own_that_somebody_cancels_turns_nothing_off(
     work: Work, lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancelled = "select pg_cancel_backend(pg_backend_pid()), pg_sleep(9) from (select %(runs)s::text[]) x"
-    monkeypatch.setattr(lane, "STATEMENTS", with_broken(complete_jobs=cancelled))
+    monkeypatch.setattr(wording, "statements_in", with_broken(complete_jobs=cancelled))
     work.complete(work.claim(4))
     assert (work.on, lines()) == (True, [])
 
@@ -206,7 +206,7 @@ def test_starts_that_fail_in_it_are_made_by_the_cores_function(
     database: str, lines: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = with_broken(start="select 1/0 from (select %(run_ids)s::text[]) x")
-    monkeypatch.setattr(lane, "STATEMENTS", broken)
+    monkeypatch.setattr(wording, "statements_in", broken)
     with running(database, jobs=[job := echo_job()]) as starter:
         runs = starter.client.enqueue_many(job, range(20))
         assert [run.wait(WAIT).result for run in runs] == [*range(20)]
@@ -237,7 +237,7 @@ def test_starts_that_it_leaves_to_the_cores_function_do_not_have_it_looked_at_an
         looks.append(known_cores.look(conn))
         return looks[-1]
 
-    monkeypatch.setattr(lane, "look", look)
+    monkeypatch.setattr(wording, "look", look)
     with pgflow.PgflowClient(database) as client:
         runs = [client.start_flow(flow, given) for given in ([1], [], [])]
         assert [run.refresh().status for run in runs] == ["started", "completed", "completed"]

@@ -9,13 +9,14 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, NotInstalledError
+from pgflow_starter.core.compiled import Compiled
 from pgflow_starter.core.modules import ModuleSpec, module_specs
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import Identity, ModuleType
 from pgflow_starter.modules.phase_plan import Here, InLane, OnOwnThread, Together
 from pgflow_starter.modules.phases import RegistrationPhases
 from pgflow_starter.modules.registry import FlowRegistry
-from pgflow_starter.ports import CancelScope, Compiled
+from pgflow_starter.ports import CancelScope
 from pgflow_starter.threads.interrupt_scope import InterruptScope
 from tests.support import starters
 from tests.support.starters import echo_job

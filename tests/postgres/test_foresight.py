@@ -8,8 +8,8 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
-from pgflow_starter import ports as pgflow_ports
 from pgflow_starter.clock import SystemClock
+from pgflow_starter.core.compiled import Compiled
 from pgflow_starter.postgres.stores import flows as flows_module
 from pgflow_starter.postgres.stores import pgmq
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
@@ -87,7 +87,7 @@ def test_what_one_look_saw_of_a_flow_that_is_missing_spares_it_another(
         seen: list[object] = []
         compile_ = flows_module.create_or_verify
 
-        def watched(*given: Any) -> pgflow_ports.Compiled:
+        def watched(*given: Any) -> Compiled:
             seen.append(given[2])
             return compile_(*given)
 

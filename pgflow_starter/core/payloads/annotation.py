@@ -34,6 +34,11 @@ def input_annotation(handler: Callable[..., Any]) -> Any:
         raise
 
 
+def is_pydantic(kind: Any) -> bool:
+    """Whether it is a model or a dataclass of pydantic's. Loads nothing."""
+    return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__")
+
+
 def _as_written(handler: Callable[..., Any]) -> Any:
     """Its own parameter's, else that of the function which it wraps: a decorator may take whatever comes."""
     try:

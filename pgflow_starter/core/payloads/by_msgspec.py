@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pgflow_starter.core.payloads.by_pydantic import Convert, is_pydantic, model_converter
-from pgflow_starter.core.payloads.misfits import MisfitError, type_name
+from pgflow_starter.core.payloads.annotation import is_pydantic
+from pgflow_starter.core.payloads.by_pydantic import model_converter
+from pgflow_starter.core.payloads.misfits import Convert, MisfitError, type_name
 
 if TYPE_CHECKING:
     from msgspec import ValidationError

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pgflow_starter.core.payloads.misfits import MisfitError, type_name
+from pgflow_starter.core.payloads.misfits import Convert, MisfitError, type_name
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
-
-Convert = Callable[[Any], Any]
-"""Makes an object of a type of JSON data, or raises MisfitError."""
-
-
-def is_pydantic(kind: Any) -> bool:
-    """Whether it is a model or a dataclass of pydantic's. Loads nothing."""
-    return isinstance(kind, type) and hasattr(kind, "__pydantic_validator__")
 
 
 def model_converter(kind: Any) -> Convert:

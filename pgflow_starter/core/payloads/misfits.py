@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+Convert = Callable[[Any], Any]
+"""Makes an object of a type of JSON data, or raises MisfitError."""
 
 MOST = 3
 """Misfits that are told of one input."""

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from typing import Any, get_origin
 
-from pgflow_starter.core.payloads.annotation import input_annotation
-from pgflow_starter.core.payloads.by_msgspec import typed_converter
-from pgflow_starter.core.payloads.by_pydantic import Convert, is_pydantic, model_converter
-from pgflow_starter.core.payloads.misfits import MisfitError
+from pgflow_starter.core.payloads.annotation import input_annotation, is_pydantic
+from pgflow_starter.core.payloads.misfits import Convert, MisfitError
 from pgflow_starter.errors import MissingExtraError, PayloadError, installing
 
 _EXTRAS = {"msgspec": "typed", "pydantic": "pydantic"}
@@ -70,8 +68,14 @@ def _converter_for(kind: Any) -> Callable[[Any], Convert] | None:
     """None for what is no dataclass, TypedDict or model of pydantic's, or is only made of such."""
     declared = get_origin(kind) or kind
     if is_pydantic(declared):
+        from pgflow_starter.core.payloads.by_pydantic import model_converter
+
         return model_converter
     if not isinstance(declared, type):
         return None
     is_typed_dict = issubclass(declared, dict) and hasattr(declared, "__total__")
-    return typed_converter if is_typed_dict or is_dataclass(declared) else None
+    if not is_typed_dict and not is_dataclass(declared):
+        return None
+    from pgflow_starter.core.payloads.by_msgspec import typed_converter
+
+    return typed_converter

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
 
 from pgflow_starter.core.encoding import error_text
 from pgflow_starter.errors import RunNotFoundError
-from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.run import FIND
 from pgflow_starter.postgres.client.traced_runs import tell_cancelled
@@ -18,6 +17,9 @@ from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.carrying import ENDED
 from pgflow_starter.postgres.stores.failed_runs import fail_run
 from pgflow_starter.postgres.stores.refusals import refuse_denied
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import MessageObserver
 
 TRIES = 20
 """Times that a run is failed of which a task began, in a claim that locks no run, after the transaction had."""

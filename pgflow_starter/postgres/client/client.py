@@ -13,7 +13,8 @@ from pgflow_starter.core.generics import Fitting, Message, Output
 from pgflow_starter.core.inputs import Inputs
 from pgflow_starter.core.modules import FlowModule
 from pgflow_starter.core.retention import Retention, retention_of
-from pgflow_starter.core.runs import FINISHED, EndedStatus, RunStatus, RunSummary
+from pgflow_starter.core.run_summary import RunSummary
+from pgflow_starter.core.runs import FINISHED, EndedStatus, RunStatus
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.client.aio_run import AioRun
 from pgflow_starter.postgres.client.details import RunDetails, details_of

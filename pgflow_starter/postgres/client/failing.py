@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pgflow_starter.core.runs import RunSummary
+from pgflow_starter.core.run_summary import RunSummary
 from pgflow_starter.core.views import Ended, Failing, RunsWanted, StepFailures, StepRetries
 from pgflow_starter.postgres.client.pages import page_of
 from pgflow_starter.postgres.client.steps import moment

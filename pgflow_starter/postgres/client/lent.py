@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.definition import FlowDefinition
-from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.callers_transaction import callers_transaction
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.client import Client
@@ -20,6 +19,9 @@ from pgflow_starter.postgres.client.starts import Starts
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.momentary import Momentary
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import MessageObserver
 
 T = TypeVar("T")
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.errors import PgflowError, RunNotFoundError
-from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.cancelling import Cancelling
 from pgflow_starter.postgres.client.coroutines import Coroutines
@@ -23,6 +22,9 @@ from pgflow_starter.postgres.client.waits import Waits
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import MessageObserver
 
 T = TypeVar("T")
 

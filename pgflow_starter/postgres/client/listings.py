@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from pgflow_starter.core.runs import RUN_STATUSES, RunSummary, StepSummary
+from pgflow_starter.core.run_summary import RunSummary, StepSummary
+from pgflow_starter.core.runs import RUN_STATUSES
 from pgflow_starter.errors import RunNotFoundError
 from pgflow_starter.postgres.client.life import uuid_of
 from pgflow_starter.postgres.client.run import STATUSES, RunFacts

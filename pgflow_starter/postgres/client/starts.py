@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -14,7 +14,6 @@ from psycopg.pq import TransactionStatus
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.due import Due
 from pgflow_starter.errors import DatabaseError, OutcomeUnknownError, PgflowError, UnknownFlowError
-from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.callers_transaction import callers_transaction
 from pgflow_starter.postgres.client.calls import Calls, with_remedy
 from pgflow_starter.postgres.client.first_messages import at_once, hide, set_headers
@@ -23,6 +22,9 @@ from pgflow_starter.postgres.client.traced_runs import tell_over_at_once
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
 from pgflow_starter.postgres.stores.flows import compile_flow
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import MessageObserver
 
 SMALL = 10_000
 """Characters of input up to which one run is started within the time for which a server may be silent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psycopg
@@ -12,10 +12,12 @@ from psycopg import sql
 
 from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.errors import PgflowError
-from pgflow_starter.ports import MessageObserver
 from pgflow_starter.postgres.client.calls import Calls
 from pgflow_starter.postgres.client.run import Run
 from pgflow_starter.postgres.connections.connection import Connection
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import MessageObserver
 
 logger = logging.getLogger("pgflow_starter.client")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from math import inf
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -19,7 +19,6 @@ from psycopg.pq import TransactionStatus
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.state import Outage
 from pgflow_starter.errors import DatabaseError, ForkedError
-from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.connections.backend_budget import BackendBudget
 from pgflow_starter.postgres.connections.canceller import CANCEL_TIMEOUT, Canceller
 from pgflow_starter.postgres.connections.connection import LOCK_LIMIT, SERVER_SHARE, Session, server_limits
@@ -31,6 +30,9 @@ from pgflow_starter.postgres.connections.prober import Prober
 from pgflow_starter.postgres.connections.server import Server
 from pgflow_starter.postgres.connections.time_limits import TimeLimit, TimeLimits
 from pgflow_starter.threads.own_thread import Died
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import CancelScope
 
 T = TypeVar("T")
 

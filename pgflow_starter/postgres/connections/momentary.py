@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.clock import Clock
-from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.connections.connection import Session
 from pgflow_starter.postgres.connections.database import Database
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import CancelScope
 
 
 class Momentary(Database):

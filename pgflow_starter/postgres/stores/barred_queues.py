@@ -7,18 +7,20 @@ lock; and claimed from as usual once that says that it is over.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 from uuid import UUID
 
 import psycopg
 
 from pgflow_starter.core.task import Barred
 from pgflow_starter.errors import DatabaseError, PgflowError, ShapeMismatchError, UnknownFlowError
-from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores.features import on_queue
 from pgflow_starter.postgres.stores.queues import Queue, gone
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import CancelScope
 
 LOCKED = "55P03"
 

@@ -17,8 +17,8 @@ from psycopg import sql
 from pgflow_starter.core.definition import FlowDefinition, StepKind
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection, Session
-from pgflow_starter.postgres.stores.fast_lane.claiming import Shape
 from pgflow_starter.postgres.stores.fast_lane.lane import FastLane
+from pgflow_starter.postgres.stores.fast_lane.shape import Shape
 from pgflow_starter.postgres.stores.features import Features, of_queue
 from pgflow_starter.postgres.stores.inputs import VERSION
 from pgflow_starter.postgres.stores.next_message import visible_in

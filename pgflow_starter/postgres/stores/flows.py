@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 import psycopg
 
 from pgflow_starter.clock import Clock
+from pgflow_starter.core.compiled import Compiled
 from pgflow_starter.core.definition import FlowDefinition, conditions_of
 from pgflow_starter.core.rules import refused_by_newest
 from pgflow_starter.errors import MISSING_STATES, DatabaseError, DefinitionError, NotInstalledError, ShapeMismatchError
-from pgflow_starter.ports import CancelScope, Compiled
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores import needs, pgmq, refusals, rights
@@ -31,6 +31,9 @@ from pgflow_starter.postgres.stores.stored_flow import (
     verify,
 )
 from pgflow_starter.postgres.stores.worker_rows import REGISTER_WORKERS
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import CancelScope
 
 # Creates flow and queue, or does nothing but lock the flow's row: concurrent compiles go one after the other. Not where
 # another runtime has given each step a queue since we looked: one of the flow's name would be nobody's.

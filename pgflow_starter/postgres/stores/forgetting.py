@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -19,12 +19,14 @@ from psycopg import sql
 from pgflow_starter.core.retention import Retention
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError
-from pgflow_starter.ports import Pruning
 from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.stores import refusals, rights
 from pgflow_starter.postgres.stores.features import Features, detect, queue_column
 from pgflow_starter.postgres.stores.needs import PRUNE_USES
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import Pruning
 
 BATCH_RUNS, BATCH_TASKS = 500, 5000
 """Runs and tasks that one transaction deletes at most, but for a run that has more tasks than that."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from pgflow_starter.core.compiled import Compiled
 from pgflow_starter.core.conditions import CONDITIONS, PATTERNS, Pattern, stored_pattern
 from pgflow_starter.core.definition import FlowDefinition, StepDefinition, conditions_of
 from pgflow_starter.errors import NotInstalledError, ShapeMismatchError
-from pgflow_starter.ports import Compiled
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.queues import gone
 from pgflow_starter.postgres.stores.worker_rows import OURS, STOPPED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import psycopg
@@ -15,7 +15,6 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.evidence import MessageKey
 from pgflow_starter.core.task import Claimed, Task
 from pgflow_starter.errors import MISSING_STATES, DatabaseError, PgflowError, UnknownFlowError
-from pgflow_starter.ports import CancelScope
 from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.connections.database import QUERY_CANCELED, Database
 from pgflow_starter.postgres.connections.errors import translate
@@ -30,6 +29,9 @@ from pgflow_starter.postgres.stores.queues import Queue
 from pgflow_starter.postgres.stores.settling import Settling
 from pgflow_starter.postgres.stores.stalled import Stalled
 from pgflow_starter.postgres.stores.worker_rows import WorkerRows
+
+if TYPE_CHECKING:
+    from pgflow_starter.ports import CancelScope
 
 KNOWN_ONLY = 60.0
 """Seconds for which claims read no tasks of steps that the code does not have, once they met one."""

@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
-from pgflow_starter.ports import Heard
+from pgflow_starter.core.heard import Heard
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.features import StorePart
 

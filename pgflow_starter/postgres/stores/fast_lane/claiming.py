@@ -10,12 +10,12 @@ all the elements of it that are claimed; an element of what came of another map 
 from __future__ import annotations
 
 from functools import cache
-from typing import NamedTuple
 
 from psycopg import sql
 
 from pgflow_starter.postgres.stores.fast_lane.dialects import Dialect
 from pgflow_starter.postgres.stores.fast_lane.known_cores import GUARD
+from pgflow_starter.postgres.stores.fast_lane.shape import Shape
 from pgflow_starter.postgres.stores.features import Features
 from pgflow_starter.postgres.stores.inputs import VERSION
 from pgflow_starter.postgres.stores.next_message import visible_in
@@ -141,14 +141,6 @@ _FLOW_INPUT = """
 _VT_OF_STEP = """
         coalesce((%(vts)s::integer[])[pg_catalog.array_position(%(steps)s::text[],
             (select s.step_slug from started s where s.msg_id = q.msg_id))], %(vt)s::integer)"""
-
-
-class Shape(NamedTuple):
-    """What is known of a flow: `roots`, that its steps are single ones with no dependency; `one_vt`, that the tasks of
-    all have their messages invisible for the same time."""
-
-    roots: bool
-    one_vt: bool
 
 
 @cache

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pgflow_starter.clock import Clock
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.state import FastLaneState
-from pgflow_starter.core.task import Outcome, OutcomeKind
+from pgflow_starter.core.task import Outcome
 from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.stores.carrying import ENDED, Carried, parameters
-from pgflow_starter.postgres.stores.fast_lane.claiming import Shape, claim_of
-from pgflow_starter.postgres.stores.fast_lane.jobs import IS_JOB
-from pgflow_starter.postgres.stores.fast_lane.known_cores import UNCHANGED, Core, look
 from pgflow_starter.postgres.stores.fast_lane.numbered import execute
-from pgflow_starter.postgres.stores.fast_lane.statements import STATEMENTS
-from pgflow_starter.postgres.stores.features import Features, on_queue
-from pgflow_starter.postgres.stores.free_runs import FREE, columns, runs
+from pgflow_starter.postgres.stores.fast_lane.shape import Shape
+from pgflow_starter.postgres.stores.features import Features
+from pgflow_starter.postgres.stores.free_runs import FREE, runs
+
+if TYPE_CHECKING:  # loaded with the first one that is wanted
+    from pgflow_starter.postgres.stores.fast_lane.wording import Wording
 
 logger = logging.getLogger("pgflow_starter.fast_lane")
 
@@ -43,54 +43,56 @@ class FastLane:
     state: FastLaneState | None
     """Whether it was on when it was last needed, and why; None before that."""
 
+    _wording_for: Callable[[Connection], Wording | str]
+
     def __init__(self, clock: Clock, *, wanted: bool = True) -> None:
         self._clock = clock
-        self._core: Core | None = None
-        self._look_at = -inf if wanted else inf
+        self._wording: Wording | None = None
+        self._look_at = inf
         self._said = SaidOnce()
-        self._jobs: dict[str, bool] = {}
-        self.state = None if wanted else FastLaneState(on=False, reason="by the setting")
+        self.state = FastLaneState(on=False, reason="by the setting")
+        if wanted:
+            from pgflow_starter.postgres.stores.fast_lane.wording import wording_for
 
-    def core(self, conn: Connection) -> Core | None:
-        """The core that it stands in for, None where it is off. Raises psycopg's errors."""
+            self._wording_for, self._look_at, self.state = wording_for, -inf, None
+
+    def core(self, conn: Connection) -> Wording | None:
+        """What is said to the core that it stands in for, None where it is off. Raises psycopg's errors."""
         if self._clock.monotonic() >= self._look_at:
-            seen = look(conn)
-            if isinstance(seen, Core):
-                self._core, self._look_at = seen, inf
-                self.state = FastLaneState(on=True, reason=f"for core {seen.version}")
+            seen = self._wording_for(conn)
+            if isinstance(seen, str):
+                self._off(seen, logging.INFO if self._wording is None else logging.WARNING)
             else:
-                self._off(seen, logging.INFO if self._core is None else logging.WARNING)
-        return self._core
+                self._wording, self._look_at = seen, inf
+                self.state = FastLaneState(on=True, reason=f"for core {seen.version}")
+        return self._wording
 
     def forget(self) -> None:
         """The core may be another by now."""
-        if self._core is not None:
+        if self._wording is not None:
             self._look_at = -inf
-        self._jobs.clear()
 
     def left(self, conn: Connection) -> None:
         """It left what the core's functions did then: for that is not common, or for the core is another by now.
 
         Raises psycopg's errors.
         """
-        core = self._core
-        if core is not None:
-            row: Any = conn.execute(UNCHANGED, core.guard).fetchone()
-            if not row[0]:
-                self.forget()
+        wording = self._wording
+        if wording is not None and not wording.unchanged(conn):
+            self.forget()
 
     def failed(self, error_type: str) -> None:
         """A statement of it raised that, an SQLSTATE, and the core's functions did what it was to do."""
         self._off(f"a statement of its own failed with {error_type}, the core's functions did it", logging.WARNING)
 
     def _off(self, why: str, level: int) -> None:
-        self._core, self._look_at = None, self._clock.monotonic() + LOOK_AGAIN
+        self._wording, self._look_at = None, self._clock.monotonic() + LOOK_AGAIN
         self.state = FastLaneState(on=False, reason=why)
         if self._said.note(why):
             logger.log(level, "the fast lane is off: %s", why)
 
     def _worked(self) -> None:
-        if self._core is not None and self._said.clear():
+        if self._wording is not None and self._said.clear():
             logger.info("the fast lane is on again")
 
     def start(
@@ -109,41 +111,24 @@ class FastLane:
         self, conn: Connection, slug: str, run_ids: Sequence[str], inputs: Sequence[str], columns: str
     ) -> tuple[str, dict[str, Any]] | None:
         """The statement that does it, with its parameters; None where it is off."""
-        core = self.core(conn)
-        if core is None:
-            return None
-        statements = STATEMENTS[core.dialect]
-        if len(run_ids) == 1 and self._is_job(conn, slug):
-            one = {"slug": slug, "run_id": run_ids[0], "input": inputs[0], **core.guard}
-            return on_queue(statements.start_job.replace("{columns}", columns), slug), one
-        many = {"slug": slug, "run_ids": run_ids, "inputs": inputs, **core.guard}
-        return statements.start.format(columns=columns), many
-
-    def _is_job(self, conn: Connection, slug: str) -> bool:
-        """As it was when it was first there; the statements ask again."""
-        found = self._jobs.get(slug)
-        if found is None:
-            row: Any = conn.execute(IS_JOB, {"slug": slug}).fetchone()
-            found = bool(row[0])
-            if row[1]:
-                self._jobs[slug] = found
-        return found
+        wording = self.core(conn)
+        return None if wording is None else wording.starting(conn, slug, run_ids, inputs, columns)
 
     def claim(self, conn: Session, features: Features, shape: Shape, parameters: dict[str, Any]) -> list[Any] | None:
         """Read messages and start their tasks, in one transaction and one round trip; None where it is off.
 
         The rows of `CLAIM` but for the first column. Raises psycopg's errors, with nothing done.
         """
-        core = self.core(conn)
-        if core is None:
+        wording = self.core(conn)
+        if wording is None:
             return None
-        claim, parameters = claim_of(parameters["queue"], features, core.dialect, shape), {**parameters, **core.guard}
+        claim = wording.claiming(features, shape, parameters)
         if conn.keeps_settings:
-            claimed = execute(conn, claim, parameters)
+            claimed = execute(conn, *claim)
         else:
             with conn.pipeline(), conn.transaction():
                 conn.execute(PLANS)
-                claimed = execute(conn, claim, parameters)
+                claimed = execute(conn, *claim)
         rows: list[Any] = claimed.fetchall()
         if rows[0][0]:
             return [row[1:] for row in rows]
@@ -158,33 +143,23 @@ class FastLane:
         The answer of `FREE`, the `id` of each outcome that is written, and the rows of `ENDED` for the runs that are
         `carried`, as what is sent for them carries that. Raises psycopg's errors, with nothing done.
         """
-        core = self.core(conn)
-        if core is None:
+        wording = self.core(conn)
+        if wording is None:
             return None
-        queue = outcomes[0].task.flow_slug
-        statements = STATEMENTS[core.dialect]
-        several = statements.complete_carrying if carried else statements.complete
-        complete = statements.complete_jobs if self._is_job(conn, queue) else several
-        sent_on = parameters(carried) if carried else {}
-        kinds = {complete: OutcomeKind.COMPLETED, statements.fail: OutcomeKind.FAILED}
-        parts = {statement: [o for o in outcomes if o.kind is kind] for statement, kind in kinds.items()}
+        parts = wording.settling(conn, outcomes, carried)
         with conn.pipeline(), conn.transaction():
             if not conn.keeps_settings:
                 conn.execute(PLANS)
             free = conn.execute(FREE, {"all_runs": runs(outcomes)})
-            answers = {
-                statement: execute(conn, statement, {**columns(part), **core.guard, **sent_on, "queue": queue})
-                for statement, part in parts.items()
-                if part
-            }
-            ended = execute(conn, ENDED, sent_on) if carried else None
+            answers = [(part, execute(conn, *said)) for part, said in parts]
+            ended = execute(conn, ENDED, parameters(carried)) if carried else None
         written = set[int]()
-        for statement, answer in answers.items():
+        for part, answer in answers:
             row: Any = answer.fetchone()
             if row[1]:
                 self._worked()
             else:
                 self.forget()
             common = set(row[0] or ())
-            written.update(id(o) for o in parts[statement] if o.task.run_id in common)
+            written.update(id(o) for o in part if o.task.run_id in common)
         return free.fetchone(), written, [] if ended is None else ended.fetchall()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 from pgflow_starter.postgres.stores.fast_lane.completing import COMPLETE, SENT, SENT_ON
-from pgflow_starter.postgres.stores.fast_lane.dialects import DIALECTS, Dialect
+from pgflow_starter.postgres.stores.fast_lane.dialects import Dialect
 from pgflow_starter.postgres.stores.fast_lane.failing import FAIL
 from pgflow_starter.postgres.stores.fast_lane.jobs import COMPLETE_JOBS, START_JOB
 from pgflow_starter.postgres.stores.fast_lane.starting import START
@@ -24,12 +25,12 @@ class Statements(NamedTuple):
     """As `complete`; what is sent carries what is `carried`."""
 
 
-def _written(dialect: Dialect) -> Statements:
+@cache
+def statements_in(dialect: Dialect) -> Statements:
+    """Written when they are first asked for: a database has one dialect. Thread-safe."""
+
     def text(statement: str, sent: Mapping[str, str]) -> str:
         return statement.format(columns="{columns}", queue="{queue}", **dialect._asdict(), **sent)
 
     texts = (START, START_JOB, COMPLETE, COMPLETE_JOBS, FAIL)
     return Statements._make([*(text(statement, SENT) for statement in texts), text(COMPLETE, SENT_ON)])
-
-
-STATEMENTS = {dialect: _written(dialect) for dialect in DIALECTS}
