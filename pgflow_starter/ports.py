@@ -10,7 +10,7 @@ from uuid import UUID
 from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import Phase
-from pgflow_starter.core.state import ModuleState, Outage, StarterStatus, WorkerState
+from pgflow_starter.core.state import MissedTicks, ModuleState, Outage, StarterStatus, WorkerState
 
 if TYPE_CHECKING:  # loaded with the first worker
     from pgflow_starter.core.evidence import Evidence, MessageKey, TaskKey
@@ -91,6 +91,9 @@ class ScheduleObserver(Protocol):
 
     def tick_started(self, name: str, late: float) -> None:
         """A run of the schedule was started, `late` seconds after its time."""
+
+    def ticks_missed(self, name: str, missed: MissedTicks) -> None:
+        """Nobody started these ticks of the schedule, and nobody will."""
 
 
 class HandlerObserver(Protocol):

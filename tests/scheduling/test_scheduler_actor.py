@@ -107,15 +107,6 @@ def test_the_last_of_what_an_outage_made_late_is_started_once(rig: Make) -> None
     assert r.late == [("shop", 30.0)]
 
 
-def test_what_is_left_is_told_in_one_line(rig: Make, caplog: pytest.LogCaptureFixture) -> None:
-    r = rig(Schedule(EVERY_SECOND, "shop"))
-    r.away = True
-    r.advance(30)
-    r.back()
-    (line,) = [x.getMessage() for x in caplog.records if x.levelno >= logging.WARNING]
-    assert line.startswith("schedule shop: what was due from 2026-01-01T00:00:01+00:00 on was missed and is left")
-
-
 def test_what_fails_for_a_while_is_tried_again_with_the_backoff(rig: Make) -> None:
     schedule = Schedule(EVERY_MINUTE, "shop")
     r = rig(schedule)

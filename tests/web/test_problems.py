@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from pgflow_starter import Outage, Phase, StarterStatus, Trouble, TroubleKind, TroubleScope
+from pgflow_starter import MissedTicks, Outage, Phase, StarterStatus, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.core.symptoms import PAGE, Symptom
 from pgflow_starter.core.views import Ended, Failing, QueueDepth, StepFailures, StepRetries, WorkerRow
 from pgflow_starter.web.problems.found import problems
@@ -43,6 +43,8 @@ def troubled(scope: TroubleScope, code: str = "55P03") -> Seen:
 
 FAILURES = StepFailures("order", "charge", 12, STARTED, RUN, "ValueError: no")
 RETRIES = StepRetries("order", "charge", 3, STARTED, RUN, "ValueError: no")
+MISSED = MissedTicks(5, STARTED, STARTED + timedelta(minutes=4), "the database was away")
+FAR = STARTED + timedelta(days=9999)
 ALL, SOME = TroubleScope.ALL, TroubleScope.SOME
 
 _HEADINGS = re.findall(r"^##+ (.+)$", (ROOT / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
@@ -182,6 +184,18 @@ TABLE = {
         "was late",
         "away",
     ),
+    "a schedule that missed ticks": (
+        seen_with(schedules=(schedule("nightly", missed=MISSED),)),
+        "schedule_missed warn",
+        "Schedule nightly missed 5 ticks",
+        "`pgflow-starter flow start nightly INPUT`",
+    ),
+    "a schedule that failed, and its tick is left": (
+        seen_with(schedules=(schedule("nightly", error="canceling statement", missed=replace(MISSED, last=FAR)),)),
+        "schedule_failed bad",
+        "could not start",
+        "the tick is not tried again",
+    ),
     "many runs without an index": (
         SEEN._replace(failing=Failing(indexed=False)),
         "no_index warn",
@@ -224,6 +238,16 @@ def test_since_when_a_step_fails_is_not_told_where_nobody_looked_so_far_back() -
 def test_the_section_of_a_module_is_that_of_its_error() -> None:
     mail = module("mail", "failed_permanent", reason="other steps", code="ShapeMismatchError")
     assert [problem.more for problem in problems(seen_with(modules=(mail,)))] == [f"{PAGE}#another-shape"]
+
+
+def test_what_was_missed_is_told_from_the_first_to_the_last_and_why() -> None:
+    for missed, when in (
+        (MISSED, "Due from 2026-03-01 12:00:00 to 2026-03-01 12:04:00 UTC"),
+        (replace(MISSED, count=1, last=STARTED), "Due at 2026-03-01 12:00:00 UTC"),
+    ):
+        (found,) = problems(seen_with(schedules=(schedule("nightly", missed=missed),)))
+        assert found.detail == f"{when}, and nobody has started a run: the database was away."
+        assert found.since == STARTED
 
 
 def test_the_worst_comes_first() -> None:

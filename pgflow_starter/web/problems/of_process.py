@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import (
+    MissedTicks,
     ModuleState,
     ModuleStatus,
     ScheduleResult,
     ScheduleState,
     WorkerState,
 )
-from pgflow_starter.core.symptoms import SCHEDULE_LATE, symptom_of, symptom_of_error
+from pgflow_starter.core.symptoms import SCHEDULE_LATE, TICKS_MISSED, symptom_of, symptom_of_error
 from pgflow_starter.core.text import one_line
 from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
 from pgflow_starter.web.problems.problem import DENIED, Problem, Seen, Severity, lasting, named
@@ -146,18 +147,25 @@ def lost(seen: Seen) -> Iterator[Problem]:
 
 
 def schedules(schedules: Iterable[ScheduleState], now: datetime) -> Iterator[Problem]:
-    """Ticks that failed, or are late."""
+    """Ticks that failed, are late, or were missed: of each schedule the worst of it."""
     for each in schedules:
         overdue = 0.0 if each.next_at is None else (now - each.next_at).total_seconds()
-        kind, since = "schedule_late", each.last_tick
+        kind, since, about = "schedule_late", each.last_tick, SCHEDULE_LATE
         severity: Severity = "bad"
         if each.last_result is ScheduleResult.FAILED:
             kind, title = "schedule_failed", "could not start its run"
             detail = each.last_error or ""
             then = "Mend what the text names; a tick that may still be started is tried again."
+            if each.missed is not None and each.last_tick is not None and each.missed.last >= each.last_tick:
+                then = f"Mend what the text names; the tick is not tried again: {_made_up_for(each)}."
         elif overdue >= LATE:
             title, detail, since = "is late", f"It was due {lasting(overdue)} ago.", each.next_at
             then = "See that the database answers and the process has CPU to run on, else restart it."
+        elif each.missed is not None:
+            kind, severity, about, since = "schedule_missed", "warn", TICKS_MISSED, each.missed.first
+            title = f"missed {each.missed.count:,} tick{'' if each.missed.count == 1 else 's'}"
+            detail = f"{_due(each.missed)}, and nobody has started a run: {each.missed.reason}."
+            then = f"What was missed is not started any more: {_made_up_for(each)}."
         elif (each.last_late or 0.0) >= LATE:
             severity, title = "warn", "was late"
             detail = f"It was started {lasting(each.last_late or 0.0)} after its time."
@@ -172,5 +180,14 @@ def schedules(schedules: Iterable[ScheduleState], now: datetime) -> Iterator[Pro
             since,
             then,
             {"flow": each.slug},
-            SCHEDULE_LATE.place,
+            about.place,
         )
+
+
+def _due(missed: MissedTicks) -> str:
+    first, last = (f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for at in (missed.first, missed.last))
+    return f"Due at {first} UTC" if first == last else f"Due from {first} to {last} UTC"
+
+
+def _made_up_for(schedule: ScheduleState) -> str:
+    return f"do it by hand where it has to be done (`pgflow-starter flow start {schedule.slug} INPUT`)"
