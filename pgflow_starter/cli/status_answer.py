@@ -106,7 +106,10 @@ def _schedule(data: dict[str, Any]) -> ScheduleState:
         last_result=None if result is None else ScheduleResult(result),
         last_error=None if error is None else visible(one_line(error)),
         last_late=None if late is None else float(late),
-        missed=_missed(data.get("missed")),  # a starter of an older version does not say
+        # A starter of an older version does not say.
+        starting=_moment(data.get("starting")),
+        last_error_type=None if data.get("last_error_type") is None else visible(data["last_error_type"]),
+        missed=_missed(data.get("missed")),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pgflow_starter.clock import Clock, Timer, Timers
 from pgflow_starter.core.backoff import Backoff
-from pgflow_starter.core.classify import reason
+from pgflow_starter.core.classify import error_type, reason
 from pgflow_starter.core.missed import Gap, with_earlier
 from pgflow_starter.core.state import MissedTicks, ScheduleResult
 from pgflow_starter.core.symptoms import TICKS_MISSED
@@ -114,8 +114,10 @@ class SchedulerActor(Actor):
         if errand is not None:
             if not errand.done:
                 cell.held = cell.held or UNDER_WAY
+                world.board.publish(cell, starting=errand.tick)
                 return until_next
             cell.errand = None
+            world.board.publish(cell, starting=None)
             self._judge(cell, errand, now, next_at)
         if world.away():
             cell.held = AWAY
@@ -158,7 +160,7 @@ class SchedulerActor(Actor):
         except RuntimeError:  # no thread to be had
             cell.errand = None
             return AGAIN_INTERVAL
-        return inf
+        return GRACE.total_seconds()  # then it is told that it takes long
 
     def _judge(self, cell: ScheduleCell, errand: Errand, now: datetime, next_at: datetime | None) -> None:
         if errand.gap is not None:
@@ -173,7 +175,7 @@ class SchedulerActor(Actor):
         if errand.tick is None:
             assert isinstance(errand.result, datetime)
             cell.done = errand.result
-            self._world.board.publish(cell, last_error=None)
+            self._world.board.publish(cell, last_error=None, last_error_type=None)
             return
         cell.done = errand.tick
         if cell.goes_well_since == inf and cell.gap is None:
@@ -187,6 +189,7 @@ class SchedulerActor(Actor):
             last_run_id=cell.schedule.run_id(errand.tick),
             last_result=ScheduleResult.STARTED if errand.result else ScheduleResult.THERE,
             last_error=None,
+            last_error_type=None,
             last_late=late,
         )
 
@@ -201,7 +204,7 @@ class SchedulerActor(Actor):
             cell.not_before = next_at
         else:
             cell.done = errand.tick
-        failed: dict[str, Any] = {"last_error": text}
+        failed: dict[str, Any] = {"last_error": text, "last_error_type": error_type(error)}
         if errand.tick is not None:
             failed |= {"last_tick": errand.tick, "last_run_id": None, "last_late": None}
             failed |= {"last_result": ScheduleResult.FAILED}

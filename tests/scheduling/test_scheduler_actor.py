@@ -113,6 +113,7 @@ def test_what_fails_for_a_while_is_tried_again_with_the_backoff(rig: Make) -> No
     r.database.script += [LOCKED, UnknownFlowError("flow 'shop' is not in the database")]
     r.advance(60)
     assert (r.state.last_result, r.state.last_error) == ("failed", "canceling statement")
+    assert r.state.last_error_type == "55P03"
     assert r.state.last_tick == r.board.began + timedelta(minutes=1)
     r.advance(1)
     assert r.state.last_error == "flow 'shop' is not in the database"
@@ -120,6 +121,7 @@ def test_what_fails_for_a_while_is_tried_again_with_the_backoff(rig: Make) -> No
     assert r.database.tries == 2
     r.advance(0.1)
     assert (str(r.state.last_result), r.late) == ("started", [("shop", 3.0)])
+    assert r.state.last_error_type is None
     assert set(r.database.runs) == ticks_at(r, schedule, 60)
 
 
@@ -268,6 +270,19 @@ def test_ticks_that_come_due_while_one_is_under_way_follow_it(rig: Make) -> None
     call()
     r.settle()
     assert set(r.database.runs) == ticks_at(r, schedule, 1, 2, 3, 4)
+
+
+def test_a_tick_whose_start_takes_long_is_told_meanwhile(rig: Make) -> None:
+    r = rig(Schedule(EVERY_MINUTE, "shop"))
+    r.lane.held = []
+    r.advance(64.9)
+    assert r.state.starting is None
+    r.advance(0.1)
+    assert r.state.starting == r.board.began + timedelta(minutes=1)
+    (call,) = r.lane.held
+    call()
+    r.settle()
+    assert (r.state.starting, r.state.last_result) == (None, "started")
 
 
 def test_a_clock_that_is_set_ahead_is_followed_within_a_minute(rig: Make) -> None:

@@ -36,8 +36,8 @@ def living(slug: str = "order", *, alive: bool = True) -> tuple[WorkerRow, ...]:
     return (WorkerRow(UUID(int=7), slug, slug, None, NOW, None, alive),)
 
 
-def troubled(scope: TroubleScope, code: str = "55P03") -> Seen:
-    trouble = Trouble(TroubleKind.CLAIMS_REFUSED, "somebody holds a lock", STARTED, code, scope)
+def troubled(scope: TroubleScope, code: str = "XX000") -> Seen:
+    trouble = Trouble(TroubleKind.CLAIMS_REFUSED, "it is broken", STARTED, code, scope)
     return SEEN._replace(workers=(worker("order", trouble=trouble),))
 
 
@@ -111,6 +111,12 @@ TABLE = {
         SEEN._replace(
             workers=(worker("order", trouble=Trouble(TroubleKind.LOCKED, "locked", STARTED, "", TroubleScope.ALL)),)
         ),
+        "trouble bad",
+        "Worker of order can do no work (locked)",
+        "End the session that holds the lock",
+    ),
+    "a worker whose claims wait for a lock": (
+        troubled(ALL, "55P03"),
         "trouble bad",
         "Worker of order can do no work (locked)",
         "End the session that holds the lock",
@@ -190,11 +196,35 @@ TABLE = {
         "Schedule nightly missed 5 ticks",
         "`pgflow-starter flow start nightly INPUT`",
     ),
+    "a schedule without a right": (
+        seen_with(schedules=(schedule("nightly", error="permission denied", last_error_type="42501"),)),
+        "missing_grant bad",
+        "A right is missing: schedule nightly could not start its run",
+        "db grant",
+    ),
+    "a schedule that waited for a lock": (
+        seen_with(schedules=(schedule("nightly", error="lock timeout", last_error_type="55P03"),)),
+        "schedule_failed bad",
+        "Schedule nightly could not start its run",
+        "End the session that holds the lock",
+    ),
+    "a schedule that waits for a lock": (
+        seen_with(schedules=(schedule("nightly", starting=NOW - timedelta(seconds=12)),)),
+        "schedule_late warn",
+        "Schedule nightly is late",
+        "See who holds a lock",
+    ),
+    "a schedule that waits for long": (
+        seen_with(schedules=(schedule("nightly", starting=NOW - timedelta(seconds=61)),)),
+        "schedule_late bad",
+        "Schedule nightly is late",
+        "See who holds a lock",
+    ),
     "a schedule that failed, and its tick is left": (
         seen_with(schedules=(schedule("nightly", error="canceling statement", missed=replace(MISSED, last=FAR)),)),
         "schedule_failed bad",
         "could not start",
-        "the tick is not tried again",
+        "this tick is not tried again",
     ),
     "many runs without an index": (
         SEEN._replace(failing=Failing(indexed=False)),

@@ -14,18 +14,19 @@ from pgflow_starter.core.state import (
     ScheduleState,
     WorkerState,
 )
-from pgflow_starter.core.symptoms import SCHEDULE_LATE, TICKS_MISSED, symptom_of, symptom_of_error
+from pgflow_starter.core.symptoms import SCHEDULE_LATE, TICKS_MISSED, Symptom, symptom_of, symptom_of_error
 from pgflow_starter.core.text import one_line
 from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
 from pgflow_starter.web.problems.problem import DENIED, Problem, Seen, Severity, lasting, named
 
 GRANT = "As the owner of the database: `pgflow-starter db grant ROLE --apply`, with this process's role"
 
-_AFTER: dict[str, str] = {
-    TroubleKind.LOCKED: "End the session that holds the lock, or wait for it: the documentation has the query that"
-    " finds it. Work goes on by itself.",
-}
-"""What to do where the text of a trouble does not name it."""
+LOCKED = symptom_of(TroubleKind.LOCKED)
+
+UNLOCK = (
+    "End the session that holds the lock, or wait for it: the documentation has the query that finds it. Work goes on"
+    " by itself."
+)
 
 LATE = 60.0
 """Seconds after its time at which a tick is late: timers are armed anew each minute."""
@@ -114,17 +115,24 @@ def troubles(workers: Iterable[WorkerState]) -> Iterator[Problem]:
             alike.setdefault((trouble.kind, trouble.error_type, trouble.scope), []).append((worker.slug, trouble))
     for (kind, error_type, scope), those in sorted(alike.items(), key=lambda item: item[0][2] is not TroubleScope.ALL):
         slug, trouble = those[0]
-        about, whole = DENIED if symptom_of(error_type) is DENIED else symptom_of(kind), scope is TroubleScope.ALL
+        about, whole = symptom_of(error_type), scope is TroubleScope.ALL
+        if about not in (DENIED, LOCKED):
+            about = symptom_of(kind)
+        denied, locked = about is DENIED, about is LOCKED
+        if denied:
+            then = f"{GRANT}; work goes on by itself."
+        elif locked:
+            then = UNLOCK
+        else:
+            then = "Do what the text says; the trouble ends by itself when its cause is gone."
         yield Problem(
-            "missing_grant" if about is DENIED else "trouble",
-            "bad" if about is DENIED or whole else "warn",
-            f"{'A right is missing: worker' if about is DENIED else 'Worker'} of {named([s for s, _ in those])}"
-            f" can do {'no work' if whole else 'not all of its work'} ({kind})",
+            "missing_grant" if denied else "trouble",
+            "bad" if denied or whole else "warn",
+            f"{'A right is missing: worker' if denied else 'Worker'} of {named([s for s, _ in those])}"
+            f" can do {'no work' if whole else 'not all of its work'} ({TroubleKind.LOCKED if locked else kind})",
             one_line(trouble.reason),
             min(t.since for _, t in those),
-            f"{GRANT}; work goes on by itself."
-            if about is DENIED
-            else _AFTER.get(kind, "Do what the text says; the trouble ends by itself when its cause is gone."),
+            then,
             {"module": slug},
             about.place,
         )
@@ -153,11 +161,15 @@ def schedules(schedules: Iterable[ScheduleState], now: datetime) -> Iterator[Pro
         kind, since, about = "schedule_late", each.last_tick, SCHEDULE_LATE
         severity: Severity = "bad"
         if each.last_result is ScheduleResult.FAILED:
-            kind, title = "schedule_failed", "could not start its run"
-            detail = each.last_error or ""
-            then = "Mend what the text names; a tick that may still be started is tried again."
-            if each.missed is not None and each.last_tick is not None and each.missed.last >= each.last_tick:
-                then = f"Mend what the text names; the tick is not tried again: {_made_up_for(each)}."
+            kind, title, detail = "schedule_failed", "could not start its run", each.last_error or ""
+            about, then = _failed(each)
+        elif each.starting is not None:
+            waits, since, about = (now - each.starting).total_seconds(), each.starting, LOCKED
+            severity, title = "bad" if waits >= LATE else "warn", "is late"
+            detail = (
+                f"The run that was due {lasting(waits)} ago is being started, and the database has not answered yet."
+            )
+            then = "See who holds a lock in the database: the documentation has the query that finds the session."
         elif overdue >= LATE:
             title, detail, since = "is late", f"It was due {lasting(overdue)} ago.", each.next_at
             then = "See that the database answers and the process has CPU to run on, else restart it."
@@ -172,16 +184,36 @@ def schedules(schedules: Iterable[ScheduleState], now: datetime) -> Iterator[Pro
             then = "See whether the process was away, or short of CPU, at that time; the run has begun since."
         else:
             continue
+        denied = about is DENIED
         yield Problem(
-            kind,
+            "missing_grant" if denied else kind,
             severity,
-            f"Schedule {each.name} {title}",
+            f"{'A right is missing: schedule' if denied else 'Schedule'} {each.name} {title}",
             one_line(detail),
             since,
             then,
-            {"flow": each.slug},
+            None if denied else {"flow": each.slug},
             about.place,
         )
+
+
+def _failed(schedule: ScheduleState) -> tuple[Symptom, str]:
+    """Which section is about the failure, and what to do."""
+    about = symptom_of(schedule.last_error_type or "")
+    if about is DENIED:
+        then = f"{GRANT}; the next tick is started then"
+    elif about is LOCKED:
+        then = "End the session that holds the lock, or wait for it: the documentation has the query that finds it"
+    else:
+        about, then = SCHEDULE_LATE, "Mend what the text names"
+    missed = schedule.missed
+    left = missed is not None and schedule.last_tick is not None and missed.last >= schedule.last_tick
+    more = (
+        f"this tick is not tried again, {_made_up_for(schedule)}"
+        if left
+        else "what may still be started is tried again"
+    )
+    return about, f"{then}; {more}."
 
 
 def _due(missed: MissedTicks) -> str:
