@@ -120,9 +120,9 @@ class ScheduleState(JsonReady):
     """One schedule at one moment: what it last did, and does next. Times are UTC.
 
     `last_late` is how many seconds after its time the last tick was started, None where this process did not. A tick
-    that failed for a reason that may pass is tried again; `last_error` is one line without secrets, `last_error_type` its
-    SQLSTATE, else the exception's class. `missed` is told until an hour after a later tick was started; `starting` is
-    the tick whose start takes more than 5 s already.
+    that failed for a reason that may pass is tried again; `last_error` is one line without secrets, and
+    `last_error_type` its SQLSTATE, else the exception's class. `missed` is told until an hour after a later tick was
+    started; `starting` is the tick whose start takes more than 5 s already.
     """
 
     name: str

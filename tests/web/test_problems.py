@@ -36,6 +36,11 @@ def living(slug: str = "order", *, alive: bool = True) -> tuple[WorkerRow, ...]:
     return (WorkerRow(UUID(int=7), slug, slug, None, NOW, None, alive),)
 
 
+def beaten(slug: str, ago: float) -> WorkerRow:
+    """A worker that counts as alive, and was last heard of so many seconds ago."""
+    return WorkerRow(UUID(int=7), slug, slug, None, NOW - timedelta(seconds=ago), None, alive=True)
+
+
 def troubled(scope: TroubleScope, code: str = "XX000") -> Seen:
     trouble = Trouble(TroubleKind.CLAIMS_REFUSED, "it is broken", STARTED, code, scope)
     return SEEN._replace(workers=(worker("order", trouble=trouble),))
@@ -159,6 +164,24 @@ TABLE = {
         "queue_stuck bad",
         "12 messages wait in queue order, the oldest for 21 s",
         "Start a process that has order",
+    ),
+    "a queue whose worker has been silent for two beats": (
+        SEEN._replace(queues=waiting(21), rows=(beaten("order", 20), beaten("mail", 0))),
+        "queue_stuck warn",
+        "12 messages wait in queue order, the oldest for 21 s",
+        "See that the processes live that have order, else start one",
+    ),
+    "a queue one of whose workers was heard of": (
+        SEEN._replace(queues=waiting(59), rows=(beaten("order", 50), beaten("order", 11), beaten("mail", 0))),
+        None,
+        "",
+        "",
+    ),
+    "a queue of which nobody beats, nor of any other": (
+        SEEN._replace(queues=waiting(59), rows=(beaten("order", 40), beaten("mail", 35))),
+        None,
+        "",
+        "",
     ),
     "a queue whose worker is full": (
         SEEN._replace(queues=waiting(61, 1), rows=living(), workers=(worker("order", running=10),)),
@@ -306,6 +329,7 @@ def test_while_the_database_is_away_nothing_is_told_that_only_waits_for_it() -> 
             WELL,
             outage=Outage(STARTED, "refused"),
             modules=(module("mail", "retrying", reason="refused", code="OperationalError"),),
+            schedules=(schedule("nightly", error="refused"), schedule("hourly", starting=STARTED)),
         ),
         workers=(worker("mail", alive=False),),
         queues=waiting(600),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC
 
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import (
@@ -154,17 +154,18 @@ def lost(seen: Seen) -> Iterator[Problem]:
         )
 
 
-def schedules(schedules: Iterable[ScheduleState], now: datetime) -> Iterator[Problem]:
-    """Ticks that failed, are late, or were missed: of each schedule the worst of it."""
-    for each in schedules:
-        overdue = 0.0 if each.next_at is None else (now - each.next_at).total_seconds()
+def schedules(seen: Seen) -> Iterator[Problem]:
+    """Ticks that failed, are late, or were missed: of each schedule the worst of it. Nothing of those that wait for the
+    database."""
+    for each in seen.status.schedules if seen.status.outage is None else ():
+        overdue = 0.0 if each.next_at is None else (seen.now - each.next_at).total_seconds()
         kind, since, about = "schedule_late", each.last_tick, SCHEDULE_LATE
         severity: Severity = "bad"
         if each.last_result is ScheduleResult.FAILED:
             kind, title, detail = "schedule_failed", "could not start its run", each.last_error or ""
             about, then = _failed(each)
         elif each.starting is not None:
-            waits, since, about = (now - each.starting).total_seconds(), each.starting, LOCKED
+            waits, since, about = (seen.now - each.starting).total_seconds(), each.starting, LOCKED
             severity, title = "bad" if waits >= LATE else "warn", "is late"
             detail = (
                 f"The run that was due {lasting(waits)} ago is being started, and the database has not answered yet."
