@@ -109,6 +109,7 @@ def _schedule(data: dict[str, Any]) -> ScheduleState:
         # A starter of an older version does not say.
         starting=_moment(data.get("starting")),
         last_error_type=None if data.get("last_error_type") is None else visible(data["last_error_type"]),
+        failing_since=_moment(data.get("failing_since")),
         missed=_missed(data.get("missed")),
     )
 

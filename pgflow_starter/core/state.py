@@ -122,7 +122,8 @@ class ScheduleState(JsonReady):
     `last_late` is how many seconds after its time the last tick was started, None where this process did not. A tick
     that failed for a reason that may pass is tried again; `last_error` is one line without secrets, and
     `last_error_type` its SQLSTATE, else the exception's class. `missed` is told until an hour after a later tick was
-    started; `starting` is the tick whose start takes more than 5 s already.
+    started; `starting` is the tick whose start takes more than 5 s already, `failing_since` the first that failed since
+    one was started.
     """
 
     name: str
@@ -138,6 +139,7 @@ class ScheduleState(JsonReady):
     missed: MissedTicks | None = None
     starting: datetime | None = None
     last_error_type: str | None = None
+    failing_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ class SchedulerActor(Actor):
         if errand.tick is None:
             assert isinstance(errand.result, datetime)
             cell.done = errand.result
-            self._world.board.publish(cell, last_error=None, last_error_type=None)
+            self._world.board.publish(cell, last_error=None, last_error_type=None, failing_since=None)
             return
         cell.done = errand.tick
         if cell.goes_well_since == inf and cell.gap is None:
@@ -190,6 +190,7 @@ class SchedulerActor(Actor):
             last_result=ScheduleResult.STARTED if errand.result else ScheduleResult.THERE,
             last_error=None,
             last_error_type=None,
+            failing_since=None,
             last_late=late,
         )
 
@@ -205,6 +206,8 @@ class SchedulerActor(Actor):
         else:
             cell.done = errand.tick
         failed: dict[str, Any] = {"last_error": text, "last_error_type": error_type(error)}
+        if world.board.state_of(cell).failing_since is None:
+            failed["failing_since"] = errand.tick or world.clock.now()
         if errand.tick is not None:
             failed |= {"last_tick": errand.tick, "last_run_id": None, "last_late": None}
             failed |= {"last_result": ScheduleResult.FAILED}

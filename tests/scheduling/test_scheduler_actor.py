@@ -122,6 +122,7 @@ def test_what_fails_for_a_while_is_tried_again_with_the_backoff(rig: Make) -> No
     r.advance(0.1)
     assert (str(r.state.last_result), r.late) == ("started", [("shop", 3.0)])
     assert r.state.last_error_type is None
+    assert r.state.failing_since is None
     assert set(r.database.runs) == ticks_at(r, schedule, 60)
 
 
@@ -141,6 +142,8 @@ def test_a_tick_is_tried_at_once_however_long_the_last_one_failed(rig: Make) -> 
     r = rig(schedule)
     r.database.always = LOCKED
     r.advance(595)
+    assert r.state.last_tick == r.board.began + timedelta(minutes=9)
+    assert r.state.failing_since == r.board.began + timedelta(minutes=1)
     r.database.always = None
     r.advance(5)
     assert set(r.database.runs) == ticks_at(r, schedule, 600)

@@ -163,6 +163,7 @@ def schedules(seen: Seen) -> Iterator[Problem]:
         severity: Severity = "bad"
         if each.last_result is ScheduleResult.FAILED:
             kind, title, detail = "schedule_failed", "could not start its run", each.last_error or ""
+            since = each.failing_since or since
             about, then = _failed(each)
         elif each.starting is not None:
             waits, since, about = (seen.now - each.starting).total_seconds(), each.starting, LOCKED
@@ -202,7 +203,7 @@ def _failed(schedule: ScheduleState) -> tuple[Symptom, str]:
     """Which section is about the failure, and what to do."""
     about = symptom_of(schedule.last_error_type or "")
     if about is DENIED:
-        then = f"{GRANT}; the next tick is started then"
+        then = GRANT
     elif about is LOCKED:
         then = "End the session that holds the lock, or wait for it: the documentation has the query that finds it"
     else:
