@@ -11,6 +11,7 @@ import pytest
 
 from pgflow_starter import MissedTicks, Outage, Phase, StarterStatus, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.core.symptoms import PAGE, Symptom
+from pgflow_starter.core.trouble import with_remedy
 from pgflow_starter.core.views import Ended, Failing, QueueDepth, StepFailures, StepRetries, WorkerRow
 from pgflow_starter.web.problems.found import problems
 from pgflow_starter.web.problems.problem import Seen
@@ -64,6 +65,12 @@ TABLE = {
         "missing_grant bad",
         "A right is missing: this page cannot look",
         "db grant",
+    ),
+    "tables that somebody has locked": (
+        SEEN._replace(unseen=with_remedy("canceling statement due to lock timeout", "55P03")),
+        "not_seen warn",
+        "This page cannot look",
+        "End the session that holds the lock",
     ),
     "a slow database": (SEEN._replace(unseen="it took too long"), "not_seen warn", "cannot look", "asked again"),
     "a module without a right": (

@@ -16,7 +16,7 @@ from pgflow_starter.core.state import (
 )
 from pgflow_starter.core.symptoms import SCHEDULE_LATE, TICKS_MISSED, Symptom, symptom_of, symptom_of_error
 from pgflow_starter.core.text import one_line
-from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
+from pgflow_starter.core.trouble import HELD, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.web.problems.problem import DENIED, Problem, Seen, Severity, lasting, named
 
 GRANT = "As the owner of the database: `pgflow-starter db grant ROLE --apply`, with this process's role"
@@ -51,20 +51,23 @@ def database(seen: Seen) -> Iterator[Problem]:
 def unseen(seen: Seen) -> Iterator[Problem]:
     """That the database is there, and says nothing to the page."""
     if seen.unseen is not None and seen.status.outage is None:
-        denied = "permission denied" in seen.unseen
+        denied, locked = "permission denied" in seen.unseen, HELD in seen.unseen
+        if denied:
+            about, then = DENIED, f"{GRANT}."
+        elif locked:
+            about, then = LOCKED, UNLOCK
+        else:
+            about = symptom_of("PhaseTimeoutError")
+            then = "It is asked again each second; where this lasts, see what the server is busy with."
         yield Problem(
             "missing_grant" if denied else "not_seen",
             "bad" if denied else "warn",
-            "A right is missing: this page cannot look into the database"
-            if denied
-            else "This page cannot look into the database",
+            f"{'A right is missing: this' if denied else 'This'} page cannot look into the database",
             f"{one_line(seen.unseen)}. Failing runs and waiting messages are not told meanwhile.",
             seen.unseen_since,
-            f"{GRANT}."
-            if denied
-            else "It is asked again each second; where this lasts, see what the server is busy with.",
+            then,
             None,
-            (DENIED if denied else symptom_of("PhaseTimeoutError")).place,
+            about.place,
         )
 
 
