@@ -131,8 +131,9 @@ class SchedulerActor(Actor):
         done = cell.done if cell.done <= now + GRACE else now
         found = due(cell.schedule, cell.ticks, done, now)
         cell.done = found.done
-        if found.left is not None:
-            cell.gap = Gap(done, found.done, cell.held or CLOCK_SET).wider(cell.gap)
+        known_from = max(done, world.board.began - GRACE)  # what was due before that is not this process's to tell
+        if found.left is not None and known_from < found.done:
+            cell.gap = Gap(known_from, found.done, cell.held or CLOCK_SET).wider(cell.gap)
             cell.goes_well_since = inf
         if found.tick is None:
             cell.held = None

@@ -194,6 +194,17 @@ def test_where_the_database_cannot_say_who_started_what_it_is_asked_again(rig: M
     assert missed(r).count == 3
 
 
+def test_what_was_due_before_this_process_is_not_told_by_it(rig: Make) -> None:
+    schedule, clock = Schedule("*/20 * * * *", "shop", catch_up="last", catch_up_within=3 * HOUR), SetClock()
+    before = rig(schedule, clock=clock)
+    before.stop()
+    clock.advance(2 * HOUR + 600)
+    after = rig(schedule, clock=clock, database=before.database)
+    assert (after.state.last_result, after.state.missed) == ("started", None)
+    paused(after, HOUR)
+    assert (missed(after).count, missed(after).first) == (2, at(after, 600))
+
+
 def test_a_crash_loses_nothing_of_it(rig: Make) -> None:
     r = rig(Schedule(EVERY_MINUTE, "shop"))
     r.advance(1)
