@@ -19,7 +19,7 @@ from pgflow_starter.core.modules import ModuleSpec
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.readings import PoolUse, QueueDepth
 from pgflow_starter.core.runs import EndedRun
-from pgflow_starter.core.state import ModuleState, Outage, StarterStatus, WorkerState
+from pgflow_starter.core.state import MissedTicks, ModuleState, Outage, StarterStatus, WorkerState
 from pgflow_starter.core.task import Claimed, Outcome, Task
 
 
@@ -94,6 +94,9 @@ class ScheduleObserver(Protocol):
 
     def tick_started(self, name: str, late: float) -> None:
         """A run of the schedule was started, `late` seconds after its time."""
+
+    def ticks_missed(self, name: str, missed: MissedTicks) -> None:
+        """Nobody started these ticks of the schedule, and nobody will."""
 
 
 class HandlerObserver(Protocol):

@@ -19,7 +19,7 @@ from pgflow_starter.cli.signals import handled
 from pgflow_starter.cli.status import HERE, timeout_option
 from pgflow_starter.cli.status_answer import Answer
 from pgflow_starter.cli.status_url import StatusUrl, parse
-from pgflow_starter.cli.telling import lasting
+from pgflow_starter.cli.telling import lasting, missed_ticks
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.json_ready import json_ready
 from pgflow_starter.core.state import ScheduleResult, ScheduleState
@@ -64,7 +64,8 @@ def _picture(url: StatusUrl, answer: Answer, schedules: Sequence[ScheduleState])
     if not schedules:
         return Text(f"{url}: the starter has no schedules")
     problems = (Text(f"{s.name}: {s.last_error}", style="red") for s in schedules if s.last_error is not None)
-    return Group(schedule_table(schedules, answer.now), *problems)
+    missed = (Text(f"{s.name}: {missed_ticks(s.missed)}", style="yellow") for s in schedules if s.missed is not None)
+    return Group(schedule_table(schedules, answer.now), *problems, *missed)
 
 
 def schedule_table(schedules: Sequence[ScheduleState], now: datetime) -> Table:

@@ -13,6 +13,7 @@ from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import (
     ErrorClass,
     FastLaneState,
+    MissedTicks,
     ModuleError,
     ModuleState,
     ModuleStatus,
@@ -105,7 +106,19 @@ def _schedule(data: dict[str, Any]) -> ScheduleState:
         last_result=None if result is None else ScheduleResult(result),
         last_error=None if error is None else visible(one_line(error)),
         last_late=None if late is None else float(late),
+        # A starter of an older version does not say.
+        starting=_moment(data.get("starting")),
+        last_error_type=None if data.get("last_error_type") is None else visible(data["last_error_type"]),
+        failing_since=_moment(data.get("failing_since")),
+        missed=_missed(data.get("missed")),
     )
+
+
+def _missed(data: dict[str, Any] | None) -> MissedTicks | None:
+    if data is None:
+        return None
+    first, last = (_moment(data[name]) or _NEVER for name in ("first", "last"))
+    return MissedTicks(int(data["count"]), first, last, visible(one_line(data["reason"])))
 
 
 def _module(data: dict[str, Any]) -> ModuleState:

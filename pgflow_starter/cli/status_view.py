@@ -13,8 +13,8 @@ from pgflow_starter.cli.changes import Line
 from pgflow_starter.cli.module_table import module_error, module_table
 from pgflow_starter.cli.status_answer import Answer, WorkerLine
 from pgflow_starter.cli.status_url import StatusUrl
-from pgflow_starter.cli.telling import lasting, module_lines
-from pgflow_starter.core.state import FastLaneState, ScheduleState, StarterStatus
+from pgflow_starter.cli.telling import lasting, missed_ticks, module_lines
+from pgflow_starter.core.state import FastLaneState, MissedTicks, ScheduleState, StarterStatus
 from pgflow_starter.core.symptoms import see_outage
 from pgflow_starter.core.text import one_line
 
@@ -39,6 +39,7 @@ def picture(url: StatusUrl, answer: Answer) -> RenderableType:
     parts += [module_error(m) for m in status.modules if m.last_error]
     parts += [Text(_trouble(w), style=_COLOUR_OF_TROUBLE[w.state == "stuck"]) for w in answer.workers if w.trouble]
     parts += [Text(_unstarted(s), style="red") for s in status.schedules if s.last_error is not None]
+    parts += [Text(_missed(s, s.missed), style="yellow") for s in status.schedules if s.missed is not None]
     if status.modules:
         parts.append(module_table(status, answer.now))
     if answer.workers:
@@ -67,6 +68,8 @@ def lines(url: StatusUrl, answer: Answer) -> Iterator[Line]:
         about, failed = f"schedule {schedule.name}", schedule.last_error is not None
         words = _unstarted(schedule) if failed else f"{about}: its last tick was started"
         yield Line(about, words, state=(schedule.last_tick, words), calm=not failed)
+        if schedule.missed is not None:
+            yield Line(f"{about}, missed", _missed(schedule, schedule.missed))
 
 
 def _worker_lines(worker: WorkerLine) -> Iterator[Line]:
@@ -90,6 +93,10 @@ def _trouble(worker: WorkerLine) -> str:
 
 def _unstarted(schedule: ScheduleState) -> str:
     return f"schedule {schedule.name}: {schedule.last_error}"
+
+
+def _missed(schedule: ScheduleState, missed: MissedTicks) -> str:
+    return f"schedule {schedule.name}: {missed_ticks(missed)}"
 
 
 def _headline(url: StatusUrl, status: StarterStatus, answer: Answer) -> Text:

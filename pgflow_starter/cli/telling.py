@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 from pgflow_starter.cli.changes import Line
-from pgflow_starter.core.state import ModuleState, ModuleStatus, StarterStatus
+from pgflow_starter.core.state import MissedTicks, ModuleState, ModuleStatus, StarterStatus
+from pgflow_starter.core.symptoms import TICKS_MISSED
 from pgflow_starter.core.text import one_line
 
 RUN_COLOURS = {
@@ -40,6 +41,14 @@ def module_line(state: ModuleState, now: datetime) -> str:
     if state.next_attempt_at is not None:
         words.append(f"next attempt in {until(state.next_attempt_at, now)}")
     return ", ".join(words)
+
+
+def missed_ticks(missed: MissedTicks) -> str:
+    """What was missed, and where to read on."""
+    first, last = (f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for at in (missed.first, missed.last))
+    when = f"the one of {first} UTC" if first == last else f"from {first} to {last} UTC"
+    ticks = f"{missed.count:,} tick{'' if missed.count == 1 else 's'} missed"
+    return f"{ticks}, {when}: {missed.reason}; see {TICKS_MISSED.place}"
 
 
 def visible(text: str) -> str:

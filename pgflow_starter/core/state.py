@@ -106,11 +106,25 @@ class ScheduleResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class MissedTicks(JsonReady):
+    """Ticks of a schedule that no process started, and `catch_up` leaves: how many (10,000 of a gap at most), the first
+    and the last, and why, as one line without secrets."""
+
+    count: int
+    first: datetime
+    last: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleState(JsonReady):
     """One schedule at one moment: what it last did, and does next. Times are UTC.
 
     `last_late` is how many seconds after its time the last tick was started, None where this process did not. A tick
-    that failed for a reason that may pass is tried again; `last_error` is one line without secrets.
+    that failed for a reason that may pass is tried again; `last_error` is one line without secrets, and
+    `last_error_type` its SQLSTATE, else the exception's class. `missed` is told until an hour after a later tick was
+    started; `starting` is the tick whose start takes more than 5 s already, `failing_since` the first that failed since
+    one was started.
     """
 
     name: str
@@ -123,6 +137,10 @@ class ScheduleState(JsonReady):
     last_result: ScheduleResult | None = None
     last_error: str | None = None
     last_late: float | None = None
+    missed: MissedTicks | None = None
+    starting: datetime | None = None
+    last_error_type: str | None = None
+    failing_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

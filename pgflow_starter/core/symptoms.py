@@ -122,6 +122,7 @@ SYMPTOMS = (
 RUNS_FAIL = Symptom("Some runs fail", "The database and the workers are well, and a handler raises.", ())
 QUEUE_STILL = Symptom("A queue does not move", "Messages wait, and nobody takes them.", ())
 SCHEDULE_LATE = Symptom("A schedule is late", "A tick was not started, or not at its time.", ())
+TICKS_MISSED = Symptom("Ticks were missed", "Ticks were due, nobody started them, and nobody will.", ())
 
 _BY_WORD = {word: symptom for symptom in SYMPTOMS for word in symptom.words}
 _SQLSTATE = re.compile("[0-9A-Z]{5}")

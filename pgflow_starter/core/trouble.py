@@ -50,9 +50,11 @@ class Trouble(JsonReady):
     scope: TroubleScope
 
 
+HELD = "somebody holds a lock on it (see pg_locks)"
+
 _REMEDIES = {
     "42501": "`pgflow-starter db check` says what the role has not, `db grant ROLE` prints what it needs",
-    "55P03": "somebody holds a lock on it (see pg_locks)",
+    "55P03": HELD,
     **dict.fromkeys(MISSING_STATES, "something that pgflow needs is gone: `pgflow-starter db check` says what"),
 }
 

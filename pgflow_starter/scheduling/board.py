@@ -11,6 +11,7 @@ from typing import Any
 import pykka
 
 from pgflow_starter.core.cron import ticks_of
+from pgflow_starter.core.missed import Gap
 from pgflow_starter.core.said_once import SaidOnce
 from pgflow_starter.core.schedule import Schedule
 from pgflow_starter.core.state import ScheduleState
@@ -37,6 +38,12 @@ class ScheduleCell:
         """On the monotonic clock."""
         self.not_before: datetime | None = None
         """The tick with which all is tried again, after what will not pass by itself."""
+        self.held: str | None = None
+        """What has kept ticks from being started at their time, since the last that was."""
+        self.gap: Gap | None = None
+        """Ticks that were left, and may have been started by another process."""
+        self.goes_well_since = inf
+        """On the monotonic clock: since when a tick was started that is later than those that were missed."""
         self.look_at = -inf
         """When there is something to be done or looked at again, on the monotonic clock."""
         self.failing = SaidOnce()

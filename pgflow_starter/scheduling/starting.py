@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 from uuid import UUID
 
 from pgflow_starter.core.classify import classify
 from pgflow_starter.core.cron import Ticks
+from pgflow_starter.core.missed import Gap, missed_in
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.schedule import Schedule
-from pgflow_starter.core.state import ErrorClass
+from pgflow_starter.core.state import ErrorClass, MissedTicks
 from pgflow_starter.core.ticks import Known, begin_after
 
 
@@ -26,13 +28,16 @@ class TickStarter(Protocol):
 
 
 class Errand:
-    """One errand of a schedule: to start a tick, or, where there is none, to find out what was missed before.
+    """One errand of a schedule: to start a tick, to look into a `gap`, or else to find out what was missed before.
 
     It outlives the actor that sent it; `came` is called when it has ended.
     """
 
-    def __init__(self, tick: datetime | None, call: Callable[[], object], came: Callable[[], object]) -> None:
+    def __init__(
+        self, tick: datetime | None, gap: Gap | None, call: Callable[[], object], came: Callable[[], object]
+    ) -> None:
         self.tick = tick
+        self.gap = gap
         self.done = False
         self.result: object = None
         self.error: BaseException | None = None
@@ -59,10 +64,15 @@ class Errand:
 
 def look_back(schedule: Schedule, ticks: Ticks, began: datetime, starter: TickStarter) -> datetime:
     """Up to when all ticks are done with for a starter that began then. Blocks on I/O. Raises PgflowError."""
+    return begin_after(schedule, ticks, began, partial(_known, schedule, starter))
 
-    def look(missed: Sequence[datetime]) -> Known:
-        ids = {schedule.run_id(tick): tick for tick in missed}
-        since, there = starter.known(schedule.slug, list(ids))
-        return Known(since, frozenset(ids[run_id] for run_id in there))
 
-    return begin_after(schedule, ticks, began, look)
+def look_into(gap: Gap, schedule: Schedule, ticks: Ticks, starter: TickStarter) -> MissedTicks | None:
+    """What of it nobody started. Blocks on I/O. Raises PgflowError."""
+    return missed_in(gap, ticks, partial(_known, schedule, starter))
+
+
+def _known(schedule: Schedule, starter: TickStarter, ticks: Sequence[datetime]) -> Known:
+    ids = {schedule.run_id(tick): tick for tick in ticks}
+    since, there = starter.known(schedule.slug, list(ids))
+    return Known(since, frozenset(ids[run_id] for run_id in there))

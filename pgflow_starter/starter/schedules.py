@@ -52,7 +52,7 @@ def scheduler(parts: Parts) -> Callable[[], pykka.ActorRef[Any]]:
         backoff=parts.settings.backoff,
         draw_unit=uniform_unit,
         away=lambda: parts.database.outage is not None,
-        observer=OtelSchedules(parts.providers),
+        observer=OtelSchedules(parts.providers, parts.clock),
         redact=parts.redact,
         shutdown=parts.shutdown,
     )

@@ -25,6 +25,7 @@ EVENT_RESTART = "pgflow.actor.restart"
 EVENT_DISCONNECTED = "pgflow.notify.disconnected"
 EVENT_EXCEPTION = "exception"
 EVENT_RECONNECTED = "pgflow.notify.reconnected"
+EVENT_TICKS_MISSED = "pgflow.schedule.ticks_missed"
 
 MODULE = "pgflow.starter.module"
 MODULE_SLUG = "pgflow.starter.module.slug"
@@ -55,6 +56,7 @@ EXCEPTION_STACKTRACE = "exception.stacktrace"
 TROUBLE_SCOPE = "pgflow.worker.trouble.scope"
 
 SCHEDULE_NAME = "pgflow.schedule.name"
+SCHEDULE_TICKS = "pgflow.schedule.ticks"
 
 QUEUE_STATE = "pgflow.queue.state"
 FAST_LANE_STATE = "pgflow.fast_lane.state"
@@ -86,6 +88,7 @@ METRIC_ACTIVE = "pgflow.worker.task.active"
 METRIC_TROUBLE = "pgflow.worker.trouble"
 METRIC_LATENESS = "pgflow.schedule.lateness"
 METRIC_FAILING = "pgflow.schedule.failing"
+METRIC_MISSED = "pgflow.schedule.missed"
 METRIC_PROCESS = "messaging.process.duration"
 METRIC_RETRIES = "pgflow.task.retries"
 METRIC_RUNS = "pgflow.run.ended"
@@ -108,6 +111,7 @@ ATTRIBUTES_OF = {
     METRIC_TROUBLE: (MESSAGING_DESTINATION, TROUBLE_SCOPE),
     METRIC_LATENESS: (SCHEDULE_NAME,),
     METRIC_FAILING: (SCHEDULE_NAME,),
+    METRIC_MISSED: (SCHEDULE_NAME,),
     METRIC_PROCESS: (MESSAGING_SYSTEM, MESSAGING_DESTINATION, MESSAGING_OPERATION_NAME, STEP, ERROR_TYPE),
     METRIC_RETRIES: (MESSAGING_DESTINATION, STEP),
     METRIC_RUNS: (FLOW, RUN_STATUS),

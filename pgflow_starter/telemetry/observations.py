@@ -58,6 +58,15 @@ def failing(sources: Sources) -> Iterable[Observation]:
     return [Observation(n, {names.SCHEDULE_NAME: name}) for name, n in failed.items()]
 
 
+def missed(sources: Sources) -> Iterable[Observation]:
+    """Each schedule: what the process knows of that knows of most."""
+    most: Counter[str] = Counter()
+    for source in sources:
+        for schedule in source.status().schedules:
+            most[schedule.name] = max(most[schedule.name], schedule.missed.count if schedule.missed else 0)
+    return [Observation(n, {names.SCHEDULE_NAME: name}) for name, n in most.items()]
+
+
 def away(sources: Sources) -> Iterable[Observation]:
     """One number."""
     return [Observation(sum(source.status().outage is not None for source in sources))] if sources else []
@@ -124,6 +133,7 @@ ALL = (
     Observed(names.METRIC_ACTIVE, "{task}", "Tasks that were claimed and have not ended.", active, adds_up=True),
     Observed(names.METRIC_TROUBLE, "{worker}", "Workers that are kept from claiming or recording.", trouble),
     Observed(names.METRIC_FAILING, "{starter}", "Starters that could not start the schedule's last tick.", failing),
+    Observed(names.METRIC_MISSED, "{tick}", "Ticks that nobody started, until an hour after a later one was.", missed),
     Observed(names.METRIC_AWAY, "{starter}", "Starters that cannot reach their database.", away),
     Observed(names.METRIC_FAST_LANE, "{starter}", "Starters by whether their fast lane is on.", fast_lane),
     Observed(names.METRIC_DEPTH, "{message}", "Messages in the queue, above 20,000 of a state about so many.", depth),

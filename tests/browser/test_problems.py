@@ -112,3 +112,11 @@ def test_problems_that_are_old_say_so_and_stay(page: Page) -> None:
         desk.answers["problems"] = {**desk.answers["problems"], "error": "the database is slow"}
         page.shows("the database is slow", "#problems", 10)
         assert "38 runs" in page.text("#problems")
+
+
+def test_what_is_over_says_when_it_was_and_not_for_how_long(page: Page) -> None:
+    desk = Desk(healthy(), {**calm(), "problems": answer(problems=[problem("schedule_missed", "5 missed", "warn")])})
+    with served(desk) as url:
+        page.open(url)
+        page.shows("5 missed", "#problems")
+        assert "12 min ago" in page.text(".problem header")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
-from pgflow_starter.core.state import ScheduleResult, ScheduleState
+from pgflow_starter.core.state import MissedTicks, ScheduleResult, ScheduleState
 from tests.cli.rig import NOW, WELL, Starter, answer
 from tests.support.commands import call
 from tests.support.stub_web import StubWeb
@@ -53,6 +53,18 @@ def test_one_that_failed_is_exit_code_1_and_says_why(web: StubWeb, starter: Star
         " 2030-01-02 03:04:05 UTC failed"
     )
     assert lines[4] == "of the \N{REPLACEMENT CHARACTER}[31mshop: not there"
+
+
+def test_ticks_that_were_missed_are_told_below_and_are_no_failure(web: StubWeb, starter: Starter) -> None:
+    some = replace(STARTED, missed=MissedTicks(1200, NOW, NOW + timedelta(hours=1), "the database\nwas away"))
+    one = replace(WAITS, missed=MissedTicks(1, NOW, NOW, "the clock was set ahead"))
+    starter.reply = ("200 OK", answer(replace(WELL, schedules=(some, one))))
+    assert call("schedules", "list", f"127.0.0.1:{web.port}").exit_code == 0
+    see = "; see docs/troubleshooting.md#ticks-were-missed"
+    assert " ".join(shown(web)[4:]) == (
+        f"shop: 1,200 ticks missed, from 2030-01-02 03:04:05 to 2030-01-02 04:04:05 UTC: the database was away{see}"
+        f" yearly: 1 tick missed, the one of 2030-01-02 03:04:05 UTC: the clock was set ahead{see}"
+    )
 
 
 def test_as_json_it_is_a_list(web: StubWeb, starter: Starter) -> None:

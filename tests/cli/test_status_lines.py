@@ -12,12 +12,14 @@ from pgflow_starter.cli.changes import Changes
 from pgflow_starter.cli.status_answer import read
 from pgflow_starter.cli.status_url import parse
 from pgflow_starter.cli.status_view import lines
-from pgflow_starter.core.state import FastLaneState, Outage, ScheduleResult, ScheduleState
+from pgflow_starter.core.state import FastLaneState, MissedTicks, Outage, ScheduleResult, ScheduleState
 from tests.cli.rig import NOW, WELL, WORKER, answer
 
 URL = parse("shop:8080")
 STARTED = ScheduleState("daily", "order", "0 7 * * *", "UTC", None, NOW, None, ScheduleResult.STARTED, None, None)
 FAILED = replace(STARTED, last_result=ScheduleResult.FAILED, last_error="no such flow")
+PLACE = "docs/troubleshooting.md#ticks-were-missed"
+MISSED = replace(STARTED, missed=MissedTicks(1, NOW, NOW, "it was away"))
 LATER = replace(FAILED, last_tick=NOW + timedelta(days=1))
 TROUBLE = {
     "kind": "locked",
@@ -67,6 +69,14 @@ def schedule(state: ScheduleState) -> bytes:
             ],
         ),
         (
+            [schedule(STARTED), schedule(MISSED), schedule(MISSED), schedule(STARTED)],
+            [
+                [f"schedule daily: 1 tick missed, the one of 2030-01-02 03:04:05 UTC: it was away; see {PLACE}"],
+                [],
+                [],
+            ],
+        ),
+        (
             [schedule(STARTED), schedule(FAILED), schedule(FAILED), schedule(LATER), schedule(STARTED)],
             [
                 ["schedule daily: no such flow"],
@@ -90,7 +100,16 @@ def schedule(state: ScheduleState) -> bytes:
             ],
         ),
     ],
-    ids=["outage", "failed attempts", "lost and draining", "trouble", "schedule", "fast lane", "headline"],
+    ids=[
+        "outage",
+        "failed attempts",
+        "lost and draining",
+        "trouble",
+        "missed ticks",
+        "schedule",
+        "fast lane",
+        "headline",
+    ],
 )
 def test_what_went_wrong_is_news_and_what_is_well_again(bodies: list[bytes], news: list[list[str]]) -> None:
     changes = Changes()

@@ -24,7 +24,7 @@ from tests.support.waiting import eventually
 WAIT = 30.0
 GROUP: dict[str, Any] = yaml.safe_load((FOLDER / "prometheus-rules.yaml").read_text(encoding="utf-8"))["groups"][0]
 RULES: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in GROUP["rules"]}
-LOADED = {"PgflowQueueLong", "PgflowRetries", "PgflowPoolShort"}
+LOADED = {"PgflowQueueLong", "PgflowRetries", "PgflowPoolShort", "PgflowTicksMissed"}
 """That take more than a test has."""
 
 
@@ -173,6 +173,7 @@ def test_rules_that_take_load_speak_of_what_is_printed_under_it() -> None:
         Sample("pgflow_queue_depth", waiting, 10_001),
         Sample("pgflow_task_retries_total", where, 2),
         Sample("db_client_connection_pending_requests", {}, 1),
+        Sample("pgflow_schedule_missed", {"pgflow_schedule_name": "nightly"}, 3),
     ]
     assert firing([], now) == LOADED
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pykka.messages import ProxyCall
 
-from pgflow_starter import Backoff, Schedule, ScheduleState
+from pgflow_starter import Backoff, MissedTicks, Schedule, ScheduleState
 from pgflow_starter.scheduling.board import ScheduleBoard
 from pgflow_starter.scheduling.scheduler_actor import SchedulerActor, SchedulerWorld
 from pgflow_starter.scheduling.starting import TickStarter
@@ -104,6 +104,7 @@ class Rig:
         self.away = False
         self._away = away or (lambda: self.away)
         self.late: list[tuple[str, float]] = []
+        self.missed: list[tuple[str, MissedTicks]] = []
         self.lane = AtOnce(ThreadCache("pgflow-test"))
         world = SchedulerWorld(
             board=self.board,
@@ -130,6 +131,10 @@ class Rig:
     def tick_started(self, name: str, late: float) -> None:
         """As `ScheduleObserver.tick_started`."""
         self.late.append((name, late))
+
+    def ticks_missed(self, name: str, missed: MissedTicks) -> None:
+        """As `ScheduleObserver.ticks_missed`."""
+        self.missed.append((name, missed))
 
     @property
     def reachable(self) -> bool:

@@ -107,21 +107,13 @@ def test_the_last_of_what_an_outage_made_late_is_started_once(rig: Make) -> None
     assert r.late == [("shop", 30.0)]
 
 
-def test_what_is_left_is_told_in_one_line(rig: Make, caplog: pytest.LogCaptureFixture) -> None:
-    r = rig(Schedule(EVERY_SECOND, "shop"))
-    r.away = True
-    r.advance(30)
-    r.back()
-    (line,) = [x.getMessage() for x in caplog.records if x.levelno >= logging.WARNING]
-    assert line.startswith("schedule shop: what was due from 2026-01-01T00:00:01+00:00 on was missed and is left")
-
-
 def test_what_fails_for_a_while_is_tried_again_with_the_backoff(rig: Make) -> None:
     schedule = Schedule(EVERY_MINUTE, "shop")
     r = rig(schedule)
     r.database.script += [LOCKED, UnknownFlowError("flow 'shop' is not in the database")]
     r.advance(60)
     assert (r.state.last_result, r.state.last_error) == ("failed", "canceling statement")
+    assert r.state.last_error_type == "55P03"
     assert r.state.last_tick == r.board.began + timedelta(minutes=1)
     r.advance(1)
     assert r.state.last_error == "flow 'shop' is not in the database"
@@ -129,6 +121,8 @@ def test_what_fails_for_a_while_is_tried_again_with_the_backoff(rig: Make) -> No
     assert r.database.tries == 2
     r.advance(0.1)
     assert (str(r.state.last_result), r.late) == ("started", [("shop", 3.0)])
+    assert r.state.last_error_type is None
+    assert r.state.failing_since is None
     assert set(r.database.runs) == ticks_at(r, schedule, 60)
 
 
@@ -148,6 +142,8 @@ def test_a_tick_is_tried_at_once_however_long_the_last_one_failed(rig: Make) -> 
     r = rig(schedule)
     r.database.always = LOCKED
     r.advance(595)
+    assert r.state.last_tick == r.board.began + timedelta(minutes=9)
+    assert r.state.failing_since == r.board.began + timedelta(minutes=1)
     r.database.always = None
     r.advance(5)
     assert set(r.database.runs) == ticks_at(r, schedule, 600)
@@ -277,6 +273,19 @@ def test_ticks_that_come_due_while_one_is_under_way_follow_it(rig: Make) -> None
     call()
     r.settle()
     assert set(r.database.runs) == ticks_at(r, schedule, 1, 2, 3, 4)
+
+
+def test_a_tick_whose_start_takes_long_is_told_meanwhile(rig: Make) -> None:
+    r = rig(Schedule(EVERY_MINUTE, "shop"))
+    r.lane.held = []
+    r.advance(64.9)
+    assert r.state.starting is None
+    r.advance(0.1)
+    assert r.state.starting == r.board.began + timedelta(minutes=1)
+    (call,) = r.lane.held
+    call()
+    r.settle()
+    assert (r.state.starting, r.state.last_result) == (None, "started")
 
 
 def test_a_clock_that_is_set_ahead_is_followed_within_a_minute(rig: Make) -> None:

@@ -116,6 +116,24 @@ def test_after_an_outage_as_much_is_made_up_for_as_was_wanted(own_server: Embedd
         assert runs_in(direct) == expected(120, 180, 240, 300, more=[360])
 
 
+def test_what_all_starters_missed_is_told_by_each_and_what_one_has_started_by_none(database: str) -> None:
+    clock, schedule = SetClock(), Schedule("* * * * *", echo_job())
+    clock.advance(30)
+    with running(database, jobs=[echo_job()]) as starter:
+        starter.await_ready(WAIT)
+    with psycopg.connect(database) as connection:
+        connection.execute("update pgflow.flows set created_at = %s", (clock.now() - timedelta(days=9),))
+    with scheduled(database, clock, schedule) as one, scheduled(database, clock, schedule) as other:
+        one.advance(300)
+        other.advance(0)  # it was paused for all of it
+        assert (one.state.missed, other.state.missed) == (None, None)
+        clock.advance(180)  # both are
+        for rig in (one, other):
+            rig.advance(0)
+            assert rig.state.missed is not None
+            assert (rig.state.missed.count, rig.state.missed.first) == (3, one.board.began + timedelta(seconds=330))
+
+
 def test_a_new_starter_makes_up_for_what_was_due_since_the_flow_was_there_and_not_for_what_is_known(
     database: str,
 ) -> None:

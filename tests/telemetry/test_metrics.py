@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -15,13 +16,17 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 import pgflow_starter as pgflow
 from pgflow_starter.clock import SystemClock
 from pgflow_starter.core.readings import PoolUse, QueueDepth
-from pgflow_starter.core.state import StarterStatus, WorkerState
+from pgflow_starter.core.state import MissedTicks, ScheduleState, StarterStatus, WorkerState
+from pgflow_starter.telemetry import observations
 from pgflow_starter.telemetry.gauges import Gauges
+from pgflow_starter.telemetry.providers import Providers
+from pgflow_starter.telemetry.schedules import OtelSchedules
 from tests.support.starters import echo_job, opened, running
 from tests.support.waiting import eventually
-from tests.telemetry.heard import Heard
+from tests.telemetry.heard import Heard, attributes
 
 WAIT = 20.0
+SEVEN = datetime(2026, 3, 4, 7, tzinfo=UTC)
 
 
 def _ready(heard: Heard) -> list[int]:
@@ -169,11 +174,13 @@ def test_a_starter_that_has_stopped_is_kept_by_nobody(database: str, heard: Hear
 class Told:
     """`ports.GaugeSource`."""
 
-    def __init__(self, ready: bool) -> None:
+    def __init__(self, ready: bool, *schedules: ScheduleState) -> None:
         self._ready = ready
+        self._schedules = schedules
 
     def status(self) -> StarterStatus:
-        return StarterStatus(self._ready, self._ready, SystemClock().now(), None, ())
+        now = SystemClock().now()
+        return StarterStatus(self._ready, self._ready, now, None, (), schedules=self._schedules)
 
     def worker_states(self) -> tuple[WorkerState, ...]:
         return ()
@@ -265,3 +272,23 @@ def test_how_late_ticks_are_started_is_measured_by_schedule(database: str, heard
     assert dict(point.attributes) == {"pgflow.schedule.name": "echo"}
     assert point.count >= 1
     assert point.min >= 0
+
+
+def test_ticks_that_were_missed_are_counted_by_schedule_and_by_no_process_again() -> None:
+    def told(missed: MissedTicks | None) -> Told:
+        return Told(True, ScheduleState("nightly", "report", "0 7 * * *", "UTC", None, missed=missed))
+
+    five = told(MissedTicks(5, SEVEN, SEVEN, "the database was away"))
+    for sources, count in (([told(None)], 0), ([five, told(None), five], 5)):
+        (point,) = observations.missed(sources)
+        assert (dict(point.attributes or {}), point.value) == ({"pgflow.schedule.name": "nightly"}, count)
+
+
+def test_ticks_that_were_missed_are_an_event_that_says_how_many_and_why(heard: Heard) -> None:
+    observer = OtelSchedules(Providers(SystemClock(), **heard.settings), SystemClock())
+    observer.ticks_missed("nightly", MissedTicks(5, SEVEN, SEVEN + timedelta(days=4), "the database was away"))
+    (event,) = heard.events("pgflow.schedule.ticks_missed")
+    assert attributes(event) == {"pgflow.schedule.name": "nightly", "pgflow.schedule.ticks": 5}
+    assert event.log_record.body == (
+        "schedule nightly: 5 missed, from 2026-03-04T07:00:00+00:00 to 2026-03-08T07:00:00+00:00: the database was away"
+    )

@@ -9,9 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from pgflow_starter import Outage, Phase, StarterStatus, Trouble, TroubleKind, TroubleScope
+from pgflow_starter import MissedTicks, Outage, Phase, StarterStatus, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.core.readings import QueueDepth
 from pgflow_starter.core.symptoms import PAGE, Symptom
+from pgflow_starter.core.trouble import with_remedy
 from pgflow_starter.core.views import Ended, Failing, FlowQueue, StepFailures, StepRetries, WorkerRow
 from pgflow_starter.web.problems.found import problems
 from pgflow_starter.web.problems.problem import Seen
@@ -37,13 +38,20 @@ def living(slug: str = "order", *, alive: bool = True) -> tuple[WorkerRow, ...]:
     return (WorkerRow(UUID(int=7), slug, slug, None, NOW, None, alive),)
 
 
-def troubled(scope: TroubleScope, code: str = "55P03") -> Seen:
-    trouble = Trouble(TroubleKind.CLAIMS_REFUSED, "somebody holds a lock", STARTED, code, scope)
+def beaten(slug: str, ago: float) -> WorkerRow:
+    """A worker that counts as alive, and was last heard of so many seconds ago."""
+    return WorkerRow(UUID(int=7), slug, slug, None, NOW - timedelta(seconds=ago), None, alive=True)
+
+
+def troubled(scope: TroubleScope, code: str = "XX000") -> Seen:
+    trouble = Trouble(TroubleKind.CLAIMS_REFUSED, "it is broken", STARTED, code, scope)
     return SEEN._replace(workers=(worker("order", trouble=trouble),))
 
 
 FAILURES = StepFailures("order", "charge", 12, STARTED, RUN, "ValueError: no")
 RETRIES = StepRetries("order", "charge", 3, STARTED, RUN, "ValueError: no")
+MISSED = MissedTicks(5, STARTED, STARTED + timedelta(minutes=4), "the database was away")
+FAR = STARTED + timedelta(days=9999)
 ALL, SOME = TroubleScope.ALL, TroubleScope.SOME
 
 _HEADINGS = re.findall(r"^##+ (.+)$", (ROOT / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
@@ -58,6 +66,12 @@ TABLE = {
         "missing_grant bad",
         "A right is missing: this page cannot look",
         "db grant",
+    ),
+    "tables that somebody has locked": (
+        SEEN._replace(unseen=with_remedy("canceling statement due to lock timeout", "55P03")),
+        "not_seen warn",
+        "This page cannot look",
+        "End the session that holds the lock",
     ),
     "a slow database": (SEEN._replace(unseen="it took too long"), "not_seen warn", "cannot look", "asked again"),
     "a module without a right": (
@@ -114,6 +128,12 @@ TABLE = {
         "Worker of order can do no work (locked)",
         "End the session that holds the lock",
     ),
+    "a worker whose claims wait for a lock": (
+        troubled(ALL, "55P03"),
+        "trouble bad",
+        "Worker of order can do no work (locked)",
+        "End the session that holds the lock",
+    ),
     "a worker that died": (SEEN._replace(workers=(worker("order", alive=False),)), "worker_lost bad", "died", "log"),
     "one that was told to stop": (SEEN._replace(workers=(worker("order", alive=False, draining=True),)), None, "", ""),
     "a step that fails": (
@@ -153,6 +173,24 @@ TABLE = {
         "12 messages wait in queue order, the oldest for 21 s",
         "Start a process that has order",
     ),
+    "a queue whose worker has been silent for two beats": (
+        SEEN._replace(queues=waiting(21), rows=(beaten("order", 20), beaten("mail", 0))),
+        "queue_stuck warn",
+        "12 messages wait in queue order, the oldest for 21 s",
+        "See that the processes live that have order, else start one",
+    ),
+    "a queue one of whose workers was heard of": (
+        SEEN._replace(queues=waiting(59), rows=(beaten("order", 50), beaten("order", 11), beaten("mail", 0))),
+        None,
+        "",
+        "",
+    ),
+    "a queue of which nobody beats, nor of any other": (
+        SEEN._replace(queues=waiting(59), rows=(beaten("order", 40), beaten("mail", 35))),
+        None,
+        "",
+        "",
+    ),
     "a queue whose worker is full": (
         SEEN._replace(queues=waiting(61, 1), rows=living(), workers=(worker("order", running=10),)),
         "queue_stuck warn",
@@ -182,6 +220,42 @@ TABLE = {
         "schedule_late warn",
         "was late",
         "away",
+    ),
+    "a schedule that missed ticks": (
+        seen_with(schedules=(schedule("nightly", missed=MISSED),)),
+        "schedule_missed warn",
+        "Schedule nightly missed 5 ticks",
+        "`pgflow-starter flow start nightly INPUT`",
+    ),
+    "a schedule without a right": (
+        seen_with(schedules=(schedule("nightly", error="permission denied", last_error_type="42501"),)),
+        "missing_grant bad",
+        "A right is missing: schedule nightly could not start its run",
+        "db grant",
+    ),
+    "a schedule that waited for a lock": (
+        seen_with(schedules=(schedule("nightly", error="lock timeout", last_error_type="55P03"),)),
+        "schedule_failed bad",
+        "Schedule nightly could not start its run",
+        "End the session that holds the lock",
+    ),
+    "a schedule that waits for a lock": (
+        seen_with(schedules=(schedule("nightly", starting=NOW - timedelta(seconds=12)),)),
+        "schedule_late warn",
+        "Schedule nightly is late",
+        "See who holds a lock",
+    ),
+    "a schedule that waits for long": (
+        seen_with(schedules=(schedule("nightly", starting=NOW - timedelta(seconds=61)),)),
+        "schedule_late bad",
+        "Schedule nightly is late",
+        "See who holds a lock",
+    ),
+    "a schedule that failed, and its tick is left": (
+        seen_with(schedules=(schedule("nightly", error="canceling statement", missed=replace(MISSED, last=FAR)),)),
+        "schedule_failed bad",
+        "could not start",
+        "this tick is not tried again",
     ),
     "many runs without an index": (
         SEEN._replace(failing=Failing(indexed=False)),
@@ -227,6 +301,16 @@ def test_the_section_of_a_module_is_that_of_its_error() -> None:
     assert [problem.more for problem in problems(seen_with(modules=(mail,)))] == [f"{PAGE}#another-shape"]
 
 
+def test_what_was_missed_is_told_from_the_first_to_the_last_and_why() -> None:
+    for missed, when in (
+        (MISSED, "Due from 2026-03-01 12:00:00 to 2026-03-01 12:04:00 UTC"),
+        (replace(MISSED, count=1, last=STARTED), "Due at 2026-03-01 12:00:00 UTC"),
+    ):
+        (found,) = problems(seen_with(schedules=(schedule("nightly", missed=missed),)))
+        assert found.detail == f"{when}, and nobody has started a run: the database was away."
+        assert found.since == STARTED
+
+
 def test_the_worst_comes_first() -> None:
     seen = SEEN._replace(
         status=replace(
@@ -253,6 +337,7 @@ def test_while_the_database_is_away_nothing_is_told_that_only_waits_for_it() -> 
             WELL,
             outage=Outage(STARTED, "refused"),
             modules=(module("mail", "retrying", reason="refused", code="OperationalError"),),
+            schedules=(schedule("nightly", error="refused"), schedule("hourly", starting=STARTED)),
         ),
         workers=(worker("mail", alive=False),),
         queues=waiting(600),

@@ -49,7 +49,7 @@ export function banner(section) {
       const [lost, stuck] = [lostWorkers(status).length, stuckWorkers(status).length];
       say(ready, status.ready ? "yes" : "no");
       ready.title = status.ready_at ? `first ready at ${whole(status.ready_at)}` : "never yet";
-      say(healthy, !status.healthy ? "no, nothing registered" : lost ? `no, ${plural(lost, "worker")} lost` : stuck ? `no, ${plural(stuck, "worker")} stuck` : "yes");
+      say(healthy, lost ? `no, ${plural(lost, "worker")} lost` : stuck ? `no, ${plural(stuck, "worker")} stuck` : status.healthy ? "yes" : "no, nothing registered");
       show(outage, status.outage !== null);
       if (status.outage) {
         say(outage, `The database is away since ${timeOfDay(status.outage.since)}: ${status.outage.reason}`);

@@ -6,12 +6,13 @@ import { asking } from "./asking.js";
 import { attr, button, el, fill, heading, pill, say, show } from "./dom.js";
 import { shortened } from "./long.js";
 import { outdated } from "./outdated.js";
-import { number, since, whole } from "./times.js";
+import { ago, number, since, whole } from "./times.js";
 
 const EVERY = 2;
 const FEW = 6;
 const BLIND = ["database_away", "not_seen", "missing_grant"];
 const RETRIED = ["module_failed", "module_retrying", "missing_grant"];
+const OVER = ["schedule_missed"];
 const SEVERITY = { bad: ["bad", "problem"], warn: ["warn", "warning"] };
 
 export function problems(section, told) {
@@ -94,7 +95,7 @@ function row() {
     },
     tick() {
       if (problem === null) return;
-      say(lasting, problem.since ? `for ${since(problem.since)}` : "");
+      say(lasting, !problem.since ? "" : OVER.includes(problem.kind) ? ago(problem.since) : `for ${since(problem.since)}`);
       lasting.title = problem.since ? `since ${whole(problem.since)}` : "";
     },
   };

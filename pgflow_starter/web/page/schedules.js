@@ -1,7 +1,7 @@
 // The schedules: what each does next, and what became of its last tick. Nothing where there are none.
 
 import { attr, cell, el, fill, heading, pill, say, show, table } from "./dom.js";
-import { ago, secondsUntil, span, whole } from "./times.js";
+import { ago, plural, secondsUntil, span, whole } from "./times.js";
 
 const COLUMNS = ["Schedule", "State", "Next", "Last", "Problem"];
 const STATES = { started: ["good", "started"], "there already": ["good", "there already"], failed: ["bad", "failed"] };
@@ -41,9 +41,10 @@ function row() {
       state.set(...(STATES[schedule.last_result] ?? ["idle", "not yet"]));
       next.title = schedule.next_at ? whole(schedule.next_at) : "";
       last.title = schedule.last_tick ? `${whole(schedule.last_tick)}${schedule.last_run_id ? `, run ${schedule.last_run_id}` : ""}` : "";
-      say(problem, schedule.last_error);
-      show(problem, schedule.last_error !== null);
-      attr(node, "data-tone", schedule.last_error === null ? null : "bad");
+      const missed = schedule.missed && `${plural(schedule.missed.count, "tick")} missed: ${schedule.missed.reason}`;
+      say(problem, schedule.last_error ?? missed);
+      show(problem, Boolean(schedule.last_error ?? missed));
+      attr(node, "data-tone", schedule.last_error !== null ? "bad" : missed ? "warn" : null);
       this.tick();
     },
     tick() {

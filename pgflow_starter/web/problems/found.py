@@ -20,7 +20,7 @@ def problems(seen: Seen) -> tuple[Problem, ...]:
         *unseen(seen),
         *failures(seen),
         *stuck(seen),
-        *schedules(seen.status.schedules, seen.now),
+        *schedules(seen),
         *retries(seen.failing.retries),
         *slow(seen.failing),
     ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from pgflow_starter.core.symptoms import QUEUE_STILL, RUNS_FAIL
-from pgflow_starter.core.views import Ended, Failing, StepFailures, StepRetries
+from pgflow_starter.core.views import Ended, Failing, StepFailures, StepRetries, WorkerRow
 from pgflow_starter.web.problems.problem import Problem, Seen, lasting
 
 WAITS = 60.0
@@ -14,6 +14,9 @@ WAITS = 60.0
 
 WAITS_ALONE = 20.0
 """The same, where no worker lives: as long as a process takes that is started anew."""
+
+SILENT = 20.0
+"""Seconds for which a worker was not heard of while others were, two beats: it may be dead, and counts as alive yet."""
 
 WAITS_LONG = 300.0
 """Seconds from which on it is a bad one, although a worker lives."""
@@ -58,18 +61,22 @@ def stuck(seen: Seen) -> Iterator[Problem]:
     """Queues whose oldest message waits for long, those without a worker first."""
     if seen.status.outage is not None:
         return
-    alive = {row.flow_slug for row in seen.rows if row.alive}
+    alive, silent = {row.flow_slug for row in seen.rows if row.alive}, _silent(seen.rows)
     waiting = [
         queue
         for queue in seen.queues
-        if (queue.depth.oldest_age or 0.0) >= (WAITS if queue.flow_slug in alive else WAITS_ALONE)
+        if (queue.depth.oldest_age or 0.0) >= (WAITS if queue.flow_slug in alive.difference(silent) else WAITS_ALONE)
     ]
     for queue in sorted(waiting, key=lambda q: (q.flow_slug in alive, -(q.depth.oldest_age or 0.0))):
         depth, served = queue.depth, queue.flow_slug in alive
         age = depth.oldest_age or 0.0
         busy = next((w for w in seen.workers if w.slug == queue.flow_slug and 0 < w.slots <= w.running), None)
+        detail = "" if served else "No worker of it lives, in any process."
         if not served:
             then = f"Start a process that has {queue.flow_slug}, or see above why its module failed."
+        elif queue.flow_slug in silent:
+            detail = f"Of its workers nothing was heard for {lasting(silent[queue.flow_slug])}: they may be dead."
+            then = f"See that the processes live that have {queue.flow_slug}, else start one."
         elif busy is not None:
             then = f"All {busy.slots} slots of its worker here are taken: raise `max_concurrency`, or start processes."
         else:
@@ -79,12 +86,24 @@ def stuck(seen: Seen) -> Iterator[Problem]:
             "bad" if not served or age >= WAITS_LONG else "warn",
             f"{'' if served else 'Nobody works: '}{depth.waiting:,} {_waits(depth.waiting)} in queue {depth.queue},"
             f" the oldest for {lasting(age)}",
-            "" if served else "No worker of it lives, in any process.",
+            detail,
             (seen.queues_at or seen.now) - timedelta(seconds=age),
             then,
             {"queue": depth.queue},
             QUEUE_STILL.place,
         )
+
+
+def _silent(rows: Sequence[WorkerRow]) -> Mapping[str, float]:
+    """The flows whose workers count as alive and are silent, and for how long at least: by the server's clock, which is
+    as late as the last beat of anybody."""
+    heard: dict[str, datetime] = {}
+    for row in rows:
+        if row.alive and row.last_heartbeat_at is not None:
+            heard[row.flow_slug] = max(row.last_heartbeat_at, heard.get(row.flow_slug, row.last_heartbeat_at))
+    last = max(heard.values(), default=None)
+    ages = {slug: (last - at).total_seconds() for slug, at in heard.items() if last is not None}
+    return {slug: age for slug, age in ages.items() if age >= SILENT}
 
 
 def _waits(count: int) -> str:

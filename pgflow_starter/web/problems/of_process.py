@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC
 
 from pgflow_starter.core.phases import Phase
 from pgflow_starter.core.state import (
+    MissedTicks,
     ModuleState,
     ModuleStatus,
     ScheduleResult,
     ScheduleState,
     WorkerState,
 )
-from pgflow_starter.core.symptoms import SCHEDULE_LATE, symptom_of, symptom_of_error
+from pgflow_starter.core.symptoms import SCHEDULE_LATE, TICKS_MISSED, Symptom, symptom_of, symptom_of_error
 from pgflow_starter.core.text import one_line
-from pgflow_starter.core.trouble import Trouble, TroubleKind, TroubleScope
+from pgflow_starter.core.trouble import HELD, Trouble, TroubleKind, TroubleScope
 from pgflow_starter.web.problems.problem import DENIED, Problem, Seen, Severity, lasting, named
 
 GRANT = "As the owner of the database: `pgflow-starter db grant ROLE --apply`, with this process's role"
 
-_AFTER: dict[str, str] = {
-    TroubleKind.LOCKED: "End the session that holds the lock, or wait for it: the documentation has the query that"
-    " finds it. Work goes on by itself.",
-}
-"""What to do where the text of a trouble does not name it."""
+LOCKED = symptom_of(TroubleKind.LOCKED)
+
+UNLOCK = (
+    "End the session that holds the lock, or wait for it: the documentation has the query that finds it. Work goes on"
+    " by itself."
+)
 
 LATE = 60.0
 """Seconds after its time at which a tick is late: timers are armed anew each minute."""
@@ -49,20 +51,23 @@ def database(seen: Seen) -> Iterator[Problem]:
 def unseen(seen: Seen) -> Iterator[Problem]:
     """That the database is there, and says nothing to the page."""
     if seen.unseen is not None and seen.status.outage is None:
-        denied = "permission denied" in seen.unseen
+        denied, locked = "permission denied" in seen.unseen, HELD in seen.unseen
+        if denied:
+            about, then = DENIED, f"{GRANT}."
+        elif locked:
+            about, then = LOCKED, UNLOCK
+        else:
+            about = symptom_of("PhaseTimeoutError")
+            then = "It is asked again each second; where this lasts, see what the server is busy with."
         yield Problem(
             "missing_grant" if denied else "not_seen",
             "bad" if denied else "warn",
-            "A right is missing: this page cannot look into the database"
-            if denied
-            else "This page cannot look into the database",
+            f"{'A right is missing: this' if denied else 'This'} page cannot look into the database",
             f"{one_line(seen.unseen)}. Failing runs and waiting messages are not told meanwhile.",
             seen.unseen_since,
-            f"{GRANT}."
-            if denied
-            else "It is asked again each second; where this lasts, see what the server is busy with.",
+            then,
             None,
-            (DENIED if denied else symptom_of("PhaseTimeoutError")).place,
+            about.place,
         )
 
 
@@ -113,17 +118,24 @@ def troubles(workers: Iterable[WorkerState]) -> Iterator[Problem]:
             alike.setdefault((trouble.kind, trouble.error_type, trouble.scope), []).append((worker.slug, trouble))
     for (kind, error_type, scope), those in sorted(alike.items(), key=lambda item: item[0][2] is not TroubleScope.ALL):
         slug, trouble = those[0]
-        about, whole = DENIED if symptom_of(error_type) is DENIED else symptom_of(kind), scope is TroubleScope.ALL
+        about, whole = symptom_of(error_type), scope is TroubleScope.ALL
+        if about not in (DENIED, LOCKED):
+            about = symptom_of(kind)
+        denied, locked = about is DENIED, about is LOCKED
+        if denied:
+            then = f"{GRANT}; work goes on by itself."
+        elif locked:
+            then = UNLOCK
+        else:
+            then = "Do what the text says; the trouble ends by itself when its cause is gone."
         yield Problem(
-            "missing_grant" if about is DENIED else "trouble",
-            "bad" if about is DENIED or whole else "warn",
-            f"{'A right is missing: worker' if about is DENIED else 'Worker'} of {named([s for s, _ in those])}"
-            f" can do {'no work' if whole else 'not all of its work'} ({kind})",
+            "missing_grant" if denied else "trouble",
+            "bad" if denied or whole else "warn",
+            f"{'A right is missing: worker' if denied else 'Worker'} of {named([s for s, _ in those])}"
+            f" can do {'no work' if whole else 'not all of its work'} ({TroubleKind.LOCKED if locked else kind})",
             one_line(trouble.reason),
             min(t.since for _, t in those),
-            f"{GRANT}; work goes on by itself."
-            if about is DENIED
-            else _AFTER.get(kind, "Do what the text says; the trouble ends by itself when its cause is gone."),
+            then,
             {"module": slug},
             about.place,
         )
@@ -145,32 +157,74 @@ def lost(seen: Seen) -> Iterator[Problem]:
         )
 
 
-def schedules(schedules: Iterable[ScheduleState], now: datetime) -> Iterator[Problem]:
-    """Ticks that failed, or are late."""
-    for each in schedules:
-        overdue = 0.0 if each.next_at is None else (now - each.next_at).total_seconds()
-        kind, since = "schedule_late", each.last_tick
+def schedules(seen: Seen) -> Iterator[Problem]:
+    """Ticks that failed, are late, or were missed: of each schedule the worst of it. Nothing of those that wait for the
+    database."""
+    for each in seen.status.schedules if seen.status.outage is None else ():
+        overdue = 0.0 if each.next_at is None else (seen.now - each.next_at).total_seconds()
+        kind, since, about = "schedule_late", each.last_tick, SCHEDULE_LATE
         severity: Severity = "bad"
         if each.last_result is ScheduleResult.FAILED:
-            kind, title = "schedule_failed", "could not start its run"
-            detail = each.last_error or ""
-            then = "Mend what the text names; a tick that may still be started is tried again."
+            kind, title, detail = "schedule_failed", "could not start its run", each.last_error or ""
+            since = each.failing_since or since
+            about, then = _failed(each)
+        elif each.starting is not None:
+            waits, since, about = (seen.now - each.starting).total_seconds(), each.starting, LOCKED
+            severity, title = "bad" if waits >= LATE else "warn", "is late"
+            detail = (
+                f"The run that was due {lasting(waits)} ago is being started, and the database has not answered yet."
+            )
+            then = "See who holds a lock in the database: the documentation has the query that finds the session."
         elif overdue >= LATE:
             title, detail, since = "is late", f"It was due {lasting(overdue)} ago.", each.next_at
             then = "See that the database answers and the process has CPU to run on, else restart it."
+        elif each.missed is not None:
+            kind, severity, about, since = "schedule_missed", "warn", TICKS_MISSED, each.missed.first
+            title = f"missed {each.missed.count:,} tick{'' if each.missed.count == 1 else 's'}"
+            detail = f"{_due(each.missed)}, and nobody has started a run: {each.missed.reason}."
+            then = f"What was missed is not started any more: {_made_up_for(each)}."
         elif (each.last_late or 0.0) >= LATE:
             severity, title = "warn", "was late"
             detail = f"It was started {lasting(each.last_late or 0.0)} after its time."
             then = "See whether the process was away, or short of CPU, at that time; the run has begun since."
         else:
             continue
+        denied = about is DENIED
         yield Problem(
-            kind,
+            "missing_grant" if denied else kind,
             severity,
-            f"Schedule {each.name} {title}",
+            f"{'A right is missing: schedule' if denied else 'Schedule'} {each.name} {title}",
             one_line(detail),
             since,
             then,
-            {"flow": each.slug},
-            SCHEDULE_LATE.place,
+            None if denied else {"flow": each.slug},
+            about.place,
         )
+
+
+def _failed(schedule: ScheduleState) -> tuple[Symptom, str]:
+    """Which section is about the failure, and what to do."""
+    about = symptom_of(schedule.last_error_type or "")
+    if about is DENIED:
+        then = GRANT
+    elif about is LOCKED:
+        then = "End the session that holds the lock, or wait for it: the documentation has the query that finds it"
+    else:
+        about, then = SCHEDULE_LATE, "Mend what the text names"
+    missed = schedule.missed
+    left = missed is not None and schedule.last_tick is not None and missed.last >= schedule.last_tick
+    more = (
+        f"this tick is not tried again, {_made_up_for(schedule)}"
+        if left
+        else "what may still be started is tried again"
+    )
+    return about, f"{then}; {more}."
+
+
+def _due(missed: MissedTicks) -> str:
+    first, last = (f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}" for at in (missed.first, missed.last))
+    return f"Due at {first} UTC" if first == last else f"Due from {first} to {last} UTC"
+
+
+def _made_up_for(schedule: ScheduleState) -> str:
+    return f"do it by hand where it has to be done (`pgflow-starter flow start {schedule.slug} INPUT`)"
