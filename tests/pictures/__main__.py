@@ -34,7 +34,7 @@ def main() -> int:
         folder, conninfo, page = Path(name), server.conninfo(), Page(driver)
         install(conninfo)
         shop_in(folder)
-        #take_trace(page, folder, conninfo)
+        take_trace(page, folder, conninfo)
         take_page(page, folder, conninfo)
         driver.get("about:blank")  # the page's streams end
     return 0

@@ -33,14 +33,16 @@ def of_the_run(spans: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def fault_of(spans: Sequence[dict[str, Any]]) -> str | None:
     """What is wrong with the spans of the run as Phoenix's `/spans` tells them; None where nothing is."""
     ours = of_the_run(spans)
-    if (traces := {span["context"]["trace_id"] for span in ours}) and len(traces) > 1:
-        return f"the run is {len(traces)} traces, not one: {sorted(traces)}"
-    if (found := Counter(span["name"] for span in ours)) != EXPECTED:
+    traces = sorted({span["context"]["trace_id"] for span in ours})
+    if len(traces) > 1:
+        return f"the run is {len(traces)} traces, not one: {traces}"
+    found = Counter(span["name"] for span in ours)
+    if found != EXPECTED:
         return f"its spans are {dict(found)}, not {dict(EXPECTED)}"
     (send,) = [span for span in ours if span["name"] == SEND]
-    below = {s["name"] for s in ours if s["parent_id"] == send["context"]["span_id"]}
-    if below != {PROCESS, RUN} or any(s["parent_id"] == s["context"]["span_id"] for s in ours):
-        return f"below `{SEND}` are {sorted(below)}, not `{PROCESS}` and `{RUN}`"
+    below = Counter(span["name"] for span in ours if span["parent_id"] == send["context"]["span_id"])
+    if below != {PROCESS: len(DONE), RUN: 1}:
+        return f"below `{SEND}` are {dict(below)}, not all of `{PROCESS}` and `{RUN}`"
     done = tuple(_done(span) for span in sorted(ours, key=lambda s: str(s["start_time"])) if span["name"] == PROCESS)
     return None if done == DONE else f"its steps were done as {done}, not as {DONE}"
 

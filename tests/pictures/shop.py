@@ -1,4 +1,4 @@
-"""The shop in the pictures, as `pgflow-starter run shop:order ...` is given it: a bank, a stock and a mail server fail."""
+"""The shop in the pictures, for `pgflow-starter run shop:order ...`: a bank, a stock and a mail server fail."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ checkout = pgflow.Flow("checkout", max_attempts=2, base_delay=1)
 nightly = pgflow.Schedule("30 2 * * *", "nightly_report", timezone="Europe/Berlin")
 
 
-class BankClosed(Exception):
+class BankClosedError(Exception):
     """The bank takes no payment."""
 
 
-class MailboxFull(Exception):
+class MailboxFullError(Exception):
     """The mail server takes no e-mail for that address."""
 
 
@@ -53,7 +53,7 @@ def charge(deps: Any, ctx: pgflow.TaskContext) -> Any:
 def pay(card: str, cents: int) -> Any:
     """Have the bank take the money."""
     if card == "expired":
-        raise BankClosed("the bank answered 503, three times")
+        raise BankClosedError("the bank answered 503, three times")
     return {"cents": cents}
 
 
@@ -73,7 +73,7 @@ def parcel(deps: Any, ctx: pgflow.TaskContext) -> str:
 def send_email(message: Any, ctx: pgflow.TaskContext) -> str:
     work(ctx, 0.08)
     if message.get("full"):
-        raise MailboxFull("452: the mailbox is full, try again later")
+        raise MailboxFullError("452: the mailbox is full, try again later")
     return "sent"
 
 

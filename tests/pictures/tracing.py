@@ -1,4 +1,4 @@
-"""A run of three steps over two processes, the first step tried twice, told to a backend and found there as one trace."""
+"""A run over two processes, its first step tried twice, told to a backend and found there as one trace."""
 
 from __future__ import annotations
 
