@@ -13,8 +13,8 @@ WIDE, PHONE = (1400, 1000), (390, 844)
 def of_page(page: Page, url: str) -> None:
     """Both schemes, a phone, and the queues by themselves."""
     for name, scheme, size, height, scale in (
-        ("page", "light", WIDE, 1280, 1),
-        ("page-dark", "dark", WIDE, 1280, 1),
+        ("page", "light", WIDE, 1200, 1),
+        ("page-dark", "dark", WIDE, 1200, 1),
         ("page-phone", "light", PHONE, 844, 2),
     ):
         page.open(f"{url}/", scheme=scheme, size=size)

@@ -8,7 +8,7 @@ from tests.pictures.camera import shoot_part
 from tests.pictures.one_trace import failed_attempt, of_the_run
 
 VIEW = "[data-testid=dialog]"
-SIZE = (1400, 840)
+SIZE = (1400, 990)
 
 
 def of_trace(page: Page, backend: Backend, trace_id: str) -> None:
