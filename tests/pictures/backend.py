@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.error import URLError
 from urllib.request import urlopen
 
-from tests.pictures.processes import free_port
+from tests.pictures.processes import free_port, program
 from tests.pictures.traced_program import PROJECT
 from tests.support.programs import ROOT
 from tests.support.waiting import eventually
@@ -42,7 +41,7 @@ class Backend(NamedTuple):
         """Whether it answers."""
         try:
             return bool(self._answer("/v1/projects"))
-        except (URLError, ConnectionError):
+        except OSError:
             return False
 
     def _answer(self, path: str) -> Any:
@@ -63,23 +62,17 @@ def serving(folder: Path) -> Iterator[Backend]:
         "PHOENIX_TELEMETRY_ENABLED": "false",
         "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
     }
-    command = [str(installed()), "serve"]
-    with (folder / "log").open("w") as log:
-        running = subprocess.Popen(command, env={**os.environ, **env}, cwd=folder, stdout=log, stderr=log)
-        try:
-            backend = Backend(f"http://127.0.0.1:{port}")
-            eventually(backend.is_up, STARTS_WITHIN, "Phoenix's start")
-            yield backend
-        finally:
-            running.kill()
-            running.wait()
+    with program([str(installed()), "serve"], folder, {**os.environ, **env}):
+        backend = Backend(f"http://127.0.0.1:{port}")
+        eventually(backend.is_up, STARTS_WITHIN, "Phoenix's start")
+        yield backend
 
 
 def installed() -> Path:
     """Its program, installed the first time. Raises RuntimeError where it cannot be."""
     stamp = FOLDER / ".installed"
     if not (stamp.exists() and stamp.read_text(encoding="utf-8") == PACKAGE):
-        print(f"Installing {PACKAGE} into {FOLDER.name}: some 850 MB, once ...")
+        print(f"Installing {PACKAGE} into {FOLDER.name}: some 850 MB, once ...", flush=True)
         venv.create(FOLDER, with_pip=True, clear=True)
         pip = [str(FOLDER / "bin" / "python"), "-m", "pip", "install", "-q", PACKAGE]
         done = subprocess.run(pip, capture_output=True, text=True, check=False)

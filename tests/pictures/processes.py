@@ -33,21 +33,29 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(
-    folder: Path, conninfo: str, *arguments: str, program: str = "pgflow_starter", env: Mapping[str, str] | None = None
-) -> Iterator[None]:
-    """`run` with these arguments for the block, then SIGTERM. Raises RuntimeError with its log where it ended badly."""
+def program(command: list[str], folder: Path, env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """It runs in that folder for the block, and is killed then; what goes wrong meanwhile is told with what it said."""
     with tempfile.TemporaryFile("w+") as log:
-        command = [sys.executable, "-m", program, "run", *arguments, "--dsn", conninfo]
-        running = subprocess.Popen(command, cwd=folder, env=environment(env), stdout=log, stderr=log)
+        running = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, text=True)
         try:
-            yield
-            running.terminate()
-            code = running.wait(ENDS_WITHIN)
+            yield running
+        except BaseException as error:
+            log.seek(0)
+            error.add_note(f"{' '.join(command)} said:\n{log.read()[-3000:]}")
+            raise
         finally:
             running.kill()
             running.wait()
-        if code:
-            log.seek(0)
-            msg = f"{' '.join(arguments)} ended with {code}:\n{log.read()[-3000:]}"
-            raise RuntimeError(msg)
+
+
+@contextmanager
+def process(
+    folder: Path, conninfo: str, *arguments: str, module: str = "pgflow_starter", env: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """`run` with these arguments for the block, then SIGTERM. Raises AssertionError where it does not end well."""
+    command = [sys.executable, "-m", module, "run", *arguments, "--dsn", conninfo]
+    with program(command, folder, environment(env)) as running:
+        yield
+        running.terminate()
+        code = running.wait(ENDS_WITHIN)
+        assert code == 0, f"it ended with {code}"

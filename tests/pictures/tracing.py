@@ -43,4 +43,4 @@ def trace(folder: Path, conninfo: str, backend: Backend) -> str:
 def working(folder: Path, conninfo: str, backend: Backend, name: str) -> AbstractContextManager[None]:
     """A process of that name with a worker of the flow, whose spans are all sent when it has ended."""
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": backend.url, "PROCESS": name}
-    return process(folder, conninfo, "shop:checkout", "--notify", program=traced_program.__name__, env=env)
+    return process(folder, conninfo, "shop:checkout", "--notify", module=traced_program.__name__, env=env)
