@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTEST_ARGS
 
-.PHONY: help demo test test-all test-repeat test-browser test-pgbouncer lint docs dist-check bench bench-full chaos prove clean venv
+.PHONY: help demo test test-all test-repeat test-browser test-pgbouncer lint docs pictures dist-check bench bench-full chaos prove clean venv
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +32,7 @@ help:
 	@echo 'make test-pgbouncer  the tests behind a PgBouncer, which has to be installed'
 	@echo 'make lint            ruff, mypy, import-linter'
 	@echo 'make docs            the documentation, into docs/_build/html'
+	@echo 'make pictures        those in the documentation, anew of the running product; installs 850 MB beside $(VENV) once'
 	@echo 'make dist-check      builds sdist and wheel, and tries the wheel in an empty environment'
 	@echo 'make bench           the most of the measurements, in five minutes; BENCH_ARGS="--only starting" for some'
 	@echo 'make bench-full      all of them, with five repetitions and long outages: more than half an hour'
@@ -81,6 +82,10 @@ lint: $(STAMP)
 docs: $(STAMP)
 	@$(VENV_PYTHON) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
+
+# Says how to install a missing browser, too.
+pictures: $(STAMP)
+	@$(VENV_PYTHON) -m tests.pictures
 
 dist-check: $(STAMP)
 	@sh tests/dist-check.sh $(VENV_PYTHON)
@@ -132,5 +137,5 @@ $(STAMP): pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .venv-3.1[0-9] .venv-peers .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist docs/_build *.egg-info
+	rm -rf .venv .venv-3.1[0-9] .venv-peers .venv-phoenix .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist docs/_build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

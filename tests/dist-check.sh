@@ -36,7 +36,8 @@ with tarfile.open(sdist) as archive:
     packed = {name.partition("/")[2] for name in archive.getnames()}
 wanted = {
     ".ci/run", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "benchmarks/README.md",
-    "docs/conf.py", "docs/a-start-with-an-outage.svg", "examples/gunicorn_app.py", "pyproject.toml", "tests/conftest.py",
+    "docs/conf.py", "docs/a-start-with-an-outage.svg", "docs/pictures/page.png", "examples/gunicorn_app.py", "pyproject.toml",
+    "tests/conftest.py",
 }
 if missing := wanted - packed:
     sys.exit(f"the sdist lacks {sorted(missing)}")

@@ -113,6 +113,13 @@ def test_a_run_is_told_with_its_graph_its_tasks_and_its_error(starter: pgflow.St
     assert [(t["step"], t["index"]) for t in others] == [("lines", 0), ("price", 0), ("price", 1)]
 
 
+def test_of_a_step_that_has_not_begun_no_task_is_missing(starter: pgflow.Starter) -> None:
+    run = starter.client.start_flow("order", {}, delay=3600)
+    with web.serve(starter, ":0") as server:
+        told = valid(server.url, f"/runs/{run.id}", "run")["run"]
+    assert ([task["step"] for task in told["tasks"]], told["more_tasks"]) == (["lines"], 0)
+
+
 def test_without_payloads_and_messages_nothing_of_them_is_there(database: str) -> None:
     with running(database, flows=[order()], log_errors="type") as starter, web.serve(starter, ":0") as server:
         starter.await_ready(30)

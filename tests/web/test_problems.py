@@ -160,6 +160,12 @@ TABLE = {
         "3 tasks of step charge of order are to be tried again",
         "by itself",
     ),
+    "a job that is tried again": (
+        SEEN._replace(failing=Failing(retries=(replace(RETRIES, step=RETRIES.flow_slug),))),
+        "step_retrying warn",
+        "3 tasks of step order are to be tried again",
+        "by itself",
+    ),
     "a queue without a worker": (
         SEEN._replace(queues=waiting(61), rows=living(alive=False)),
         "queue_stuck bad",

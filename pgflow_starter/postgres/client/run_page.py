@@ -100,7 +100,7 @@ def run_view(conn: Connection, run_id: UUID, told: ToldErrors, *, payloads: bool
         trace,
         steps,
         tasks,
-        max(0, sum(step.tasks or 0 for step in steps) - len(tasks)),
+        max(0, sum(step.tasks or 0 for step in steps if step.started_at is not None) - len(tasks)),
         stored_json(given, "the input"),
         stored_json(output, "the output"),
     )

@@ -34,7 +34,7 @@ def failures(seen: Seen) -> Iterator[Problem]:
     failing = seen.failing
     ended = {each.flow_slug: each for each in failing.ended}
     for each in sorted(failing.failures, key=lambda failures: -failures.failed):
-        what = f"Step {each.step} of {each.flow_slug} fails" if each.step else f"Runs of {each.flow_slug} fail"
+        what = f"Step {_step(each)} fails" if each.step else f"Runs of {each.flow_slug} fail"
         within = lasting((seen.now - each.since).total_seconds()) if failing.more and each.since else "hour"
         yield Problem(
             "step_failing",
@@ -47,6 +47,11 @@ def failures(seen: Seen) -> Iterator[Problem]:
             {"run": str(each.last)},
             RUNS_FAIL.place,
         )
+
+
+def _step(each: StepFailures | StepRetries) -> str | None:
+    """A job's one step has the job's name."""
+    return each.step if each.step == each.flow_slug else f"{each.step} of {each.flow_slug}"
 
 
 def _share(each: StepFailures, ended: Ended | None, within: str) -> str:
@@ -116,7 +121,7 @@ def retries(retries: Iterable[StepRetries]) -> Iterator[Problem]:
         yield Problem(
             "step_retrying",
             "warn",
-            f"{each.tasks} task{'s' if each.tasks > 1 else ''} of step {each.step} of {each.flow_slug}"
+            f"{each.tasks} task{'s' if each.tasks > 1 else ''} of step {_step(each)}"
             f" {'are' if each.tasks > 1 else 'is'} to be tried again",
             each.error or "",
             each.since,
