@@ -249,8 +249,8 @@ class TaskStore(Protocol):
         """Give tasks whose worker's heartbeat is older than `stale_threshold` seconds their next attempt, or fail them.
 
         Of another runtime's worker those only that are older than their step's timeout and half a minute. Not those of
-        the workers in `own`. A thousand at most; how many it were is returned. `ended` is told of the runs of which
-        `settle` would tell.
+        the workers in `own`. A thousand at most; how many it were is returned. `ended` is told of the runs that have
+        ended by it.
         """
 
     def evidence(
@@ -282,8 +282,11 @@ class QueueDepthStore(Protocol):
 class RunEndStore(Protocol):
     """How runs ended. Blocks on I/O; thread-safe."""
 
-    def ended_by(self, tasks: Sequence[TaskKey]) -> Mapping[tuple[str, str], int]:
-        """How many runs ended with what became of one of these tasks, by flow and status. Raises DatabaseError."""
+    def ended_by(self, tasks: Sequence[TaskKey], workers: Collection[UUID]) -> Mapping[tuple[str, str], int]:
+        """How many runs ended with what became of one of these tasks in these workers, by flow and status.
+
+        Raises DatabaseError.
+        """
 
 
 class QueueListener(Protocol):

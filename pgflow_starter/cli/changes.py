@@ -15,13 +15,15 @@ class Line(NamedTuple):
     """A line about one thing.
 
     News when it is another than the one before about that; with `state`, when that is another, whatever the text. A
-    `calm` one says that all is well with it, which is news only where the one before was not.
+    `calm` one says that all is well with it, which is news only where the one before was not. A `lasting` one counts as
+    the one before also when looks come between in which there is none.
     """
 
     about: str
     text: str
     state: object = None
     calm: bool = False
+    lasting: bool = False
 
     def is_news(self, before: Line | None) -> bool:
         """Whether there is something new in it."""
@@ -31,7 +33,7 @@ class Line(NamedTuple):
 
 
 class Changes:
-    """Compares the lines of each look with those of the one before. For one thread."""
+    """Compares the lines of each look with those before. For one thread."""
 
     def __init__(self) -> None:
         self._before: dict[str, Line] = {}
@@ -40,7 +42,7 @@ class Changes:
         """What there is to say."""
         now = {line.about: line for line in lines}
         news = [line.text for line in now.values() if line.is_news(self._before.get(line.about))]
-        self._before = now
+        self._before = {about: line for about, line in self._before.items() if line.lasting} | now
         return news
 
 

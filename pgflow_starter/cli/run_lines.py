@@ -69,7 +69,9 @@ def _why(step: StepRun, tasks: Sequence[TaskRun]) -> str:
 def _failures(step: StepRun, tasks: Sequence[TaskRun]) -> Iterator[Line]:
     failed = [task for task in tasks if task.error is not None and task.status != "cancelled"]
     for task in failed[:MOST_FAILURES]:
-        yield Line(f"task {step.slug} {task.index}", _failure(task, task.error or "", step.tasks))
+        text = _failure(task, task.error or "", step.tasks)
+        # Which are the first changes while others fail, or are cancelled.
+        yield Line(f"task {step.slug} {task.index}", text, lasting=True)
     if (more := len(failed) - MOST_FAILURES) > 0:
         yield Line(f"more of {step.slug}", f"{visible(step.slug)}: {more:,} more tasks of which attempts failed")
 

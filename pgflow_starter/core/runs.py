@@ -18,7 +18,8 @@ RUN_STATUSES: tuple[RunStatus, ...] = get_args(RunStatus)
 class EndedRun(NamedTuple):
     """A run that has just ended. Times are seconds since 1970, by the server's clock.
 
-    `headers` are what its messages carried, a JSON object, in which the trace context of who started it is.
+    `headers` are what its messages carried, a JSON object, in which the trace context of who started it is; None where
+    there is none.
     """
 
     id: UUID
@@ -26,4 +27,4 @@ class EndedRun(NamedTuple):
     status: EndedStatus
     started_at: float
     ended_at: float
-    headers: str
+    headers: str | None

@@ -146,6 +146,10 @@ class OutcomeKind(StrEnum):
     IGNORED = "ignored"
 
 
+STARTED_AGAIN = "started again"
+"""Where a task stands of which another attempt has begun."""
+
+
 class Ignored(NamedTuple):
     """Where a task and its run stand whose outcome pgflow ignored; None for what is in the database no more."""
 
@@ -155,7 +159,7 @@ class Ignored(NamedTuple):
     @property
     def usual(self) -> bool:
         """Whether it is what comes of a run, or a step, that ends while its tasks are under way."""
-        return self.run != "started" or self.task in ("cancelled", "skipped", "started")
+        return self.run != "started" or self.task in ("cancelled", "skipped", "started", STARTED_AGAIN)
 
     @property
     def without_effect(self) -> bool:

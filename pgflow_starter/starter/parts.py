@@ -120,7 +120,7 @@ class Parts:
         self.dispatcher = Dispatcher(self.threads, self.timers, self.clock)
         self.lane = Lane(self.threads, settings.pool_size)
         self._flow_store = PostgresFlowStore(self.database, self.clock)
-        self._tally = Tally(PostgresRunEnds(self.database), OtelTally(providers), self.timers, self.threads)
+        self.tally = Tally(PostgresRunEnds(self.database), OtelTally(providers), self.timers, self.threads)
         self._throttle_ms = round(settings.notify_throttle * 1000)
         self.workers = Workers(
             self.tree, self._flow_store, self._make_worker_world(), settings.max_concurrency, settings.phase_timeout
@@ -334,7 +334,7 @@ class Parts:
             self._flow_store.differences,
             Failures(s.log_errors is LogErrors.FULL, self.redact),
             self._database_away,
-            self._tally.note,
+            self.tally,
             s.middleware,
         )
 

@@ -167,6 +167,7 @@ class Runtime:
         parts.close_client()
         if parts.listener is not None:
             parts.listener.close()
+        parts.tally.close()
         parts.database.close()
         parts.dispatcher.close()
         # Last: a span's end may hang in its exporter, and then all else is closed.

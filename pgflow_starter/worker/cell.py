@@ -267,7 +267,7 @@ class WorkerCell:
             delays |= follow
             if not follow and outcome.kind is not OutcomeKind.SNOOZED:
                 last.append(outcome.task.run_id)
-        self._world.tally(self.definition, outcomes)
+        self._world.tally.note(self.definition, outcomes, self.worker_ids)
         self.held.recorded()
         self.claim_troubles.recorded()
         self.claims.poll_soon(Cause.ROOM)

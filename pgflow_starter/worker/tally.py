@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from pgflow_starter.clock import Timers
 from pgflow_starter.core.classify import reason_for_logs
 from pgflow_starter.core.definition import FlowDefinition, StepKind, conditions_of
 from pgflow_starter.core.evidence import TaskKey
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.task import Outcome, OutcomeKind
 from pgflow_starter.errors import PgflowError
 from pgflow_starter.threads.cache import ThreadCache, run_patiently
@@ -35,6 +38,9 @@ BATCH = 2000
 
 ENDS = ("completed", "failed")
 
+LAST = 20_000
+"""Tasks that are asked for at the end, in one go."""
+
 MOST = 200_000
 """Tasks that are kept to be asked for: those that came first are forgotten then, and their runs not counted."""
 
@@ -47,13 +53,15 @@ class Tally:
         self._observer = observer
         self._timers = timers
         self._threads = threads
-        self._lock = threading.Lock()  # around the next two
+        self._asking = threading.Lock()
+        self._lock = threading.Lock()  # around the next three
         self._tasks: deque[TaskKey] = deque(maxlen=MOST)
+        self._workers = frozenset[UUID]()
         self._armed = False
         self._known: set[str] = set()
 
-    def note(self, definition: FlowDefinition, outcomes: Sequence[Outcome]) -> None:
-        """These outcomes of that flow are written; none where its worker begins."""
+    def note(self, definition: FlowDefinition, outcomes: Sequence[Outcome], workers: Collection[UUID]) -> None:
+        """These outcomes of that flow are written, of tasks of these workers; none where its worker begins."""
         if not self._observer.heard:
             return
         if definition.slug not in self._known:
@@ -67,30 +75,51 @@ class Tally:
             elif may_end_run(definition, outcome):
                 ends.append(outcome.task.key)
         if ends:
-            self._keep(ends)
+            self._keep(ends, workers)
 
-    def _keep(self, tasks: Sequence[TaskKey]) -> None:
+    def note_ended(self, runs: Sequence[EndedRun]) -> None:
+        """These have ended, and with no outcome of a task."""
+        if self._observer.heard:
+            for run in runs:
+                self._observer.runs_ended(run.flow_slug, run.status, 1)
+
+    def close(self) -> None:
+        """Ask for the last of them, the latest where they are many. Blocks on I/O; raises nothing."""
+        with self._asking, self._lock:
+            tasks = sorted(islice(reversed(self._tasks), LAST))
+        try:
+            self._count(tasks)
+        except PgflowError as error:
+            logger.debug("how the last runs ended could not be looked up: %s", reason_for_logs(error))
+
+    def _keep(self, tasks: Sequence[TaskKey], workers: Collection[UUID] = ()) -> None:
         with self._lock:
             self._tasks.extend(tasks)
+            if not self._workers.issuperset(workers):
+                self._workers = self._workers.union(workers)
             arm, self._armed = not self._armed, True
         if arm:
             self._timers.after(INTERVAL, partial(run_patiently, self._threads, self._timers, self._ask))
 
     def _ask(self) -> None:
-        with self._lock:
-            tasks, self._armed = sorted(self._tasks), False
-            self._tasks.clear()
-        while tasks:
-            some = _whole_runs(tasks)
-            try:
-                found = self._store.ended_by(some)
-            except PgflowError as error:
-                logger.debug("how runs ended could not be looked up: %s", reason_for_logs(error))
-                return self._keep(tasks)
-            del tasks[: len(some)]
-            for (flow_slug, status), count in found.items():
+        with self._asking:
+            with self._lock:
+                tasks, self._armed = sorted(self._tasks), False
+                self._tasks.clear()
+            while tasks:
+                some = _whole_runs(tasks)
+                try:
+                    self._count(some)
+                except PgflowError as error:
+                    logger.debug("how runs ended could not be looked up: %s", reason_for_logs(error))
+                    return self._keep(tasks)
+                del tasks[: len(some)]
+            return None
+
+    def _count(self, tasks: Sequence[TaskKey]) -> None:
+        if tasks:
+            for (flow_slug, status), count in self._store.ended_by(tasks, self._workers).items():
                 self._observer.runs_ended(flow_slug, status, count)
-        return None
 
 
 def _whole_runs(tasks: Sequence[TaskKey]) -> Sequence[TaskKey]:

@@ -54,8 +54,9 @@ class Workers:
         return self._world.store
 
     def tell_ended(self, runs: Sequence[EndedRun]) -> None:
-        """These runs have ended. Does not wait."""
-        self._world.ended(runs)
+        """These runs have ended, for the workers of their last tasks died. Does not wait."""
+        self._world.tally.note_ended(runs)
+        self._world.ended([run for run in runs if run.headers is not None])
 
     def ensure(self, module: str, definition: FlowDefinition, scope: CancelScope) -> None:
         """Register the worker of that module's flow in the database and start it; one that runs is left as it is.
@@ -177,7 +178,7 @@ class Workers:
         return [self._spec(cell) for cell in self.cells()]
 
     def _new_cell(self, module: str, definition: FlowDefinition) -> WorkerCell:
-        self._world.tally(definition, ())
+        self._world.tally.note(definition, (), ())
         return WorkerCell(module, definition, definition.max_concurrency or self._slots, self._world)
 
     def _spec(self, cell: WorkerCell) -> ChildSpec:

@@ -11,7 +11,6 @@ from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.failure import Failures
 from pgflow_starter.core.middleware import Middleware
 from pgflow_starter.core.runs import EndedRun
-from pgflow_starter.core.task import Outcome
 from pgflow_starter.shutdown import Shutdown
 from pgflow_starter.threads.cache import ThreadCache
 from pgflow_starter.threads.dispatcher import Dispatcher
@@ -19,6 +18,7 @@ from pgflow_starter.threads.event_loop import EventLoop
 from pgflow_starter.threads.lane import Lane
 from pgflow_starter.worker.lookout import Lookout
 from pgflow_starter.worker.poll_intervals import PollPolicy
+from pgflow_starter.worker.tally import Tally
 
 if TYPE_CHECKING:
     from pgflow_starter.ports import MessageObserver, TaskStore
@@ -29,8 +29,8 @@ class WorkerWorld(NamedTuple):
 
     `ended` is told of runs that have ended and whose messages carry a trace context; it does not wait.
     `troubled(slug)` is called when a worker's trouble has lasted, or is over. `differences` says how a stored flow's
-    shape differs from the code's; it blocks on I/O and raises DatabaseError. `away` tells an outage. `tally` is told
-    which of a flow's outcomes were written. `middleware` is entered around every handler's call, outermost first.
+    shape differs from the code's; it blocks on I/O and raises DatabaseError. `away` tells an outage. `tally` counts
+    what was written. `middleware` is entered around every handler's call, outermost first.
     """
 
     store: TaskStore
@@ -51,5 +51,5 @@ class WorkerWorld(NamedTuple):
     differences: Callable[[FlowDefinition], Sequence[str]]
     failures: Failures
     away: Callable[[], bool]
-    tally: Callable[[FlowDefinition, Sequence[Outcome]], object]
+    tally: Tally
     middleware: tuple[Middleware, ...] = ()

@@ -74,6 +74,15 @@ def test_of_a_map_of_thousands_some_are_told_and_how_many_more_there_are() -> No
     assert lines[-1] == "pay: 1,180 more tasks of which attempts failed"
 
 
+def test_a_task_is_told_once_also_where_it_is_not_always_among_the_first() -> None:
+    changes, of = Changes(), step(tasks=99, remaining=99)
+    later = [task("queued", 1, "E: x", index) for index in range(5, 5 + MOST_FAILURES)]
+    sooner = [task("queued", 1, "E: x", index) for index in range(5)]
+    news = [changes.of(run_lines(seen(of, *tasks))) for tasks in (later, [*sooner, *later], later)]
+    assert [line.partition(":")[0] for line in news[1]] == [*(f"pay[{index}]" for index in range(5)), "pay"]
+    assert news[2] == []
+
+
 @pytest.mark.parametrize(
     ("a_step", "tasks", "line"),
     [

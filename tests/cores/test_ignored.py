@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind, Settled, Task
 from pgflow_starter.postgres.setup.deleting import delete_flow
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from tests.cores.stand_in import Admin, claim_and_die
-from tests.support.database import opened
+from tests.support.database import NoScope, opened
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 
@@ -155,3 +157,31 @@ def test_one_that_fails_the_run_ignores_those_beside_it_in_one_batch(database: s
     _settle(database, Outcome(a, FAILED, error="no luck"))
     ((outcome, why),) = _settle(database, Outcome(b, COMPLETED), Outcome(a, FAILED, error="no luck")).ignored
     assert (outcome.task, str(why)) == (b, "the run is failed")
+
+
+@pytest.mark.parametrize("kind", [FAILED, FOR_GOOD])
+@pytest.mark.parametrize("many", [1, 3])
+def test_an_attempt_that_another_has_followed_fails_no_other(
+    database: str, admin: Admin, kind: OutcomeKind, many: int
+) -> None:
+    job, scope, first, second = echo_job(max_attempts=2, base_delay=0), NoScope(), uuid4(), uuid4()
+    with opened(database) as opening, pgflow.PgflowClient(database) as client:
+        flows, store = PostgresFlowStore(opening, opening.clock), PostgresTaskStore(opening)
+        definition = flows.compile(definition_of(job), scope).definition
+        flows.register_workers([(first, job.slug), (second, job.slug)], scope)
+        client.enqueue_many(job, range(many))
+        failed = [Outcome(task, FAILED, error="no luck") for task in store.claim(definition, first, 9, scope).tasks]
+        assert store.settle(failed).ignored == []
+        again = store.claim(definition, second, 9, scope).tasks
+        assert [task.attempt for task in again] == [2] * many
+        # Said again, for the answer was lost; and said late by who was taken for dead.
+        assert store.settle([outcome._replace(kind=kind) for outcome in failed]).ignored == []
+        late = store.settle([outcome._replace(kind=kind, error="late") for outcome in failed]).ignored
+        assert {(str(why), why.usual, why.without_effect) for _, why in late} == {
+            ("the task is started again", True, False)
+        }
+        assert len(late) == many
+        told = admin.execute("select distinct status, attempts_count, error_message from pgflow.step_tasks").fetchall()
+        assert told == [("started", 2, "no luck")]
+        assert store.settle([Outcome(task, COMPLETED, "1") for task in again]).ignored == []
+        assert {run.status for run in client.runs()} == {"completed"}

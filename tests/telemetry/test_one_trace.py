@@ -188,6 +188,18 @@ def test_a_run_with_nothing_to_do_has_one_from_who_started_it(database: str, hea
     assert told.parent.span_id == heard.spans("send squares")[0].context.span_id
 
 
+def test_a_run_that_may_be_rolled_back_is_not_told_to_have_ended(database: str, heard: Heard) -> None:
+    flow = pgflow.Flow("squares")
+    flow.map(slug="square")(lambda number, ctx: number * number)
+    with (
+        pgflow.PgflowClient(database, tracer_provider=heard.tracer_provider) as client,
+        psycopg.connect(database) as callers,
+    ):
+        assert client.start_flow(flow, [], connection=callers).status == "completed"
+        callers.rollback()
+    assert [s.name for s in heard.spans()] == ["send squares"]
+
+
 def test_how_long_nobody_came_for_a_message_is_told_of_each_attempt(database: str, heard: Heard) -> None:
     job = echo_job()
     with pgflow.PgflowClient(database, tracer_provider=heard.tracer_provider) as client:

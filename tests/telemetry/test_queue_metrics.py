@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 import pgflow_starter as pgflow
+from pgflow_starter.core.modules import definition_of
+from pgflow_starter.postgres.stores.flows import PostgresFlowStore
+from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.testing import EmbeddedPostgres
 from pgflow_starter.worker import queue_watch, tally
+from tests.support.database import NoScope, opened
 from tests.support.databases import fresh_database
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
@@ -144,6 +149,32 @@ def test_a_run_that_fails_for_its_last_output_is_counted_as_failed(database: str
     with running(database, flows=[flow], **heard.settings) as starter:
         assert starter.client.start_flow(flow, 1).wait(WAIT).status == "failed"
         eventually(lambda: runs(heard) == {("no_list", "completed"): 0, ("no_list", "failed"): 1})
+
+
+def test_the_last_runs_are_counted_when_the_starter_stops(
+    database: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally, "INTERVAL", 3600.0)
+    job = echo_job()
+    with running(database, jobs=[job], **heard.settings) as starter:
+        for run in starter.client.enqueue_many(job, range(5)):
+            run.wait(WAIT)
+    assert runs(heard) == {("echo", "completed"): 5, ("echo", "failed"): 0}
+
+
+def test_a_run_whose_last_worker_died_is_counted_by_who_found_that(database: str, heard: Heard) -> None:
+    job = echo_job("poison", max_attempts=1)
+    quick = {"heartbeat_interval": 0.1, "stale_threshold": 0.3, "recovery_interval": 0.1}
+    with pgflow.PgflowClient(database) as client, opened(database) as opening:
+        flows, tasks, worker = PostgresFlowStore(opening, opening.clock), PostgresTaskStore(opening), uuid4()
+        definition = flows.compile(definition_of(job), NoScope()).definition
+        flows.register_workers([(worker, "poison")], NoScope())
+        run = client.enqueue(job, 1)
+        assert tasks.claim(definition, worker, 1, NoScope()).tasks
+        with running(database, jobs=[job], **quick, **heard.settings):
+            assert run.wait(WAIT).status == "failed"
+            eventually(lambda: runs(heard) == {("poison", "completed"): 0, ("poison", "failed"): 1})
+    assert heard.spans("run poison") == []
 
 
 def test_the_pool_is_told_by_what_it_may_have_has_and_uses(database: str, heard: Heard) -> None:

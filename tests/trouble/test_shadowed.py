@@ -256,7 +256,7 @@ def look_at_queues(database: Database, tasks: PostgresTaskStore, worker: UUID) -
     """Of one that is there, and that nobody has locked; and of its flow, as schedules do."""
     assert PostgresScheduleStore(database).known("seldom", [worker])[0] is not None
     assert [depth.queue for depth in PostgresQueueDepths(database).depths(["seldom", "nobody"])] == ["seldom"]
-    assert PostgresRunEnds(database).ended_by([(worker, "seldom", 0)]) == {}
+    assert PostgresRunEnds(database).ended_by([(worker, "seldom", 0)], [worker]) == {}
     assert tasks.look([(worker, "seldom")]) != [0]
     assert not BarredQueues(database).look("seldom", worker, Queue("seldom", "seldom"), NoScope())
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 from opentelemetry import baggage, trace
+from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -126,6 +127,28 @@ def test_headers_that_anybody_wrote_are_no_reason_not_to_tell_of_the_task(databa
             eventually(lambda: not conn.execute("select from pgflow.runs where status <> 'completed'").fetchall())
         outputs = conn.execute("select output -> 'any' from pgflow.runs where output -> 'any' <> '{}'").fetchall()
     assert outputs == [({"a": "b"},)]
+
+
+def test_what_is_too_long_is_neither_sent_nor_carried_on(database: str) -> None:
+    traced = Traced()
+    long, short = "a=" + "b" * 9000, "0" * 1000
+    with PgflowClient(database, tracer_provider=traced.provider) as client, psycopg.connect(database) as conn:
+        token = attach(baggage.set_baggage("a", "b" * 9000))
+        try:
+            run = client.start_flow(two_steps(), 1)
+        finally:
+            detach(token)
+        sent = conn.execute("select array(select jsonb_object_keys(headers)) from pgmq.q_order").fetchall()
+        added = "headers || jsonb_build_object('baggage', %s::text, 'tracestate', %s::text)"
+        conn.execute(f"update pgmq.q_order set headers = {added}", (long, short))
+        conn.commit()
+        with running(database, flows=[two_steps()]):
+            assert run.wait(20).status == "completed"
+        carried = conn.execute(
+            "select array(select jsonb_object_keys(headers) order by 1) from pgmq.a_order"
+        ).fetchall()
+    assert sent == [(["traceparent"],)]
+    assert carried == [(["baggage", "traceparent", "tracestate"],), (["traceparent", "tracestate"],)]
 
 
 def test_a_role_that_may_not_write_headers_sends_without_them(database: str) -> None:

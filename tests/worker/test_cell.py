@@ -19,6 +19,7 @@ from pgflow_starter.testing import ManualTimers
 from pgflow_starter.threads.lane import LaneCall
 from pgflow_starter.worker.cell import WorkerCell
 from pgflow_starter.worker.poll_intervals import PollPolicy
+from pgflow_starter.worker.tally import Tally
 from pgflow_starter.worker.world import WorkerWorld
 
 
@@ -60,6 +61,7 @@ def cell_with(store: Any, calls: Any, handled: list[Any]) -> WorkerCell:
     """A cell with one slot, of a worker that has been wired; its timers stand."""
     timers = ManualTimers()
     unused: Any = SimpleNamespace()
+    nobody: Any = SimpleNamespace(heard=False)
     world = WorkerWorld(
         store=store,
         messages=OtelMessages(Providers(timers.clock), timers.clock),
@@ -79,7 +81,7 @@ def cell_with(store: Any, calls: Any, handled: list[Any]) -> WorkerCell:
         differences=lambda definition: (),
         failures=Failures(full=True, redact=str),
         away=lambda: False,
-        tally=lambda definition, outcomes: None,
+        tally=Tally(unused, nobody, timers, calls),
     )
     step = StepDefinition("a", lambda given, ctx: handled.append(given))
     return WorkerCell("shop", FlowDefinition("shop", (step,)), 1, world)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ import pytest
 from pgflow_starter import FlowDefinition, StepDefinition
 from pgflow_starter.core.definition import StepKind
 from pgflow_starter.core.evidence import TaskKey
+from pgflow_starter.core.runs import EndedRun
 from pgflow_starter.core.task import Outcome, OutcomeKind, Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.testing import ManualTimers
@@ -75,6 +76,7 @@ class Told:
         self.fails = fails
         self.asked: list[list[TaskKey]] = []
         self.counts: list[tuple[str, str, int]] = []
+        self.workers = set[UUID]()
         self.retries: list[str] = []
 
     def retried(self, task: Task) -> None:
@@ -83,8 +85,9 @@ class Told:
     def runs_ended(self, flow_slug: str, status: str, count: int) -> None:
         self.counts.append((flow_slug, status, count))
 
-    def ended_by(self, tasks: Sequence[TaskKey]) -> Mapping[tuple[str, str], int]:
+    def ended_by(self, tasks: Sequence[TaskKey], workers: Collection[UUID]) -> Mapping[tuple[str, str], int]:
         self.asked.append(list(tasks))
+        self.workers = set(workers)
         if self.fails:
             self.fails -= 1
             raise DatabaseError("away", connection_lost=True)
@@ -107,7 +110,7 @@ def test_the_counts_of_a_flow_begin_at_none() -> None:
     told = Told()
     counting, _ = made(told)
     for _ in range(2):
-        counting.note(FLOW, ())
+        counting.note(FLOW, (), ())
     assert told.counts == [("shop", "completed", 0), ("shop", "failed", 0)]
 
 
@@ -117,11 +120,12 @@ def test_what_could_not_be_asked_for_is_asked_for_again_with_what_came_meanwhile
     monkeypatch.setattr(tally, "BATCH", 2)
     told = Told(fails=1)
     counting, timers = made(told)
-    counting.note(FLOW, [outcome("last", run=n) for n in range(3)])
+    counting.note(FLOW, [outcome("last", run=n) for n in range(3)], [UUID(int=8)])
     timers.advance(tally.INTERVAL)
     assert len(told.asked) == 1
-    counting.note(FLOW, [outcome("last", run=3), outcome("first"), outcome("first", OutcomeKind.FAILED)])
+    counting.note(FLOW, [outcome("last", run=3), outcome("first"), outcome("first", OutcomeKind.FAILED)], [UUID(int=9)])
     timers.advance(tally.INTERVAL)
+    assert told.workers == {UUID(int=8), UUID(int=9)}
     assert sum(count for *_, count in told.counts) == 4
     assert sorted(run.int for keys in told.asked[1:] for run, *_ in keys) == [0, 1, 2, 3]
     assert told.retries == ["first"]
@@ -135,14 +139,29 @@ def test_the_tasks_of_a_run_are_asked_for_together_for_it_may_have_ended_with_se
     monkeypatch.setattr(tally, "BATCH", 2)
     told = Told()
     counting, timers = made(told)
-    counting.note(FLOW, [outcome("last", run=n) for n in (1, 2, 2, 2, 3, 1)])
+    counting.note(FLOW, [outcome("last", run=n) for n in (1, 2, 2, 2, 3, 1)], ())
     timers.advance(tally.INTERVAL)
     assert [[run.int for run, *_ in keys] for keys in told.asked] == [[1, 1], [2, 2, 2], [3]]
+
+
+def test_at_the_end_the_last_are_asked_for_at_once_and_no_more_where_that_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tally, "LAST", 2)
+    for fails, counts in ((0, [("shop", "completed", 2)]), (1, [])):
+        told = Told(fails=fails)
+        counting, _ = made(told)
+        counting.note(FLOW, [outcome("last", run=n) for n in range(3)], ())
+        del told.counts[:]
+        counting.close()
+        assert ([run.int for run, *_ in told.asked[0]], told.counts) == ([1, 2], counts)
 
 
 def test_where_nobody_listens_nothing_is_kept() -> None:
     told = Told(heard=False)
     counting, timers = made(told)
-    counting.note(FLOW, [outcome("last"), outcome("first", OutcomeKind.FAILED)])
+    counting.note(FLOW, [outcome("last"), outcome("first", OutcomeKind.FAILED)], ())
+    counting.note_ended([EndedRun(UUID(int=1), "shop", "failed", 1.0, 2.0, None)])
     timers.advance(tally.INTERVAL)
+    counting.close()
     assert (told.asked, told.counts, told.retries) == ([], [], [])

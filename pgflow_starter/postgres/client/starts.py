@@ -100,11 +100,10 @@ class Starts:
             given = _Given(
                 client, slug, list(first.values()), list(first), headers, callers, due, places, keyed, rerun_of, set()
             )
-            if connection is None:
-                runs = self._calls.off_main(partial(self._pooled, given, definition))
-            else:
+            if callers:  # who may roll it back: nothing is told of a run that is over at once
                 with callers_transaction(connection) as conn:
-                    runs = self._in_transaction(conn, given, definition)
+                    return self._in_transaction(conn, given, definition)
+            runs = self._calls.off_main(partial(self._pooled, given, definition))
             if trace is not None:
                 tell_over_at_once(self._observer, runs, trace)
             return runs

@@ -63,4 +63,4 @@ def carry(conn: Connection, carried: Carried, queues: Iterable[str], features: F
 
 def ended(rows: Iterable[Any], carried: Carried) -> list[EndedRun]:
     """From the rows of `ENDED`."""
-    return [EndedRun._make((*row, carried[row[0]])) for row in rows]
+    return [EndedRun._make((*row, carried.get(row[0]))) for row in rows]

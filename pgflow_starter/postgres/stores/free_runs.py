@@ -37,6 +37,7 @@ def columns(outcomes: Sequence[Outcome], prefix: str = "") -> dict[str, str]:
         f"{prefix}steps": text_array([t.step_slug for t in tasks]),
         f"{prefix}indexes": f"{{{','.join([str(t.task_index) for t in tasks])}}}",
         f"{prefix}texts": text_array(texts),
+        f"{prefix}attempts": f"{{{','.join([str(t.attempt) for t in tasks])}}}",
     }
 
 

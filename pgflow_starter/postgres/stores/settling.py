@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from pgflow_starter.core.runs import EndedRun
-from pgflow_starter.core.task import Ignored, Outcome, OutcomeKind, Settled
+from pgflow_starter.core.task import STARTED_AGAIN, Ignored, Outcome, OutcomeKind, Settled
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection, Session
 from pgflow_starter.postgres.connections.database import QUERY_CANCELED
@@ -78,10 +78,26 @@ select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, {_RUN}))
 from {_GIVEN},
     lateral pgflow.complete_task(o.run_id, o.step_slug, o.task_index, o.text::jsonb) t where {IS_FREE}
 """  # noqa: S608 - constants
+# An attempt that another has followed is not to fail that one, as `fail_task` would: it is said again, after an answer
+# that was lost, and then the task has its text; or it is its worker's that was taken for dead. (What this transaction
+# has left no attempt is no later one.)
 _FAIL_FREE = f"""
-select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, t.status, {_RUN})) filter (where {_FAILED} is not true)
-from {_GIVEN},
-    lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, o.text) t where {IS_FREE}
+with o as materialized (
+    select o.*, x.run_id is not null as followed, x.error_message
+    from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[], %(attempts)s::integer[])
+        with ordinality as o(run_id, step_slug, task_index, text, attempt, n)
+    left join pgflow.step_tasks x
+        on x.run_id = o.run_id and x.step_slug = o.step_slug and x.task_index = o.task_index and x.status = 'started'
+        and x.attempts_count > o.attempt
+        and x.xmin::text <> pg_catalog.mod(pg_catalog.txid_current(), 4294967296::bigint)::text
+    where {IS_FREE}
+)
+select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, o.status, {_RUN})) filter (where o.taken is not true)
+from (select o.n, o.run_id, t.status, {_FAILED} as taken
+      from (select * from o where not followed) o,
+          lateral pgflow.fail_task(o.run_id, o.step_slug, o.task_index, o.text) t
+      union all
+      select o.n, o.run_id, '{STARTED_AGAIN}'::text, o.error_message = o.text from o where o.followed) o
 """  # noqa: S608 - constants
 # Leaves tasks no attempt, so that fail_task fails them for good.
 EXHAUST = """
@@ -92,7 +108,9 @@ from pgflow.steps s join pgflow.flows f using (flow_slug),
 where s.flow_slug = t.flow_slug and s.step_slug = t.step_slug and t.status = 'started'
   and t.run_id = o.run_id and t.step_slug = o.step_slug and t.task_index = o.task_index
 """
-_EXHAUST_FREE = f"{EXHAUST} and {IS_FREE}"
+_O = "%(indexes)s::integer[]) as o(run_id, step_slug, task_index)"
+_O_ATTEMPT = "%(indexes)s::integer[], %(attempts)s::integer[]) as o(run_id, step_slug, task_index, attempt)"
+_EXHAUST_FREE = f"{EXHAUST.replace(_O, _O_ATTEMPT)} and t.attempts_count <= o.attempt and {IS_FREE}"
 
 
 _NO_TABLE = "42P01"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -53,14 +53,8 @@ def snooze(
         part = list(group)
         given: dict[str, Any] = {
             **columns(part),
-            "attempts": _array(o.task.attempt for o in part),
-            "seconds": _array(max(0.0, o.until - now) for o in part),
+            "seconds": f"{{{','.join([str(max(0.0, o.until - now)) for o in part])}}}",
         }
         row: Any = conn.execute(on_queue(_SNOOZE, queue), given).fetchone()
         written.append((part, row[0]))
     return written
-
-
-def _array(numbers: Iterable[float]) -> str:
-    """As `columns` has them."""
-    return f"{{{','.join(map(str, numbers))}}}"

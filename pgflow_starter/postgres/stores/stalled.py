@@ -16,7 +16,7 @@ from pgflow_starter.core.task import Task
 from pgflow_starter.errors import DatabaseError
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.connections.database import Database
-from pgflow_starter.postgres.stores.carrying import ENDED, carry, ended, parameters
+from pgflow_starter.postgres.stores.carrying import ENDED, carry, ended
 from pgflow_starter.postgres.stores.features import StorePart, on_queue, queue_column
 from pgflow_starter.postgres.stores.pgmq import channel
 from pgflow_starter.postgres.stores.settling import EXHAUST
@@ -137,7 +137,7 @@ _STALLED_TEXT = "the worker that ran the task died, and the task has no attempt 
 
 class _Recovered(NamedTuple):
     """How many there were, how many of them get their next attempt, those that have failed, each with its flow; and the
-    traced runs that have `ended` by that."""
+    runs that have `ended` by that."""
 
     found: int
     again: int
@@ -262,8 +262,9 @@ class Stalled(StorePart):
                 conn.execute(_FAIL, {**_columns(lost), "text": _STALLED_TEXT})
             if carried:  # where failing means that a step is skipped, others begin
                 carry(conn, carried, {headers[run][0] for run in carried}, self._detected(conn))
-                runs = conn.execute(ENDED, parameters(carried))
-        return _Recovered(len(rows), len(again), lost, ended(runs.fetchall(), carried) if carried else ())
+            if lost:
+                runs = conn.execute(ENDED, {"carried_runs": [r[0] for r in lost]})
+        return _Recovered(len(rows), len(again), lost, ended(runs.fetchall(), carried) if lost else ())
 
 
 def _shown(conn: Connection, rows: Iterable[Any]) -> dict[MessageKey, tuple[bool, str | None]]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from pgflow_starter.postgres.stores.fast_lane.known_cores import GUARD
 from pgflow_starter.postgres.stores.free_runs import IS_FREE
 
-# `common` as in `COMPLETE`. What is not: failing for good in anything but a job, and one that is skipped then.
+# `common` as in `COMPLETE`. What is not: failing for good in anything but a job, one that is skipped then, and what an
+# attempt came to that another has followed.
 FAIL = f"""
 with outcome as materialized (
-    select o.run_id, o.step_slug, o.task_index, o.error, o.n, r.flow_slug, t.attempts_count, t.message_id,
+    select o.run_id, o.step_slug, o.task_index, o.error, o.n, o.attempt, r.flow_slug, t.attempts_count, t.message_id,
            coalesce(p.opt_max_attempts, f.opt_max_attempts) as attempts,
            coalesce(p.opt_base_delay, f.opt_base_delay) as base_delay,
            coalesce(r.status = 'started' and t.status = 'started' and s.status = 'started', false) as started,
            count(*) over (partition by o.run_id, o.step_slug, o.task_index) as times,
            (select count(*) from pgflow.steps x where x.flow_slug = r.flow_slug) = 1 and p.step_type = 'single'
                and {{fails_at_last}} as job
-    from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[])
-         with ordinality as o(run_id, step_slug, task_index, error, n)
+    from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[],
+                %(attempts)s::integer[])
+         with ordinality as o(run_id, step_slug, task_index, error, attempt, n)
     join pgflow.runs r on r.run_id = o.run_id
     join pgflow.flows f on f.flow_slug = r.flow_slug
     left join pgflow.steps p on p.flow_slug = r.flow_slug and p.step_slug = o.step_slug
@@ -28,7 +30,7 @@ with outcome as materialized (
     select {GUARD} as yes
 ), common as materialized (
     select run_id from outcome where (select yes from unchanged) group by run_id
-    having bool_and(started and times = 1 and (attempts_count < attempts or job))
+    having bool_and(started and times = 1 and attempts_count <= attempt and (attempts_count < attempts or job))
 ), todo as materialized (
     select o.*, o.attempts_count >= o.attempts as for_good from outcome o join common using (run_id)
 ), task as (
