@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from pgflow_starter.core.cancelled import ON_THE_PAGE
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.web.response import Response, json_data
@@ -29,7 +30,6 @@ logger = logging.getLogger("pgflow_starter.web")
 
 TOKEN = "HTTP_X_PGFLOW_TOKEN"
 LONGEST_BODY = 4096
-REASON = "cancelled on the page"
 
 
 class Refused(Exception):  # noqa: N818 - an answer, no fault
@@ -98,7 +98,7 @@ class Actions:
 
     def _cancel(self, body: Any) -> dict[str, Any]:
         run_id = _run(body)
-        run = self._on_run(lambda: self._source.client.cancel(run_id, REASON))
+        run = self._on_run(lambda: self._source.client.cancel(run_id, ON_THE_PAGE))
         return {"run": str(run.id), "status": run.status}
 
     def _rerun(self, body: Any) -> dict[str, Any]:
