@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pgflow_starter.core.symptoms import QUEUE_STILL, RUNS_FAIL
 from pgflow_starter.core.views import Ended, Failing, StepFailures, StepRetries
-from pgflow_starter.web.problems.problem import Problem, Seen, lasting
+from pgflow_starter.web.problems.problem import DONE_WITHIN, Problem, Seen, lasting
 
 WAITS = 60.0
 """Seconds from which on a message that nobody takes is a problem: polls are 5 s apart, notified ones 30 s at most."""
@@ -16,7 +16,7 @@ WAITS_ALONE = 20.0
 """The same, where no worker lives: as long as a process takes that is started anew."""
 
 WAITS_LONG = 300.0
-"""Seconds from which on it is a bad one, although a worker lives."""
+"""Seconds from which on it is a bad one, although a worker lives, unless the queue moves."""
 
 OFTEN = 3
 """Failed runs of an hour that are no accident any more."""
@@ -55,7 +55,8 @@ def _share(each: StepFailures, ended: Ended | None, within: str) -> str:
 
 
 def stuck(seen: Seen) -> Iterator[Problem]:
-    """Queues whose oldest message waits for long, those without a worker first."""
+    """Queues whose oldest message waits for long, those without a worker first. One that is worked off is behind, and
+    nothing is wrong with it but that."""
     if seen.status.outage is not None:
         return
     alive = {row.flow_slug for row in seen.rows if row.alive}
@@ -66,19 +67,25 @@ def stuck(seen: Seen) -> Iterator[Problem]:
     ]
     for queue in sorted(waiting, key=lambda q: (q.flow_slug in alive, -(q.oldest_age or 0.0))):
         age, served = queue.oldest_age or 0.0, queue.flow_slug in alive
+        done = seen.done.get(queue.queue, 0) if served else 0
         busy = next((w for w in seen.workers if w.slug == queue.flow_slug and 0 < w.slots <= w.running), None)
-        if not served:
+        detail = "" if served else "No worker of it lives, in any process."
+        if done:
+            left = lasting(queue.waiting / done * DONE_WITHIN)
+            detail = f"It moves: {done:,} done in the last {lasting(DONE_WITHIN)}, at which pace this takes {left}."
+            then = "Wait, or have it done sooner: raise `max_concurrency`, or start processes."
+        elif not served:
             then = f"Start a process that has {queue.flow_slug}, or see above why its module failed."
         elif busy is not None:
             then = f"All {busy.slots} slots of its worker here are taken: raise `max_concurrency`, or start processes."
         else:
             then = "Its workers live: see whether they have a trouble, or too few slots for so many messages."
         yield Problem(
-            "queue_stuck",
-            "bad" if not served or age >= WAITS_LONG else "warn",
+            "queue_behind" if done else "queue_stuck",
+            "bad" if not served or (age >= WAITS_LONG and not done) else "warn",
             f"{'' if served else 'Nobody works: '}{queue.waiting:,} {_waits(queue.waiting)} in queue {queue.queue},"
             f" the oldest for {lasting(age)}",
-            "" if served else "No worker of it lives, in any process.",
+            detail,
             (seen.queues_at or seen.now) - timedelta(seconds=age),
             then,
             {"queue": queue.queue},
