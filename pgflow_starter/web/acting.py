@@ -41,10 +41,12 @@ class Refused(Exception):  # noqa: N818 - an answer, no fault
 
 
 class Actions:
-    """Of one application: its token lasts as long as it does. One action on a run at a time. Thread-safe."""
+    """Of one application: its token lasts as long as it does. One action on a run at a time, and `acted` is
+    called after it, whatever became of it. Thread-safe."""
 
-    def __init__(self, source: Source, *, allowed: bool) -> None:
+    def __init__(self, source: Source, acted: Callable[[], object], *, allowed: bool) -> None:
         self._source = source
+        self._acted = acted
         self._token = secrets.token_urlsafe(32) if allowed else None
         self._acting = threading.Lock()
         self._known: dict[str, Callable[[Any], dict[str, Any]]] = {
@@ -120,6 +122,7 @@ class Actions:
             raise Refused(HTTPStatus.CONFLICT, one_line(str(error))) from error
         finally:
             self._acting.release()
+            self._acted()
 
 
 def of_this_site(environ: Mapping[str, Any]) -> bool:

@@ -64,7 +64,7 @@ class Application:
         self._snapshots = Snapshots(source, clock)
         self._streams = Streams(self._snapshots, clock, limit=streams, lasts=lasts)
         looks = self._looks = Looks(source, clock, shown)
-        actions = self._actions = Actions(source, allowed=shown.actions)
+        actions = self._actions = Actions(source, looks.outdate, allowed=shown.actions)
         probes = Probes(source, clock)
         self._probes = dict(zip(PROBES, (probes.livez, probes.readyz, probes.healthz), strict=True))
         self._data: dict[str, Callable[[], Response]] = {

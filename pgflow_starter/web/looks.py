@@ -140,6 +140,11 @@ class Looks:
         )
         return {**replace(failing, error=error).head(), "problems": json_ready(problems(seen))}
 
+    def outdate(self) -> None:
+        """Somebody has changed something: whoever asks next is told of it. Never waits."""
+        for answers in (self._pages, self._runs, self._queues, self._workers, self._failing):
+            answers.outdate()
+
     def _run(self, run: RunView) -> dict[str, Any]:
         shown = self._shown
         told = {

@@ -1,12 +1,13 @@
 // What is wrong, the worst first, and what to do about it. Where nothing is, nothing is here.
 
-import { act, allowed } from "./actions.js";
+import { allowed } from "./actions.js";
 import { hrefOf } from "./address.js";
 import { asking } from "./asking.js";
 import { attr, button, el, fill, heading, pill, say, show } from "./dom.js";
 import { shortened } from "./long.js";
 import { outdated } from "./outdated.js";
 import { number, since, whole } from "./times.js";
+import { ended, tryNow } from "./trying.js";
 
 const EVERY = 2;
 const FEW = 6;
@@ -32,7 +33,7 @@ export function problems(section, told) {
     show(section, last.problems.length > 0);
   }
 
-  asking(() => "problems", () => EVERY, (answer) => {
+  const look = asking(() => "problems", () => EVERY, (answer) => {
     if (!answer.problems) return;
     last = answer;
     draw();
@@ -41,6 +42,7 @@ export function problems(section, told) {
   return {
     count,
     again: draw,
+    set: (status) => ended(status) && look(),
     tick() {
       for (const each of rows.values()) each.tick();
     },
@@ -98,11 +100,6 @@ function row() {
       lasting.title = problem.since ? `since ${whole(problem.since)}` : "";
     },
   };
-}
-
-export async function tryNow(module, said) {
-  const told = await act("retry-now", { module });
-  say(said, told.error ? `Not done: ${told.error}` : "An attempt begins at once.");
 }
 
 // What stands between two ` is code.
