@@ -51,7 +51,7 @@ def test_what_it_copies_is_there(stages: list[Stage]) -> None:
 
 def test_what_is_installed_has_all_that_the_build_reads(stages: list[Stage]) -> None:
     copied = {word for argument in values(stages[0], "COPY") for word in argument.split()[:-1]}
-    assert {"pyproject.toml", "README.md", "LICENSE", "pgflow_starter"} <= copied
+    assert {"pyproject.toml", "README.md", "LICENSE", "pgflow_starter", "docs/troubleshooting.md"} <= copied
     (install,) = [run for run in values(stages[0], "RUN") if "pip install" in run]
     assert "'.[cli,prometheus]'" in install
 

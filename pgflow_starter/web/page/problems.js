@@ -1,5 +1,6 @@
 // What is wrong, the worst first, and what to do about it. Where nothing is, nothing is here.
 
+import { about } from "./about.js";
 import { allowed } from "./actions.js";
 import { hrefOf } from "./address.js";
 import { asking } from "./asking.js";
@@ -66,11 +67,11 @@ function row() {
   const detail = el("p", { class: "detail" });
   const todo = el("span");
   const next = el("p", { class: "next" }, el("b", {}, "Next: "), todo);
-  const more = el("p", { class: "muted" });
+  const more = about();
   const look = el("a", { class: "button" });
   const retry = button("", () => tryNow(problem.link.module, said));
   const said = el("span", { class: "muted", role: "status" });
-  const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, more, el("div", { class: "buttons" }, look, retry, said));
+  const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, ...more.nodes, el("div", { class: "buttons" }, look, retry, said));
   let problem = null;
   return {
     node,
@@ -90,8 +91,7 @@ function row() {
       say(look, words);
       show(retry, Boolean(problem.link?.module) && RETRIED.includes(problem.kind) && allowed());
       say(retry, problem.link?.module ? `Try ${problem.link.module} now` : null);
-      show(more, Boolean(problem.more));
-      say(more, problem.more ? `More in the documentation: ${problem.more}` : "");
+      more.set(problem.more);
       this.tick();
     },
     tick() {
