@@ -6,7 +6,7 @@ import { ask } from "./live.js";
 const SECTION = "docs/troubleshooting.md#";
 
 export function about() {
-  const words = el("summary");
+  const words = el("summary", {}, "About it");
   const body = el("div", { class: "section" });
   const node = el("details", { class: "about" }, words, body);
   const elsewhere = el("p", { class: "muted" });
@@ -35,7 +35,7 @@ export function about() {
       node.open = false;
       body.replaceChildren();
       there = null;
-      say(words, here ? `About “${given.slice(SECTION.length).replaceAll("-", " ")}”: how to make sure, and what to do` : "");
+      if (here) say(words, `About “${given.slice(SECTION.length).replaceAll("-", " ")}”: how to make sure, and what to do`);
     },
   };
 }
