@@ -71,7 +71,7 @@ function row() {
   const look = el("a", { class: "button" });
   const retry = button("", () => tryNow(problem.link.module, said));
   const said = el("span", { class: "muted", role: "status" });
-  const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, ...more.nodes, el("div", { class: "buttons" }, look, retry, said));
+  const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, el("div", { class: "buttons" }, look, retry, said), ...more.nodes);
   let problem = null;
   return {
     node,
