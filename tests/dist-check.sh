@@ -106,7 +106,7 @@ def test_a_run_ends_well_and_the_page_is_served(pgflow_database):
     with pgflow.start(pgflow_database, flows=[hello]) as starter, serve(starter, "127.0.0.1:0") as server:
         starter.await_ready(30)
         assert starter.client.start_flow(hello, "ada").wait(10).result == "hello ada"
-        for path in ("/", "/page.js", "/page.css", "/icon.svg", "/status/schema", "/runs/schema", "/readyz"):
+        for path in ("/", "/page.js", "/page.css", "/icon.svg", "/status/schema", "/runs/schema", "/sections/locked", "/readyz"):
             with urlopen(f"{server.url}{path}") as answer:
                 assert answer.status == 200 and answer.read()
 PYTHON

@@ -17,6 +17,7 @@ from pgflow_starter.cli.options import dsn_option, flag, json_option, option
 from pgflow_starter.cli.runs_each import Deed
 from pgflow_starter.cli.runs_filter import filter_options
 from pgflow_starter.cli.signals import handled
+from pgflow_starter.core.cancelled import CANCELLED
 from pgflow_starter.core.encoding import error_text
 from pgflow_starter.core.runs import FINISHED, EndedStatus
 from pgflow_starter.errors import PgflowError
@@ -29,7 +30,7 @@ _yes = flag("--yes", "Do not ask.")
 
 @click.command(short_help="Cancel runs: they fail now, for that reason.")
 @_run_ids
-@option("--reason", default="cancelled", show_default=True, help="What each run's error will be.")
+@option("--reason", default=CANCELLED, show_default=True, help="What each run's error will be.")
 @_yes
 @json_option
 @dsn_option

@@ -10,6 +10,7 @@ import click
 
 from pgflow_starter.cli.durations import parse_duration
 from pgflow_starter.cli.options import checked, option
+from pgflow_starter.core.moments import in_utc
 
 
 def filter_options(statuses: Sequence[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -39,4 +40,4 @@ def _since(written: str) -> timedelta | datetime:
         ) from None
     if time.tzinfo is None:
         raise ValueError(f"{written!r} has no time zone: write {time:%Y-%m-%dT%H:%M:%S}Z for UTC, or +02:00 for Z")
-    return time
+    return in_utc("since", time)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
+from pgflow_starter.core.moments import in_utc
 from pgflow_starter.core.rules import is_number
 
 LONGEST_DELAY = 9e12
@@ -31,7 +32,4 @@ def due_of(delay: float | None, at: datetime | None) -> Due | None:
     if not isinstance(at, datetime) or at.utcoffset() is None:
         got = f"a naive one, of which nobody knows the time zone: {at!r}" if isinstance(at, datetime) else repr(at)
         raise ValueError(f"at must be an aware datetime, as datetime.now(UTC) + timedelta(hours=1) is, got {got}")
-    try:
-        return Due(None, at.astimezone(UTC).isoformat())
-    except OverflowError:
-        raise ValueError(f"at must be a time that is within the years 1 to 9999 in UTC, got {at!r}") from None
+    return Due(None, in_utc("at", at).isoformat())

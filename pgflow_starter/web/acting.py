@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
+from pgflow_starter.core.cancelled import ON_THE_PAGE
 from pgflow_starter.core.text import one_line
 from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
 from pgflow_starter.web.response import Response, json_data
@@ -29,7 +30,6 @@ logger = logging.getLogger("pgflow_starter.web")
 
 TOKEN = "HTTP_X_PGFLOW_TOKEN"
 LONGEST_BODY = 4096
-REASON = "cancelled on the page"
 
 
 class Refused(Exception):  # noqa: N818 - an answer, no fault
@@ -41,10 +41,12 @@ class Refused(Exception):  # noqa: N818 - an answer, no fault
 
 
 class Actions:
-    """Of one application: its token lasts as long as it does. One action on a run at a time. Thread-safe."""
+    """Of one application: its token lasts as long as it does. One action on a run at a time, and `acted` is
+    called after it, whatever became of it. Thread-safe."""
 
-    def __init__(self, source: Source, *, allowed: bool) -> None:
+    def __init__(self, source: Source, acted: Callable[[], object], *, allowed: bool) -> None:
         self._source = source
+        self._acted = acted
         self._token = secrets.token_urlsafe(32) if allowed else None
         self._acting = threading.Lock()
         self._known: dict[str, Callable[[Any], dict[str, Any]]] = {
@@ -98,7 +100,7 @@ class Actions:
 
     def _cancel(self, body: Any) -> dict[str, Any]:
         run_id = _run(body)
-        run = self._on_run(lambda: self._source.client.cancel(run_id, REASON))
+        run = self._on_run(lambda: self._source.client.cancel(run_id, ON_THE_PAGE))
         return {"run": str(run.id), "status": run.status}
 
     def _rerun(self, body: Any) -> dict[str, Any]:
@@ -120,6 +122,7 @@ class Actions:
             raise Refused(HTTPStatus.CONFLICT, one_line(str(error))) from error
         finally:
             self._acting.release()
+            self._acted()
 
 
 def of_this_site(environ: Mapping[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -67,6 +68,7 @@ class Answers(Generic[K, V]):
         self._last: OrderedDict[K, Answer[V]] = OrderedDict()
         self._asking: set[K] = set()
         self._lock = threading.Lock()
+        self._outdated_at = -math.inf
 
     def current(self, question: K) -> Answer[V]:
         """The answer now, or what is known of it. About 2 s for one caller at a time, the others half a second at most.
@@ -92,15 +94,22 @@ class Answers(Generic[K, V]):
             with self._lock:
                 self._asking.discard(question)
 
+    def outdate(self) -> None:
+        """Something was changed: what was asked for before counts no longer. Never waits."""
+        with self._lock:
+            self._outdated_at = self._clock.monotonic()
+            self._last.update({question: replace(last, fresh_until=None) for question, last in self._last.items()})
+
     def _asked(self, question: K, last: Answer[V]) -> Answer[V]:
         began = self._clock.monotonic()
         try:
             answer = Answer(self._ask(question), self._clock.now())
         except PgflowError as error:
-            answer = replace(last, error=one_line(str(error)))
+            answer = replace(last, error=one_line(str(error)), fresh_until=None)
         now = self._clock.monotonic()
-        answer = replace(answer, fresh_until=now + max(FRESH_FOR, SHARE * (now - began)))
         with self._lock:
+            if began >= self._outdated_at:
+                answer = replace(answer, fresh_until=now + max(FRESH_FOR, SHARE * (now - began)))
             self._last[question] = answer
             self._last.move_to_end(question)
             while len(self._last) > self._kept:

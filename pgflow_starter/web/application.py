@@ -17,6 +17,7 @@ from pgflow_starter.web.hosts import REFUSED, answers
 from pgflow_starter.web.looks import Looks, Shown
 from pgflow_starter.web.probes import PROBES, Probes
 from pgflow_starter.web.response import Response, json_data, text
+from pgflow_starter.web.sections import sections
 from pgflow_starter.web.snapshot import Snapshots
 from pgflow_starter.web.source import Source
 from pgflow_starter.web.words import runs_wanted, uuid_in
@@ -64,7 +65,7 @@ class Application:
         self._snapshots = Snapshots(source, clock)
         self._streams = Streams(self._snapshots, clock, limit=streams, lasts=lasts)
         looks = self._looks = Looks(source, clock, shown)
-        actions = self._actions = Actions(source, allowed=shown.actions)
+        actions = self._actions = Actions(source, looks.outdate, allowed=shown.actions)
         probes = Probes(source, clock)
         self._probes = dict(zip(PROBES, (probes.livez, probes.readyz, probes.healthz), strict=True))
         self._data: dict[str, Callable[[], Response]] = {
@@ -75,6 +76,9 @@ class Application:
             "/workers": lambda: json_data(HTTPStatus.OK, looks.workers()),
         }
         self._assets = _assets()
+        self._sections = {
+            f"/sections/{name}": json_data(HTTPStatus.OK, section) for name, section in sections().items()
+        }
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -112,8 +116,9 @@ class Application:
     def _find(self, path: str, environ: Mapping[str, Any]) -> Callable[[], Response] | None:
         if path in self._probes:
             return self._probes[path]
-        if path in self._assets:
-            return partial(self._assets.__getitem__, path)
+        for written in (self._assets, self._sections):
+            if path in written:
+                return partial(written.__getitem__, path)
         if not path:
             return partial(_to_folder, environ.get("SCRIPT_NAME", ""))
         if path == "/events":

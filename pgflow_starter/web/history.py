@@ -17,6 +17,9 @@ EVERY = 15
 
 SLOTS = 240
 
+LATELY = 8
+"""Slots that tell whether a queue moves: the current one and two minutes, less it, before."""
+
 _NEVER = -SLOTS
 _UNKNOWN = -1
 _WHAT = ("waiting", "done", "failed")
@@ -91,6 +94,12 @@ class History:
             ]
             for what, values in ring.items()
         }
+
+    def done_lately(self, queue: str) -> int:
+        """Messages that were done within `LATELY` of the last look, as far as is known."""
+        ring = self._rings.get(queue)
+        slots = range(self._slot - LATELY + 1, self._slot + 1)
+        return 0 if ring is None else sum(max(0, ring["done"][slot % SLOTS]) for slot in slots)
 
     def _ring(self, queue: str) -> dict[str, array[int]]:
         """The queue's, from now on: where it was counted before there was nothing."""

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from pgflow_starter.clock import Clock
@@ -59,6 +59,14 @@ class Shown:
         return ["rerun"] if run.status in FINISHED else ["cancel"]
 
 
+class _Queues(NamedTuple):
+    """As `/queues` tells of them, how they stand, and how many messages of each were done lately."""
+
+    told: list[dict[str, Any]]
+    depths: Sequence[FlowQueue]
+    done: dict[str, int]
+
+
 class Looks:
     """Asks the source, remembers its answers and tells them. Waits as `Answers` does. Thread-safe."""
 
@@ -78,9 +86,7 @@ class Looks:
             lambda run_id: source.views.run(run_id, payloads=shown.payloads, patience=PATIENCE),
             kept=RUNS_KEPT,
         )
-        self._queues: Answers[None, tuple[list[dict[str, Any]], Sequence[FlowQueue]]] = Answers(
-            source, clock, turn, lambda _: self._look_at_queues()
-        )
+        self._queues: Answers[None, _Queues] = Answers(source, clock, turn, lambda _: self._look_at_queues())
         self._workers: Answers[None, Sequence[WorkerRow]] = Answers(
             source, clock, turn, lambda _: source.views.workers(patience=PATIENCE)
         )
@@ -104,7 +110,7 @@ class Looks:
     def queues(self) -> dict[str, Any]:
         """As `queues.schema.json` says."""
         answer = self._queues.current(None)
-        return {**answer.head(), "every": EVERY, "queues": answer.value[0] if answer.value else []}
+        return {**answer.head(), "every": EVERY, "queues": answer.value.told if answer.value else []}
 
     def workers(self) -> dict[str, Any]:
         """As `workers.schema.json` says."""
@@ -124,14 +130,20 @@ class Looks:
             self._clock.now(),
             status,
             workers,
-            () if waiting is None else waiting[1],
+            () if waiting is None else waiting.depths,
             living or (),
             _known(failing) or Failing(),
             None if error == BUSY else error,
             failing.as_of or status.started_at,
             queues.as_of,
+            {} if waiting is None else waiting.done,
         )
         return {**replace(failing, error=error).head(), "problems": json_ready(problems(seen))}
+
+    def outdate(self) -> None:
+        """Somebody has changed something: whoever asks next is told of it. Never waits."""
+        for answers in (self._pages, self._runs, self._queues, self._workers, self._failing):
+            answers.outdate()
 
     def _run(self, run: RunView) -> dict[str, Any]:
         shown = self._shown
@@ -151,7 +163,7 @@ class Looks:
         }
         return {**told, "payloads": {"input": run.input, "output": run.output}} if shown.payloads else told
 
-    def _look_at_queues(self) -> tuple[list[dict[str, Any]], Sequence[FlowQueue]]:
+    def _look_at_queues(self) -> _Queues:
         """One at a time: who asks has the turn."""
         found = self._source.views.queues(patience=PATIENCE)
         failed: Counter[tuple[str, str | None]] = Counter()
@@ -161,14 +173,16 @@ class Looks:
         if not self._history.note(found, failed, self._clock.monotonic()):
             self._history.recall(self._done_before(found))
         oldest_first = sorted(found, key=lambda queue: (-(queue.depth.oldest_age or 0), queue.depth.queue))
-        return [
+        told = [
             {
                 **queue.depth._asdict(),
                 "flow_slug": queue.flow_slug,
                 "history": self._history.of(queue.depth.queue),
             }
             for queue in oldest_first
-        ], found
+        ]
+        done = {queue.depth.queue: self._history.done_lately(queue.depth.queue) for queue in found}
+        return _Queues(told, found, done)
 
     def _done_before(self, queues: Sequence[FlowQueue]) -> Sequence[DoneBefore]:
         """Of the busiest; nothing where that cannot be seen."""

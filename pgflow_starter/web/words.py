@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
 
+from pgflow_starter.core.moments import in_utc
 from pgflow_starter.core.runs import RUN_STATUSES
 from pgflow_starter.core.views import Place, RunsWanted
 
@@ -82,7 +83,7 @@ def _time(name: str, text: str | None) -> datetime | None:
         found = None
     if found is None or found.tzinfo is None:
         raise ValueError(f"{name} must be a time in ISO 8601 with its zone, got {text[:50]!r}")
-    return found
+    return in_utc(name, found)
 
 
 def _place(text: str | None) -> Place | None:

@@ -28,7 +28,7 @@ class Desk:
         self.app = Application(stage, SystemClock())
         self.answers = {"actions": {"actions": token is not None, "token": token}, **answers}
         self.token = token
-        self.deeds: dict[str, Answer] = {}
+        self.deeds: dict[str, Answer | Callable[[], Answer]] = {}
         self.asked: list[tuple[str, Query]] = []
         self.posted: list[tuple[str, dict[str, Any]]] = []
 
@@ -52,7 +52,8 @@ class Desk:
         if self.token is None or environ.get("HTTP_X_PGFLOW_TOKEN") != self.token:
             return "403 Forbidden", {"error": "the token is not this process's"}
         self.posted.append((deed, words))
-        return self.deeds[deed]
+        done = self.deeds[deed]
+        return done() if callable(done) else done
 
 
 def _answer(answer: Answer, start_response: Callable[..., Any]) -> list[bytes]:

@@ -45,7 +45,7 @@ def problems() -> dict[str, Any]:
                 detail=f"All of them in step charge. The last: {REFUSED}",
                 next="Look at the newest failed run; when its cause is gone, run the failed ones again.",
                 link={"flow": "process_order"},
-                more="troubleshooting#failing-runs",
+                more="docs/troubleshooting.md#some-runs-fail",
             ),
             problem(
                 "module_retrying",

@@ -190,9 +190,10 @@ def test_the_keyboard_goes_everywhere_and_is_seen(page: Page) -> None:
         assert page.run(outline) == "solid"
         page.press(Keys.ENTER)
         assert page.run("return document.activeElement.id") == "main"
-        seen = [page.tab() for _ in range(6)]
+        seen = [page.tab() for _ in range(7)]
         assert seen == [
             "A Look at the module",
+            "SUMMARY About “locked”: how to make sure, and what to do",
             "A Runs",
             "A Modules 30",
             "A Flows 30",

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.chromium import PHONE, Page
+from tests.browser.chromium import PHONE, WIDE, Page
 from tests.browser.desk import Desk, served
 from tests.browser.nights import FAILED, MAPPED, REFUSED, RUNNING, ago, bad, failed_run, running_run
 from tests.browser.scenes import healthy
 from tests.browser.test_problems import click
 from tests.browser.test_runs import hash_of
 from tests.support.waiting import eventually
+
+
+@contextmanager
+def opened(page: Page, desk: Desk, run: str, size: tuple[int, int] = WIDE) -> Iterator[None]:
+    """The run's own page, of what is on that desk."""
+    with served(desk) as url:
+        page.open(f"{url}#run={run}", size=size)
+        yield
 
 
 def test_a_failed_run_tells_what_went_wrong(page: Page) -> None:
@@ -49,8 +59,7 @@ def test_a_failed_run_tells_what_went_wrong(page: Page) -> None:
 
 def test_a_run_at_work_is_followed_until_its_end(page: Page) -> None:
     desk = Desk(healthy(), bad(), "t0ken")
-    with served(desk) as url:
-        page.open(f"{url}#run={RUNNING}")
+    with opened(page, desk, RUNNING):
         page.shows("nightly_report started", "#run header")
         page.shows("so far", "#run .facts")
         assert "320 of 600, up to 2 attempts" in page.text(".timeline")
@@ -70,8 +79,7 @@ def test_a_run_that_was_cancelled_says_so(page: Page) -> None:
     run = running_run()
     run["run"] |= {"status": "failed", "ended_at": ago(0), "error": "cancelled on the page", "actions": ["rerun"]}
     run["run"]["tasks"] = [{**run["run"]["tasks"][0], "status": "cancelled"}]
-    with served(Desk(healthy(), {**bad(), f"runs/{RUNNING}": run})) as url:
-        page.open(f"{url}#run={RUNNING}")
+    with opened(page, Desk(healthy(), {**bad(), f"runs/{RUNNING}": run}), RUNNING):
         page.shows("cancelled on the page", "#run .failure")
         page.shows("in each_region: cancelled at last, 2 attempts", ".errors")
 
@@ -81,16 +89,14 @@ def test_a_task_that_is_tried_again_says_when(page: Page) -> None:
     first = next(each for each in run["run"]["tasks"] if each["step"] == "collect")
     first |= {"status": "queued", "started_at": None, "ended_at": None, "visible_at": ago(-590)}
     run["run"]["steps"][0] |= {"status": "started", "remaining": 1}
-    with served(Desk(healthy(), {**bad(), f"runs/{RUNNING}": run})) as url:
-        page.open(f"{url}#run={RUNNING}")
+    with opened(page, Desk(healthy(), {**bad(), f"runs/{RUNNING}": run}), RUNNING):
         page.shows("collect again in 9 min", ".timeline")
 
 
 def test_running_again_is_asked_first_and_leads_to_the_new_run(page: Page) -> None:
     desk = Desk(healthy(), bad(), "t0ken")
     desk.deeds["rerun"] = ("200 OK", {"run": FAILED, "new_run": RUNNING})
-    with served(desk) as url:
-        page.open(f"{url}#run={FAILED}")
+    with opened(page, desk, FAILED):
         page.shows("Run again", "#run .buttons")
         click(page, "#run button", "Run again")
         page.shows("Run it again?", "dialog")
@@ -112,8 +118,7 @@ def test_running_again_is_asked_first_and_leads_to_the_new_run(page: Page) -> No
 def test_what_the_server_refuses_is_said(page: Page) -> None:
     desk = Desk(healthy(), bad(), "t0ken")
     desk.deeds["cancel"] = ("404 Not Found", {"error": "there is no such run any more"})
-    with served(desk) as url:
-        page.open(f"{url}#run={RUNNING}")
+    with opened(page, desk, RUNNING):
         page.shows("Cancel", "#run .buttons")
         click(page, "#run button", "Cancel")
         page.shows("It cannot be undone", "dialog")
@@ -124,8 +129,7 @@ def test_what_the_server_refuses_is_said(page: Page) -> None:
 def test_after_the_server_began_anew_its_new_token_is_asked_for(page: Page) -> None:
     desk = Desk(healthy(), bad(), "t0ken")
     desk.deeds["cancel"] = ("200 OK", {})
-    with served(desk) as url:
-        page.open(f"{url}#run={RUNNING}")
+    with opened(page, desk, RUNNING):
         page.shows("Cancel", "#run .buttons")
         desk.token, desk.answers["actions"] = "another", {"actions": True, "token": "another"}
         click(page, "#run button", "Cancel")
@@ -137,8 +141,7 @@ def test_after_the_server_began_anew_its_new_token_is_asked_for(page: Page) -> N
 def test_an_unknown_run_and_one_of_a_database_that_is_away_are_said(page: Page) -> None:
     unknown = ("404 Not Found", {"error": "there is no run of this id"})
     away = {"as_of": None, "error": "the database is away: refused", "run": None}
-    with served(Desk(healthy(), {**bad(), "runs/x": unknown, "runs/y": away})) as url:
-        page.open(f"{url}#run=x")
+    with opened(page, Desk(healthy(), {**bad(), "runs/x": unknown, "runs/y": away}), "x"):
         page.shows("there is no run of this id", "#run")
         assert "not known" in page.text("#run header")
         page.run("location.hash = '#run=y'")
@@ -148,8 +151,7 @@ def test_an_unknown_run_and_one_of_a_database_that_is_away_are_said(page: Page) 
 
 def test_payloads_are_shown_where_the_server_tells_them_and_nowhere_else(page: Page) -> None:
     desk = Desk(healthy(), bad())
-    with served(desk) as url:
-        page.open(f"{url}#run={FAILED}")
+    with opened(page, desk, FAILED):
         page.shows("What went wrong", "#run")
         assert "Input" not in page.text("#run")
         desk.answers[f"runs/{FAILED}"] = failed_run(payloads={"input": {"order": 7}, "output": None})
@@ -169,8 +171,7 @@ def test_names_and_errors_of_any_kind_are_text_and_fit(page: Page) -> None:
     run["run"]["tasks"] = [
         {**run["run"]["tasks"][0], "step": evil, "status": "failed", "error": evil, "traceback": long * 9}
     ]
-    with served(Desk(healthy(), {**bad(), f"runs/{FAILED}": run})) as url:
-        page.open(f"{url}#run={FAILED}", size=PHONE)
+    with opened(page, Desk(healthy(), {**bad(), f"runs/{FAILED}": run}), FAILED, size=PHONE):
         page.shows(evil, ".errors")
         assert page.text("#run h2") == long
         assert page.run("return document.documentElement.scrollWidth - innerWidth") == 0
@@ -178,8 +179,7 @@ def test_names_and_errors_of_any_kind_are_text_and_fit(page: Page) -> None:
 
 
 def test_the_tasks_of_a_map_are_opened_with_their_times(page: Page) -> None:
-    with served(Desk(healthy(), bad())) as url:
-        page.open(f"{url}#run={FAILED}")
+    with opened(page, Desk(healthy(), bad()), FAILED):
         page.shows("3 tasks: 3 completed", ".timeline")
         page.focus(".tasks:not([hidden]) summary")
         page.press(Keys.ENTER)
@@ -193,8 +193,7 @@ def test_many_errors_of_their_own_begin_short(page: Page) -> None:
     for each in run["run"]["tasks"]:
         if each["error"]:
             each["error"] = f"KeyError: {each['index']}"
-    with served(Desk(healthy(), {**bad(), f"runs/{RUNNING}": run})) as url:
-        page.open(f"{url}#run={RUNNING}")
+    with opened(page, Desk(healthy(), {**bad(), f"runs/{RUNNING}": run}), RUNNING):
         page.shows("KeyError: 300", ".errors")
         assert len(page.texts(".errors > li")) == 6
         click(page, "#run section button", "Show all 20")

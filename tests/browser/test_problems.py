@@ -29,7 +29,7 @@ def test_the_worst_comes_first_each_with_its_next_step(page: Page) -> None:
         assert page.texts(".problem .pill") == ["problem", "problem", "warning"]
         assert all(each.startswith("Next: ") for each in page.texts(".problem .next"))
         assert "for 12 min" in page.text(".problem header")
-        assert "troubleshooting#failing-runs" in page.text(".problem")
+        assert "About “some runs fail”: how to make sure, and what to do" in page.text(".problem")
         top = page.run(
             "const [a, b] = ['problems', 'runs'].map((i) => document.getElementById(i).offsetTop); return a < b"
         )

@@ -153,6 +153,7 @@ def test_as_json_a_list_is_an_object_that_says_where_the_next_page_begins(shop: 
     [
         (("list", "--since", "soon"), "neither a duration (30s, 15m, 12h, 30d) nor a time (2030-01-02T03:04:05Z)"),
         (("list", "--since", "2030-01-02"), "has no time zone: write 2030-01-02T00:00:00Z for UTC"),
+        (("list", "--since", "0001-01-01T00:00+01:00"), "within the years 1 to 9999 in UTC"),
         (("list", "--status", "done"), "'done' is not one of 'started', 'completed', 'failed'"),
         (("list", "--limit", "10001"), "10001 is not in the range 1<=x<=10000"),
         (("list", "--after", "seven"), "'seven' is not a valid UUID"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -49,9 +51,9 @@ def test_what_it_copies_is_there(stages: list[Stage]) -> None:
 
 def test_what_is_installed_has_all_that_the_build_reads(stages: list[Stage]) -> None:
     copied = {word for argument in values(stages[0], "COPY") for word in argument.split()[:-1]}
-    assert {"pyproject.toml", "README.md", "LICENSE", "pgflow_starter"} <= copied
+    assert {"pyproject.toml", "README.md", "LICENSE", "pgflow_starter", "docs/troubleshooting.md"} <= copied
     (install,) = [run for run in values(stages[0], "RUN") if "pip install" in run]
-    assert "'.[cli,web]'" in install
+    assert "'.[cli,prometheus]'" in install
 
 
 def test_it_does_not_run_as_root(stages: list[Stage]) -> None:
@@ -61,9 +63,9 @@ def test_it_does_not_run_as_root(stages: list[Stage]) -> None:
 
 def test_the_program_is_the_first_process_and_gets_the_signal(stages: list[Stage]) -> None:
     entrypoint, command = (json.loads(values(stages[-1], name)[0]) for name in ("ENTRYPOINT", "CMD"))
-    host, port = listens_at(shlex.join([*entrypoint, *command]))
-    assert host == "0.0.0.0"
-    assert values(stages[-1], "EXPOSE") == [str(port)]
+    (host, port), (exposed, metrics) = listens_at(shlex.join([*entrypoint, *command]))
+    assert host == exposed == "0.0.0.0"
+    assert values(stages[-1], "EXPOSE") == [f"{port} {metrics}"]
     assert values(stages[-1], "STOPSIGNAL") == ["SIGTERM"]
 
 
@@ -75,7 +77,8 @@ def test_the_flows_are_where_the_program_is_started(stages: list[Stage]) -> None
 
 
 def test_the_line_that_runs_it_waits_long_enough_and_shows_it_to_this_machine_alone() -> None:
-    (line,) = [line for line in TEXT.splitlines() if "docker run" in line]
+    (line,) = re.findall(r"docker run(?:.*\\\n)*.*", TEXT)
     words = line.split()
     assert float(words[words.index("--stop-timeout") + 1]) >= NEEDED
-    assert words[words.index("-p") + 1].startswith("127.0.0.1:")
+    published = [after for word, after in pairwise(words) if word == "-p"]
+    assert published == ["127.0.0.1:8080:8080", "127.0.0.1:9464:9464"]

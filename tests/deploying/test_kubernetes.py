@@ -12,6 +12,7 @@ import yaml
 
 import pgflow_starter as pgflow
 from pgflow_starter.web import application
+from pgflow_starter.web.metrics import PATH
 from tests.support.deployed import FOLDER, NEEDED, listens_at
 from tests.support.starters import QUICK, running
 
@@ -51,10 +52,22 @@ def answer(starter: pgflow.Starter, path: str) -> int:
 
 
 def test_the_program_listens_where_the_probes_ask(worker: dict[str, Any]) -> None:
-    host, port = listens_at(shlex.join(["pgflow-starter", *worker["args"]]))
+    (host, port), _ = listens_at(shlex.join(["pgflow-starter", *worker["args"]]))
     assert host == "0.0.0.0"
-    assert worker["ports"] == [{"name": "http", "containerPort": port}]
+    assert {"name": "http", "containerPort": port} in worker["ports"]
     assert {worker[name]["httpGet"]["port"] for name in PROBES} == {"http"}
+
+
+def test_its_metrics_are_scraped_where_they_are_served(documents: dict[str, Any], worker: dict[str, Any]) -> None:
+    _, (host, port) = listens_at(shlex.join(["pgflow-starter", *worker["args"]]))
+    assert host == "0.0.0.0"
+    assert {"name": "metrics", "containerPort": port} in worker["ports"]
+    told = documents["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+    assert told == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(port),
+        "prometheus.io/path": PATH,
+    }
 
 
 def test_a_database_that_is_away_at_the_start_restarts_nothing(worker: dict[str, Any]) -> None:

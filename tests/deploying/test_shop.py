@@ -13,16 +13,16 @@ from tests.web.client import get
 
 
 def test_it_registers_runs_answers_and_drains(database: str) -> None:
-    command = ("-m", "pgflow_starter", "run", *MODULES, "--notify", "--http", "127.0.0.1:0")
+    command = ("-m", "pgflow_starter", "run", *MODULES, "--notify", *("--http", ":0", "--metrics", ":0"))
     with running(*command, env={"PGFLOW_DSN": database}, cwd=FOLDER) as program:
         said = read_until(program.stderr, "ready: 2 of 2 modules succeeded")
-        found = re.search(r"http://127\.0\.0\.1:\d+", said)
-        assert found is not None
+        metrics, page = re.findall(r"http://127\.0\.0\.1:\d+", said)
+        assert "pgflow_starter_ready 1.0" in get(metrics, "/metrics").text
         for probe in ("livez", "readyz", "healthz"):
-            assert get(found[0], f"/{probe}").status == 200
-        told = call("status", found[0])
+            assert get(page, f"/{probe}").status == 200
+        told = call("status", page)
         assert told.exit_code == 0
-        assert f"{found[0]}/status: ready, healthy" in told.stdout
+        assert f"{page}/status: ready, healthy" in told.stdout
         assert "send_email   running   0 of 10" in told.stdout
         with pgflow.PgflowClient(database) as client:
             order = {"customer": "ada", "lines": [{"pieces": 2, "cents": 1900}]}

@@ -113,6 +113,8 @@ def test_runs_are_found_by_status_and_flow_and_age(client: pgflow.PgflowClient, 
     recent = {run for key, run in ids.items() if key[2] == 1}
     assert found(since=timedelta(days=1)) == recent
     assert found(since=now.astimezone(timezone(timedelta(hours=9))) - timedelta(days=1)) == recent
+    local_mean = timezone(timedelta(hours=2, microseconds=500_000))  # no offset that PostgreSQL reads
+    assert found(since=now.astimezone(local_mean) - timedelta(days=1)) == recent
     assert found(since=timedelta.max) == set(ids.values())
     assert found(since=timedelta(), flow="echo") == set()
     assert found(status="failed", flow=job, since=timedelta(days=1)) == {ids["echo", "failed", 1]}
@@ -129,6 +131,7 @@ def test_runs_are_found_by_status_and_flow_and_age(client: pgflow.PgflowClient, 
         ({"since": datetime(2024, 5, 6)}, "since must be a datetime with a time zone"),  # noqa: DTZ001 - on purpose
         ({"since": timedelta(seconds=-1)}, "or a timedelta that is not negative"),
         ({"since": 3600}, "since must be"),
+        ({"since": datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))}, "since must be .* years 1 to 9999"),
         ({"limit": 0}, "limit must be an int from 1 to 10,000, got 0"),
         ({"limit": 10_001}, "limit must be"),
         ({"limit": 1.5}, "limit must be"),

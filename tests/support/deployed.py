@@ -15,9 +15,14 @@ NEEDED = Settings().shutdown_timeout + GIVING_BACK
 """Seconds that whoever ends a process has to wait for it."""
 
 
-def listens_at(command: str) -> tuple[str, int]:
-    """The host and port of `pgflow-starter run ... --http`, whose modules must be those that are deployed."""
+def listens_at(command: str) -> tuple[tuple[str, int], tuple[str, int]]:
+    """The hosts and ports of `--http` and `--metrics` of `pgflow-starter run ...`, whose modules must be those that are
+    deployed."""
     given = check(command).params
     assert given["modules"] == MODULES
-    host, _, port = given["http"].rpartition(":")
+    return _address(given["http"]), _address(given["metrics"])
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
     return host, int(port)

@@ -50,6 +50,14 @@ def test_a_module_is_tried_again(stage: Stage, url: str) -> None:
     assert stage.done == ["retry order"]
 
 
+def test_after_an_action_on_a_run_the_database_is_asked_anew(stage: Stage, url: str) -> None:
+    (listed,) = get(url, "/runs").data["runs"]
+    asked = len(stage.asked)
+    assert acted(url, "cancel", {"run": listed["id"]}).status == 200
+    assert get(url, "/runs").status == 200
+    assert len(stage.asked) == asked + 1
+
+
 def test_a_program_that_is_no_browser_may_act_with_the_token(stage: Stage, url: str) -> None:
     assert acted(url, "retry-now", {"module": "order"}, Origin=None, Sec_Fetch_Site=None).status == 200
 

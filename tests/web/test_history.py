@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgflow_starter.core.readings import QueueDepth
 from pgflow_starter.core.views import DoneBefore, FlowQueue
-from pgflow_starter.web.history import EVERY, SLOTS, History
+from pgflow_starter.web.history import EVERY, LATELY, SLOTS, History
 
 NOTHING: dict[str, list[int | None]] = {"waiting": [], "done": [], "failed": []}
 
@@ -57,6 +57,17 @@ def test_while_nobody_looks_nothing_is_known() -> None:
     told = history.of("order")
     assert told["waiting"][-6:] == [0, 0, None, None, 2, 0]
     assert told["done"][-6:] == [None, 10, None, None, None, 1]
+
+
+def test_what_was_done_lately_is_that_of_two_minutes() -> None:
+    history = History()
+    look(history, 0, waiting=9, archived=100)
+    assert history.done_lately("order") == history.done_lately("nobodys") == 0
+    look(history, 1, archived=110)
+    look(history, LATELY, archived=115)
+    assert history.done_lately("order") == 10  # that of the second look was long before, and of when nobody knows
+    look(history, LATELY + 1, archived=122)
+    assert history.done_lately("order") == 7
 
 
 def test_an_hour_later_what_was_is_forgotten() -> None:

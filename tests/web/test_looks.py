@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -165,6 +166,27 @@ def test_what_was_done_before_anybody_looked_is_told(starter: pgflow.Starter) ->
             return bool(done(server.url) == 30)
 
     eventually(seen_by_a_new_page, 30)
+
+
+def test_a_long_queue_of_which_some_was_done_moves(database: str, release: threading.Event) -> None:
+    @pgflow.job("bulk", max_concurrency=1)
+    def bulk(n: int, ctx: pgflow.TaskContext) -> None:
+        if n >= 3:
+            release.wait()
+
+    with running(database, jobs=[bulk], batch_size=1, shutdown_timeout=0.0) as starter:
+        starter.await_ready(30)
+        for run in starter.client.enqueue_many(bulk, range(10))[:3]:
+            run.wait(30)
+        with psycopg.connect(database) as admin:
+            admin.execute("update pgmq.q_bulk set vt = now() - interval '400 s' where vt <= now()")
+
+        def told_to_a_new_page() -> set[str]:
+            with web.serve(starter, ":0") as server:
+                return {problem["kind"] for problem in valid(server.url, "/problems", "problems")["problems"]}
+
+        eventually(lambda: told_to_a_new_page() == {"queue_behind"}, 30)
+        release.set()
 
 
 def test_workers_of_all_processes_are_told(starter: pgflow.Starter, database: str) -> None:

@@ -209,6 +209,18 @@ TABLE = {
         "the oldest for 10 min",
         "Its workers live",
     ),
+    "a queue that waits for long and is worked off": (
+        SEEN._replace(queues=waiting(600), rows=living(), done={"order": 4}),
+        "queue_behind warn",
+        "12 messages wait in queue order, the oldest for 10 min",
+        "Wait, or",
+    ),
+    "a queue that was worked off, and nobody works any more": (
+        SEEN._replace(queues=waiting(600), done={"order": 4}),
+        "queue_stuck bad",
+        "Nobody works",
+        "Start a process",
+    ),
     "a schedule that failed": (
         seen_with(schedules=(schedule("nightly", error="not in the database"),)),
         "schedule_failed bad",
@@ -294,6 +306,11 @@ def test_a_queue_waits_since_its_message_came_however_long_ago_it_was_looked_at(
     looked = NOW - timedelta(seconds=20)
     found = problems(SEEN._replace(queues=waiting(60), queues_at=looked))
     assert [problem.since for problem in found] == [looked - timedelta(seconds=60)]
+
+
+def test_a_queue_that_moves_says_how_fast() -> None:
+    found = problems(SEEN._replace(queues=waiting(600, 90_000), rows=living(), done={"order": 3_000}))
+    assert [p.detail for p in found] == ["It moves: 3,000 done in the last 2 min, at which pace this takes 60 min."]
 
 
 def test_since_when_a_step_fails_is_not_told_where_nobody_looked_so_far_back() -> None:

@@ -55,6 +55,7 @@ def test_what_is_asked_for(query: str, expected: RunsWanted) -> None:
         ("since=2026-03-01", "since"),
         ("until=2026-03-01T12:00:00", "until"),
         ("until=99999-01-01T00:00:00Z", "until"),
+        ("until=9999-12-31T23:59:59-01:00", "until must be a time that is within the years 1 to 9999 in UTC"),
         ("id=1", "id"),
         ("id=' or 1=1 --", "id"),
         ("after=1", "after"),
@@ -111,3 +112,9 @@ def test_times_are_wanted_to_the_microsecond() -> None:
     assert wanted(f"since={at.isoformat()}").since == at
     assert wanted(f"since={(at - timedelta(days=1)).isoformat()}").since == at - timedelta(days=1)
     assert Shown("/traces/{run_id}").trace_url == "/traces/{run_id}"
+
+
+def test_times_are_asked_for_in_utc_for_the_server_knows_no_fractions_in_an_offset() -> None:
+    since = wanted("since=2026-03-01T12:00:00%2B02:00:00.500000").since
+    assert since is not None
+    assert since.isoformat() == "2026-03-01T09:59:59.500000+00:00"

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any, TypeVar, overload
 from uuid import UUID
 
+from pgflow_starter.core.cancelled import CANCELLED
 from pgflow_starter.core.due import due_of
 from pgflow_starter.core.generics import Fitting, Message, Output
 from pgflow_starter.core.inputs import Inputs
@@ -207,7 +208,7 @@ class Client(Life):
         """
         return prune_runs(self._calls, retention_of(older_than), limit).deleted
 
-    def cancel(self, run_id: UUID | str, reason: str = "cancelled") -> Run:
+    def cancel(self, run_id: UUID | str, reason: str = CANCELLED) -> Run:
         """The run of that id, which fails now, with the reason for its error, if it had not ended before.
 
         Its waiting tasks never begin. `ctx.cancelled` is set for those that run, on a starter's own client before this

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from pgflow_starter.core.cancelled import is_cancelled
 from pgflow_starter.core.run_summary import RunSummary
 from pgflow_starter.core.views import Ended, Failing, RunsWanted, StepFailures, StepRetries
 from pgflow_starter.postgres.client.pages import page_of
@@ -35,10 +36,15 @@ select r.flow_slug, pg_catalog.count(*), pg_catalog.count(*) filter (where r.sta
 where r.status <> 'started' group by r.flow_slug order by r.flow_slug
 """
 _ERRORS = """
-select s.run_id, s.step_slug,
-       (select pg_catalog.left(t.error_message, 1000) from pgflow.step_tasks t
-        where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed' limit 1)
-from pgflow.step_states s where s.run_id = any(%(runs)s::uuid[]) and s.status = 'failed'
+select s.run_id, s.step_slug, pg_catalog.left(coalesce(t.error_message, s.error_message), 1000),
+       coalesce(t.attempts_count < coalesce(p.opt_max_attempts, f.opt_max_attempts), true)
+from pgflow.step_states s
+join pgflow.steps p on p.flow_slug = s.flow_slug and p.step_slug = s.step_slug
+join pgflow.flows f on f.flow_slug = s.flow_slug
+left join lateral (
+    select t.error_message, t.attempts_count from pgflow.step_tasks t
+    where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed' limit 1) t on true
+where s.run_id = any(%(runs)s::uuid[]) and s.status = 'failed'
 """
 # Of runs that go on: of the newest, and of those that pgflow's index of statuses finds first, mostly old ones. Of the
 # errors, which may be long and of thousands of tasks, only those that are told are read.
@@ -73,9 +79,6 @@ select exists (
 """
 _Key = tuple[str, str | None]
 
-_BY_A_PERSON = "cancelled"
-"""What the reason of a cancelled run begins with, unless somebody gave another."""
-
 
 def failing(conn: Connection, told: ToldErrors) -> Failing:
     """As it is now. Raises psycopg's errors."""
@@ -88,7 +91,7 @@ def failing(conn: Connection, told: ToldErrors) -> Failing:
     retried: list[Any] = conn.execute(_RETRIED, {"newest": NEWEST, "living": FAILED}).fetchall()
     indexed: Any = conn.execute(_INDEXED, {"many": MANY}).fetchone()
     return Failing(
-        _by_step(failed, {(run, step): error for run, step, error in errors}, told),
+        _by_step(failed, {(run, step): (error or "", left) for run, step, error, left in errors}, told),
         tuple(
             StepRetries(flow, step, tasks, moment(since, "", []), UUID(run), told(error).error)
             for flow, step, tasks, since, run, error in retried
@@ -100,14 +103,15 @@ def failing(conn: Connection, told: ToldErrors) -> Failing:
 
 
 def _by_step(
-    failed: list[RunSummary], errors: dict[tuple[UUID, str | None], str | None], told: ToldErrors
+    failed: list[RunSummary], errors: dict[tuple[UUID, str | None], tuple[str, bool]], told: ToldErrors
 ) -> tuple[StepFailures, ...]:
-    """Of the newest run first; those that somebody cancelled are no failures."""
+    """Of the newest run first; those that somebody cancelled are no failures. To each error it is told whether its task
+    had an attempt left."""
     found: dict[_Key, StepFailures] = {}
     for run in failed:
         step = next((step.slug for step in run.steps if step.status == "failed"), None)
-        error = errors.get((run.id, step)) or ""
-        if error.startswith(_BY_A_PERSON):
+        error, attempts_left = errors.get((run.id, step), ("", False))
+        if is_cancelled(error, attempts_left):
             continue
         key = (run.flow_slug, step)
         known = found.get(key) or StepFailures(*key, 0, None, run.id, told(error).error)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from pgflow_starter.core.moments import in_utc
 from pgflow_starter.core.run_summary import RunSummary, StepSummary
 from pgflow_starter.core.runs import RUN_STATUSES
 from pgflow_starter.errors import RunNotFoundError
@@ -86,8 +87,8 @@ def _since(since: object) -> tuple[str, object]:
     """The condition, and its value. Raises ValueError."""
     if isinstance(since, timedelta) and since >= timedelta():
         return _FOR, min(since, _LONGEST).total_seconds()
-    if isinstance(since, datetime) and since.tzinfo is not None:
-        return _SINCE, since
+    if isinstance(since, datetime) and since.utcoffset() is not None:
+        return _SINCE, in_utc("since", since)
     msg = f"since must be a datetime with a time zone, or a timedelta that is not negative, got {since!r}"
     raise ValueError(msg)
 

@@ -1,5 +1,6 @@
 // What may be done from here, where the server allows it, and the question before it is done.
 
+import { askAll } from "./asking.js";
 import { button, el, say } from "./dom.js";
 import { ask } from "./live.js";
 
@@ -15,11 +16,12 @@ export function allowed() {
   return token !== null;
 }
 
-// The server's answer, or {error}. A token of a process that is gone is asked for anew, once.
+// The server's answer, or {error}. A token of a process that is gone is asked for anew, once. Then the page looks again.
 export async function act(what, body) {
-  const first = await post(what, body);
-  if (first.status === 403 && (await learn())) return (await post(what, body)).told;
-  return first.told;
+  let answer = await post(what, body);
+  if (answer.status === 403 && (await learn())) answer = await post(what, body);
+  askAll();
+  return answer.told;
 }
 
 async function post(what, body) {

@@ -2,6 +2,8 @@
 
 import { ask } from "./live.js";
 
+const all = [];
+
 // `path()` is null while there is nothing to ask for, `seconds()` the pause; `told` gets each answer. Returned: ask now.
 export function asking(path, seconds, told) {
   let timer = 0;
@@ -16,6 +18,12 @@ export function asking(path, seconds, told) {
     if (answer !== null) told(answer);
   }
   document.addEventListener("visibilitychange", () => document.hidden || again());
+  all.push(again);
   again();
   return again;
+}
+
+// Something was done: whatever is asked for is asked for at once.
+export function askAll() {
+  for (const again of all) document.hidden || again();
 }

@@ -4,9 +4,9 @@ import { allowed } from "./actions.js";
 import { attr, button, cell, el, fill, heading, pill, say, show, table } from "./dom.js";
 import { matches, noneOf } from "./find.js";
 import { shortened } from "./long.js";
-import { tryNow } from "./problems.js";
 import { number, plural, secondsUntil, span, timeOfDay, whole } from "./times.js";
 import { MODULE, MODULE_ORDER } from "./tones.js";
+import { tryNow } from "./trying.js";
 
 const SQLSTATE = /^(?=.*[0-9])[0-9A-Z]{5}$/;
 const PHASES = { registry: "registry", worker: "worker", notify_db: "notify_db", notify_register: "notify_register" };

@@ -2,6 +2,7 @@
 
 import { learn } from "./actions.js";
 import { onMove, place } from "./address.js";
+import { askAll } from "./asking.js";
 import { banner } from "./banner.js";
 import { attr, el, say, show } from "./dom.js";
 import { finder } from "./find.js";
@@ -115,7 +116,9 @@ function tick() {
 }
 
 learn().then((allowed) => {
-  if (allowed) say(at("manner"), "Actions are on: runs can be run again and cancelled here.");
+  if (!allowed) return;
+  say(at("manner"), "Actions are on: runs can be run again and cancelled here.");
+  askAll(); // what was drawn before has no buttons
 });
 onMove(moved);
 moved();

@@ -1,12 +1,14 @@
 // What is wrong, the worst first, and what to do about it. Where nothing is, nothing is here.
 
-import { act, allowed } from "./actions.js";
+import { about } from "./about.js";
+import { allowed } from "./actions.js";
 import { hrefOf } from "./address.js";
 import { asking } from "./asking.js";
 import { attr, button, el, fill, heading, pill, say, show } from "./dom.js";
 import { shortened } from "./long.js";
 import { outdated } from "./outdated.js";
 import { ago, number, since, whole } from "./times.js";
+import { ended, tryNow } from "./trying.js";
 
 const EVERY = 2;
 const FEW = 6;
@@ -33,7 +35,7 @@ export function problems(section, told) {
     show(section, last.problems.length > 0);
   }
 
-  asking(() => "problems", () => EVERY, (answer) => {
+  const look = asking(() => "problems", () => EVERY, (answer) => {
     if (!answer.problems) return;
     last = answer;
     draw();
@@ -42,6 +44,7 @@ export function problems(section, told) {
   return {
     count,
     again: draw,
+    set: (status) => ended(status) && look(),
     tick() {
       for (const each of rows.values()) each.tick();
     },
@@ -65,11 +68,11 @@ function row() {
   const detail = el("p", { class: "detail" });
   const todo = el("span");
   const next = el("p", { class: "next" }, el("b", {}, "Next: "), todo);
-  const more = el("p", { class: "muted" });
+  const more = about();
   const look = el("a", { class: "button" });
   const retry = button("", () => tryNow(problem.link.module, said));
   const said = el("span", { class: "muted", role: "status" });
-  const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, more, el("div", { class: "buttons" }, look, retry, said));
+  const node = el("li", { class: "problem" }, el("header", {}, severity.node, title, lasting), detail, next, el("div", { class: "buttons" }, look, retry, said), ...more.nodes);
   let problem = null;
   return {
     node,
@@ -89,8 +92,7 @@ function row() {
       say(look, words);
       show(retry, Boolean(problem.link?.module) && RETRIED.includes(problem.kind) && allowed());
       say(retry, problem.link?.module ? `Try ${problem.link.module} now` : null);
-      show(more, Boolean(problem.more));
-      say(more, problem.more ? `More in the documentation: ${problem.more}` : "");
+      more.set(problem.more);
       this.tick();
     },
     tick() {
@@ -99,11 +101,6 @@ function row() {
       lasting.title = problem.since ? `since ${whole(problem.since)}` : "";
     },
   };
-}
-
-export async function tryNow(module, said) {
-  const told = await act("retry-now", { module });
-  say(said, told.error ? `Not done: ${told.error}` : "An attempt begins at once.");
 }
 
 // What stands between two ` is code.

@@ -81,7 +81,6 @@ export function run(section) {
     if (answer.error) done.replaceChildren(`Not done: ${answer.error}`);
     else if (fresh) done.replaceChildren("It runs again, as ", el("a", { href: hrefOf({ run: fresh }) }, fresh), ".");
     else done.replaceChildren("Done.");
-    again();
   }
 
   function tick() {

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from pgflow_starter.core.symptoms import QUEUE_STILL, RUNS_FAIL
 from pgflow_starter.core.views import Ended, Failing, StepFailures, StepRetries, WorkerRow
-from pgflow_starter.web.problems.problem import Problem, Seen, lasting
+from pgflow_starter.web.problems.problem import DONE_WITHIN, Problem, Seen, lasting
 
 WAITS = 60.0
 """Seconds from which on a message that nobody takes is a problem: polls are 5 s apart, notified ones 30 s at most."""
@@ -19,7 +19,7 @@ SILENT = 20.0
 """Seconds for which a worker was not heard of while others were, two beats: it may be dead, and counts as alive yet."""
 
 WAITS_LONG = 300.0
-"""Seconds from which on it is a bad one, although a worker lives."""
+"""Seconds from which on it is a bad one, although a worker lives, unless the queue moves."""
 
 OFTEN = 3
 """Failed runs of an hour that are no accident any more."""
@@ -63,7 +63,8 @@ def _share(each: StepFailures, ended: Ended | None, within: str) -> str:
 
 
 def stuck(seen: Seen) -> Iterator[Problem]:
-    """Queues whose oldest message waits for long, those without a worker first."""
+    """Queues whose oldest message waits for long, those without a worker first. One that is worked off is behind, and
+    nothing is wrong with it but that."""
     if seen.status.outage is not None:
         return
     alive, silent = {row.flow_slug for row in seen.rows if row.alive}, _silent(seen.rows)
@@ -75,9 +76,14 @@ def stuck(seen: Seen) -> Iterator[Problem]:
     for queue in sorted(waiting, key=lambda q: (q.flow_slug in alive, -(q.depth.oldest_age or 0.0))):
         depth, served = queue.depth, queue.flow_slug in alive
         age = depth.oldest_age or 0.0
+        done = seen.done.get(depth.queue, 0) if served and queue.flow_slug not in silent else 0
         busy = next((w for w in seen.workers if w.slug == queue.flow_slug and 0 < w.slots <= w.running), None)
         detail = "" if served else "No worker of it lives, in any process."
-        if not served:
+        if done:
+            left = lasting(depth.waiting / done * DONE_WITHIN)
+            detail = f"It moves: {done:,} done in the last {lasting(DONE_WITHIN)}, at which pace this takes {left}."
+            then = "Wait, or have it done sooner: raise `max_concurrency`, or start processes."
+        elif not served:
             then = f"Start a process that has {queue.flow_slug}, or see above why its module failed."
         elif queue.flow_slug in silent:
             detail = f"Of its workers nothing was heard for {lasting(silent[queue.flow_slug])}: they may be dead."
@@ -87,8 +93,8 @@ def stuck(seen: Seen) -> Iterator[Problem]:
         else:
             then = "Its workers live: see whether they have a trouble, or too few slots for so many messages."
         yield Problem(
-            "queue_stuck",
-            "bad" if not served or age >= WAITS_LONG else "warn",
+            "queue_behind" if done else "queue_stuck",
+            "bad" if not served or (age >= WAITS_LONG and not done) else "warn",
             f"{'' if served else 'Nobody works: '}{depth.waiting:,} {_waits(depth.waiting)} in queue {depth.queue},"
             f" the oldest for {lasting(age)}",
             detail,

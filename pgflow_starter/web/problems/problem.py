@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeAlias
 
 from pgflow_starter.core.json_ready import JsonReady
@@ -15,6 +16,8 @@ from pgflow_starter.core.views import Failing, FlowQueue, WorkerRow
 
 NAMED = 3
 """Modules that are named, of many with the same problem."""
+
+DONE_WITHIN = 120.0
 
 DENIED = symptom_of("42501")
 """What an error is about that says that the role may not."""
@@ -39,7 +42,8 @@ class Problem(JsonReady):
 
 class Seen(NamedTuple):
     """What the problems are found in. `unseen`: why the database could not be looked into; what it last told, at
-    `unseen_since`, is not counted then. `queues_at`: when the queues were looked at."""
+    `unseen_since`, is not counted then. `queues_at`: when the queues were looked at; `done`: by queue, how many of its
+    messages were done in the last `DONE_WITHIN` seconds."""
 
     now: datetime
     status: StarterStatus
@@ -50,6 +54,7 @@ class Seen(NamedTuple):
     unseen: str | None = None
     unseen_since: datetime | None = None
     queues_at: datetime | None = None
+    done: Mapping[str, int] = MappingProxyType({})
 
 
 def named(names: Sequence[str]) -> str:
