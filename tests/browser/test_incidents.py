@@ -14,6 +14,7 @@ from pgflow_starter.core.readings import QueueDepth
 from pgflow_starter.core.views import Ended, Failing, FlowQueue, StepFailures, WorkerRow
 from tests.browser.chromium import PHONE, WIDE, Page
 from tests.browser.desk import Desk, served
+from tests.support.waiting import eventually
 from tests.web.stage import Stage, module, schedule, worker
 
 COLD = 10.0
@@ -85,6 +86,18 @@ def test_what_of_a_schedule_is_a_warning_is_not_red(page: Page) -> None:
         page.open(url)
         page.shows("5 ticks missed: the database was away", "#schedules", COLD)
         assert page.run("return document.querySelector('#schedules tbody tr').dataset.tone") == "warn"
+
+
+def test_however_long_the_reason_of_an_outage_the_next_step_is_on_a_phone_s_screen(page: Page) -> None:
+    reason = (
+        'connection to server on socket "/var/run/postgresql/.s.PGSQL.5432" failed: ' + "Is the server running? " * 6
+    )
+    with served(Desk(stage(outage=Outage(SINCE, reason)), {})) as url:
+        page.open(url, size=PHONE)
+        page.shows("The database is away", ".problem h3", COLD)
+        eventually(lambda: page.text(".outage").endswith("."))
+        next_ = page.run("return document.querySelector('.problem .next').getBoundingClientRect().bottom")
+        assert next_ <= PHONE[1]
 
 
 def test_workers_that_can_do_no_work_are_not_told_as_nothing_registered(page: Page) -> None:

@@ -98,7 +98,7 @@ def test_a_lost_worker_and_an_outage_are_seen_above_all(page: Page) -> None:
         page.shows("Ready and healthy", "h1")
         stage.outage = pgflow.Outage(SystemClock().now() - timedelta(seconds=75), "connection refused")
         page.shows("Ready, but the database is away", "h1")
-        page.shows("connection refused", "#banner")
+        page.shows("connection refused", "#problems")
         page.shows("away for 1 min 1", "#banner")
         page.shows("connection refused", "#runs", 10)
         assert "send_email" in page.text("#runs")

@@ -32,6 +32,14 @@ export function banner(section) {
     overall(bad ? "bad" : "warn", `Ready, with ${counted.join(" and ")}`, `${why} What is wrong is below, the worst first.`);
   }
 
+  // The reason, which may be long, once: on a phone the next step shall not be pushed below the screen.
+  function tellOutage() {
+    show(outage, status.outage !== null);
+    if (status.outage === null) return;
+    const below = known?.some((problem) => problem.kind === "database_away");
+    say(outage, `The database is away since ${timeOfDay(status.outage.since)}${below ? "." : `: ${status.outage.reason}`}`);
+  }
+
   function overall(tone, text, why) {
     if (section.dataset.tone !== tone) {
       section.dataset.tone = tone;
@@ -50,15 +58,14 @@ export function banner(section) {
       say(ready, status.ready ? "yes" : "no");
       ready.title = status.ready_at ? `first ready at ${whole(status.ready_at)}` : "never yet";
       say(healthy, lost ? `no, ${plural(lost, "worker")} lost` : stuck ? `no, ${plural(stuck, "worker")} stuck` : status.healthy ? "yes" : "no, nothing registered");
-      show(outage, status.outage !== null);
-      if (status.outage) {
-        say(outage, `The database is away since ${timeOfDay(status.outage.since)}: ${status.outage.reason}`);
-      }
+      tellOutage();
       this.tick();
     },
     problems(told) {
       known = told.problems;
-      if (status !== null) judge();
+      if (status === null) return;
+      judge();
+      tellOutage();
     },
     headline: () => headline.textContent,
     ended(told) {
