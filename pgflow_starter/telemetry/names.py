@@ -63,8 +63,6 @@ FAST_LANE_STATE = "pgflow.fast_lane.state"
 POOL_NAME = "db.client.connection.pool.name"
 POOL_STATE = "db.client.connection.state"
 
-FLOW = "pgflow.flow"
-RUN_STATUS = "pgflow.run.status"
 RUN_ID = "pgflow.run.id"
 RUN_STATUS = "pgflow.run.status"
 FLOW = "pgflow.flow"
