@@ -66,8 +66,6 @@ POOL_NAME = "db.client.connection.pool.name"
 POOL_STATE = "db.client.connection.state"
 DATABASE = "db.namespace"
 
-FLOW = "pgflow.flow"
-RUN_STATUS = "pgflow.run.status"
 RUN_ID = "pgflow.run.id"
 RERUN_OF = "pgflow.rerun_of"
 STEP = "pgflow.step"
