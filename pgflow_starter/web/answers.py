@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import inf
 from typing import Any, Generic, TypeVar
 
 from pgflow_starter.clock import Clock
@@ -25,8 +26,12 @@ SHARE = 20
 """Nor is it asked again before so many times as long as the answer took have passed: a twentieth of one connection is
 what the page takes at most."""
 
+SOON = 15.0
+"""Seconds after which it is asked again where it gave no answer, at the latest: what it suffers from may be over."""
+
 PATIENCE = 1.0
-"""Seconds that the one who asks the database waits for a connection, and as long again for each statement's answer."""
+"""Seconds that the one who asks the database waits for a connection, and as long again for each statement's answer;
+four for all of them."""
 
 TURN = 0.5
 """Seconds that another question waits for its turn."""
@@ -69,7 +74,7 @@ class Answers(Generic[K, V]):
         self._lock = threading.Lock()
 
     def current(self, question: K) -> Answer[V]:
-        """The answer now, or what is known of it. About 2 s for one caller at a time, the others half a second at most.
+        """The answer now, or what is known of it. 5 s at most for one caller at a time, the others half a second at most.
 
         Raises PgflowError when the starter has ended.
         """
@@ -95,11 +100,11 @@ class Answers(Generic[K, V]):
     def _asked(self, question: K, last: Answer[V]) -> Answer[V]:
         began = self._clock.monotonic()
         try:
-            answer = Answer(self._ask(question), self._clock.now())
+            answer, longest = Answer(self._ask(question), self._clock.now()), inf
         except PgflowError as error:
-            answer = replace(last, error=one_line(str(error)))
+            answer, longest = replace(last, error=one_line(str(error))), SOON
         now = self._clock.monotonic()
-        answer = replace(answer, fresh_until=now + max(FRESH_FOR, SHARE * (now - began)))
+        answer = replace(answer, fresh_until=now + min(max(FRESH_FOR, SHARE * (now - began)), longest))
         with self._lock:
             self._last[question] = answer
             self._last.move_to_end(question)

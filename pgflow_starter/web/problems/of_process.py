@@ -60,7 +60,7 @@ def unseen(seen: Seen) -> Iterator[Problem]:
             seen.unseen_since,
             f"{GRANT}."
             if denied
-            else "It is asked again each second; where this lasts, see what the server is busy with.",
+            else "It is asked again by itself; where this lasts, see what the server is busy with.",
             None,
             (DENIED if denied else symptom_of("PhaseTimeoutError")).place,
         )
