@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from pgflow_starter.core.json_ready import JsonReady
@@ -82,7 +82,7 @@ class TaskView(JsonReady):
 @dataclass(frozen=True, slots=True)
 class RunView:
     """One run with its steps in the flow's order, and `MOST_TASKS` of its tasks, those that failed among them;
-    `more_tasks` it has besides. Input and output are None where they were not asked for."""
+    `more_tasks` it has besides. Input and output are JSON as text, None where they were not asked for."""
 
     id: UUID
     flow_slug: str
@@ -95,8 +95,8 @@ class RunView:
     steps: tuple[StepView, ...]
     tasks: tuple[TaskView, ...]
     more_tasks: int
-    input: Any = field(default=None, repr=False)
-    output: Any = field(default=None, repr=False)
+    input: str | None = field(default=None, repr=False)
+    output: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

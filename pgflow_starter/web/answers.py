@@ -74,7 +74,7 @@ class Answers(Generic[K, V]):
         self._lock = threading.Lock()
 
     def current(self, question: K) -> Answer[V]:
-        """The answer now, or what is known of it. 5 s at most for one caller at a time, the others half a second at most.
+        """The answer now, or what is known of it. One caller at a time waits for 5 s, the others for half a second.
 
         Raises PgflowError when the starter has ended.
         """

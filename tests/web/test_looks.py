@@ -101,7 +101,7 @@ def test_a_run_is_told_with_its_graph_its_tasks_and_its_error(starter: pgflow.St
     assert told["rerun_of"] == str(run.id)
     assert told["trace_url"] == f"https://traces/{again.id}"
     assert told["actions"] == ["rerun"]
-    assert told["payloads"] == {"input": {"card": SECRET}, "output": None}
+    assert told["payloads"] == {"input": f'{{\n    "card": "{SECRET}"\n}}', "output": None}
     assert [(s["slug"], s["type"], s["depends_on"], s["tasks"]) for s in told["steps"]] == [
         ("lines", "single", [], 1),
         ("price", "map", ["lines"], 2),
@@ -111,6 +111,45 @@ def test_a_run_is_told_with_its_graph_its_tasks_and_its_error(starter: pgflow.St
     assert (first["step"], first["error"], told["more_tasks"]) == ("total", f"ValueError: {SECRET}", 0)
     assert "raise ValueError(SECRET)" in first["traceback"]
     assert [(t["step"], t["index"]) for t in others] == [("lines", 0), ("price", 0), ("price", 1)]
+
+
+@pytest.mark.parametrize("given", ["9" * 400 + ".5", "9" * 5000, "12345678901234567890.125"])
+def test_a_payload_is_told_to_the_last_digit_whatever_python_makes_of_it(
+    starter: pgflow.Starter, database: str, given: str
+) -> None:
+    run = starter.client.enqueue("echo", 1).wait(30)
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("update pgflow.runs set input = %s::jsonb where run_id = %s", (given, run.id))
+    with web.serve(starter, ":0", payloads=True) as server:
+        answer = get(server.url, f"/runs/{run.id}")
+    told = json.loads(answer.body, parse_constant=pytest.fail)
+    assert told["error"] is None
+    assert told["run"]["payloads"]["input"] == given
+
+
+def test_of_an_error_of_many_megabytes_little_is_read(starter: pgflow.Starter, database: str) -> None:
+    run = starter.client.start_flow("order", 1).wait(30)
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("update pgflow.step_tasks set error_message = repeat('OSError: no ', 1000000)")
+    sizes: list[int] = []
+    genuine = psycopg.Cursor.fetchone, psycopg.Cursor.fetchall
+
+    def fetchone(cursor: Any) -> Any:
+        row = genuine[0](cursor)
+        sizes.append(len(str(row)))
+        return row
+
+    def fetchall(cursor: Any) -> Any:
+        rows = genuine[1](cursor)
+        sizes.append(len(str(rows)))
+        return rows
+
+    with web.serve(starter, ":0") as server, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(psycopg.Cursor, "fetchone", fetchone)
+        patched.setattr(psycopg.Cursor, "fetchall", fetchall)
+        told = valid(server.url, f"/runs/{run.id}", "run")["run"]
+    assert told["error"].startswith("OSError: no")
+    assert max(sizes) < 100_000
 
 
 def test_without_payloads_and_messages_nothing_of_them_is_there(database: str) -> None:
