@@ -215,6 +215,19 @@ def test_workers_of_all_processes_are_told(starter: pgflow.Starter, database: st
     ]
 
 
+def test_of_thousands_of_workers_one_of_each_flow_is_told(starter: pgflow.Starter, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("""
+            insert into pgflow.workers (worker_id, queue_name, function_name, started_at, last_heartbeat_at)
+            select gen_random_uuid(), case n when 1 then 'seldom' else 'many' end, 'x', now(),
+                   now() - interval '30 s' + n * interval '1 ms' from generate_series(1, 3000) n
+        """)
+    with web.serve(starter, ":0") as server:
+        told = valid(server.url, "/workers", "workers")["workers"]
+    assert {worker["flow_slug"] for worker in told if worker["alive"]} == {"order", "echo", "many", "seldom"}
+    assert len(told) == 2001
+
+
 def test_problems_name_a_step_that_fails_and_one_that_is_tried_again(starter: pgflow.Starter, database: str) -> None:
     flaky = pgflow.Flow("flaky", max_attempts=5, base_delay=100)
 
