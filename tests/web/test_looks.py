@@ -317,6 +317,10 @@ def test_a_role_that_may_not_look_is_told_what_it_has_not(starter: pgflow.Starte
             (problem,) = get(server.url, "/problems").data["problems"]
             assert (problem["kind"], problem["severity"]) == ("missing_grant", "bad")
             assert "db grant" in problem["next"]
+            assert (problem["title"], problem["detail"]) == (
+                "A right is missing: this page cannot look into the runs",
+                "permission denied for table runs. Failing runs are not told meanwhile.",
+            )
     finally:
         with psycopg.connect(database, autocommit=True) as admin:
             admin.execute("drop owned by onlooker; drop role onlooker")

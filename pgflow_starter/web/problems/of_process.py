@@ -50,13 +50,18 @@ def unseen(seen: Seen) -> Iterator[Problem]:
     """That the database is there, and says nothing to the page."""
     if seen.unseen is not None and seen.status.outage is None:
         denied = "permission denied" in seen.unseen
+        what, untold = "the database", "Failing runs and waiting messages"
+        if seen.sees_runs:
+            what, untold = "the queues", "Waiting messages"
+        elif seen.sees_queues:
+            what, untold = "the runs", "Failing runs"
         yield Problem(
             "missing_grant" if denied else "not_seen",
             "bad" if denied else "warn",
-            "A right is missing: this page cannot look into the database"
+            f"A right is missing: this page cannot look into {what}"
             if denied
-            else "This page cannot look into the database",
-            f"{one_line(seen.unseen)}. Failing runs and waiting messages are not told meanwhile.",
+            else f"This page cannot look into {what}",
+            f"{one_line(seen.unseen)}. {untold} are not told meanwhile.",
             seen.unseen_since,
             f"{GRANT}."
             if denied

@@ -38,8 +38,9 @@ class Problem(JsonReady):
 
 
 class Seen(NamedTuple):
-    """What the problems are found in. `unseen`: why the database could not be looked into; what it last told, at
-    `unseen_since`, is not counted then. `queues_at`: when the queues were looked at."""
+    """What the problems are found in. `unseen`: why the database, or a part of it, could not be looked into; what that
+    last told, at `unseen_since`, is not counted then, and `sees_runs` or `sees_queues` is not so. `queues_at`: when the
+    queues were looked at."""
 
     now: datetime
     status: StarterStatus
@@ -50,6 +51,8 @@ class Seen(NamedTuple):
     unseen: str | None = None
     unseen_since: datetime | None = None
     queues_at: datetime | None = None
+    sees_runs: bool = False
+    sees_queues: bool = False
 
 
 def named(names: Sequence[str]) -> str:
