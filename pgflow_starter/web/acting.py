@@ -20,7 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from pgflow_starter.core.text import one_line
-from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
+from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError, StarterStopped, StarterTerminated
 from pgflow_starter.web.response import Response, json_data
 from pgflow_starter.web.source import Source
 from pgflow_starter.web.words import uuid_in
@@ -30,6 +30,8 @@ logger = logging.getLogger("pgflow_starter.web")
 TOKEN = "HTTP_X_PGFLOW_TOKEN"
 LONGEST_BODY = 4096
 REASON = "cancelled on the page"
+DENIED = "42501"
+"""The SQLSTATE of what the role may not do: it may not later, either."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, no fault
@@ -115,7 +117,10 @@ class Actions:
         except RunNotFoundError as error:
             raise Refused(HTTPStatus.NOT_FOUND, one_line(str(error))) from error
         except DatabaseError as error:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, one_line(str(error))) from error
+            status = HTTPStatus.CONFLICT if error.sqlstate == DENIED else HTTPStatus.SERVICE_UNAVAILABLE
+            raise Refused(status, one_line(str(error))) from error
+        except (StarterStopped, StarterTerminated):
+            raise  # it ended meanwhile
         except PgflowError as error:
             raise Refused(HTTPStatus.CONFLICT, one_line(str(error))) from error
         finally:
