@@ -164,8 +164,8 @@ class Ended(NamedTuple):
 class Failing:
     """What fails in the database, the newest runs alone being looked at: a hundred that failed, two thousand of all.
 
-    `indexed`: an index tells which runs are the newest, or there are few of them. `more`: so many failed within the
-    hour that not all were looked at.
+    `indexed`: an index tells which runs are the newest, or there are few of them; without it there may be too many to
+    look at any, then it is `blind`. `more`: so many failed within the hour that not all were looked at.
     """
 
     failures: tuple[StepFailures, ...] = ()
@@ -173,6 +173,7 @@ class Failing:
     ended: tuple[Ended, ...] = ()
     indexed: bool = True
     more: bool = False
+    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,6 +306,29 @@ def test_a_database_that_does_not_answer_is_told_with_what_is_known(starter: pgf
             assert "not_seen" in [problem["kind"] for problem in told["problems"]]
 
 
+def test_where_so_many_runs_without_an_index_are_not_found_in_time_it_is_told_how_to_make_it(
+    starter: pgflow.Starter, database: str
+) -> None:
+    starter.client.enqueue("echo", 1).wait(30)
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("drop index pgflow.runs_newest_first")
+        admin.execute("update pg_class set reltuples = 2e6 where oid = 'pgflow.runs'::regclass")
+        admin.execute("create role patient login; grant usage on schema pgflow, pgmq to patient")
+        admin.execute("grant select on all tables in schema pgflow, pgmq to patient")
+        # Each row takes its time, as a million do.
+        admin.execute("alter table pgflow.runs enable row level security")
+        admin.execute("create policy slow on pgflow.runs to patient using (pg_sleep(20) is not null)")
+    try:
+        with running(make_conninfo(database, user="patient"), jobs=[]) as looking, web.serve(looking, ":0") as server:
+            (problem,) = get(server.url, "/problems").data["problems"]
+            assert problem["kind"] == "no_index"
+            assert problem["title"] == "Runs are not found in time"
+            assert "CREATE INDEX CONCURRENTLY" in problem["next"]
+    finally:
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("drop owned by patient; drop role patient")
+
+
 def test_a_role_that_may_not_look_is_told_what_it_has_not(starter: pgflow.Starter, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute("create role onlooker login; grant usage on schema pgflow, pgmq to onlooker")

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from pgflow_starter.core.runs import RunSummary
 from pgflow_starter.core.views import Ended, Failing, RunsWanted, StepFailures, StepRetries
 from pgflow_starter.postgres.client.pages import page_of
@@ -79,6 +81,16 @@ _BY_A_PERSON = "cancelled"
 
 def failing(conn: Connection, told: ToldErrors) -> Failing:
     """As it is now. Raises psycopg's errors."""
+    indexed: Any = conn.execute(_INDEXED, {"many": MANY}).fetchone()
+    try:
+        return replace(_failing(conn, told), indexed=indexed[0])
+    except psycopg.errors.QueryCanceled:
+        if indexed[0]:
+            raise
+        return Failing(indexed=False, blind=True)
+
+
+def _failing(conn: Connection, told: ToldErrors) -> Failing:
     now: Any = conn.execute(_NOW).fetchone()
     at = datetime.fromtimestamp(now[0], UTC)
     wanted = RunsWanted(frozenset({"failed"}), since=at - LONGEST_RUN, limit=FAILED)
@@ -86,7 +98,6 @@ def failing(conn: Connection, told: ToldErrors) -> Failing:
     errors: list[Any] = conn.execute(_ERRORS, {"runs": [run.id for run in failed]}).fetchall()
     ended: list[Any] = conn.execute(_ENDED, {"newest": NEWEST}).fetchall()
     retried: list[Any] = conn.execute(_RETRIED, {"newest": NEWEST, "living": FAILED}).fetchall()
-    indexed: Any = conn.execute(_INDEXED, {"many": MANY}).fetchone()
     return Failing(
         _by_step(failed, {(run, step): error for run, step, error in errors}, told),
         tuple(
@@ -94,7 +105,6 @@ def failing(conn: Connection, told: ToldErrors) -> Failing:
             for flow, step, tasks, since, run, error in retried
         ),
         tuple(Ended(*row) for row in ended),
-        indexed[0],
         more=len(failed) == FAILED,
     )
 
