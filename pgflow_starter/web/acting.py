@@ -74,6 +74,9 @@ class Actions:
             logger.info("%s, asked for by %s: %s", path.removeprefix("/"), environ.get("REMOTE_ADDR", "?"), told)
             return json_data(HTTPStatus.OK, told)
         except Refused as refused:
+            if getattr(refused.__cause__, "unknown", False):
+                who = environ.get("REMOTE_ADDR", "?")
+                logger.warning("%s, asked for by %s, may be done or not: %s", path.removeprefix("/"), who, refused)
             answer = json_data(refused.status, {"error": str(refused)})
             wrong_method = refused.status is HTTPStatus.METHOD_NOT_ALLOWED
             return replace(answer, headers={"Allow": "POST" if self._token else ""}) if wrong_method else answer

@@ -207,6 +207,14 @@ def test_what_cannot_be_done_now_is_told_from_what_cannot_be_done(why: PgflowErr
             assert str(why) in answer.data.get("reason", answer.data["error"])
 
 
+def test_what_may_have_been_done_is_logged_as_what_was(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Failing()
+    stage.why = DatabaseError("it broke", unknown=True)
+    with web.serve(stage, ":0", actions=True) as server:
+        assert acted(server.url, "rerun", {"run": str(UUID(int=5))}).status == 503
+    assert "actions/rerun, asked for by 127.0.0.1, may be done or not: it broke" in caplog.text
+
+
 def test_the_token_of_one_process_is_none_of_anothers(stage: Stage, url: str) -> None:
     with web.serve(stage, ":0", actions=True) as other:
         answer = acted(url, "retry-now", {"module": "order"}, X_Pgflow_Token=token_of(other.url))
