@@ -6,6 +6,7 @@ import logging
 from contextlib import ExitStack
 from typing import Any
 
+from pgflow_starter.clock import SystemClock
 from pgflow_starter.errors import MissingExtraError, installing
 from pgflow_starter.web.address import bind, parse_address
 from pgflow_starter.web.metrics import PATH, Metrics
@@ -28,6 +29,6 @@ def serve_metrics(address: str, ends: ExitStack) -> dict[str, Any]:
         raise MissingExtraError(msg) from None
     listening = bind(parse_address(address))
     exposition = Exposition()
-    server = ends.enter_context(serve_application(Metrics(exposition), listening))
+    server = ends.enter_context(serve_application(Metrics(exposition, SystemClock()), listening))
     logger.info("serving metrics at %s%s", server.url, PATH)
     return {"meter_provider": exposition.provider}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 from pgflow_starter.core.json_ready import JsonReady
@@ -84,7 +84,7 @@ class TaskView(JsonReady):
 @dataclass(frozen=True, slots=True)
 class RunView:
     """One run with its steps in the flow's order, and `MOST_TASKS` of its tasks, those that failed among them;
-    `more_tasks` it has besides. Input and output are None where they were not asked for."""
+    `more_tasks` it has besides. Input and output are JSON as text, None where they were not asked for."""
 
     id: UUID
     flow_slug: str
@@ -97,8 +97,8 @@ class RunView:
     steps: tuple[StepView, ...]
     tasks: tuple[TaskView, ...]
     more_tasks: int
-    input: Any = field(default=None, repr=False)
-    output: Any = field(default=None, repr=False)
+    input: str | None = field(default=None, repr=False)
+    output: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +163,8 @@ class Ended(NamedTuple):
 class Failing:
     """What fails in the database, the newest runs alone being looked at: a hundred that failed, two thousand of all.
 
-    `indexed`: an index tells which runs are the newest, or there are few of them. `more`: so many failed within the
-    hour that not all were looked at.
+    `indexed`: an index tells which runs are the newest, or there are few of them; without it there may be too many to
+    look at any, then it is `blind`. `more`: so many failed within the hour that not all were looked at.
     """
 
     failures: tuple[StepFailures, ...] = ()
@@ -172,6 +172,7 @@ class Failing:
     ended: tuple[Ended, ...] = ()
     indexed: bool = True
     more: bool = False
+    blind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

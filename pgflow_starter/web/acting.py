@@ -21,7 +21,7 @@ from uuid import UUID
 
 from pgflow_starter.core.cancelled import ON_THE_PAGE
 from pgflow_starter.core.text import one_line
-from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError
+from pgflow_starter.errors import DatabaseError, PgflowError, RunNotFoundError, StarterStopped, StarterTerminated
 from pgflow_starter.web.response import Response, json_data
 from pgflow_starter.web.source import Source
 from pgflow_starter.web.words import uuid_in
@@ -30,6 +30,8 @@ logger = logging.getLogger("pgflow_starter.web")
 
 TOKEN = "HTTP_X_PGFLOW_TOKEN"
 LONGEST_BODY = 4096
+DENIED = "42501"
+"""The SQLSTATE of what the role may not do: it may not later, either."""
 
 
 class Refused(Exception):  # noqa: N818 - an answer, no fault
@@ -74,6 +76,9 @@ class Actions:
             logger.info("%s, asked for by %s: %s", path.removeprefix("/"), environ.get("REMOTE_ADDR", "?"), told)
             return json_data(HTTPStatus.OK, told)
         except Refused as refused:
+            if getattr(refused.__cause__, "unknown", False):
+                who = environ.get("REMOTE_ADDR", "?")
+                logger.warning("%s, asked for by %s, may be done or not: %s", path.removeprefix("/"), who, refused)
             answer = json_data(refused.status, {"error": str(refused)})
             wrong_method = refused.status is HTTPStatus.METHOD_NOT_ALLOWED
             return replace(answer, headers={"Allow": "POST" if self._token else ""}) if wrong_method else answer
@@ -117,7 +122,10 @@ class Actions:
         except RunNotFoundError as error:
             raise Refused(HTTPStatus.NOT_FOUND, one_line(str(error))) from error
         except DatabaseError as error:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, one_line(str(error))) from error
+            status = HTTPStatus.CONFLICT if error.sqlstate == DENIED else HTTPStatus.SERVICE_UNAVAILABLE
+            raise Refused(status, one_line(str(error))) from error
+        except (StarterStopped, StarterTerminated):
+            raise  # it ended meanwhile
         except PgflowError as error:
             raise Refused(HTTPStatus.CONFLICT, one_line(str(error))) from error
         finally:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import inf
 from typing import Any, Generic, TypeVar
 
 from pgflow_starter.clock import Clock
@@ -26,8 +26,12 @@ SHARE = 20
 """Nor is it asked again before so many times as long as the answer took have passed: a twentieth of one connection is
 what the page takes at most."""
 
+SOON = 15.0
+"""Seconds after which it is asked again where it gave no answer, at the latest: what it suffers from may be over."""
+
 PATIENCE = 1.0
-"""Seconds that the one who asks the database waits for a connection, and as long again for each statement's answer."""
+"""Seconds that the one who asks the database waits for a connection, and as long again for each statement's answer;
+four for all of them."""
 
 TURN = 0.5
 """Seconds that another question waits for its turn."""
@@ -68,10 +72,10 @@ class Answers(Generic[K, V]):
         self._last: OrderedDict[K, Answer[V]] = OrderedDict()
         self._asking: set[K] = set()
         self._lock = threading.Lock()
-        self._outdated_at = -math.inf
+        self._outdated_at = -inf
 
     def current(self, question: K) -> Answer[V]:
-        """The answer now, or what is known of it. About 2 s for one caller at a time, the others half a second at most.
+        """The answer now, or what is known of it. One caller at a time waits for 5 s, the others for half a second.
 
         Raises PgflowError when the starter has ended.
         """
@@ -103,13 +107,13 @@ class Answers(Generic[K, V]):
     def _asked(self, question: K, last: Answer[V]) -> Answer[V]:
         began = self._clock.monotonic()
         try:
-            answer = Answer(self._ask(question), self._clock.now())
+            answer, longest = Answer(self._ask(question), self._clock.now()), inf
         except PgflowError as error:
-            answer = replace(last, error=one_line(str(error)), fresh_until=None)
+            answer, longest = replace(last, error=one_line(str(error)), fresh_until=None), SOON
         now = self._clock.monotonic()
         with self._lock:
             if began >= self._outdated_at:
-                answer = replace(answer, fresh_until=now + max(FRESH_FOR, SHARE * (now - began)))
+                answer = replace(answer, fresh_until=now + min(max(FRESH_FOR, SHARE * (now - began)), longest))
             self._last[question] = answer
             self._last.move_to_end(question)
             while len(self._last) > self._kept:

@@ -126,6 +126,7 @@ class Looks:
         error = failing.error or queues.error or rows.error
         living = _known(rows)
         waiting = _known(queues) if living is not None else None  # else nobody can tell whether a worker lives
+        blind = [answer for answer in (failing, queues, rows) if answer.error not in (None, BUSY)]
         seen = Seen(
             self._clock.now(),
             status,
@@ -133,10 +134,12 @@ class Looks:
             () if waiting is None else waiting.depths,
             living or (),
             _known(failing) or Failing(),
-            None if error == BUSY else error,
-            failing.as_of or status.started_at,
+            blind[0].error if blind else None,
+            (blind[0].as_of if blind else None) or status.started_at,
             queues.as_of,
-            {} if waiting is None else waiting.done,
+            done={} if waiting is None else waiting.done,
+            sees_runs=failing not in blind,
+            sees_queues=queues not in blind and rows not in blind,
         )
         return {**replace(failing, error=error).head(), "problems": json_ready(problems(seen))}
 

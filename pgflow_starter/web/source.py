@@ -15,7 +15,8 @@ from pgflow_starter.core.views import DoneBefore, Failing, FlowQueue, RunsPage, 
 class Views(Protocol):
     """Looks into the database.
 
-    Each blocks on I/O: `patience` seconds for a connection, and as long for each statement. Raises PgflowError.
+    Each blocks on I/O: `patience` seconds for a connection, as long for each statement, and four times as long for all
+    of them. Raises PgflowError.
     """
 
     def runs(self, wanted: RunsWanted, *, patience: float) -> RunsPage: ...

@@ -154,7 +154,7 @@ def test_payloads_are_shown_where_the_server_tells_them_and_nowhere_else(page: P
     with opened(page, desk, FAILED):
         page.shows("What went wrong", "#run")
         assert "Input" not in page.text("#run")
-        desk.answers[f"runs/{FAILED}"] = failed_run(payloads={"input": {"order": 7}, "output": None})
+        desk.answers[f"runs/{FAILED}"] = failed_run(payloads={"input": '{\n    "order": 7\n}', "output": None})
         page.driver.refresh()
         page.shows("Input", "#run")
         page.run("document.querySelector('.payloads details').open = true")

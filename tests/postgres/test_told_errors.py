@@ -37,6 +37,10 @@ def test_else_it_is_the_type_and_where() -> None:
         ("shop.errors.Refused: 4711", "shop.errors.Refused"),
         ("card 4711 is refused", None),
         ("4711", None),
+        ("hunter2", None),
+        ("sk_live_4711: rejected", None),
+        ("Refused: 4711", None),
+        ("Error: 4711", "Error"),
     ],
 )
 def test_of_what_is_no_exceptions_own_line_nothing_is_told_without_messages(stored: str, told: str) -> None:

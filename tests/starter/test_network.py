@@ -12,6 +12,9 @@ import pytest
 
 import pgflow_starter as pgflow
 from pgflow_starter import DatabaseError, ModuleStatus
+from pgflow_starter.postgres.client.calls import Calls
+from pgflow_starter.postgres.client.told_errors import ToldErrors
+from pgflow_starter.postgres.client.views import Views
 from pgflow_starter.postgres.embedded.server import EmbeddedPostgres
 from pgflow_starter.postgres.setup.install import install
 from tests.support.database import opened
@@ -37,6 +40,16 @@ def own_server(pg_version: int) -> Iterator[EmbeddedPostgres]:
 def proxy(own_server: EmbeddedPostgres) -> Iterator[Proxy]:
     with Proxy(own_server) as proxy:
         yield proxy
+
+
+def test_the_page_waits_for_a_server_that_falls_silent_as_long_as_it_says(proxy: Proxy) -> None:
+    with opened(proxy.conninfo()) as db:
+        views = Views(Calls(db), ToldErrors(True, str))
+        views.workers(patience=10)
+        proxy.black_hole()
+        with pytest.raises(DatabaseError, match=r"did not answer within 0\.8 s"):
+            views.workers(patience=0.2)
+        views.close()
 
 
 def test_a_statement_that_is_never_answered_ends_as_a_connection_that_broke(proxy: Proxy) -> None:

@@ -9,7 +9,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from pgflow_starter import StarterStopped, web
+from pgflow_starter import (
+    DatabaseError,
+    MissingRightsError,
+    PgflowError,
+    RunSummary,
+    StarterStopped,
+    StarterTerminated,
+    UnknownFlowError,
+    web,
+)
 from pgflow_starter.testing import ManualClock
 from pgflow_starter.web.application import Application
 from pgflow_starter.web.looks import Shown
@@ -170,6 +179,48 @@ def test_of_a_starter_that_has_ended_nothing_is_done(stage: Stage, url: str) -> 
         answer = acted(url, what, body)
         assert (answer.status, answer.data["error"]) == (503, "StarterStopped")
     assert stage.done == []
+
+
+class Failing(Stage):
+    """Nothing can be done to its runs, for that."""
+
+    why: PgflowError
+
+    def cancel(self, run_id: UUID, reason: str) -> RunSummary:
+        raise self.why
+
+    def rerun(self, run_id: UUID) -> RunSummary:
+        raise self.why
+
+
+@pytest.mark.parametrize(
+    ("why", "status"),
+    [
+        (StarterStopped("stopped meanwhile"), 503),
+        (StarterTerminated("gave up meanwhile"), 503),
+        (DatabaseError("it hangs"), 503),
+        (DatabaseError("permission denied for table runs", sqlstate="42501"), 409),
+        (MissingRightsError("role 'x' has no UPDATE"), 409),
+        (UnknownFlowError("flow 'order' is not in the database"), 409),
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_done_now_is_told_from_what_cannot_be_done(why: PgflowError, status: int) -> None:
+    stage = Failing()
+    stage.why = why
+    with web.serve(stage, ":0", actions=True) as server:
+        for what in ("cancel", "rerun"):
+            answer = acted(server.url, what, {"run": str(UUID(int=5))})
+            assert answer.status == status
+            assert str(why) in answer.data.get("reason", answer.data["error"])
+
+
+def test_what_may_have_been_done_is_logged_as_what_was(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Failing()
+    stage.why = DatabaseError("it broke", unknown=True)
+    with web.serve(stage, ":0", actions=True) as server:
+        assert acted(server.url, "rerun", {"run": str(UUID(int=5))}).status == 503
+    assert "actions/rerun, asked for by 127.0.0.1, may be done or not: it broke" in caplog.text
 
 
 def test_the_token_of_one_process_is_none_of_anothers(stage: Stage, url: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pgflow_starter import Outage, RunSummary, TransientError
 from pgflow_starter.testing import ManualClock
 from pgflow_starter.web import Application
-from pgflow_starter.web.answers import BUSY, SHARE
+from pgflow_starter.web.answers import BUSY, SHARE, SOON
 from tests.web.stage import STARTED, Stage, run
 from tests.web.test_http import asked
 
@@ -104,3 +104,15 @@ def test_what_takes_long_is_asked_seldom() -> None:
     clock.advance(2.0)
     told(app, "/runs")
     assert len(stage.asked) == 2
+
+
+def test_what_had_no_answer_for_long_is_asked_again_soon() -> None:
+    clock = ManualClock()
+    stage = Hanging(clock, 5.0)
+    stage.go.set()
+    stage.runs = TransientError("it fell silent")
+    app = Application(stage, clock)
+    assert told(app, "/runs")["error"] == "it fell silent"
+    stage.runs = ()
+    clock.advance(SOON + 1)
+    assert told(app, "/runs")["error"] is None

@@ -102,7 +102,7 @@ def test_a_run_is_told_with_its_graph_its_tasks_and_its_error(starter: pgflow.St
     assert told["rerun_of"] == str(run.id)
     assert told["trace_url"] == f"https://traces/{again.id}"
     assert told["actions"] == ["rerun"]
-    assert told["payloads"] == {"input": {"card": SECRET}, "output": None}
+    assert told["payloads"] == {"input": f'{{\n    "card": "{SECRET}"\n}}', "output": None}
     assert [(s["slug"], s["type"], s["depends_on"], s["tasks"]) for s in told["steps"]] == [
         ("lines", "single", [], 1),
         ("price", "map", ["lines"], 2),
@@ -119,6 +119,45 @@ def test_of_a_step_that_has_not_begun_no_task_is_missing(starter: pgflow.Starter
     with web.serve(starter, ":0") as server:
         told = valid(server.url, f"/runs/{run.id}", "run")["run"]
     assert ([task["step"] for task in told["tasks"]], told["more_tasks"]) == (["lines"], 0)
+
+
+@pytest.mark.parametrize("given", ["9" * 400 + ".5", "9" * 5000, "12345678901234567890.125"])
+def test_a_payload_is_told_to_the_last_digit_whatever_python_makes_of_it(
+    starter: pgflow.Starter, database: str, given: str
+) -> None:
+    run = starter.client.enqueue("echo", 1).wait(30)
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("update pgflow.runs set input = %s::jsonb where run_id = %s", (given, run.id))
+    with web.serve(starter, ":0", payloads=True) as server:
+        answer = get(server.url, f"/runs/{run.id}")
+    told = json.loads(answer.body, parse_constant=pytest.fail)
+    assert told["error"] is None
+    assert told["run"]["payloads"]["input"] == given
+
+
+def test_of_an_error_of_many_megabytes_little_is_read(starter: pgflow.Starter, database: str) -> None:
+    run = starter.client.start_flow("order", 1).wait(30)
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("update pgflow.step_tasks set error_message = repeat('OSError: no ', 1000000)")
+    sizes: list[int] = []
+    genuine = psycopg.Cursor.fetchone, psycopg.Cursor.fetchall
+
+    def fetchone(cursor: Any) -> Any:
+        row = genuine[0](cursor)
+        sizes.append(len(str(row)))
+        return row
+
+    def fetchall(cursor: Any) -> Any:
+        rows = genuine[1](cursor)
+        sizes.append(len(str(rows)))
+        return rows
+
+    with web.serve(starter, ":0") as server, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(psycopg.Cursor, "fetchone", fetchone)
+        patched.setattr(psycopg.Cursor, "fetchall", fetchall)
+        told = valid(server.url, f"/runs/{run.id}", "run")["run"]
+    assert told["error"].startswith("OSError: no")
+    assert max(sizes) < 100_000
 
 
 def test_without_payloads_and_messages_nothing_of_them_is_there(database: str) -> None:
@@ -205,6 +244,19 @@ def test_workers_of_all_processes_are_told(starter: pgflow.Starter, database: st
     ]
 
 
+def test_of_thousands_of_workers_one_of_each_flow_is_told(starter: pgflow.Starter, database: str) -> None:
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("""
+            insert into pgflow.workers (worker_id, queue_name, function_name, started_at, last_heartbeat_at)
+            select gen_random_uuid(), case n when 1 then 'seldom' else 'many' end, 'x', now(),
+                   now() - interval '30 s' + n * interval '1 ms' from generate_series(1, 3000) n
+        """)
+    with web.serve(starter, ":0") as server:
+        told = valid(server.url, "/workers", "workers")["workers"]
+    assert {worker["flow_slug"] for worker in told if worker["alive"]} == {"order", "echo", "many", "seldom"}
+    assert len(told) == 2001
+
+
 def test_problems_name_a_step_that_fails_and_one_that_is_tried_again(starter: pgflow.Starter, database: str) -> None:
     flaky = pgflow.Flow("flaky", max_attempts=5, base_delay=100)
 
@@ -283,6 +335,29 @@ def test_a_database_that_does_not_answer_is_told_with_what_is_known(starter: pgf
             assert "not_seen" in [problem["kind"] for problem in told["problems"]]
 
 
+def test_where_so_many_runs_without_an_index_are_not_found_in_time_it_is_told_how_to_make_it(
+    starter: pgflow.Starter, database: str
+) -> None:
+    starter.client.enqueue("echo", 1).wait(30)
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute("drop index pgflow.runs_newest_first")
+        admin.execute("update pg_class set reltuples = 2e6 where oid = 'pgflow.runs'::regclass")
+        admin.execute("create role patient login; grant usage on schema pgflow, pgmq to patient")
+        admin.execute("grant select on all tables in schema pgflow, pgmq to patient")
+        # Each row takes its time, as a million do.
+        admin.execute("alter table pgflow.runs enable row level security")
+        admin.execute("create policy slow on pgflow.runs to patient using (pg_sleep(20) is not null)")
+    try:
+        with running(make_conninfo(database, user="patient"), jobs=[]) as looking, web.serve(looking, ":0") as server:
+            (problem,) = get(server.url, "/problems").data["problems"]
+            assert problem["kind"] == "no_index"
+            assert problem["title"] == "Runs are not found in time"
+            assert "CREATE INDEX CONCURRENTLY" in problem["next"]
+    finally:
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute("drop owned by patient; drop role patient")
+
+
 def test_a_role_that_may_not_look_is_told_what_it_has_not(starter: pgflow.Starter, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as admin:
         admin.execute("create role onlooker login; grant usage on schema pgflow, pgmq to onlooker")
@@ -294,6 +369,10 @@ def test_a_role_that_may_not_look_is_told_what_it_has_not(starter: pgflow.Starte
             (problem,) = get(server.url, "/problems").data["problems"]
             assert (problem["kind"], problem["severity"]) == ("missing_grant", "bad")
             assert "db grant" in problem["next"]
+            assert (problem["title"], problem["detail"]) == (
+                "A right is missing: this page cannot look into the runs",
+                "permission denied for table runs. Failing runs are not told meanwhile.",
+            )
     finally:
         with psycopg.connect(database, autocommit=True) as admin:
             admin.execute("drop owned by onlooker; drop role onlooker")

@@ -73,6 +73,18 @@ TABLE = {
         "This page cannot look",
         "End the session that holds the lock",
     ),
+    "a role that sees runs": (
+        SEEN._replace(unseen="permission denied for schema pgmq", sees_runs=True),
+        "missing_grant bad",
+        "A right is missing: this page cannot look into the queues",
+        "db grant",
+    ),
+    "a slow table of runs": (
+        SEEN._replace(unseen="it took too long", sees_queues=True),
+        "not_seen warn",
+        "cannot look into the runs",
+        "asked again",
+    ),
     "a slow database": (SEEN._replace(unseen="it took too long"), "not_seen warn", "cannot look", "asked again"),
     "a module without a right": (
         seen_with(modules=(module("order", "failed_permanent", reason="permission denied", code="42501"),)),

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import psycopg
+
 from pgflow_starter.core.cancelled import is_cancelled
 from pgflow_starter.core.run_summary import RunSummary
 from pgflow_starter.core.views import Ended, Failing, RunsWanted, StepFailures, StepRetries
@@ -82,6 +84,16 @@ _Key = tuple[str, str | None]
 
 def failing(conn: Connection, told: ToldErrors) -> Failing:
     """As it is now. Raises psycopg's errors."""
+    indexed: Any = conn.execute(_INDEXED, {"many": MANY}).fetchone()
+    try:
+        return replace(_failing(conn, told), indexed=indexed[0])
+    except psycopg.errors.QueryCanceled:
+        if indexed[0]:
+            raise
+        return Failing(indexed=False, blind=True)
+
+
+def _failing(conn: Connection, told: ToldErrors) -> Failing:
     now: Any = conn.execute(_NOW).fetchone()
     at = datetime.fromtimestamp(now[0], UTC)
     wanted = RunsWanted(frozenset({"failed"}), since=at - LONGEST_RUN, limit=FAILED)
@@ -89,7 +101,6 @@ def failing(conn: Connection, told: ToldErrors) -> Failing:
     errors: list[Any] = conn.execute(_ERRORS, {"runs": [run.id for run in failed]}).fetchall()
     ended: list[Any] = conn.execute(_ENDED, {"newest": NEWEST}).fetchall()
     retried: list[Any] = conn.execute(_RETRIED, {"newest": NEWEST, "living": FAILED}).fetchall()
-    indexed: Any = conn.execute(_INDEXED, {"many": MANY}).fetchone()
     return Failing(
         _by_step(failed, {(run, step): (error or "", left) for run, step, error, left in errors}, told),
         tuple(
@@ -97,7 +108,6 @@ def failing(conn: Connection, told: ToldErrors) -> Failing:
             for flow, step, tasks, since, run, error in retried
         ),
         tuple(Ended(*row) for row in ended),
-        indexed[0],
         more=len(failed) == FAILED,
     )
 

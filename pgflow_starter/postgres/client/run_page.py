@@ -9,12 +9,26 @@ import psycopg
 from psycopg import sql
 
 from pgflow_starter.core.views import MOST_TASKS, RunView, StepView, TaskView
-from pgflow_starter.postgres.client.run import FIND, FIND_BARE
-from pgflow_starter.postgres.client.steps import moment, stored_json
+from pgflow_starter.postgres.client.run import FIND_BARE
+from pgflow_starter.postgres.client.steps import moment
 from pgflow_starter.postgres.client.told_errors import ToldErrors
 from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.features import on_queue
 
+# Of an error, which may be long, what is told of it.
+_RUN = f"""
+select f.flow_slug, f.status, pg_catalog.left(f.error, 20000), f.began, f.ended
+from ({FIND_BARE}) f (run_id, flow_slug, status, input, output, error, began, ended)
+"""  # noqa: S608 - constants
+# As text, to the last digit: no other language's numbers are the database's.
+_PAYLOADS = """
+select case when pg_catalog.length(p.given) > %(longest)s then pg_catalog.left(p.given, %(longest)s) || '…'::text
+            else p.given end,
+       case when pg_catalog.length(p.output) > %(longest)s then pg_catalog.left(p.output, %(longest)s) || '…'::text
+            else p.output end
+from (select pg_catalog.jsonb_pretty(r.input) as given, pg_catalog.jsonb_pretty(r.output) as output
+      from pgflow.runs r where r.run_id = %(run)s) p
+"""
 _STEPS = """
 select s.step_slug, d.step_type,
        array(select p.dep_slug from pgflow.deps p
@@ -23,9 +37,9 @@ select s.step_slug, d.step_type,
        extract(epoch from coalesce(s.completed_at, s.failed_at,
                                    (to_jsonb(s) ->> 'skipped_at'::text)::timestamptz))::float8,
        to_jsonb(s) ->> 'skip_reason'::text,
-       coalesce((select t.error_message from pgflow.step_tasks t
-                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed' limit 1),
-                s.error_message)
+       pg_catalog.left(coalesce((select t.error_message from pgflow.step_tasks t
+                                 where t.run_id = s.run_id and t.step_slug = s.step_slug and t.status = 'failed'
+                                 limit 1), s.error_message), 20000)
 from pgflow.step_states s join pgflow.steps d using (flow_slug, step_slug)
 where s.run_id = %(run)s order by d.step_index
 """
@@ -71,6 +85,9 @@ _FIRST_MESSAGES = 5
 _TRACEBACKS = 20
 """Tasks whose traceback is told: a map may have hundreds that failed alike."""
 
+_LONGEST_PAYLOAD = 100_000
+"""Characters of an input, or an output."""
+
 _WAITING = ("queued", "started")
 
 # Somebody dropped a queue, has it locked, or lets nobody see it: then that is not known.
@@ -78,17 +95,19 @@ _UNSEEN = (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege, 
 
 
 def run_view(conn: Connection, run_id: UUID, told: ToldErrors, *, payloads: bool) -> RunView | None:
-    """The run; None where there is none. Raises psycopg's errors, PgflowError for JSON that goes beyond Python."""
+    """The run; None where there is none. Raises psycopg's errors."""
     of: dict[str, Any] = {"run": run_id, "most": MOST_TASKS, "whole": _TRACEBACKS}
-    row: Any = conn.execute(FIND if payloads else FIND_BARE, ([str(run_id)],)).fetchone()
+    row: Any = conn.execute(_RUN, ([str(run_id)],)).fetchone()
     if row is None:
         return None
+    wanted = {"run": run_id, "longest": _LONGEST_PAYLOAD}
+    given: Any = conn.execute(_PAYLOADS, wanted).fetchone() if payloads else None
     steps = tuple(_step(step, told) for step in conn.execute(_STEPS, of).fetchall())
     rows: list[Any] = conn.execute(_TASKS, of).fetchall()
     visible = _visible(conn, rows)
     tasks = tuple(_task(task, visible, told, calls=n < _TRACEBACKS) for n, task in enumerate(rows))
     trace, rerun_of = _origin(conn, rows)
-    _, slug, status, given, output, error, began, ended = row
+    slug, status, error, began, ended = row
     return RunView(
         run_id,
         slug,
@@ -101,8 +120,7 @@ def run_view(conn: Connection, run_id: UUID, told: ToldErrors, *, payloads: bool
         steps,
         tasks,
         max(0, sum(step.tasks or 0 for step in steps if step.started_at is not None) - len(tasks)),
-        stored_json(given, "the input"),
-        stored_json(output, "the output"),
+        *(given or ()),
     )
 
 

@@ -12,6 +12,8 @@ LONGEST = 10_000
 """Characters of a traceback."""
 
 _TYPE = re.compile(r"[A-Za-z_][\w.]*(?=: |$)")
+_KNOWN = re.compile(r"[\w.]*(?:Error|Exception)|\w+\.[\w.]+|cancelled")
+"""What a text without a traceback may begin with: another runtime's, or a reason to cancel, may be any word."""
 _FRAME = re.compile(r'\s*File "[^"\n]+", line \d+, in [\w.<>]+')
 
 
@@ -39,5 +41,6 @@ class ToldErrors:
         message, calls = lines[:first], lines[first:]
         if not self._full:
             found = _TYPE.match(text)
-            message, calls = [found[0]] if found else [], [line for line in calls if _FRAME.fullmatch(line)]
+            message = [found[0]] if found and (calls or _KNOWN.fullmatch(found[0])) else []
+            calls = [line for line in calls if _FRAME.fullmatch(line)]
         return Told(one_line(" ".join(message)) or None, "\n".join(calls)[-LONGEST:] or None)

@@ -21,10 +21,13 @@ from pgflow_starter.postgres.connections.connection import Connection
 
 T = TypeVar("T")
 
+WHOLE = 4
+"""Times its patience that the statements of one call may take together: a server that has fallen silent ends none."""
+
 
 class Views:
     """Of one starter. Each call waits up to `patience` seconds for the database, and as long again for the answer to
-    each of its statements; raises PgflowError. Thread-safe."""
+    each of its statements, four times as long for all of them; raises PgflowError. Thread-safe."""
 
     def __init__(self, calls: Calls, told: ToldErrors) -> None:
         self._calls = calls
@@ -64,6 +67,8 @@ class Views:
 
     def _answer(self, question: Callable[[Connection], T], patience: float) -> T:
         try:
-            return self._calls.database.call(question, patience=patience, at_server=patience, lock=patience / 4)
+            return self._calls.database.call(
+                question, patience=patience, within=WHOLE * patience, at_server=patience, lock=patience / 4
+            )
         except DatabaseError as error:
             raise self._calls.callers_error(error) from error

@@ -11,17 +11,20 @@ from pgflow_starter.postgres.connections.connection import Connection
 from pgflow_starter.postgres.stores.worker_rows import STOPPED
 
 MOST = 2_000
-"""Workers that are listed, those that were heard of last."""
+"""Workers that are listed, those that were heard of last; and one of each flow, that lives where one does."""
 
 # By pgflow's index on heartbeats. Ours beat every 10 s unless told otherwise, and say on older cores that they have
 # stopped by a deprecation behind which they are silent.
 _LISTED = f"""
-select w.worker_id::text, w.queue_name, w.function_name, extract(epoch from w.started_at)::float8,
-       extract(epoch from w.last_heartbeat_at)::float8, extract(epoch from w.deprecated_at)::float8,
-       w.last_heartbeat_at > now() - interval '60 s' and not {STOPPED}
-       and not coalesce(w.deprecated_at >= w.last_heartbeat_at, false)
-from (select l.* from pgflow.workers l where l.last_heartbeat_at > now() - interval '1 hour'
-      order by l.last_heartbeat_at desc limit %(most)s) w
+select r.worker_id::text, r.queue_name, r.function_name, extract(epoch from r.started_at)::float8,
+       extract(epoch from r.last_heartbeat_at)::float8, extract(epoch from r.deprecated_at)::float8, r.alive
+from (select h.*, row_number() over (partition by h.queue_name order by h.alive desc, h.last_heartbeat_at desc) as nth,
+             row_number() over (order by h.last_heartbeat_at desc) as of_all
+      from (select w.*, w.last_heartbeat_at > now() - interval '60 s' and not {STOPPED}
+                        and not coalesce(w.deprecated_at >= w.last_heartbeat_at, false) as alive
+            from pgflow.workers w where w.last_heartbeat_at > now() - interval '1 hour') h) r
+where r.nth = 1 or r.of_all <= %(most)s
+order by r.last_heartbeat_at desc
 """  # noqa: S608 - constants
 
 

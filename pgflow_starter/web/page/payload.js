@@ -9,8 +9,8 @@ export function payload() {
     node,
     set(payloads) {
       show(node, payloads !== null);
-      say(input, payloads && JSON.stringify(payloads.input, null, 2));
-      say(output, payloads && JSON.stringify(payloads.output, null, 2));
+      say(input, payloads && (payloads.input ?? "none"));
+      say(output, payloads && (payloads.output ?? "none"));
     },
   };
 }

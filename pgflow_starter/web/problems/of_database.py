@@ -143,8 +143,9 @@ def slow(failing: Failing) -> Iterator[Problem]:
         yield Problem(
             "no_index",
             "warn",
-            "Runs are found slowly",
-            "There are many, and no index on when they began.",
+            "Runs are not found in time" if failing.blind else "Runs are found slowly",
+            "There are many, and no index on when they began."
+            + (" Failing runs are not told meanwhile." if failing.blind else ""),
             None,
             "As the owner of the tables: CREATE INDEX CONCURRENTLY runs_newest_first"
             " ON pgflow.runs (started_at DESC, run_id DESC).",

@@ -58,12 +58,17 @@ def unseen(seen: Seen) -> Iterator[Problem]:
             about, then = LOCKED, UNLOCK
         else:
             about = symptom_of("PhaseTimeoutError")
-            then = "It is asked again each second; where this lasts, see what the server is busy with."
+            then = "It is asked again by itself; where this lasts, see what the server is busy with."
+        what, untold = "the database", "Failing runs and waiting messages"
+        if seen.sees_runs:
+            what, untold = "the queues", "Waiting messages"
+        elif seen.sees_queues:
+            what, untold = "the runs", "Failing runs"
         yield Problem(
             "missing_grant" if denied else "not_seen",
             "bad" if denied else "warn",
-            f"{'A right is missing: this' if denied else 'This'} page cannot look into the database",
-            f"{one_line(seen.unseen)}. Failing runs and waiting messages are not told meanwhile.",
+            f"{'A right is missing: this' if denied else 'This'} page cannot look into {what}",
+            f"{one_line(seen.unseen)}. {untold} are not told meanwhile.",
             seen.unseen_since,
             then,
             None,

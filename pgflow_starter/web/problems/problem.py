@@ -41,9 +41,9 @@ class Problem(JsonReady):
 
 
 class Seen(NamedTuple):
-    """What the problems are found in. `unseen`: why the database could not be looked into; what it last told, at
-    `unseen_since`, is not counted then. `queues_at`: when the queues were looked at; `done`: by queue, how many of its
-    messages were done in the last `DONE_WITHIN` seconds."""
+    """What the problems are found in. `unseen`: why the database, or a part of it, could not be looked into; what that
+    last told, at `unseen_since`, is not counted then, and `sees_runs` or `sees_queues` is not so. `queues_at`: when the
+    queues were looked at; `done`: by queue, how many of its messages were done in the last `DONE_WITHIN` seconds."""
 
     now: datetime
     status: StarterStatus
@@ -55,6 +55,8 @@ class Seen(NamedTuple):
     unseen_since: datetime | None = None
     queues_at: datetime | None = None
     done: Mapping[str, int] = MappingProxyType({})
+    sees_runs: bool = False
+    sees_queues: bool = False
 
 
 def named(names: Sequence[str]) -> str:
