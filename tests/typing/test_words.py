@@ -16,7 +16,7 @@ from pgflow_starter.config import Settings
 from pgflow_starter.core.runs import RunStatus, StepStatus, TaskStatus
 from pgflow_starter.supervision import Restart
 
-NAMES = {"Schedule": pgflow.Schedule}
+NAMES = {"Retention": pgflow.Retention, "Schedule": pgflow.Schedule}
 """What their modules import when there is need of it."""
 
 
