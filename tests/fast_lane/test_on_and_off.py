@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from pgflow_starter.postgres.stores.flows import PostgresFlowStore, compile_flow
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
 from pgflow_starter.testing.manual import ManualClock
 from tests.support.database import NoScope, opened
+from tests.support.pauses import Between
 from tests.support.starters import echo_job, running
 from tests.support.waiting import eventually
 
@@ -276,6 +278,45 @@ def test_while_it_is_off_it_is_looked_at_now_and_then(database: str, admin: Admi
         assert fast_lane.core(conn) is None
         clock.advance(LOOK_AGAIN / 2)
         assert fast_lane.core(conn)
+
+
+def test_a_look_that_was_overtaken_by_a_later_one_says_nothing(
+    database: str, admin: Admin, lines: Callable[[], list[str]]
+) -> None:
+    done, undone, _ = STRANGERS["a trigger"]
+    fast_lane = FastLane(ManualClock())
+    with (
+        Connection.connect(database, autocommit=True) as first,
+        Connection.connect(database, autocommit=True) as second,
+        Between(FastLane.core, "seen = self._wording_for(conn)", "with self._changing:") as between,
+    ):
+        admin.execute(done)
+        overtaken = between.beside(partial(fast_lane.core, first))
+        between.reached()
+        admin.execute(undone)
+        assert fast_lane.core(second)
+        between.go_on()
+        overtaken.join(WAIT)
+        assert fast_lane.core(first)
+    assert lines() == []
+
+
+def test_a_look_during_which_it_was_found_to_be_another_core_counts_for_nothing(database: str, admin: Admin) -> None:
+    done, _, why = STRANGERS["a trigger"]
+    fast_lane = FastLane(ManualClock())
+    with (
+        Connection.connect(database, autocommit=True) as conn,
+        Connection.connect(database, autocommit=True) as other,
+        Between(FastLane.core, "seen = self._wording_for(conn)", "with self._changing:") as between,
+    ):
+        looking = between.beside(partial(fast_lane.core, other))
+        between.reached()
+        admin.execute(done)
+        fast_lane.forget()
+        between.go_on()
+        looking.join(WAIT)
+        assert fast_lane.core(conn) is None
+    assert fast_lane.state == pgflow.FastLaneState(on=False, reason=why)
 
 
 def test_by_the_setting_it_is_off(database: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,9 @@ class FastLane:
         self._clock = clock
         self._wording: Wording | None = None
         self._look_at = inf
+        self._changes = 0
         self._said = SaidOnce()
+        self._changing = threading.RLock()  # around all of the above, and what the log says of it
         self.state = FastLaneState(on=False, reason="by the setting")
         if wanted:
             from pgflow_starter.postgres.stores.fast_lane.wording import wording_for
@@ -59,18 +62,25 @@ class FastLane:
     def core(self, conn: Connection) -> Wording | None:
         """What is said to the core that it stands in for, None where it is off. Raises psycopg's errors."""
         if self._clock.monotonic() >= self._look_at:
+            changes = self._changes
             seen = self._wording_for(conn)
-            if isinstance(seen, str):
-                self._off(seen, logging.INFO if self._wording is None else logging.WARNING)
-            else:
-                self._wording, self._look_at = seen, inf
-                self.state = FastLaneState(on=True, reason=f"for core {seen.version}")
+            with self._changing:
+                if self._changes != changes:
+                    return self._wording  # somebody knows better who looked later, or has found that it changed
+                self._changes += 1
+                if isinstance(seen, str):
+                    self._off(seen, logging.INFO if self._wording is None else logging.WARNING)
+                else:
+                    self._wording, self._look_at = seen, inf
+                    self.state = FastLaneState(on=True, reason=f"for core {seen.version}")
         return self._wording
 
     def forget(self) -> None:
         """The core may be another by now."""
-        if self._wording is not None:
-            self._look_at = -inf
+        with self._changing:
+            self._changes += 1
+            if self._wording is not None:
+                self._look_at = -inf
 
     def left(self, conn: Connection) -> None:
         """It left what the core's functions did then: for that is not common, or for the core is another by now.
@@ -83,7 +93,9 @@ class FastLane:
 
     def failed(self, error_type: str) -> None:
         """A statement of it raised that, an SQLSTATE, and the core's functions did what it was to do."""
-        self._off(f"a statement of its own failed with {error_type}, the core's functions did it", logging.WARNING)
+        with self._changing:
+            self._changes += 1
+            self._off(f"a statement of its own failed with {error_type}, the core's functions did it", logging.WARNING)
 
     def _off(self, why: str, level: int) -> None:
         self._wording, self._look_at = None, self._clock.monotonic() + LOOK_AGAIN
@@ -92,8 +104,9 @@ class FastLane:
             logger.log(level, "the fast lane is off: %s", why)
 
     def _worked(self) -> None:
-        if self._wording is not None and self._said.clear():
-            logger.info("the fast lane is on again")
+        with self._changing:
+            if self._wording is not None and self._said.clear():
+                logger.info("the fast lane is on again")
 
     def start(
         self, conn: Connection, slug: str, run_ids: Sequence[str], inputs: Sequence[str], columns: str
