@@ -42,6 +42,8 @@ class ScheduleCell:
         """What has kept ticks from being started at their time, since the last that was."""
         self.gap: Gap | None = None
         """Ticks that were left, and may have been started by another process."""
+        self.gap_since = -inf
+        """When the first of it was left, on the monotonic clock."""
         self.goes_well_since = inf
         """On the monotonic clock: since when a tick was started that is later than those that were missed."""
         self.look_at = -inf

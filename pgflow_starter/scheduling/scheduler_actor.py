@@ -32,6 +32,9 @@ logger = logging.getLogger("pgflow_starter.schedules")
 ARMED_FOR = 60.0
 """Seconds after which the wall clock is looked at again at the latest: it may have been set."""
 
+FOR_OTHERS = 5.0
+"""Seconds for which others may still be at ticks that were left: their clocks differ, their calls take time."""
+
 TOLD_FOR = 3600.0
 """Seconds that missed ticks are told after a later one was started."""
 
@@ -133,12 +136,17 @@ class SchedulerActor(Actor):
         cell.done = found.done
         known_from = max(done, world.board.began - GRACE)  # what was due before that is not this process's to tell
         if found.left is not None and known_from < found.done:
+            if cell.gap is None:
+                cell.gap_since = world.clock.monotonic()
             cell.gap = Gap(known_from, found.done, cell.held or CLOCK_SET).wider(cell.gap)
             cell.goes_well_since = inf
         if found.tick is None:
             cell.held = None
             if cell.gap is None:
                 return until_next
+            for_others = cell.gap_since + FOR_OTHERS - world.clock.monotonic()
+            if for_others > 0:
+                return min(until_next, for_others)
             into = partial(look_into, cell.gap, cell.schedule, cell.ticks, world.starter)
             return min(until_next, self._send(cell, into, gap=cell.gap))
         if found.tick != cell.tried:

@@ -33,8 +33,11 @@ class Section(TypedDict):
 
 
 def sections() -> Mapping[str, Section]:
-    """By their anchors. Reads the file."""
-    text = (files("pgflow_starter.web") / "troubleshooting.md").read_text(encoding="utf-8")
+    """By their anchors; none where the package was copied without `docs/`. Reads the file."""
+    try:
+        text = (files("pgflow_starter.web") / "troubleshooting.md").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
     _, *found = _HEADING.split(text)
     return {
         Symptom(title, "", ()).anchor: {"title": title, "parts": list(_parts(said))}

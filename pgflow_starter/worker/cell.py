@@ -114,7 +114,7 @@ class WorkerCell:
         self.leaving: list[UUID] = []
         self._counting = threading.Lock()
         self._completed = 0
-        self._failed: Counter[str] = Counter()  # by step; never changed, for it is handed out
+        self._failed: Counter[str] = Counter()  # by step; never changed, for others read it
         self._trailing: Timer | None = None
         self._root_delays = root_delays(definition)
         self._world = world
@@ -130,7 +130,7 @@ class WorkerCell:
 
     def state(self) -> WorkerState:
         """A snapshot. Never waits."""
-        ref = self.ref
+        ref, failed = self.ref, self._failed
         return WorkerState(
             slug=self.definition.slug,
             worker_id=self.worker_id,
@@ -138,12 +138,12 @@ class WorkerCell:
             slots=self.slots.count,
             running=self.flights.running,
             completed=self._completed,
-            failed=self._failed.total(),
+            failed=failed.total(),
             unwritten=len(self.outbox),
             abandoned=self.flights.abandoned,
             draining=self.draining,
             trouble=self.troubles.current,
-            failed_by_step=self._failed,
+            failed_by_step=dict(failed),  # of a Counter `dataclasses.asdict` makes another
         )
 
     def tell(self, message: object) -> None:

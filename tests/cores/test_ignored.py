@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -10,8 +11,10 @@ import psycopg
 import pytest
 
 import pgflow_starter as pgflow
+from pgflow_starter.core.definition import FlowDefinition
 from pgflow_starter.core.modules import definition_of
 from pgflow_starter.core.task import Outcome, OutcomeKind, Settled, Task
+from pgflow_starter.postgres.connections.database import Database
 from pgflow_starter.postgres.setup.deleting import delete_flow
 from pgflow_starter.postgres.stores.flows import PostgresFlowStore
 from pgflow_starter.postgres.stores.tasks import PostgresTaskStore
@@ -185,3 +188,71 @@ def test_an_attempt_that_another_has_followed_fails_no_other(
         assert told == [("started", 2, "no luck")]
         assert store.settle([Outcome(task, COMPLETED, "1") for task in again]).ignored == []
         assert {run.status for run in client.runs()} == {"completed"}
+
+
+_GATE = """
+create table gate (shut boolean);
+insert into gate values (true);
+create function pass_gate() returns trigger language plpgsql as $$
+begin
+    while exists (select from public.gate where shut) loop
+        perform pg_catalog.pg_sleep(0.01);
+    end loop;
+    return new;
+end
+$$;
+create trigger gate before update on pgflow.step_tasks for each row
+when (new.status = 'queued' and old.task_index = 0 and old.status = 'started') execute function pass_gate();
+"""
+
+
+def _pair(database: Database) -> tuple[FlowDefinition, UUID]:
+    """A flow of a map, and a worker of it."""
+    flow, worker, scope = pgflow.Flow("pair", max_attempts=3, base_delay=0), uuid4(), NoScope()
+    flow.map(slug="each")(lambda number, ctx: number)
+    flows = PostgresFlowStore(database, database.clock)
+    definition = flows.compile(definition_of(flow), scope).definition
+    flows.register_workers([(worker, flow.slug)], scope)
+    return definition, worker
+
+
+def test_an_attempt_that_begins_while_the_one_before_is_said_again_is_not_failed_by_that(
+    database: str, admin: Admin
+) -> None:
+    with opened(database) as opening, pgflow.PgflowClient(database) as client, ThreadPoolExecutor() as threads:
+        definition, worker = _pair(opening)
+        store = PostgresTaskStore(opening)
+        client.start_flow("pair", [1, 2])
+        first, second = sorted(store.claim(definition, worker, 9, NoScope()).tasks, key=lambda task: task.task_index)
+        said = Outcome(second, FAILED, error="no luck")
+        assert store.settle([said]).ignored == []
+        admin.execute(_GATE)
+        settling = threads.submit(store.settle, [Outcome(first, FAILED, error="no luck"), said])
+        try:
+            eventually(lambda: admin.execute("select from pg_stat_activity where wait_event = 'PgSleep'").rowcount)
+            claimed = store.claim(definition, worker, 1, NoScope()).tasks
+        finally:
+            admin.execute("update gate set shut = false")
+        assert settling.result(20).ignored == []
+        claimed += store.claim(definition, worker, 9, NoScope()).tasks
+        assert sorted((task.task_index, task.attempt) for task in claimed) == [(0, 2), (1, 2)]
+        told = admin.execute("select distinct status, attempts_count from pgflow.step_tasks").fetchall()
+        assert told == [("started", 2)]
+
+
+@pytest.mark.parametrize("kind", [FAILED, FOR_GOOD])
+@pytest.mark.parametrize("late", [FAILED, FOR_GOOD])
+def test_of_two_attempts_at_a_task_in_one_batch_the_later_is_what_became_of_it(
+    database: str, admin: Admin, late: OutcomeKind, kind: OutcomeKind
+) -> None:
+    with opened(database) as opening, pgflow.PgflowClient(database) as client:
+        definition, worker = _pair(opening)
+        store = PostgresTaskStore(opening)
+        client.start_flow("pair", [1])
+        (task,) = store.claim(definition, worker, 9, NoScope()).tasks
+        store.settle([Outcome(task, FAILED, error="no luck")])
+        (again,) = store.claim(definition, worker, 9, NoScope()).tasks
+        settled = store.settle([Outcome(task, late, error="late"), Outcome(again, kind, error="no luck again")])
+        assert [outcome.task for outcome, _ in settled.ignored] == [task]
+        told = admin.execute("select status, error_message from pgflow.step_tasks").fetchall()
+        assert told == [("queued" if kind is FAILED else "failed", "no luck again")]

@@ -37,9 +37,10 @@ def rig() -> Iterator[Make]:
 
 
 def paused(rig: Rig, seconds: float) -> None:
-    """Time goes on, and the process does not; then it does."""
+    """Time goes on, and the process does not; then it does, for as long as others may still be at what it left."""
     rig.clock.advance(seconds)
     rig.advance(0)
+    rig.advance(5)
 
 
 def missed(rig: Rig) -> MissedTicks:
@@ -58,6 +59,8 @@ def test_ticks_that_an_outage_has_cost_are_told_in_one_line(rig: Make, caplog: p
     r.advance(30)
     assert r.state.missed is None  # as long as it may be caught up, or another process may do it
     r.back()
+    assert r.state.missed is None  # others may be at it
+    r.advance(5)
     assert missed(r) == MissedTicks(25, at(r, 1), at(r, 25), "the database was away")  # type: ignore[arg-type]
     assert r.missed == [("shop", missed(r))]
     (line,) = [x.getMessage() for x in caplog.records if x.levelno >= logging.WARNING]
@@ -95,6 +98,7 @@ def test_what_another_process_has_started_is_not_told(rig: Make) -> None:
     other = rig(schedule, clock=clock, database=one.database)
     one.advance(300)
     other.advance(0)  # it was paused for all of it
+    other.advance(5)
     assert (other.state.missed, other.missed) == (None, [])
     assert len(one.database.runs) == 5
 
@@ -107,19 +111,20 @@ def test_of_those_that_no_process_has_started_it_is_told_although_there_are_two(
     clock.advance(200)  # both are paused
     for each in (one, other):
         each.advance(0)
+        each.advance(5)
         assert (missed(each).count, missed(each).first) == (3, at(each, 180))
 
 
 def test_the_error_that_a_tick_failed_with_is_why_it_was_missed(rig: Make) -> None:
     r = rig(Schedule(EVERY_MINUTE, "shop"))
     r.database.always = LOCKED
-    r.advance(70)
+    r.advance(80)
     assert (missed(r).count, missed(r).reason) == (1, "it could not be started: canceling statement")
     assert r.state.last_result == "failed"
     r.database.always = DENIED
     r.advance(120)
     r.database.always = None
-    r.advance(60)
+    r.advance(50)
     assert (missed(r).count, missed(r).last) == (3, at(r, 180))
     assert missed(r).reason == f"it could not be started: {DENIED}"
 
@@ -127,7 +132,7 @@ def test_the_error_that_a_tick_failed_with_is_why_it_was_missed(rig: Make) -> No
 def test_no_password_is_told_of_what_was_missed(rig: Make) -> None:
     r = rig(Schedule(EVERY_MINUTE, "shop"))
     r.database.always = AWAY
-    r.advance(70)
+    r.advance(80)
     assert missed(r).reason == "it could not be started: connection to *** failed"
 
 
@@ -139,6 +144,7 @@ def test_a_call_that_hangs_is_why_the_ticks_behind_it_were_missed(rig: Make) -> 
     r.lane.held = None
     call()
     r.settle()
+    r.advance(5)
     assert (missed(r).first, missed(r).reason) == (at(r, 2), "a call of the database was still under way")
 
 
@@ -155,7 +161,7 @@ def test_it_is_told_until_an_hour_after_a_later_tick_was_started(rig: Make) -> N
     paused(r, 24 * HOUR + 600)
     r.advance(23 * HOUR)
     assert missed(r).count == 1
-    r.advance(3000 + HOUR - 1)
+    r.advance(3000 + HOUR - 6)
     assert (r.state.last_result, missed(r).count) == ("started", 1)
     r.advance(60)
     assert r.state.missed is None
@@ -175,7 +181,7 @@ def test_a_tick_that_was_caught_up_is_a_later_one(rig: Make) -> None:
 def test_what_is_missed_meanwhile_is_told_with_the_rest_and_as_long(rig: Make) -> None:
     r = rig(Schedule(EVERY_MINUTE, "shop"))
     paused(r, 200)
-    r.advance(HOUR - 400)
+    r.advance(HOUR - 410)
     paused(r, 200)
     assert (missed(r).count, missed(r).first) == (6, at(r, 60))
     r.advance(HOUR - 60)
@@ -213,3 +219,25 @@ def test_a_crash_loses_nothing_of_it(rig: Make) -> None:
     r.crash()
     r.advance(4)
     assert missed(r).count == 3
+
+
+def test_what_another_process_is_about_to_start_by_its_own_clock_is_not_told(rig: Make) -> None:
+    schedule, behind = Schedule(EVERY_MINUTE, "shop"), SetClock()
+    behind.set_by = timedelta(seconds=-8)
+    one = rig(schedule)
+    other = rig(schedule, clock=behind, database=one.database)
+    one.clock.advance(66)
+    one.advance(0)
+    other.advance(66)  # it is 0:58 by that clock
+    assert len(one.database.runs) == 1  # of a tick before
+    for each in (other, one):
+        each.advance(10)
+    assert (one.state.missed, one.missed) == (None, [])
+    assert len(one.database.runs) == 2
+
+
+def test_of_ticks_that_fail_again_and_again_it_is_told_while_they_do(rig: Make) -> None:
+    r = rig(Schedule("*/8 * * * * *", "shop"))
+    r.database.always = LOCKED
+    r.advance(60)
+    assert missed(r).count >= 4

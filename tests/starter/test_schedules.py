@@ -126,10 +126,12 @@ def test_what_all_starters_missed_is_told_by_each_and_what_one_has_started_by_no
     with scheduled(database, clock, schedule) as one, scheduled(database, clock, schedule) as other:
         one.advance(300)
         other.advance(0)  # it was paused for all of it
+        other.advance(5)
         assert (one.state.missed, other.state.missed) == (None, None)
         clock.advance(180)  # both are
         for rig in (one, other):
             rig.advance(0)
+            rig.advance(5)
             assert rig.state.missed is not None
             assert (rig.state.missed.count, rig.state.missed.first) == (3, one.board.began + timedelta(seconds=330))
 

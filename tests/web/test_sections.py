@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,7 @@ from pgflow_starter.core.symptoms import QUEUE_STILL, RUNS_FAIL, SCHEDULE_LATE, 
 from pgflow_starter.testing import ManualClock
 from pgflow_starter.web import Application
 from pgflow_starter.web.sections import sections
+from tests.support.programs import ROOT, finished
 from tests.web.stage import Stage
 from tests.web.test_http import asked
 
@@ -48,3 +51,10 @@ def test_it_is_served_by_its_name() -> None:
     assert json.loads(body) == SECTIONS["locked"]
     for path in ("/sections/", "/sections/nothing", "/sections/../status"):
         assert asked(app, path)[0] == "404 Not Found"
+
+
+def test_of_a_package_that_was_copied_without_the_documentation_the_page_works_all_the_same(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "pgflow_starter", tmp_path / "pgflow_starter", symlinks=True)
+    program = "from pgflow_starter import web; web.application(None); print(web.__file__)"
+    told = finished("-c", program, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path)
+    assert told.stdout.startswith(str(tmp_path)), told.stderr

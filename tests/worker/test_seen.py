@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -33,7 +35,10 @@ def test_a_worker_says_what_it_runs_and_what_it_has_done(database: str) -> None:
         go.set()
         for run in runs:
             run.wait(WAIT)
-        eventually(lambda: [w for w in starter.workers() if (w.completed, w.failed, w.running) == (1, 1, 0)])
+        (worker,) = eventually(
+            lambda: [w for w in starter.workers() if (w.completed, w.failed, w.running) == (1, 1, 0)]
+        )
+        assert json.loads(json.dumps(asdict(worker), default=str))["failed_by_step"] == {"slow": 1}
         assert [d.slug for d in starter.definitions()] == ["slow"]
     with pytest.raises(pgflow.StarterStopped):
         starter.workers()

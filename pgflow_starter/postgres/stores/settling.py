@@ -80,16 +80,25 @@ from {_GIVEN},
 """  # noqa: S608 - constants
 # An attempt that another has followed is not to fail that one, as `fail_task` would: it is said again, after an answer
 # that was lost, and then the task has its text; or it is its worker's that was taken for dead. (What this transaction
-# has left no attempt is no later one.)
+# has left no attempt is no later one.) The tasks are locked first: one that is queued may be claimed any moment.
 _FAIL_FREE = f"""
-with o as materialized (
-    select o.*, x.run_id is not null as followed, x.error_message
+with task as materialized (
+    select x.run_id, x.step_slug, x.task_index, x.attempts_count, x.error_message,
+           x.status = 'started' and x.xmin::text <> pg_catalog.mod(pg_catalog.txid_current(), 4294967296::bigint)::text
+               as under_way
+    from (select distinct * from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[])
+              as o(run_id, step_slug, task_index)) o
+    join pgflow.step_tasks x
+        on x.run_id = o.run_id and x.step_slug = o.step_slug and x.task_index = o.task_index
+    where {IS_FREE}
+    order by x.run_id, x.step_slug, x.task_index for no key update of x
+), o as materialized (
+    select o.*, x.error_message,
+           o.attempt < pg_catalog.max(o.attempt) over (partition by o.run_id, o.step_slug, o.task_index)
+               or coalesce(x.under_way and x.attempts_count > o.attempt, false) as followed
     from unnest(%(runs)s::uuid[], %(steps)s::text[], %(indexes)s::integer[], %(texts)s::text[], %(attempts)s::integer[])
         with ordinality as o(run_id, step_slug, task_index, text, attempt, n)
-    left join pgflow.step_tasks x
-        on x.run_id = o.run_id and x.step_slug = o.step_slug and x.task_index = o.task_index and x.status = 'started'
-        and x.attempts_count > o.attempt
-        and x.xmin::text <> pg_catalog.mod(pg_catalog.txid_current(), 4294967296::bigint)::text
+    left join task x on x.run_id = o.run_id and x.step_slug = o.step_slug and x.task_index = o.task_index
     where {IS_FREE}
 )
 select pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(o.n, o.status, {_RUN})) filter (where o.taken is not true)
