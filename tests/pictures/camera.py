@@ -24,9 +24,12 @@ def shoot_top(page: Page, name: str, height: int, scale: float = 1) -> None:
 
 
 def shoot_part(page: Page, name: str, selector: str) -> None:
-    """What is found there."""
-    file = _file(name)
-    page.driver.find_element(By.CSS_SELECTOR, selector).screenshot(str(file))
+    """What is found there, as soon as it stands still meanwhile: the page is live."""
+    file, part = _file(name), page.driver.find_element(By.CSS_SELECTOR, selector)
+    place = None
+    while part.rect != place:
+        place = part.rect
+        part.screenshot(str(file))
     _checked(file)
 
 
