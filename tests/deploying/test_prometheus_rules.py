@@ -166,8 +166,8 @@ def test_each_rule_says_what_to_do_and_each_that_can_be_is_heard_above() -> None
         assert rule["labels"]["severity"] in ("page", "ticket")
     heard = {
         "PgflowGone", "PgflowDatabaseAway", "PgflowWorkerInTrouble", "PgflowModuleFailed", "PgflowNotReady",
-        "PgflowQueueStuck", "PgflowQueueBehind", "PgflowStepFails", "PgflowRunsFail", "PgflowScheduleLate", "PgflowScheduleFails",
-        "PgflowFastLaneOff",
+        "PgflowQueueStuck", "PgflowQueueBehind", "PgflowStepFails", "PgflowRunsFail", "PgflowScheduleLate",
+        "PgflowScheduleFails", "PgflowFastLaneOff",
     }  # fmt: skip
     assert set(RULES) == heard | LOADED
 
