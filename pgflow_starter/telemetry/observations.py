@@ -58,6 +58,16 @@ def failing(sources: Sources) -> Iterable[Observation]:
     return [Observation(n, {names.SCHEDULE_NAME: name}) for name, n in failed.items()]
 
 
+def last_lateness(sources: Sources) -> Iterable[Observation]:
+    """Each schedule whose last tick was started here."""
+    most: dict[str, float] = {}
+    for source in sources:
+        for schedule in source.status().schedules:
+            if schedule.last_late is not None:
+                most[schedule.name] = max(most.get(schedule.name, 0.0), schedule.last_late)
+    return [Observation(late, {names.SCHEDULE_NAME: name}) for name, late in most.items()]
+
+
 def missed(sources: Sources) -> Iterable[Observation]:
     """Each schedule: what the process knows of that knows of most."""
     most: Counter[str] = Counter()
@@ -133,6 +143,7 @@ ALL = (
     Observed(names.METRIC_ACTIVE, "{task}", "Tasks that were claimed and have not ended.", active, adds_up=True),
     Observed(names.METRIC_TROUBLE, "{worker}", "Workers that are kept from claiming or recording.", trouble),
     Observed(names.METRIC_FAILING, "{starter}", "Starters that could not start the schedule's last tick.", failing),
+    Observed(names.METRIC_LAST_LATENESS, "s", "How late the schedule's last tick was started.", last_lateness),
     Observed(names.METRIC_MISSED, "{tick}", "Ticks that nobody started, until an hour after a later one was.", missed),
     Observed(names.METRIC_AWAY, "{starter}", "Starters that cannot reach their database.", away),
     Observed(names.METRIC_FAST_LANE, "{starter}", "Starters by whether their fast lane is on.", fast_lane),

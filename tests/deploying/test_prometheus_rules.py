@@ -85,7 +85,7 @@ def test_all_that_the_rules_name_is_printed(database: str) -> None:
             there = printed(exposition)
             labels = {sample.name: set(sample.labels) for sample in there}
             return [s for q in queries for s in q.selectors if not s.of(there)] + [
-                (s.name, q.labels) for q in queries for s in q.selectors if not q.labels <= labels.get(s.name, set())
+                (s.name, by) for q in queries for s, by in q.grouped if not by <= labels.get(s.name, set())
             ]
 
         eventually(lambda: unprinted() == [], WAIT, "that all is printed")
@@ -119,16 +119,23 @@ def test_a_worker_in_trouble_a_module_that_failed_and_a_fast_lane_that_is_off(da
         await_firing(exposition, [], {"PgflowWorkerInTrouble"})
 
 
-def test_a_queue_that_is_stuck(database: str, release: threading.Event) -> None:
+def test_a_queue_that_moves_is_behind_and_is_stuck_when_no_task_ends_any_more(
+    database: str, release: threading.Event
+) -> None:
     @pgflow.job("slow", max_concurrency=1)
-    def slow(message: Any, ctx: pgflow.TaskContext) -> None:
-        release.wait(WAIT)
+    def slow(message: int, ctx: pgflow.TaskContext) -> None:
+        if message:
+            release.wait(WAIT)
 
     with exposed(database, jobs=[slow], batch_size=1, shutdown_timeout=0.0) as (starter, exposition):
         starter.client.enqueue_many(slow, range(10))
         with psycopg.connect(database) as admin:
             admin.execute("update pgmq.q_slow set vt = now() - interval '400 s' where vt <= now()")
-        await_firing(exposition, [], {"PgflowQueueStuck"})
+        await_firing(exposition, [], {"PgflowQueueBehind"})
+        one_ended = printed(exposition)
+        assert "PgflowQueueStuck" not in firing([], one_ended)
+        await_firing(exposition, one_ended, {"PgflowQueueStuck"})
+        assert "PgflowQueueBehind" not in firing(one_ended, printed(exposition))
         release.set()
 
 
@@ -159,8 +166,8 @@ def test_each_rule_says_what_to_do_and_each_that_can_be_is_heard_above() -> None
         assert rule["labels"]["severity"] in ("page", "ticket")
     heard = {
         "PgflowGone", "PgflowDatabaseAway", "PgflowWorkerInTrouble", "PgflowModuleFailed", "PgflowNotReady",
-        "PgflowQueueStuck", "PgflowStepFails", "PgflowRunsFail", "PgflowScheduleLate", "PgflowScheduleFails",
-        "PgflowFastLaneOff",
+        "PgflowQueueStuck", "PgflowQueueBehind", "PgflowStepFails", "PgflowRunsFail", "PgflowScheduleLate",
+        "PgflowScheduleFails", "PgflowFastLaneOff",
     }  # fmt: skip
     assert set(RULES) == heard | LOADED
 
@@ -178,7 +185,7 @@ def test_rules_that_take_load_speak_of_what_is_printed_under_it() -> None:
     assert firing([], now) == LOADED
 
 
-@pytest.mark.parametrize("wrong", ["a >", "sum (a) > 1", "a > 1 b", "a ~ 1", "rate(a) > 1"])
+@pytest.mark.parametrize("wrong", ["a >", "sum (a) > 1", "a > 1 b", "a ~ 1", "rate(a) > 1", "a and b"])
 def test_what_is_no_query_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"missing|what is"):
         Query(wrong)

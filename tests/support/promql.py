@@ -37,14 +37,14 @@ class Selector(NamedTuple):
 
 
 class Query:
-    """One expression, and what it names: `selectors`, and `labels` by which something is grouped. Raises ValueError."""
+    """One expression, and what it names: `selectors`, and those `grouped` by which labels. Raises ValueError."""
 
     def __init__(self, text: str, before: Reading = (), now: Reading = ()) -> None:
         self.selectors: list[Selector] = []
-        self.labels: set[str] = set()
+        self.grouped: list[tuple[Selector, set[str]]] = []
         self._before, self._now = list(before), list(now)
         self._left = self._tokens(text)
-        self.value = self._compared()
+        self.value = self._matched()
         if self._left:
             raise ValueError(f"what is {' '.join(self._left)!r} in {text!r}?")
 
@@ -66,6 +66,16 @@ class Query:
 
     def _sees(self, *tokens: str) -> bool:
         return bool(self._left) and self._left[0] in tokens
+
+    def _matched(self) -> Vector:
+        value = self._compared()
+        while self._sees("and", "unless"):
+            wanted = self._next() == "and"
+            self._next("on")
+            labels = self._listed()
+            others = {_among(labels, key) for key in self._compared()}
+            value = {key: number for key, number in value.items() if (_among(labels, key) in others) is wanted}
+        return value
 
     def _compared(self) -> Vector:
         value = self._sum()
@@ -105,17 +115,21 @@ class Query:
 
     def _grouped(self, into: Callable[[Iterable[float]], float]) -> Vector:
         self._next("by")
+        labels, first = self._listed(), len(self.selectors)
+        self._next("(")
+        groups: dict[frozenset[tuple[str, str]], list[float]] = {}
+        for key, number in self._sum().items():
+            groups.setdefault(_among(labels, key), []).append(number)
+        self._next(")")
+        self.grouped += [(selector, labels) for selector in self.selectors[first:]]
+        return {key: into(numbers) for key, numbers in groups.items()}
+
+    def _listed(self) -> set[str]:
         self._next("(")
         labels = {self._next()}
         while self._next(",", ")") == ",":
             labels.add(self._next())
-        self.labels |= labels
-        self._next("(")
-        groups: dict[frozenset[tuple[str, str]], list[float]] = {}
-        for key, number in self._sum().items():
-            groups.setdefault(frozenset(pair for pair in key if pair[0] in labels), []).append(number)
-        self._next(")")
-        return {key: into(numbers) for key, numbers in groups.items()}
+        return labels
 
     def _selector(self, name: str) -> Selector:
         matchers: list[tuple[str, str, str]] = []
@@ -125,3 +139,7 @@ class Query:
         selector = Selector(name, tuple(matchers))
         self.selectors.append(selector)
         return selector
+
+
+def _among(labels: set[str], key: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    return frozenset(pair for pair in key if pair[0] in labels)

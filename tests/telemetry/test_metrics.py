@@ -274,6 +274,15 @@ def test_how_late_ticks_are_started_is_measured_by_schedule(database: str, heard
     assert point.min >= 0
 
 
+def test_how_late_the_last_tick_was_started_is_said_by_who_started_it() -> None:
+    def told(last_late: float | None) -> Told:
+        return Told(True, ScheduleState("nightly", "report", "0 7 * * *", "UTC", None, last_late=last_late))
+
+    assert observations.last_lateness([told(None)]) == []
+    (point,) = observations.last_lateness([told(2.0), told(None), told(90.0), told(0.5)])
+    assert (dict(point.attributes or {}), point.value) == ({"pgflow.schedule.name": "nightly"}, 90.0)
+
+
 def test_ticks_that_were_missed_are_counted_by_schedule_and_by_no_process_again() -> None:
     def told(missed: MissedTicks | None) -> Told:
         return Told(True, ScheduleState("nightly", "report", "0 7 * * *", "UTC", None, missed=missed))
